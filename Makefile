@@ -1,0 +1,56 @@
+# Two commands do everything on a fresh machine:  make demo   and   make test
+# They need Python 3.11 or newer, make, and the package registry.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV_VERSION := 0.13.9
+# The first interpreter that is new enough.
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
+
+.PHONY: help setup demo test lint format lock wheel clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## Make the environment (.venv) from the lock
+
+$(BIN)/uv:
+	@test -n "$(PYTHON)" || { echo "wsi-anomaly needs Python 3.11 or newer."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+
+$(READY): requirements.lock pyproject.toml | $(BIN)/uv
+	@echo "Installing the locked packages (PyTorch among them: some 5 GB on Linux) ..."
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
+	@touch $@
+
+demo: $(READY)  ## Run the whole path on slides it makes itself; ends by naming the report
+	@$(BIN)/wsi-anomaly demo
+
+test: $(READY)  ## Run the tests
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+lint: $(READY)  ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(READY)  ## Apply the style
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+lock: $(BIN)/uv  ## Write requirements.lock again from pyproject.toml (no host names in it)
+	@$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+		--output-file requirements.lock
+
+wheel: $(READY)  ## Build the wheel, with the shipped models inside
+	@$(BIN)/uv build --quiet --wheel --out-dir dist .
+
+clean:  ## Remove the environment and everything built
+	@rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,128 @@
+"""Outputs are whole or absent; identity follows content."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsi_anomaly.core.errors import OutputError
+from wsi_anomaly.core.files import (
+    atomic_file,
+    atomic_folder,
+    config_hash,
+    fingerprint,
+    make_folder,
+    write_json,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def break_off() -> None:
+    raise ZeroDivisionError
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "out.txt"
+    with atomic_file(target) as partial:
+        partial.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    assert names(target.parent) == ["out.txt"]
+
+
+def test_a_failed_write_leaves_the_former_file(tmp_path: Path) -> None:
+    target = tmp_path / "out.txt"
+    target.write_text("former")
+    with pytest.raises(ZeroDivisionError), atomic_file(target) as partial:
+        partial.write_text("half")
+        break_off()
+    assert target.read_text() == "former"
+    assert names(tmp_path) == ["out.txt"]
+
+
+def test_a_folder_replaces_the_former_one_completely(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    for name in ("old", "new"):
+        with atomic_folder(target) as partial:
+            (partial / name).write_text(name)
+    assert names(target) == ["new"]
+    with pytest.raises(ZeroDivisionError), atomic_folder(target) as partial:
+        (partial / "half").write_text("half")
+        break_off()
+    assert names(target) == ["new"]
+    assert names(tmp_path) == ["model"]
+
+
+def test_kill_nine_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from wsi_anomaly.core.files import atomic_file\n"
+        "with atomic_file(sys.argv[1]) as p:\n"
+        "    p.write_text('half'); print('writing', flush=True); time.sleep(60)"
+    )
+    target = tmp_path / "out.h5"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(target)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not target.exists()
+    assert [p.name.endswith(".partial") for p in tmp_path.iterdir()] == [True]
+    with atomic_file(target) as partial:
+        partial.write_text("whole")
+    assert target.read_text() == "whole"
+
+
+def test_errors_name_the_file_and_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(OutputError, match=r"taken.*cannot be written: .* choose another"):
+        make_folder(tmp_path / "taken" / "tiles")
+
+
+def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    with (
+        pytest.raises(OutputError, match="the disk is full; free some space"),
+        atomic_file(tmp_path / "out.txt"),
+        open("/dev/full", "w") as full,
+    ):
+        full.write("x" * 100_000)
+    assert names(tmp_path) == []
+
+
+def test_json_refuses_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"score": float("nan")})
+    assert names(tmp_path) == []
+
+
+@given(st.binary(max_size=400_000), st.integers(0, 399_999))
+def test_a_fingerprint_is_of_the_content(tmp_path: Path, content: bytes, position: int) -> None:
+    one, two = tmp_path / "one.tif", tmp_path / "two.tif"
+    one.write_bytes(content)
+    shutil.copy(one, two)
+    assert fingerprint(one) == fingerprint(two)
+    if position < len(content):
+        changed = bytearray(content)
+        changed[position] ^= 1
+        two.write_bytes(changed)
+        assert fingerprint(one) != fingerprint(two)
+    two.write_bytes(content + b"\0")
+    assert fingerprint(one) != fingerprint(two)
+
+
+def test_the_configuration_hash_ignores_order_only() -> None:
+    assert config_hash({"a": 1, "b": [1, 2]}) == config_hash({"b": [1, 2], "a": 1})
+    assert config_hash({"a": 1, "b": [1, 2]}) != config_hash({"a": 1, "b": [2, 1]})

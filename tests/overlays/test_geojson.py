@@ -1,0 +1,129 @@
+"""What QuPath makes of overlay.geojson."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import uuid
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from qupath_rules import read_as_qupath
+from score_map_fakes import fake_calibration, fake_score_map
+from shapely.geometry import shape
+
+from wsi_anomaly.overlays.frame import Frame
+from wsi_anomaly.overlays.geojson import NAMESPACE, tile_ids, write_geojson
+
+CALIBRATION = fake_calibration()
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    grid=st.tuples(st.integers(1, 25), st.integers(1, 25)),
+    mpp=st.floats(0.1, 1.0),
+    stride=st.sampled_from([64.0, 32.0, 48.0]),
+    origin=st.tuples(st.integers(0, 5000), st.integers(0, 5000)),
+    calibrated=st.booleans(),
+    lesions=st.integers(0, 4),
+    missing=st.sampled_from([0.0, 0.3, 1.0]),
+    density=st.floats(0.1, 1.0),
+    qupath_origin=st.sampled_from(["bounds", "level0"]),
+    compress=st.booleans(),
+)
+@settings(max_examples=60)
+def test_qupath_takes_every_object(
+    tmp_path_factory, seed, grid, mpp, stride, origin, calibrated, lesions, missing, density,
+    qupath_origin, compress,
+):  # fmt: skip
+    score_map = fake_score_map(
+        seed, shape=grid, mpp=mpp, stride_um=stride, origin=origin, lesions=lesions,
+        missing=missing, density=density, calibration=CALIBRATION if calibrated else None,
+    )  # fmt: skip
+    frame = Frame.of(score_map.slide, qupath_origin)
+    folder = tmp_path_factory.mktemp("geojson")
+    path = write_geojson(folder, score_map, frame=frame, gzip=compress)
+    features = read_as_qupath(path)
+    tiles = [f for f in features if f["properties"]["objectType"] == "tile"]
+    assert len(tiles) == len(score_map.fields)
+    for tile, score, corner in zip(tiles, score_map.score, score_map.fields.coords, strict=True):
+        measures = tile["properties"]["measurements"]
+        name = tile["properties"]["classification"]["name"]
+        if np.isnan(score):
+            assert name == "Not assessed"
+            assert measures == {}
+        else:
+            assert measures["Anomaly score"] == pytest.approx(score, rel=1e-5)
+            assert ("Anomaly percentile" in measures) == calibrated
+            assert ("Approximate p-value" in measures) == calibrated
+            assert calibrated == (name != "Not calibrated")
+        x0, y0, *_ = shape(tile["geometry"]).bounds
+        assert [x0 + frame.x, y0 + frame.y] == corner.tolist()
+
+
+def annotations(path):
+    return [f for f in read_as_qupath(path) if f["properties"]["objectType"] == "annotation"]
+
+
+def test_regions_lie_on_their_flagged_tiles(tmp_path):
+    score_map = fake_score_map(3, calibration=CALIBRATION)
+    path = write_geojson(tmp_path, score_map)
+    regions = [
+        shape(f["geometry"])
+        for f in annotations(path)
+        if f["properties"]["classification"]["name"] == "Anomalous"
+    ]
+    assert len(regions) == len(score_map.interpretation.regions) >= 1
+    flagged = [
+        shape(f["geometry"])
+        for f in read_as_qupath(path)
+        if f["properties"]["objectType"] == "tile"
+        and f["properties"]["classification"]["name"] == "Anomalous"
+    ]
+    assert len(flagged) == score_map.interpretation.flagged.sum()
+    for tile in flagged:
+        assert max(r.intersection(tile).area for r in regions) > 0.95 * tile.area
+    region, facts = regions[0], annotations(path)[1]["properties"]["measurements"]
+    assert facts["Area mm^2"] == pytest.approx(region.area * 0.25 / 1e6, rel=1e-3)
+
+
+def test_origin_is_that_of_the_visible_image(tmp_path):
+    score_map = fake_score_map(0, origin=(1000, 500))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    shown = write_geojson(tmp_path / "a", score_map)
+    whole = write_geojson(tmp_path / "b", score_map, frame=Frame.of(score_map.slide, "level0"))
+
+    def corner(path):
+        return min(shape(f["geometry"]).bounds[:2] for f in read_as_qupath(path))
+
+    assert corner(shown) == (0, 0)
+    assert corner(whole) == (1000, 500)
+    assert json.loads(whole.read_text())["wsi_anomaly"]["qupath_origin"] == "level0"
+
+
+def test_the_same_result_gives_the_same_file_and_compressed_the_same_content(tmp_path):
+    score_map = fake_score_map(0, calibration=CALIBRATION)
+    first = write_geojson(tmp_path, score_map).read_bytes()
+    assert write_geojson(tmp_path, score_map).read_bytes() == first
+    packed = write_geojson(tmp_path, score_map, gzip=True)
+    assert packed.name == "overlay.geojson.gz"
+    assert gzip.decompress(packed.read_bytes()) == first
+    once = packed.read_bytes()
+    assert write_geojson(tmp_path, score_map, gzip=True).read_bytes() == once
+
+
+def test_ids_are_real_uuid5():
+    rows, cols = np.array([0, 7, 123456]), np.array([0, 99, 1])
+    expected = [
+        str(uuid.uuid5(NAMESPACE, f"abc/tile/{r},{c}")) for r, c in zip(rows, cols, strict=True)
+    ]
+    assert tile_ids(b"abc/tile/", rows, cols) == expected
+
+
+def test_provenance_stands_at_the_top_where_qupath_ignores_it(tmp_path):
+    path = write_geojson(tmp_path, fake_score_map(0), provenance={"model": 'a "quoted" name'})
+    assert json.loads(path.read_text())["wsi_anomaly"]["model"] == 'a "quoted" name'
+    read_as_qupath(path)

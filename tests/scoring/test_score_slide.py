@@ -1,0 +1,142 @@
+"""Scoring a slide file, end to end without a network."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from scoring_fakes import FakeModel, make_slide
+from shapely.geometry import box
+
+from wsi_anomaly.core.errors import NoTissueError, NotASlideError, TooCoarseError
+from wsi_anomaly.core.files import fingerprint
+from wsi_anomaly.scoring import score_slide
+from wsi_anomaly.scoring.slide import ahead
+from wsi_anomaly.tiles import Status
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    return make_slide(tmp_path_factory.mktemp("slides") / "lesion.tif")
+
+
+@pytest.fixture(scope="module")
+def scored(slide):
+    return score_slide(slide, FakeModel())
+
+
+def test_the_lesion_is_flagged_and_nothing_else(scored):
+    regions = scored.interpretation.regions
+    lesion = box(512, 384, 832, 704)
+    assert len(regions) == 1
+    outline = regions[0].outline
+    assert outline.is_valid
+    assert outline.intersection(lesion).area > 0.8 * lesion.area
+    assert outline.area < 2.5 * lesion.area
+    assert regions[0].area_mm2 == pytest.approx(outline.area / 1e6, rel=0.01)
+    peak = scored.fields.coords[regions[0].peak] + 32
+    assert lesion.buffer(40).contains(box(*peak, *peak + 1))
+
+
+def test_every_field_has_scores_or_a_reason(scored):
+    assert set(scored.scores) == {"dark", "red"}
+    assert (np.isfinite(scored.score) == (scored.status == Status.OK)).all()
+    assert scored.interpretation.percentile[scored.assessed].max() == 100
+    assert scored.interpretation.slide_score == np.nanmax(scored.interpretation.smoothed)
+    grid = scored.grid(scored.score)
+    assert grid.shape == scored.fields.grid_shape
+    assert np.isfinite(grid).sum() == scored.assessed.sum()
+
+
+def test_the_rank_is_the_maximum_region_and_the_top_mean_stands_beside_it(scored):
+    known = np.sort(scored.score[scored.assessed])
+    top = known[-int(np.ceil(len(known) / 10)) :]
+    assert scored.interpretation.top_mean == pytest.approx(top.mean(), rel=1e-5)
+
+
+def test_a_slide_that_the_model_has_seen_gets_neither_flags_nor_p_values(slide):
+    model = FakeModel(seen={fingerprint(slide): "train"})
+    found = score_slide(slide, model).interpretation
+    assert found.p_value is None
+    assert not found.flagged.any()
+    assert found.regions == []
+    assert "training" in found.warnings[0]
+    assert "seen" in found.operating_point.reason
+
+
+@pytest.mark.parametrize(("cases", "word"), [(0, "no calibration"), (2, "2 normal case")])
+def test_too_little_calibration_is_said_instead_of_flagging(slide, cases, word):
+    result = score_slide(slide, FakeModel(cases))
+    found = result.interpretation
+    assert found.p_value is None
+    assert not found.flagged.any()
+    assert any(word in warning for warning in found.warnings)
+    assert found.color_range_fixed == (cases > 0)
+
+
+def test_a_finer_stride_finds_the_same_lesion(slide, scored):
+    fine = score_slide(slide, FakeModel(), stride_um=32)
+    assert len(fine.fields) > 3 * len(scored.fields)
+    assert len(fine.interpretation.regions) == 1
+    a, b = (m.interpretation.regions[0].outline for m in (fine, scored))
+    assert a.intersection(b).area / a.union(b).area > 0.5
+
+
+def test_pixel_size_does_not_move_the_lesion(tmp_path):
+    slide = make_slide(tmp_path / "fine.tif", mpp=0.4)
+    result = score_slide(slide, FakeModel())
+    (region,) = result.interpretation.regions
+    lesion = box(512 / 0.4, 384 / 0.4, 832 / 0.4, 704 / 0.4)
+    assert region.outline.intersection(lesion).area > 0.8 * lesion.area
+    assert region.area_mm2 == pytest.approx(region.outline.area * 0.16 / 1e6, rel=0.01)
+
+
+def test_progress_ends_at_the_number_of_fields(slide):
+    calls = []
+    score_slide(slide, FakeModel(), progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1][0] == calls[-1][1]
+    assert calls == sorted(calls)
+
+
+def test_slides_that_cannot_be_scored_say_why(tmp_path):
+    with pytest.raises(NotASlideError):
+        score_slide(tmp_path / "none.tif", FakeModel())
+    coarse = make_slide(tmp_path / "coarse.tif", mpp=2.0)
+    with pytest.raises(TooCoarseError, match="10x"):
+        score_slide(coarse, FakeModel())
+    small = make_slide(tmp_path / "small.tif")
+    with pytest.raises(NoTissueError):
+        score_slide(small, FakeModel(), min_tissue=1.1)
+
+
+def test_a_score_that_is_no_number_is_not_assessed(slide):
+    class Broken(FakeModel):
+        def score_tiles(self, images):
+            scores = super().score_tiles(images)
+            scores["dark"][0] = np.nan
+            return scores
+
+    result = score_slide(slide, Broken())
+    assert (result.status == Status.FAILED).sum() >= 1
+    assert result.not_assessed_mm2()["failed"] > 0
+
+
+def test_reading_ahead_passes_on_errors_and_stops_with_its_user():
+    def broken():
+        yield 1
+        raise OSError("disk gone")
+
+    items = ahead(broken(), 2)
+    assert next(items) == 1
+    with pytest.raises(OSError, match="disk gone"):
+        next(items)
+
+    def endless():
+        while True:
+            yield 1
+
+    items = ahead(endless(), 2)
+    next(items)
+    items.close()
+    assert not [t for t in threading.enumerate() if t.name == "read-fields"]

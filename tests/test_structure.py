@@ -1,0 +1,90 @@
+"""The house keeps its shape: imports run one way, modules stay readable, the lock stays clean."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "wsi_anomaly"
+
+# Room -> rooms it may import (docs/architecture.md shows the same table). All may import core.
+MAY_IMPORT: dict[str, set[str]] = {
+    "core": set(),
+    "slides": set(),
+    "annotations": set(),
+    "stain": set(),
+    "features": set(),
+    "calibration": set(),
+    "synthetic": {"annotations"},
+    "tiles": {"slides", "stain", "annotations"},
+    "autoencoder": {"features"},
+    "detectors": {"autoencoder", "features", "calibration"},
+    "training": {"detectors", "autoencoder", "features", "tiles", "calibration"},
+    "scoring": {"slides", "tiles", "detectors", "calibration"},
+    "overlays": {"scoring", "slides", "tiles", "annotations", "calibration"},
+}
+EVERYWHERE = {"experiments", "cli"}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if "_models" not in path.parts)
+
+
+def imported_rooms(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return {n.split(".")[1] for n in names if n.startswith("wsi_anomaly.") and n.count(".")}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_down_the_table_only(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0]
+    if room in EVERYWHERE or room == "__init__.py":
+        return
+    above = imported_rooms(path) - {room, "core", "__version__"} - MAY_IMPORT[room]
+    assert not above, f"{room} must not import {sorted(above)}"
+
+
+def test_every_room_is_in_the_table() -> None:
+    rooms = {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()}
+    assert rooms == set(MAY_IMPORT) | EVERYWHERE
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_the_lock_names_no_host_and_pins_the_torch_pair() -> None:
+    lock = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    assert "://" not in lock
+    torch, torchvision = (
+        re.search(rf"^{name}==(\d+)\.(\d+)\.\d+ ", lock, re.MULTILINE)
+        for name in ("torch", "torchvision")
+    )
+    assert torch is not None
+    assert torchvision is not None
+    # torchvision 0.N is built for torch 2.(N - 15).
+    assert int(torchvision[2]) - int(torch[2]) == 15
+
+
+def test_the_command_line_starts_without_the_heavy_packages() -> None:
+    heavy = "{'torch', 'openslide', 'h5py', 'zarr', 'matplotlib', 'skimage', 'scipy', 'numpy'}"
+    script = (
+        "import sys, wsi_anomaly, wsi_anomaly.cli.main as m\n"
+        "assert m.main(['--help']) == 0\n"
+        f"print('loaded:', sorted({heavy} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "loaded: []"

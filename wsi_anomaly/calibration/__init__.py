@@ -1,0 +1,19 @@
+"""What a raw anomaly score means against normal tissue.
+
+A raw score has no unit. Scores of normal slides that took no part in training give it one: a
+percentile, a robust z-score, an approximate p-value, and the operating point above which a field
+is flagged. The room knows arrays only: no slides, no networks, no files.
+"""
+
+from wsi_anomaly.calibration.calibration import MIN_CASES, Calibration, CaseScores
+from wsi_anomaly.calibration.operating_point import OperatingPoint
+from wsi_anomaly.calibration.regions import label_regions, smooth_scores
+
+__all__ = [
+    "MIN_CASES",
+    "Calibration",
+    "CaseScores",
+    "OperatingPoint",
+    "label_regions",
+    "smooth_scores",
+]

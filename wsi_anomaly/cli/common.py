@@ -1,0 +1,48 @@
+"""Options and output that every command shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NORMAL, QUIET, VERBOSE = 0, -1, 1
+
+
+def common_options(function: F) -> F:
+    """Add ``-v/--verbose``, ``-q/--quiet`` (as `verbosity`: 1, 0, -1) and ``--debug``."""
+
+    def set_verbosity(ctx: click.Context, _param: click.Parameter, value: int | None) -> None:
+        if value is not None:
+            ctx.params["verbosity"] = value
+        ctx.params.setdefault("verbosity", NORMAL)
+
+    for flag, level, text in (
+        (("-q", "--quiet"), QUIET, "Print errors only."),
+        (("-v", "--verbose"), VERBOSE, "Print more of what is done."),
+    ):
+        function = click.option(
+            *flag,
+            flag_value=level,
+            default=None,
+            type=int,
+            expose_value=False,
+            callback=set_verbosity,
+            help=text,
+        )(function)
+    return click.option(
+        "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
+    )(function)
+
+
+def console(verbosity: int = NORMAL) -> Console:
+    """Console for people: progress, tables, warnings on stderr; silent with ``--quiet``."""
+    from rich.console import Console
+
+    return Console(stderr=True, quiet=verbosity == QUIET, highlight=False)

@@ -1,0 +1,169 @@
+"""``wsi-anomaly doctor``: what works in this installation, and what to do about what does not."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from wsi_anomaly.cli.common import common_options
+
+# Module to import -> distribution whose version is shown.
+REQUIRED = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "openslide": "openslide-python",
+    "tifffile": "tifffile",
+    "imagecodecs": "imagecodecs",
+    "h5py": "h5py",
+    "zarr": "zarr",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "shapely": "shapely",
+    "safetensors": "safetensors",
+    "numba": "numba",
+}
+EXTRAS = {"staintools": "staintools", "timm": "timm", "distributed": "dask"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report; `ok` is None for something optional that is absent."""
+
+    subject: str
+    ok: bool | None
+    says: str
+
+
+def examine() -> list[Finding]:
+    """Examine the installation; never raises."""
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("Python", _python),
+        *((name, _importer(module, name)) for module, name in REQUIRED.items()),
+        ("torch + torchvision", _torch_pair),
+        ("OpenSlide library", _openslide_library),
+        ("shipped models", _models),
+        ("temporary folder", _temporary_folder),
+    ]
+    findings = []
+    for subject, check in checks:
+        try:
+            findings.append(Finding(subject, True, check()))
+        except Exception as error:  # noqa: BLE001 - whatever is broken here is the answer
+            findings.append(Finding(subject, False, " ".join(str(error).split())))
+    findings += [_extra(module, extra) for module, extra in EXTRAS.items()]
+    findings += [Finding("processor cores", True, str(_cores())), _gpu()]
+    return findings
+
+
+def _python() -> str:
+    return sys.version.split()[0]
+
+
+def _importer(module: str, distribution: str) -> Callable[[], str]:
+    def check() -> str:
+        importlib.import_module(module)
+        return importlib.metadata.version(distribution)
+
+    return check
+
+
+def _torch_pair() -> str:
+    import torch
+    import torchvision
+
+    boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0]])
+    # Fails when torchvision's compiled part was made for another torch.
+    torchvision.ops.nms(boxes, torch.ones(1), 0.5)
+    return "fit together"
+
+
+def _openslide_library() -> str:
+    import openslide
+
+    return str(openslide.__library_version__)
+
+
+def _models() -> str:
+    from wsi_anomaly.core.resources import models_folder
+
+    names = sorted(path.name for path in models_folder().glob("*.safetensors"))
+    names += sorted(path.parent.name for path in models_folder().glob("*/model.json"))
+    if not names:
+        raise RuntimeError("none found; install the package again")
+    return ", ".join(names)
+
+
+def _temporary_folder() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "test").write_bytes(b"x")
+        free = os.statvfs(folder) if hasattr(os, "statvfs") else None
+    space = f", {free.f_bavail * free.f_frsize / 1e9:.0f} GB free" if free else ""
+    return f"writable{space}"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _extra(module: str, extra: str) -> Finding:
+    if importlib.util.find_spec(module) is None:
+        return Finding(module, None, f'optional: pip install "wsi-anomaly[{extra}]"')
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # noqa: BLE001 - as above
+        return Finding(module, False, " ".join(str(error).split()))
+    return Finding(module, True, "installed")
+
+
+def _gpu() -> Finding:
+    try:
+        import torch
+
+        if not torch.cuda.is_available():
+            return Finding("GPU", None, "none found: everything runs on the processor")
+        properties = torch.cuda.get_device_properties(0)
+        memory = properties.total_memory / 1e9
+        return Finding("GPU", True, f"{properties.name}, {memory:.0f} GB")
+    except Exception as error:  # noqa: BLE001 - as above
+        return Finding("GPU", False, " ".join(str(error).split()))
+
+
+@click.command("doctor")
+@common_options
+def command(verbosity: int) -> int:
+    r"""Check the installation: packages, slide library, shipped models, GPU.
+
+    \b
+      wsi-anomaly doctor
+
+    Exits with 0 when everything that is needed works, with 1 otherwise.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    findings = examine()
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for finding in findings:
+        mark = {True: "[green]ok[/]", False: "[red]broken[/]", None: "[dim]-[/]"}[finding.ok]
+        table.add_row(mark, finding.subject, escape(finding.says))
+    broken = [finding.subject for finding in findings if finding.ok is False]
+    if verbosity >= 0:
+        Console(highlight=False).print(table)
+    if broken:
+        click.echo(
+            f"Error: {', '.join(broken)} must be repaired; install the package again.", err=True
+        )
+        return 1
+    if verbosity >= 0:
+        click.echo("Everything that is needed works.")
+    return 0

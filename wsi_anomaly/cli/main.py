@@ -1,0 +1,107 @@
+"""Entry point: finds the command, sets the tone, and turns errors into one sentence.
+
+Exit codes: 0 all done; 1 something could not be processed, the rest is done; 2 wrong usage;
+130 interrupted, the same command resumes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from wsi_anomaly import __version__
+from wsi_anomaly.core.errors import WsiAnomalyError
+
+# name -> one line of help. The modules are imported only when their command runs, so that
+# ``wsi-anomaly --help`` needs neither torch nor openslide.
+COMMANDS = {
+    "tile": "Cut normal slides into stain-normalised tiles (HDF5).",
+    "train": "Learn normal tissue from tiles of normal slides.",
+    "score": "Score new slides; write heatmaps, QuPath overlays and reports.",
+    "demo": "Run the whole path on slides it makes itself.",
+    "info": "Show what is known of a slide, a tile file, a model or a result.",
+    "doctor": "Check the installation.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports a command's module on demand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Commands in the order in which they are used."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"wsi_anomaly.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table, importing none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="wsi-anomaly")
+def cli() -> None:
+    r"""Learn normal tissue from normal slides alone; show where a new slide is not normal.
+
+    \b
+    The three steps:
+      wsi-anomaly tile slides/                  normal slides -> tiles/<slide>.h5
+      wsi-anomaly train                         tiles/        -> model/
+      wsi-anomaly score slide.tif --heatmap     a new slide   -> results/<slide>/
+
+    Nothing at hand to try it on?  wsi-anomaly demo
+    """
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit the process with the right code."""
+    sys.exit(main(arguments))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    try:
+        result = cli.main(args=arguments, prog_name="wsi-anomaly", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        if debug:
+            raise
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted; run the same command again to go on from here.", err=True)
+        return 130
+    except WsiAnomalyError as error:
+        if debug:
+            raise
+        click.echo(f"Error: {error}", err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        click.echo(
+            f"Error: unexpected {type(error).__name__}: {_one_line(error)} "
+            "(run the same command with --debug for the details).",
+            err=True,
+        )
+        return 1
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or "no message"

@@ -1,0 +1,119 @@
+"""What ``wsi-anomaly tile`` shows while it works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from wsi_anomaly.cli.common import NORMAL, VERBOSE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from wsi_anomaly.tiles.pool import Outcome, Running
+
+
+class TileDisplay:
+    """A live table of the slides under way, and a line for each that is finished.
+
+    Without a terminal (a log file, a cluster job) only the lines are printed.
+    """
+
+    def __init__(self, console: Console, count: int, verbosity: int) -> None:
+        from rich.live import Live
+
+        self._console, self._count, self._verbosity = console, count, verbosity
+        self._finished = 0
+        self._kept = 0
+        self._started = time.perf_counter()
+        self._first_tile: dict[Path, tuple[float, int]] = {}
+        self._live = (
+            Live(console=console, refresh_per_second=4, transient=True)
+            if console.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def finished(self, outcome: Outcome) -> None:
+        """Print what became of a slide."""
+        self._finished += 1
+        result = outcome.result
+        place = f"[{self._finished}/{self._count}]"
+        if result is None:
+            self._print(f"{place} {outcome.job.slide.name}: not done", style="red")
+        elif result.skipped:
+            self._kept += 1
+            if self._verbosity >= NORMAL:
+                self._print(f"{place} {outcome.job.slide.name}: kept, {result.tiles:,} tiles")
+        else:
+            powers = " ".join(f"{m}x" for m in result.magnifications)
+            text = (
+                f"{place} {outcome.job.slide.name}: {result.tiles:,} tiles at {powers}, "
+                f"{outcome.seconds:.0f} s"
+            )
+            unusable = [f"{n:,} {name}" for name, n in result.counts.items() if n and name != "ok"]
+            notes = [*result.notes, *([f"not usable: {', '.join(unusable)}"] if unusable else [])]
+            self._print(text + (f" ({'; '.join(notes)})" if notes else ""))
+            if self._verbosity >= VERBOSE:
+                self._print(f"    -> {result.path}")
+
+    def running(self, slides: Sequence[Running]) -> None:
+        """Show the slides under way."""
+        if self._live:
+            self._live.update(self._table(slides))
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self._console.print(text, style=style, markup=False, soft_wrap=True)
+
+    def _table(self, slides: Sequence[Running]) -> Table:
+        from rich.table import Table
+
+        now = time.perf_counter()
+        table = Table(box=None, pad_edge=False, title_justify="left")
+        for name, justify in (
+            ("slide", "left"), ("stage", "left"), ("tiles", "right"), ("tiles/s", "right"),
+        ):  # fmt: skip
+            table.add_column(name, justify=justify, style="dim", no_wrap=True)  # type: ignore[arg-type]
+        parts = 0.0
+        for slide in slides:
+            rate = ""
+            if slide.stage == "tiles" and slide.done:
+                start, before = self._first_tile.setdefault(slide.job.slide, (now, slide.done))
+                if now - start > 1:
+                    rate = f"{(slide.done - before) / (now - start):,.0f}"
+                parts += slide.done / max(1, slide.total)
+            tiles = f"{slide.done:,} / {slide.total:,}" if slide.total else ""
+            table.add_row(slide.job.slide.name, slide.stage, tiles, rate)
+        done = self._finished - self._kept + parts
+        left = self._count - self._finished - parts
+        status = f"{self._finished} of {self._count} slides"
+        if done > 0.05:
+            status += f", about {_duration((now - self._started) / done * left)} left"
+        table.title = status
+        return table
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

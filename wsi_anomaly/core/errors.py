@@ -1,0 +1,59 @@
+"""Errors written for the person who will read them.
+
+Every message is one sentence: what is wrong, with which file, what to do about it. The command
+line prints it as it is and exits with ``exit_code``; nothing else is shown without ``--debug``.
+"""
+
+from __future__ import annotations
+
+
+class WsiAnomalyError(Exception):
+    """Something could not be processed; the message says what, which file, and the remedy."""
+
+    exit_code = 1
+
+
+class UsageError(WsiAnomalyError):
+    """The request itself is wrong: an option, a path that does not exist, a contradiction."""
+
+    exit_code = 2
+
+
+class SlideError(WsiAnomalyError):
+    """A slide cannot be used."""
+
+
+class NotASlideError(SlideError):
+    """The file is no slide that any backend can open, or it is damaged."""
+
+
+class MissingMppError(SlideError):
+    """Nothing in the slide says how large a pixel is, and nobody has said it either."""
+
+
+class TooCoarseError(SlideError):
+    """The slide's finest level is coarser than every magnification that was asked for."""
+
+
+class NoTissueError(SlideError):
+    """No tissue was found on the slide."""
+
+
+class StainError(WsiAnomalyError):
+    """A stain matrix cannot be estimated from these pixels."""
+
+
+class TileStoreError(WsiAnomalyError):
+    """A tile file is missing, damaged, or not what the command needs."""
+
+
+class ModelError(WsiAnomalyError):
+    """A model folder is missing, damaged, of another version, or does not fit the request."""
+
+
+class AnnotationError(WsiAnomalyError):
+    """An annotation file cannot be read or does not lie on the slide."""
+
+
+class OutputError(WsiAnomalyError):
+    """An output cannot be written: no permission, no space, or something in the way."""

@@ -1,0 +1,1 @@
+"""Frozen perceptual networks and their per-filter statistics."""

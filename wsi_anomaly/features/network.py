@@ -1,0 +1,283 @@
+"""A frozen perceptual network: named layers, its own input scaling, normalised activations.
+
+Whatever the network, callers hand over images in [-1, 1] and get f_hat = (f - mean) / std per
+filter (Shvetsova et al. 2021, section III), so that no filter dominates a distance only because
+its activations are large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from wsi_anomaly.core.errors import ModelError
+
+STD_FLOOR = 0.1
+"""A filter's std is at least this fraction of its layer's median: near-dead filters stay quiet."""
+
+
+@dataclass(frozen=True)
+class InputScaling:
+    """What a network wants instead of RGB in [-1, 1].
+
+    The image is brought to [0, 1], its channels put in order (`bgr` or RGB), then
+    ``(image - mean) / std`` with the three values in that order.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    bgr: bool = False
+
+
+SYMMETRIC = InputScaling((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+"""The image as it is, in [-1, 1]."""
+
+IMAGENET = InputScaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""The scaling of torchvision's and most of timm's networks."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One named layer: the modules that lead to it from the layer before."""
+
+    name: str
+    modules: nn.Module
+
+
+class PerceptualNetwork(nn.Module):
+    """A frozen chain of stages, each ending in a named layer.
+
+    Parameters
+    ----------
+    name : str
+        Name under which :func:`wsi_anomaly.features.load_features` knows it.
+    stages : sequence of Stage
+        In order; the activation after stage i is the layer of that name.
+    scaling : InputScaling
+        What the network's weights expect.
+    default_layer : str
+        Layer of the final stage of training when nothing else is asked for.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        Names of the layers, shallow to deep.
+    """
+
+    def __init__(
+        self, name: str, stages: Sequence[Stage], scaling: InputScaling, default_layer: str
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.layers = tuple(stage.name for stage in stages)
+        self.scaling = scaling
+        self.default_layer = default_layer
+        self.stages = nn.ModuleDict({stage.name: stage.modules for stage in stages})
+        self._precision = torch.float32
+        self.register_buffer("_shift", torch.tensor(scaling.mean).view(1, 3, 1, 1), False)
+        self.register_buffer("_scale", torch.tensor(scaling.std).view(1, 3, 1, 1), False)
+        self.requires_grad_(requires_grad=False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> PerceptualNetwork:
+        """Stay in evaluation mode, whatever the parent module does: the network is frozen."""
+        return super().train(mode=False)
+
+    # -- precision ---------------------------------------------------------------------------
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Number format in which the convolutions run; statistics are always float32."""
+        return self._precision
+
+    def set_precision(self, precision: torch.dtype) -> PerceptualNetwork:
+        """Convert the weights to `precision` and to channels-last; return the network itself."""
+        self.stages.to(dtype=precision, memory_format=torch.channels_last)
+        self._precision = precision
+        return self
+
+    # -- activations -------------------------------------------------------------------------
+
+    def activations(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Raw activations at `layers`.
+
+        Parameters
+        ----------
+        images : Tensor (N, 3, H, W)
+            RGB in [-1, 1]; gradients flow through to it.
+        layers : sequence of str
+            Some of :attr:`layers`. Nothing deeper than the deepest one is computed.
+
+        Returns
+        -------
+        dict of str to Tensor (N, C, h, w)
+            In the network's precision.
+        """
+        self.check_layers(layers)
+        x = images.add(1).div(2)
+        if self.scaling.bgr:
+            x = x.flip(1)
+        x = (x - self._shift) / self._scale  # type: ignore[operator]
+        x = x.to(self._precision, memory_format=torch.channels_last)
+        found: dict[str, Tensor] = {}
+        for name, stage in self.stages.items():
+            x = stage(x)
+            if name in layers:
+                found[name] = x
+            if len(found) == len(set(layers)):
+                break
+        return found
+
+    def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Activations normalised per filter, float32: see :meth:`activations`.
+
+        Raises
+        ------
+        ModelError
+            A layer has no statistics yet.
+        """
+        return {
+            name: self.normalise(f, name) for name, f in self.activations(images, layers).items()
+        }
+
+    def normalise(self, activations: Tensor, layer: str) -> Tensor:
+        """f_hat = (f - mean) / std, per filter of `layer`, in float32."""
+        mean, std = self.statistics(layer)
+        return (activations.float() - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+
+    def check_layers(self, layers: Sequence[str]) -> None:
+        """Raise :class:`ModelError` unless every layer is one of this network's."""
+        unknown = [layer for layer in layers if layer not in self.layers]
+        if unknown:
+            raise ModelError(
+                f"The network {self.name} has no layer {unknown[0]!r}; it has "
+                f"{', '.join(self.layers)}."
+            )
+
+    # -- statistics --------------------------------------------------------------------------
+
+    def has_statistics(self, layer: str) -> bool:
+        """Whether `layer` can be normalised."""
+        return hasattr(self, f"mean_{layer}")
+
+    def statistics(self, layer: str) -> tuple[Tensor, Tensor]:
+        """Mean and (floored) standard deviation of each filter of `layer`, float32 (C,)."""
+        if not self.has_statistics(layer):
+            raise ModelError(
+                f"The layer {layer} of {self.name} has no per-filter statistics yet; "
+                "compute them from tiles first."
+            )
+        return getattr(self, f"mean_{layer}"), getattr(self, f"std_{layer}")
+
+    def set_statistics(self, layer: str, mean: Tensor, std: Tensor) -> None:
+        """Store per-filter statistics; `std` is floored at a fraction of its median."""
+        self.check_layers([layer])
+        if mean.shape != std.shape or mean.ndim != 1 or not torch.isfinite(mean + std).all():
+            raise ModelError(f"The statistics of the layer {layer} of {self.name} are damaged.")
+        floor = max(STD_FLOOR * float(std.median()), 1e-6)
+        device = self._shift.device
+        for key, value in (("mean", mean), ("std", std.clamp_min(floor))):
+            setattr(self, f"{key}_{layer}", nn.Buffer(value.float().to(device), persistent=False))
+
+    @torch.no_grad()
+    def fit_statistics(self, batches: Iterable[Tensor], layers: Sequence[str]) -> None:
+        """Measure mean and std of each filter over images and positions.
+
+        Parameters
+        ----------
+        batches : iterable of Tensor (N, 3, H, W)
+            RGB in [-1, 1].
+        layers : sequence of str
+        """
+        count = dict.fromkeys(layers, 0)
+        total: dict[str, Tensor] = {}
+        squares: dict[str, Tensor] = {}
+        for images in batches:
+            for name, f in self.activations(images, layers).items():
+                f64 = f.double()
+                total[name] = total.get(name, 0) + f64.sum((0, 2, 3))
+                squares[name] = squares.get(name, 0) + f64.square().sum((0, 2, 3))
+                count[name] += f64.shape[0] * f64.shape[2] * f64.shape[3]
+        for name in layers:
+            if not count[name]:
+                raise ModelError("Per-filter statistics need at least one image.")
+            mean = total[name] / count[name]
+            variance = squares[name] / count[name] - mean.square()
+            self.set_statistics(name, mean, variance.clamp_min(0).sqrt())
+
+    # -- cost and storage --------------------------------------------------------------------
+
+    @torch.no_grad()
+    def flops(self, size: int, layers: Sequence[str] | None = None) -> int:
+        """Floating-point operations (two a multiply-add) for one tile of `size` x `size` px."""
+        image = torch.zeros(1, 3, size, size, device=self._shift.device)
+        with FlopCounterMode(display=False) as counter:
+            self.activations(image, layers or self.layers[-1:])
+        return int(counter.get_total_flops())
+
+    def parameter_count(self) -> int:
+        """Number of weights and biases."""
+        return sum(p.numel() for p in self.parameters())
+
+    def to_state(self, layers: Sequence[str] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Weights up to the deepest of `layers` with their statistics, and the configuration.
+
+        Everything :func:`wsi_anomaly.features.features_from_state` needs.
+        """
+        layers = tuple(layers or self.layers)
+        self.check_layers(layers)
+        deepest = max(self.layers.index(layer) for layer in layers)
+        kept = self.layers[: deepest + 1]
+        tensors = {
+            f"{name}.{key}": value.detach().float().cpu().contiguous()
+            for name in kept
+            for key, value in self.stages[name].state_dict().items()
+        }
+        for layer in kept:
+            if self.has_statistics(layer):
+                mean, std = self.statistics(layer)
+                tensors[f"{layer}.filter_mean"] = mean.cpu()
+                tensors[f"{layer}.filter_std"] = std.cpu()
+        return tensors, {"network": self.name, "layers": list(kept)}
+
+    def load_state(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Take weights and statistics written by :meth:`to_state`, shapes checked.
+
+        Parameters
+        ----------
+        tensors : mapping
+        source : str
+            The file, for the error message.
+
+        Raises
+        ------
+        ModelError
+            A tensor is missing, superfluous, of another shape, or not finite.
+        """
+        left = dict(tensors)
+        for name, stage in self.stages.items():
+            expected = stage.state_dict()
+            loaded = {}
+            for key, value in expected.items():
+                tensor = left.pop(f"{name}.{key}", None)
+                if tensor is None or tensor.shape != value.shape:
+                    raise ModelError(
+                        f"{source} does not fit the network {self.name}: {name}.{key} is missing "
+                        "or has another shape; use the file that belongs to this network."
+                    )
+                if not torch.isfinite(tensor).all():
+                    raise ModelError(f"{source} is damaged: {name}.{key} holds NaN or infinity.")
+                loaded[key] = tensor
+            stage.load_state_dict(loaded)
+            mean, std = left.pop(f"{name}.filter_mean", None), left.pop(f"{name}.filter_std", None)
+            if mean is not None and std is not None:
+                self.set_statistics(name, mean, std)
+        if left:
+            raise ModelError(
+                f"{source} does not fit the network {self.name}: it also holds {min(left)}."
+            )

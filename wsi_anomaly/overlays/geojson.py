@@ -1,0 +1,255 @@
+"""``overlay.geojson``: tiles and annotations that QuPath 0.4 to 0.7 opens.
+
+Tiles carry the measurements (grids of hundreds of thousands are fine as tiles), annotations the
+tissue outline, the merged anomalous regions and what was not assessed. Tiles are written from a
+template as a stream: a million take seconds and no memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import orjson
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import MultiPolygon, Polygon, mapping
+
+from wsi_anomaly.core.files import atomic_file
+from wsi_anomaly.overlays.colors import (
+    ANOMALOUS,
+    NOT_ASSESSED,
+    TILE_CLASSES,
+    TISSUE,
+    TileClass,
+    tile_classes,
+)
+from wsi_anomaly.overlays.frame import Frame
+from wsi_anomaly.scoring import ScoreMap, union_of_fields
+from wsi_anomaly.tiles import Status
+
+GZIP_ABOVE = 100_000
+NAMESPACE = uuid.UUID("0b6a4f0e-3d0c-5b52-8a53-6a3f5f6c9d21")
+
+_CHUNK = 8192
+_MOST_ANNOTATIONS = 300  # per class: QuPath is slow with more; the rest is joined into one object
+
+
+def write_geojson(
+    folder: str | os.PathLike[str],
+    score_map: ScoreMap,
+    *,
+    frame: Frame | None = None,
+    gzip: bool = False,
+    provenance: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write ``overlay.geojson``, or ``overlay.geojson.gz`` if asked or above 100,000 fields.
+
+    Parameters
+    ----------
+    folder
+        Where the file goes.
+    score_map
+        The scored slide.
+    frame
+        QuPath's frame; by default the slide's bounds.
+    gzip
+        Compress.
+    provenance
+        Facts kept under ``wsi_anomaly`` at the top of the file, where QuPath ignores them.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    frame = frame or Frame.of(score_map.slide)
+    compress = gzip or len(score_map.fields) > GZIP_ABOVE
+    path = Path(folder) / ("overlay.geojson.gz" if compress else "overlay.geojson")
+    with atomic_file(path) as partial:
+        if compress:
+            from isal import igzip
+
+            # No file name and no time inside: equal results give equal files.
+            with (
+                open(partial, "wb") as raw,
+                igzip.IGzipFile(  # type: ignore[no-untyped-call]
+                    "", "wb", compresslevel=1, fileobj=raw, mtime=0
+                ) as packed,
+            ):
+                _write(cast("IO[bytes]", packed), score_map, frame, provenance or {})
+        else:
+            with open(partial, "wb") as file:
+                _write(file, score_map, frame, provenance or {})
+    return path
+
+
+def _write(
+    file: IO[bytes], score_map: ScoreMap, frame: Frame, provenance: Mapping[str, Any]
+) -> None:
+    top = {
+        **provenance,
+        "qupath_origin": frame.origin,
+        "qupath_origin_level0": [frame.x, frame.y],
+    }
+    file.write(b'{"type":"FeatureCollection","wsi_anomaly":' + orjson.dumps(top) + b',"features":[')
+    separator = b"\n"
+    for feature in annotation_features(score_map, frame):
+        file.write(separator + orjson.dumps(feature))
+        separator = b",\n"
+    for chunk in tile_features(score_map, frame):
+        file.write(separator + chunk)
+        separator = b",\n"
+    file.write(b"\n]}\n")
+
+
+def annotation_features(score_map: ScoreMap, frame: Frame) -> Iterator[dict[str, Any]]:
+    """Yield features of the tissue, the anomalous regions and what was not assessed."""
+    name = score_map.slide.fingerprint
+    if not score_map.tissue.is_empty:
+        measures = {"Tissue area mm^2": score_map.tissue_mm2}
+        yield _annotation(score_map.tissue, TISSUE, frame, f"{name}/tissue", measures, "Tissue")
+    regions = score_map.interpretation.regions
+    for rank, region in enumerate(regions[:_MOST_ANNOTATIONS], start=1):
+        yield _annotation(
+            region.outline,
+            ANOMALOUS,
+            frame,
+            f"{name}/region/{rank}",
+            {
+                "Area mm^2": region.area_mm2,
+                "Mean anomaly score": region.mean_score,
+                "Max anomaly score": region.max_score,
+                "Fields": float(len(region.fields)),
+            },
+            f"Anomalous region {rank}",
+        )
+    if len(regions) > _MOST_ANNOTATIONS:
+        rest = np.concatenate([r.fields for r in regions[_MOST_ANNOTATIONS:]])
+        outline = union_of_fields(score_map.fields, rest)
+        measures = {"Fields": float(len(rest))}
+        title = f"{len(regions) - _MOST_ANNOTATIONS} further anomalous regions"
+        yield _annotation(outline, ANOMALOUS, frame, f"{name}/region/rest", measures, title)
+    areas = score_map.not_assessed_mm2()
+    for status in Status:
+        reason = status.name.lower()
+        if reason in areas and status != Status.OK:
+            outline = union_of_fields(score_map.fields, np.flatnonzero(score_map.status == status))
+            yield _annotation(
+                outline,
+                NOT_ASSESSED,
+                frame,
+                f"{name}/not-assessed/{reason}",
+                {"Area mm^2": areas[reason]},
+                f"Not assessed: {reason}",
+            )
+
+
+def _annotation(
+    shape: Polygon | MultiPolygon,
+    kind: TileClass,
+    frame: Frame,
+    key: str,
+    measurements: Mapping[str, float],
+    title: str,
+) -> dict[str, Any]:
+    moved = shapely.set_precision(frame.shape(shape), 0.01)
+    return {
+        "type": "Feature",
+        "id": str(uuid.uuid5(NAMESPACE, key)),
+        "geometry": mapping(shapely.orient_polygons(moved)),
+        "properties": {
+            "objectType": "annotation",
+            "name": title,
+            "isLocked": True,
+            "classification": {"name": kind.name, "color": list(kind.color)},
+            "measurements": {k: v for k, v in measurements.items() if np.isfinite(v)},
+        },
+    }
+
+
+def tile_features(score_map: ScoreMap, frame: Frame) -> Iterator[bytes]:
+    """Yield the tiles as JSON, comma-separated chunks of a few thousand features."""
+    fields = score_map.fields
+    classes = tile_classes(score_map)
+    heads = [
+        '"properties":{"objectType":"tile","classification":'
+        + orjson.dumps({"name": kind.name, "color": list(kind.color)}).decode()
+        for kind in TILE_CLASSES
+    ]
+    found = score_map.interpretation
+    measures: list[tuple[str, NDArray[np.floating]]] = [
+        (f"Anomaly score: {method}" if method != score_map.primary else "Anomaly score", values)
+        for method, values in score_map.scores.items()
+    ]
+    measures.append(("Smoothed anomaly score", found.smoothed))
+    for label, values in (
+        ("Anomaly percentile", found.percentile),
+        ("Anomaly z", found.z),
+        ("Approximate p-value", found.p_value),
+    ):
+        if values is not None:
+            measures.append((label, values))
+    template = ",".join(f"{orjson.dumps(label).decode()}:%.6g" for label, _ in measures)
+    width, height = fields.field_level0
+    prefix = f"{score_map.slide.fingerprint}/tile/".encode()
+    for start in range(0, len(fields), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        x0 = fields.coords[part, 0] - frame.x
+        y0 = fields.coords[part, 1] - frame.y
+        corners = zip(
+            x0.tolist(),
+            y0.tolist(),
+            np.round(x0 + width, 2).tolist(),
+            np.round(y0 + height, 2).tolist(),
+            strict=True,
+        )
+        table = np.stack([np.asarray(v[part], np.float64) for _, v in measures], axis=1)
+        finite = np.all(np.isfinite(table), axis=1)
+        ids = tile_ids(prefix, fields.row[part], fields.col[part])
+        out = []
+        for identity, (a, b, c, d), kind, known, row in zip(
+            ids, corners, classes[part].tolist(), finite.tolist(), table.tolist(), strict=True
+        ):
+            text = template % tuple(row) if known else _finite_only(measures, row)
+            out.append(
+                f'{{"type":"Feature","id":"{identity}","geometry":{{"type":"Polygon",'
+                f'"coordinates":[[[{a},{b}],[{c},{b}],[{c},{d}],[{a},{d}],[{a},{b}]]]}},'
+                f'{heads[kind]},"measurements":{{{text}}}}}}}'
+            )
+        yield ",\n".join(out).encode()
+
+
+def _finite_only(measures: list[tuple[str, NDArray[np.floating]]], row: list[float]) -> str:
+    return ",".join(
+        f"{orjson.dumps(label).decode()}:{value:.6g}"
+        for (label, _), value in zip(measures, row, strict=True)
+        if np.isfinite(value)
+    )
+
+
+def tile_ids(prefix: bytes, rows: NDArray[np.integer], cols: NDArray[np.integer]) -> list[str]:
+    """Compute ``uuid5(NAMESPACE, prefix + "row,col")``, in bulk.
+
+    ``uuid.uuid5`` spends most of its time on building objects; the digest is all that is needed.
+    """
+    base = hashlib.sha1(NAMESPACE.bytes + prefix, usedforsecurity=False)
+    out = []
+    for row, col in zip(rows.tolist(), cols.tolist(), strict=True):
+        digest = base.copy()
+        digest.update(b"%d,%d" % (row, col))
+        h = digest.hexdigest()
+        # Version 5 and the RFC 4122 variant.
+        variant = "89ab"[int(h[16], 16) & 3]
+        out.append(f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{variant}{h[17:20]}-{h[20:32]}")
+    return out

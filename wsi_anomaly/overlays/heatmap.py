@@ -1,0 +1,136 @@
+"""``heatmap.png``: the score map over the slide, with legend and scale bar."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.core.files import atomic_file
+from wsi_anomaly.overlays.colors import NOT_ASSESSED, blend, paint
+from wsi_anomaly.overlays.frame import Frame
+from wsi_anomaly.overlays.raster import overlay_picture
+from wsi_anomaly.scoring import ScoreMap
+
+_DPI = 150
+_WIDTH_IN = 10.0
+_TISSUE_GREY = 205.0  # of average tissue in the faded thumbnail
+
+
+def round_length(um: float) -> float:
+    """Largest of 1, 2, 5 x 10^k that does not exceed a length."""
+    power = 10.0 ** math.floor(math.log10(um))
+    return max(step for step in (1.0, 2.0, 5.0) if step * power <= um * (1 + 1e-9)) * power
+
+
+def length_label(um: float) -> str:
+    """Write a length as a scale bar does: 500 µm, 2 mm."""
+    return f"{um / 1000:g} mm" if um >= 1000 else f"{um:g} µm"
+
+
+def legend_colors(steps: int = 256) -> NDArray[np.uint8]:
+    """Colours (steps, 3) as they look on tissue."""
+    return blend(paint(np.linspace(0, 1, steps), 0.0, 1.0), _TISSUE_GREY)
+
+
+def percentile_ticks(score_map: ScoreMap) -> list[tuple[float, str]]:
+    """Raw scores of round percentiles of normal tissue that lie in the colour range."""
+    if score_map.calibration is None:
+        return []
+    low, high = score_map.interpretation.color_range
+    ticks: list[tuple[float, str]] = []
+    for percent in (75, 90, 99, 99.9):
+        value = score_map.calibration.quantile(percent / 100)
+        if low <= value <= high and (not ticks or value - ticks[-1][0] > 0.08 * (high - low)):
+            ticks.append((value, f"{percent:g}"))
+    return ticks
+
+
+def write_heatmap_png(
+    path: str | Path, score_map: ScoreMap, thumbnail: NDArray[np.uint8], frame: Frame
+) -> None:
+    """Write the picture.
+
+    Parameters
+    ----------
+    path
+        The PNG.
+    score_map, frame
+        The map, and the extent that `thumbnail` shows.
+    thumbnail
+        (h, w, 3) uint8.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    height, width = thumbnail.shape[:2]
+    shown = min(_WIDTH_IN - 0.6, 11.0 * width / height)
+    tall = shown * height / width
+    total = tall + 1.85
+    figure = Figure(figsize=(_WIDTH_IN, total), dpi=_DPI, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    text: dict[str, Any] = {"color": "#222", "family": "DejaVu Sans"}
+
+    left = (_WIDTH_IN - shown) / 2 / _WIDTH_IN
+    axes = figure.add_axes((left, 1.15 / total, shown / _WIDTH_IN, tall / total))
+    axes.imshow(overlay_picture(score_map, frame, thumbnail), interpolation="lanczos")
+    axes.set_axis_off()
+    _scale_bar(axes, score_map, frame, width, height)
+
+    name = score_map.slide.name
+    figure.text(0.03, 1 - 0.36 / total, name if len(name) < 70 else name[:67] + "...",
+                fontsize=13, weight="bold", parse_math=False, **text)  # fmt: skip
+    figure.text(
+        0.97, 1 - 0.36 / total, f"anomaly score: {score_map.primary}",
+        ha="right", fontsize=9, parse_math=False, **text,
+    )  # fmt: skip
+    _legend(figure, score_map, total, text)
+    with atomic_file(path) as partial:
+        canvas.print_figure(str(partial), format="png")
+
+
+def _scale_bar(axes: Any, score_map: ScoreMap, frame: Frame, width: int, height: int) -> None:
+    um_per_px = frame.width * score_map.slide.mpp.x / width
+    length = round_length(0.2 * width * um_per_px)
+    x0, y0 = 0.02 * width, 0.975 * height
+    x1 = x0 + length / um_per_px
+    for color, thickness in (("white", 6), ("black", 3)):
+        axes.plot([x0, x1], [y0, y0], color=color, linewidth=thickness, solid_capstyle="butt")
+    axes.text(
+        (x0 + x1) / 2, y0 - 0.012 * height, length_label(length), ha="center", va="bottom",
+        fontsize=9, bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.5},
+    )  # fmt: skip
+
+
+def _legend(figure: Any, score_map: ScoreMap, total: float, text: dict[str, Any]) -> None:
+    low, high = score_map.interpretation.color_range
+    bar = figure.add_axes((0.03, 0.62 / total, 0.55, 0.17 / total))
+    bar.imshow(legend_colors()[None], aspect="auto", extent=(low, high, 0, 1))
+    bar.set_yticks([])
+    bar.tick_params(labelsize=8, length=3)
+    bar.set_xlabel("raw anomaly score", fontsize=8)
+    ticks = percentile_ticks(score_map)
+    if ticks:
+        top = bar.secondary_xaxis("top")
+        top.set_xticks([v for v, _ in ticks], [f"{label}%" for _, label in ticks])
+        top.tick_params(labelsize=8, length=3)
+        note = "above the bar: percentile of normal tissue\ncolours fixed by normal slides"
+    elif score_map.interpretation.color_range_fixed:
+        note = "colours fixed by normal slides"
+    else:
+        note = "no calibration: colours of this slide only,\nthey do not compare between slides"
+    patch = figure.add_axes((0.62, 0.62 / total, 0.02, 0.17 / total))
+    patch.imshow(np.full((1, 1, 3), NOT_ASSESSED.color, np.uint8), aspect="auto")
+    patch.set_axis_off()
+    figure.text(0.65, 0.65 / total, "not assessed", fontsize=8, **text)
+    figure.text(0.62, 0.22 / total, note, fontsize=7.5, **text)
+    if score_map.interpretation.regions:
+        figure.text(0.78, 0.65 / total, "black line: flagged region", fontsize=8, **text)

@@ -1,0 +1,113 @@
+"""One slide from file to results folder: what the command line does for each slide."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsi_anomaly.core.files import fingerprint
+from wsi_anomaly.overlays.frame import Origin
+from wsi_anomaly.overlays.results import write_results
+from wsi_anomaly.overlays.summary import result_hash
+from wsi_anomaly.overlays.worklist import read_summary
+from wsi_anomaly.scoring import ScoreMap, ScoringModel, score_slide, scoring_settings
+from wsi_anomaly.scoring.slide import Progress
+from wsi_anomaly.slides import open_slide
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How slides are scored and what is written; see :func:`wsi_anomaly.scoring.score_slide`."""
+
+    stride_um: float | None = None
+    min_tissue: float = 0.1
+    mpp: float | None = None
+    false_regions: float = 1.0
+    heatmap: bool = False
+    origin: Origin = "bounds"
+    gzip: bool = False
+
+
+def result_folders(slides: Sequence[Path], results: Path) -> dict[Path, Path]:
+    """Folder of each slide: its name, with the fingerprint where names would collide.
+
+    Names collide within a run, and with an older result of another slide of the same name.
+    """
+    names = Counter(path.stem for path in slides)
+    out = {}
+    for path in slides:
+        folder = results / path.stem
+        older = read_summary(folder)
+        taken = older is not None and older["slide"]["fingerprint"] != _identity(path)
+        if names[path.stem] > 1 or taken:
+            folder = results / f"{path.stem}-{_identity(path)}"
+        out[path] = folder
+    return out
+
+
+def _identity(path: Path) -> str:
+    try:
+        return fingerprint(path)
+    except OSError:
+        return "unreadable"  # scoring it will say what is wrong
+
+
+def is_done(path: Path, model: ScoringModel, folder: Path, options: ScoreOptions) -> bool:
+    """Whether `folder` holds this very result: same slide, model, settings and program."""
+    summary = read_summary(folder)
+    if summary is None:
+        return False
+    settings = scoring_settings(
+        model,
+        stride_um=options.stride_um,
+        min_tissue=options.min_tissue,
+        mpp=options.mpp,
+        false_regions=options.false_regions,
+    )
+    identity = result_hash(
+        model.hash,
+        _identity(path),
+        settings,
+        heatmap=options.heatmap,
+        origin=options.origin,
+        gzip=options.gzip,
+    )
+    return bool(summary.get("result_hash") == identity)
+
+
+def score_to_folder(
+    path: Path,
+    model: ScoringModel,
+    folder: Path,
+    options: ScoreOptions | None = None,
+    progress: Progress | None = None,
+) -> ScoreMap:
+    """Score a slide and write its results folder.
+
+    Raises
+    ------
+    WsiAnomalyError
+        The slide cannot be scored, or the results cannot be written; nothing is left behind.
+    """
+    options = options or ScoreOptions()
+    score_map = score_slide(
+        path,
+        model,
+        stride_um=options.stride_um,
+        min_tissue=options.min_tissue,
+        mpp=options.mpp,
+        false_regions=options.false_regions,
+        progress=progress,
+    )
+    with open_slide(path, mpp=options.mpp) as slide:
+        write_results(
+            score_map,
+            slide,
+            folder,
+            heatmap=options.heatmap,
+            origin=options.origin,
+            gzip=options.gzip,
+        )
+    return score_map

@@ -1,0 +1,184 @@
+"""``report.html``: one self-contained file that a pathologist opens first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly import __version__
+from wsi_anomaly.core.files import write_text
+from wsi_anomaly.overlays.charts import color_bar, histogram
+from wsi_anomaly.overlays.frame import Frame
+from wsi_anomaly.overlays.pictures import CONTEXT, data_uri, gallery
+from wsi_anomaly.overlays.raster import overlay_picture
+from wsi_anomaly.overlays.summary import not_assessed_total_mm2, region_position
+from wsi_anomaly.scoring import ScoreMap
+from wsi_anomaly.slides import Slide
+
+_MOST_REGIONS = 25
+_THUMBNAIL_PX = 640
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@cache
+def environment() -> Any:
+    """Templates with everything escaped: names and metadata of slides are anybody's text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals.update(
+        number=number,
+        percent=percent,
+        version=__version__,
+        # Our own file, and no text of a slide goes into it.
+        style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704
+    )
+    return made
+
+
+def number(value: float | None) -> str:
+    """Write a score with four digits, a dash for none."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:#.4g}".rstrip(".")
+
+
+def percent(value: float) -> str:
+    """Write a percentile; it is not rounded up to the hundred that only the highest have."""
+    if value >= 100 - 1e-9:
+        return "above all normal fields"
+    shown = math.floor(value * 10) / 10
+    text = f"{shown:.1f}".rstrip("0").rstrip(".")
+    if "." in text or text[-2:] in {"11", "12", "13"}:
+        return text + "th percentile"
+    return text + {"1": "st", "2": "nd", "3": "rd"}.get(text[-1], "th") + " percentile"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the result says in plain words, and what it does not."""
+
+    headline: str
+    meaning: str
+    limits: str
+
+
+_LIMITS = (
+    "A high score means: unlike the normal tissue from which the model has learned. It does not "
+    "say what it is, it is no diagnosis, and a low score does not prove that tissue is normal."
+)
+
+
+def verdict(score_map: ScoreMap) -> Verdict:
+    """Put the result in words."""
+    found = score_map.interpretation
+    point = found.operating_point
+    if not score_map.assessed.any():
+        return Verdict("Nothing could be assessed.", "See the reasons below.", _LIMITS)
+    if point.threshold is None:
+        return Verdict("Scores without flags.", point.reason, _LIMITS)
+    promise = (
+        f"By calibration, a normal slide shows at most {point.false_regions:g} such "
+        f"region{'' if point.false_regions == 1 else 's'} on average."
+    )
+    count = len(found.regions)
+    if not count:
+        return Verdict("No region stands out from normal tissue.", promise, _LIMITS)
+    area = sum(region.area_mm2 for region in found.regions)
+    noun, verb = ("region", "stands") if count == 1 else ("regions", "stand")
+    return Verdict(
+        f"{count} {noun} ({area:.2f} mm² in all) {verb} out from normal tissue.", promise, _LIMITS
+    )
+
+
+def model_facts(model: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Short provenance entries of the model; nested ones are left to its model card."""
+    return [
+        (str(key).replace("_", " ").capitalize(), str(value))
+        for key, value in model["provenance"].items()
+        if isinstance(value, str | int | float) and len(str(value)) <= 80
+    ][:8]
+
+
+def write_report(
+    path: str | Path,
+    score_map: ScoreMap,
+    slide: Slide,
+    thumbnail: NDArray[np.uint8],
+    frame: Frame,
+    *,
+    geojson: str = "overlay.geojson",
+) -> None:
+    """Write the report.
+
+    Parameters
+    ----------
+    path
+        The HTML file.
+    score_map, slide
+        The result, and the open slide (for the gallery).
+    thumbnail, frame
+        (h, w, 3) picture of the frame.
+    geojson
+        Name of the overlay beside the report.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    from PIL import Image
+
+    small = Image.fromarray(thumbnail)
+    small.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    regions = score_map.interpretation.regions
+    text = environment().get_template("report.html.j2").render(
+        slide=score_map.slide,
+        found=score_map.interpretation,
+        calibration=score_map.calibration,
+        model=score_map.model,
+        model_facts=model_facts(score_map.model),
+        primary=score_map.primary,
+        settings=score_map.settings,
+        timings=score_map.timings,
+        frame=frame,
+        verdict=verdict(score_map),
+        tissue_mm2=score_map.tissue_mm2,
+        not_assessed=score_map.not_assessed_mm2(),
+        not_assessed_mm2=not_assessed_total_mm2(score_map),
+        flagged_mm2=sum(region.area_mm2 for region in regions),
+        assessed=int(score_map.assessed.sum()),
+        field_um=score_map.fields.field_um,
+        stride_um=score_map.settings["stride_um"],
+        width_mm=frame.width * score_map.slide.mpp.x / 1000,
+        context_um=CONTEXT * score_map.fields.field_um,
+        overlay=data_uri(overlay_picture(score_map, frame, thumbnail)),
+        thumbnail=data_uri(np.asarray(small)),
+        bar=color_bar(score_map),
+        histogram=histogram(score_map),
+        regions=[
+            {
+                "position": region_position(score_map, frame, region.peak),
+                "area_mm2": region.area_mm2,
+                "fields": len(region.fields),
+                "mean_score": region.mean_score,
+                "max_score": region.max_score,
+            }
+            for region in regions[:_MOST_REGIONS]
+        ],
+        gallery=gallery(score_map, slide, frame),
+        geojson=geojson,
+    )  # fmt: skip
+    write_text(path, text)

@@ -1,0 +1,129 @@
+"""The results folder of one slide: all files or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.core.files import atomic_file, atomic_folder, write_json
+from wsi_anomaly.overlays.arrays import write_ome_tiff, write_zarr
+from wsi_anomaly.overlays.frame import Frame, Origin
+from wsi_anomaly.overlays.geojson import write_geojson
+from wsi_anomaly.overlays.heatmap import write_heatmap_png
+from wsi_anomaly.overlays.qupath_script import PICTURE, SCRIPT, write_qupath_script
+from wsi_anomaly.overlays.raster import overlay_picture, write_qupath_picture
+from wsi_anomaly.overlays.report import write_report
+from wsi_anomaly.overlays.summary import build_summary, provenance, result_hash
+from wsi_anomaly.scoring import ScoreMap
+from wsi_anomaly.slides import Slide
+
+_PICTURE_PX = 1600
+_SMALL_PX = 320
+
+
+def frame_thumbnail(slide: Slide, frame: Frame, max_px: int = _PICTURE_PX) -> NDArray[np.uint8]:
+    """Picture of what QuPath shows: the scanned area, or the whole file with glass around it."""
+    thumbnail = slide.thumbnail(max_px)
+    if frame.origin == "bounds":
+        return thumbnail
+    bounds = slide.bounds
+    scale = thumbnail.shape[1] / bounds.width
+    shrink = min(1.0, max_px / (max(frame.width, frame.height) * scale))
+    from PIL import Image
+
+    size = (
+        max(1, round(frame.width * scale * shrink)),
+        max(1, round(frame.height * scale * shrink)),
+    )
+    part = Image.fromarray(thumbnail).resize(
+        (
+            max(1, round(bounds.width * scale * shrink)),
+            max(1, round(bounds.height * scale * shrink)),
+        )
+    )
+    whole = Image.new("RGB", size, slide.background)
+    whole.paste(part, (round(bounds.x * scale * shrink), round(bounds.y * scale * shrink)))
+    return np.asarray(whole)
+
+
+def write_results(
+    score_map: ScoreMap,
+    slide: Slide,
+    folder: str | Path,
+    *,
+    heatmap: bool = True,
+    origin: Origin = "bounds",
+    gzip: bool = False,
+) -> Path:
+    """Write everything that a person opens of one slide.
+
+    ``scores.zarr``, ``overlay.geojson``, ``report.html``, ``thumbnail.jpg`` and, last,
+    ``summary.json``; with `heatmap` also ``heatmap.png``, ``heatmap.ome.tif``,
+    ``heatmap_qupath.png`` and ``show_heatmap.groovy``. They are made in a partial folder, which
+    then takes the place of `folder`.
+
+    Parameters
+    ----------
+    score_map, slide
+        The result and the open slide.
+    folder
+        ``results/<slide>``; an older result there is replaced as a whole.
+    heatmap
+        Write the heatmap files too.
+    origin
+        QuPath's origin: "bounds" (default) or "level0".
+    gzip
+        Compress the overlay.
+
+    Returns
+    -------
+    pathlib.Path
+        ``report.html``.
+
+    Raises
+    ------
+    OutputError
+        Something cannot be written; `folder` is as it was.
+    """
+    from PIL import Image
+
+    folder = Path(folder)
+    frame = Frame.of(score_map.slide, origin)
+    thumbnail = frame_thumbnail(slide, frame)
+    with atomic_folder(folder) as partial:
+        write_zarr(partial / "scores.zarr", score_map)
+        overlay = write_geojson(
+            partial, score_map, frame=frame, gzip=gzip, provenance=provenance(score_map)
+        )
+        files = {"scores": "scores.zarr", "overlay": overlay.name, "report": "report.html"}
+        if heatmap:
+            write_heatmap_png(partial / "heatmap.png", score_map, thumbnail, frame)
+            write_ome_tiff(partial / "heatmap.ome.tif", score_map)
+            write_qupath_picture(partial / PICTURE, score_map, frame)
+            write_qupath_script(partial / SCRIPT, folder / PICTURE)
+            files |= {
+                "heatmap": "heatmap.png",
+                "heatmap_values": "heatmap.ome.tif",
+                "heatmap_for_qupath": PICTURE,
+                "qupath_script": SCRIPT,
+            }
+        write_report(
+            partial / "report.html", score_map, slide, thumbnail, frame, geojson=overlay.name
+        )
+        small = Image.fromarray(overlay_picture(score_map, frame, thumbnail))
+        small.thumbnail((_SMALL_PX, _SMALL_PX), Image.Resampling.LANCZOS)
+        with atomic_file(partial / "thumbnail.jpg") as file:
+            small.save(file, "JPEG", quality=85)
+        files["thumbnail"] = "thumbnail.jpg"
+        identity = result_hash(
+            str(score_map.model["hash"]),
+            score_map.slide.fingerprint,
+            score_map.settings,
+            heatmap=heatmap,
+            origin=origin,
+            gzip=gzip,
+        )
+        write_json(partial / "summary.json", build_summary(score_map, frame, files, identity))
+    return folder / "report.html"

@@ -1,0 +1,155 @@
+"""``summary.json``: the result of a slide in numbers, and the identity by which it is resumed."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from wsi_anomaly import __version__
+from wsi_anomaly.core.files import config_hash
+from wsi_anomaly.overlays.frame import Frame, Origin
+from wsi_anomaly.scoring import ScoreMap
+
+FORMAT = "wsi-anomaly-summary"
+VERSION = 1
+
+_MOST_REGIONS = 1000
+
+
+def result_hash(
+    model_hash: str,
+    slide_fingerprint: str,
+    settings: Mapping[str, Any],
+    *,
+    heatmap: bool,
+    origin: Origin,
+    gzip: bool,
+) -> str:
+    """Identity of a result: equal when scoring again would give the same files."""
+    return config_hash(
+        {
+            "version": VERSION,
+            "program": __version__,
+            "model": model_hash,
+            "slide": slide_fingerprint,
+            "settings": dict(settings),
+            "heatmap": heatmap,
+            "qupath_origin": origin,
+            "gzip": gzip,
+        }
+    )
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def not_assessed_total_mm2(score_map: ScoreMap) -> float:
+    """Area that could not be judged, all reasons together."""
+    return sum(score_map.not_assessed_mm2().values())
+
+
+def region_position(score_map: ScoreMap, frame: Frame, field: int) -> tuple[int, int]:
+    """Centre (x, y) of a field, pixels as QuPath counts them."""
+    f = score_map.fields
+    x, y = f.coords[field]
+    return (
+        round(float(x) + f.field_level0[0] / 2 - frame.x),
+        round(float(y) + f.field_level0[1] / 2 - frame.y),
+    )
+
+
+def provenance(score_map: ScoreMap) -> dict[str, Any]:
+    """Say what made this result, for every file that can carry it."""
+    return {
+        "program": "wsi-anomaly",
+        "version": __version__,
+        "slide": score_map.slide.name,
+        "fingerprint": score_map.slide.fingerprint,
+        "model": score_map.model["name"],
+        "model_hash": score_map.model["hash"],
+        "method": score_map.primary,
+        "settings": dict(score_map.settings),
+    }
+
+
+def build_summary(
+    score_map: ScoreMap, frame: Frame, files: Mapping[str, str], identity: str
+) -> dict[str, Any]:
+    """Everything of ``summary.json``; only JSON values, no NaN.
+
+    Parameters
+    ----------
+    score_map, frame
+        The result and QuPath's frame.
+    files
+        Name of each written file by its kind.
+    identity
+        :func:`result_hash`.
+    """
+    slide, found = score_map.slide, score_map.interpretation
+    point = found.operating_point
+    regions = [
+        {
+            "area_mm2": region.area_mm2,
+            "mean_score": region.mean_score,
+            "max_score": region.max_score,
+            "fields": len(region.fields),
+            "peak_qupath_px": region_position(score_map, frame, region.peak),
+        }
+        for region in found.regions[:_MOST_REGIONS]
+    ]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "status": "done",
+        "result_hash": identity,
+        "slide": {
+            "name": slide.name,
+            "path": slide.path,
+            "fingerprint": slide.fingerprint,
+            "size_px": [slide.width, slide.height],
+            "mpp": [slide.mpp.x, slide.mpp.y],
+            "mpp_source": slide.mpp.source,
+            "bounds": [slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height],
+            "backend": slide.backend,
+        },
+        "slide_score": _number(found.slide_score),
+        "slide_percentile": _number(found.slide_percentile),
+        "mean_of_top_tenth": _number(found.top_mean),
+        "flagged": {
+            "regions": len(found.regions),
+            "area_mm2": sum(region.area_mm2 for region in found.regions),
+            "threshold": _number(point.threshold),
+            "false_regions_promised": point.false_regions,
+            "false_regions_expected": _number(point.expected),
+            "reason": point.reason,
+        },
+        "regions": regions,
+        "fields": {
+            "total": len(score_map.fields),
+            "assessed": int(score_map.assessed.sum()),
+            "field_um": score_map.fields.field_um,
+        },
+        "tissue_mm2": score_map.tissue_mm2,
+        "not_assessed_mm2": not_assessed_total_mm2(score_map),
+        "not_assessed_by_reason_mm2": score_map.not_assessed_mm2(),
+        "seen_in": score_map.seen,
+        "warnings": list(found.warnings),
+        "calibration": None
+        if score_map.calibration is None
+        else {
+            "cases": score_map.calibration.n_cases,
+            "slides": score_map.calibration.n_slides,
+            "fields": score_map.calibration.n_fields,
+            "p_floor": score_map.calibration.p_floor,
+        },
+        "model": dict(score_map.model),
+        "settings": dict(score_map.settings),
+        "qupath_origin": frame.origin,
+        "files": dict(files),
+        "seconds": {name: round(value, 3) for name, value in score_map.timings.items()},
+        "program": {"wsi-anomaly": __version__, "python": platform.python_version()},
+    }

@@ -1,0 +1,153 @@
+"""``index.html`` and ``slides.csv``: all results of a folder, most abnormal first.
+
+Rebuilt from the ``summary.json`` files each time, so that results of several runs, or of several
+machines, stand in one list.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from wsi_anomaly.core.files import write_text
+from wsi_anomaly.overlays.report import environment
+from wsi_anomaly.overlays.summary import FORMAT
+
+
+@dataclass(frozen=True)
+class Row:
+    """One slide of the worklist; None where something is not known."""
+
+    slide: str
+    status: str
+    rank: int | None = None
+    slide_score: float | None = None
+    slide_percentile: float | None = None
+    mean_of_top_tenth: float | None = None
+    regions: int | None = None
+    flagged_mm2: float | None = None
+    threshold: float | None = None
+    not_assessed_mm2: float | None = None
+    tissue_mm2: float | None = None
+    note: str = ""
+    report: str = ""
+    thumbnail: str = ""
+    model: str = ""
+    path: str = ""
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """Summary of a result folder; None where there is none that this program wrote."""
+    try:
+        value = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) and value.get("format") == FORMAT else None
+
+
+def _float(value: Any) -> float | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and math.isfinite(value) else None
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _row(folder: Path, summary: Mapping[str, Any]) -> Row:
+    flagged, slide = _dict(summary.get("flagged")), _dict(summary.get("slide"))
+    seen = summary.get("seen_in")
+    warnings = summary.get("warnings")
+    here = quote(folder.name)
+    thumbnail = folder / "thumbnail.jpg"
+    regions = _float(flagged.get("regions"))
+    return Row(
+        slide=str(slide.get("name", folder.name)),
+        status=f"seen in {seen}" if seen else str(summary.get("status", "done")),
+        slide_score=_float(summary.get("slide_score")),
+        slide_percentile=_float(summary.get("slide_percentile")),
+        mean_of_top_tenth=_float(summary.get("mean_of_top_tenth")),
+        regions=None if regions is None else int(regions),
+        flagged_mm2=_float(flagged.get("area_mm2")) or 0.0,
+        threshold=_float(flagged.get("threshold")),
+        not_assessed_mm2=_float(summary.get("not_assessed_mm2")),
+        tissue_mm2=_float(summary.get("tissue_mm2")),
+        note=str(warnings[0]) if isinstance(warnings, list) and warnings else "",
+        report=f"{here}/report.html",
+        thumbnail=f"{here}/thumbnail.jpg" if thumbnail.is_file() else "",
+        model=str(_dict(summary.get("model")).get("hash", "")),
+        path=str(slide.get("path", "")),
+    )
+
+
+def collect(results: Path, failures: Mapping[str, str] | None = None) -> list[Row]:
+    """Rows of a results folder: scored slides by falling slide score, then what failed."""
+    rows = []
+    for folder in sorted(p for p in results.iterdir() if p.is_dir() and p.name[0] != "."):
+        summary = read_summary(folder)
+        if summary is not None:
+            rows.append(_row(folder, summary))
+    rows.sort(key=lambda r: (r.slide_score is None, -(r.slide_score or 0.0), r.slide))
+    ranked = [replace(row, rank=i) for i, row in enumerate(rows, start=1)]
+    return ranked + [
+        Row(slide=Path(path).name, status="failed", note=reason, path=path)
+        for path, reason in sorted((failures or {}).items())
+    ]
+
+
+def _cell(value: Any) -> Any:
+    """Guard a text cell against being run as a formula by a spreadsheet."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value
+
+
+def write_worklist(results: str | Path, failures: Mapping[str, str] | None = None) -> Path:
+    """Write ``index.html`` and ``slides.csv`` of a results folder.
+
+    Parameters
+    ----------
+    results
+        The folder that holds one folder per slide.
+    failures
+        Slides of this run that could not be scored: path to reason.
+
+    Returns
+    -------
+    pathlib.Path
+        ``index.html``.
+
+    Raises
+    ------
+    OutputError
+        A file cannot be written.
+    """
+    results = Path(results)
+    rows = collect(results, failures)
+    text = io.StringIO()
+    names = [f.name for f in fields(Row) if f.name != "thumbnail"]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow(["" if (v := getattr(row, n)) is None else _cell(v) for n in names])
+    write_text(results / "slides.csv", text.getvalue())
+    page = (
+        environment()
+        .get_template("index.html.j2")
+        .render(
+            rows=rows,
+            flagged=sum(1 for r in rows if r.regions),
+            seen=sum(1 for r in rows if r.status.startswith("seen")),
+            failed=sum(1 for r in rows if r.status == "failed"),
+            models=len({r.model for r in rows if r.model}),
+        )
+    )
+    write_text(results / "index.html", page)
+    return results / "index.html"

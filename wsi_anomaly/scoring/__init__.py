@@ -1,0 +1,23 @@
+"""Score a slide: from a file and a model to a score map.
+
+The map knows every field that was looked at, what could not be judged and why, what the scores
+mean against normal tissue, and the merged anomalous regions. It writes no files; ``overlays``
+does.
+"""
+
+from wsi_anomaly.scoring.regions import AnomalousRegion, merge_regions, union_of_fields
+from wsi_anomaly.scoring.score_map import Interpretation, ScoreMap, SlideFacts, interpret
+from wsi_anomaly.scoring.slide import ScoringModel, score_slide, scoring_settings
+
+__all__ = [
+    "AnomalousRegion",
+    "Interpretation",
+    "ScoreMap",
+    "ScoringModel",
+    "SlideFacts",
+    "interpret",
+    "merge_regions",
+    "score_slide",
+    "scoring_settings",
+    "union_of_fields",
+]

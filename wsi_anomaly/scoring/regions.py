@@ -1,0 +1,126 @@
+"""From flagged fields to outlines that a person can follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import MultiPolygon, Polygon
+
+from wsi_anomaly.calibration import label_regions
+from wsi_anomaly.tiles import Fields
+
+_GRID_PX = 0.01  # what QuPath snaps coordinates to
+
+
+@dataclass(frozen=True)
+class AnomalousRegion:
+    """Connected flagged fields.
+
+    Attributes
+    ----------
+    outline
+        Polygon or MultiPolygon, level-0 pixels; valid, small gaps closed.
+    fields
+        (k,) indices of its fields in the score map.
+    area_mm2
+        Area inside the outline.
+    mean_score, max_score
+        Of the raw scores of its fields.
+    peak
+        Field with the highest smoothed score.
+    """
+
+    outline: Polygon | MultiPolygon
+    fields: NDArray[np.intp]
+    area_mm2: float
+    mean_score: float
+    max_score: float
+    peak: int
+
+
+def _areas(shape: shapely.Geometry) -> Polygon | MultiPolygon:
+    """Keep only the areas of a geometry, as one Polygon or MultiPolygon."""
+    if isinstance(shape, Polygon | MultiPolygon):
+        return shape
+    parts = [p for p in shapely.get_parts(shape) if isinstance(p, Polygon | MultiPolygon)]
+    polygons = [p for part in parts for p in shapely.get_parts(part) if p.area > 0]
+    return polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
+
+
+def union_of_fields(
+    fields: Fields, chosen: NDArray[np.intp], *, close_gaps: bool = False
+) -> Polygon | MultiPolygon:
+    """Outline of some fields, level-0 pixels.
+
+    Parameters
+    ----------
+    fields, chosen
+        The grid, and indices into it.
+    close_gaps
+        Close notches narrower than one field and holes of up to four fields.
+
+    Returns
+    -------
+    A valid Polygon or MultiPolygon, on QuPath's coordinate grid of 0.01 px; empty for no fields.
+    """
+    # Squares meet at common, exact corners here: the rounded ones of `coords` would leave slits.
+    x = fields.origin[0] + fields.col[chosen] * fields.stride_level0[0]
+    y = fields.origin[1] + fields.row[chosen] * fields.stride_level0[1]
+    squares = shapely.box(x, y, x + fields.field_level0[0], y + fields.field_level0[1])
+    shape = shapely.union_all(squares, grid_size=_GRID_PX)
+    if close_gaps and len(chosen) > 1:
+        reach = 0.5 * min(fields.field_level0)
+        grown = shapely.buffer(shape, reach, join_style="mitre")
+        shape = shapely.union(shape, shapely.buffer(grown, -reach, join_style="mitre"))
+        hole = 4 * fields.field_level0[0] * fields.field_level0[1]
+        shape = MultiPolygon(
+            [
+                Polygon(part.exterior, [r for r in part.interiors if Polygon(r).area > hole])
+                for part in shapely.get_parts(shape)
+                if isinstance(part, Polygon)
+            ]
+        )
+        shape = shapely.union_all(shapely.get_parts(shape))
+    return _areas(shapely.make_valid(shapely.set_precision(shape, _GRID_PX)))
+
+
+def merge_regions(
+    fields: Fields,
+    score: NDArray[np.floating],
+    smoothed: NDArray[np.floating],
+    flagged: NDArray[np.bool_],
+    mpp: tuple[float, float],
+) -> list[AnomalousRegion]:
+    """Join connected flagged fields (8 neighbours, as calibration counts them), highest first.
+
+    Parameters
+    ----------
+    fields
+        The grid, N fields.
+    score, smoothed, flagged
+        (N,) raw score, smoothed score, and whether the field is flagged.
+    mpp
+        Micrometres per level-0 pixel (x, y).
+    """
+    labels, count = label_regions(fields.row, fields.col, flagged)
+    order = np.argsort(labels, kind="stable")
+    ends = np.searchsorted(labels[order], np.arange(1, count + 2))
+    regions = []
+    for start, end in pairwise(ends):
+        members = order[start:end]
+        outline = union_of_fields(fields, members, close_gaps=True)
+        regions.append(
+            AnomalousRegion(
+                outline,
+                members,
+                float(outline.area) * mpp[0] * mpp[1] / 1e6,
+                float(np.mean(score[members])),
+                float(np.max(score[members])),
+                int(members[np.argmax(smoothed[members])]),
+            )
+        )
+    return sorted(regions, key=lambda r: -float(smoothed[r.peak]))

@@ -1,0 +1,278 @@
+"""What a slide is, whatever file it comes from.
+
+A backend supplies the levels and :meth:`Slide.read_level`; everything that decides what a person
+sees (which level, which resampling, what stands where nothing was scanned) is written once, here.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.core.errors import MissingMppError, SlideError
+from wsi_anomaly.slides.resample import margin_px, resample
+
+RGB = NDArray[np.uint8]
+
+LEVEL_TOLERANCE = 1.05
+"""A level up to 5% coarser than asked for still serves: less than two scanners differ by."""
+
+_MAX_SOURCE_PX = 16_000_000  # 48 MB: larger regions are read in parts
+
+
+class ReadError(SlideError):
+    """A region cannot be decoded; other regions of the slide may well be."""
+
+
+@dataclass(frozen=True)
+class Mpp:
+    """Micrometres per level-0 pixel, and where the figure comes from."""
+
+    x: float
+    y: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The scanned area, in level-0 pixels from the file's origin."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Region:
+    """Pixels of a slide.
+
+    Attributes
+    ----------
+    rgb
+        (h, w, 3) uint8; the slide's background colour where nothing was scanned.
+    coverage
+        (h, w) bool, False where nothing was ever scanned; None when all of it was.
+    """
+
+    rgb: RGB
+    coverage: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class SlideInfo:
+    """What a backend knows once it has opened a file."""
+
+    width: int
+    height: int
+    level_dimensions: tuple[tuple[int, int], ...]
+    level_downsamples: tuple[float, ...]
+    mpp: Mpp | None
+    bounds: Bounds
+    background: tuple[int, int, int]
+    objective_power: float | None
+    properties: Mapping[str, str]
+
+
+class Slide(ABC):
+    """An open slide. A context manager; pickled by path, a copy opens the file again.
+
+    Attributes
+    ----------
+    path, name
+        File and its name without suffix.
+    backend
+        Name of the reader.
+    info
+        Dimensions, levels, bounds and metadata; its entries are attributes of the slide too.
+    """
+
+    backend: str
+
+    def __init__(self, path: Path, info: SlideInfo) -> None:
+        self.path = path
+        self.name = path.stem
+        self.info = info
+        self.width, self.height = info.width, info.height
+        self.level_dimensions = info.level_dimensions
+        self.level_downsamples = info.level_downsamples
+        self.bounds = info.bounds
+        self.background = info.background
+        self.objective_power = info.objective_power
+        self.properties = info.properties
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file."""
+
+    @abstractmethod
+    def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Region:
+        """Pixels of one level as they are stored; `x`, `y` in pixels of that level.
+
+        The rectangle may reach beyond the level.
+
+        Raises
+        ------
+        ReadError
+            A part of it cannot be decoded. The slide stays usable.
+        """
+
+    @property
+    def mpp(self) -> Mpp:
+        """Micrometres per level-0 pixel.
+
+        Raises
+        ------
+        MissingMppError
+            Nothing says how large a pixel is.
+        """
+        if self.info.mpp is None:
+            raise MissingMppError(
+                f"{self.path} does not say how large a pixel is; give micrometres per pixel with "
+                "--mpp, or for many slides with --mpp-csv FILE (lines of slide,mpp)."
+            )
+        return self.info.mpp
+
+    @property
+    def finest_mpp(self) -> float:
+        """The coarser of level 0's two pixel sides, um: what decides which magnifications serve."""
+        return max(self.mpp.x, self.mpp.y)
+
+    def best_level(self, mpp: float) -> int:
+        """Find the coarsest level that still has the detail of `mpp`; level 0 when none has."""
+        for level in reversed(range(len(self.level_downsamples))):
+            if self.finest_mpp * self.level_downsamples[level] <= mpp * LEVEL_TOLERANCE:
+                return level
+        return 0
+
+    def read(self, x: float, y: float, size_px: tuple[int, int], mpp: float) -> Region:
+        """Read a region at exactly `mpp` micrometres per pixel.
+
+        Parameters
+        ----------
+        x, y
+            Top left corner, level-0 pixels; need not be whole.
+        size_px
+            Width and height of the result, pixels.
+        mpp
+            Micrometres per pixel of the result. The best level is resampled to it, with
+            antialiasing.
+
+        Raises
+        ------
+        ReadError
+            A part of it cannot be decoded.
+        """
+        level = self.best_level(mpp)
+        downsample = self.level_downsamples[level]
+        scale_x = mpp / (self.mpp.x * downsample)
+        scale_y = mpp / (self.mpp.y * downsample)
+        width, height = size_px
+        if width * scale_x * height * scale_y > _MAX_SOURCE_PX and max(width, height) > 1:
+            return self._read_in_halves(x, y, size_px, mpp)
+
+        left, right = _span(x / downsample, width, scale_x, self.level_dimensions[level][0])
+        top, bottom = _span(y / downsample, height, scale_y, self.level_dimensions[level][1])
+        source = self.read_level(level, left, top, right - left, bottom - top)
+        rgb = resample(
+            source.rgb, x / downsample - left, y / downsample - top, scale_x, scale_y, size_px
+        )
+        if source.coverage is None:
+            return Region(rgb)
+        columns = ((np.arange(width) + 0.5) * scale_x + x / downsample - left).astype(np.intp)
+        rows = ((np.arange(height) + 0.5) * scale_y + y / downsample - top).astype(np.intp)
+        return Region(rgb, source.coverage[np.ix_(rows, columns)])
+
+    def _read_in_halves(self, x: float, y: float, size_px: tuple[int, int], mpp: float) -> Region:
+        width, height = size_px
+        if width >= height:
+            half = width // 2
+            first = self.read(x, y, (half, height), mpp)
+            second = self.read(x + half * mpp / self.mpp.x, y, (width - half, height), mpp)
+            axis = 1
+        else:
+            half = height // 2
+            first = self.read(x, y, (width, half), mpp)
+            second = self.read(x, y + half * mpp / self.mpp.y, (width, height - half), mpp)
+            axis = 0
+        rgb = np.concatenate((first.rgb, second.rgb), axis)
+        if first.coverage is None and second.coverage is None:
+            return Region(rgb)
+        parts = [
+            np.ones(part.rgb.shape[:2], bool) if part.coverage is None else part.coverage
+            for part in (first, second)
+        ]
+        return Region(rgb, np.concatenate(parts, axis))
+
+    def thumbnail(self, max_px: int) -> RGB:
+        """Picture of the scanned area whose longer side has `max_px` pixels; square pixels.
+
+        Needs no mpp: it is made from the coarsest level that is large enough.
+        """
+        from PIL import Image
+
+        scale = max_px / max(self.bounds.width, self.bounds.height)
+        level = 0
+        for i, downsample in enumerate(self.level_downsamples):
+            if downsample * scale <= 1:
+                level = i
+        downsample = self.level_downsamples[level]
+        size = (
+            max(1, round(self.bounds.width * scale)),
+            max(1, round(self.bounds.height * scale)),
+        )
+        picture = Image.new("RGB", size, self.background)
+        # Strips keep the memory bounded on slides that have a single level.
+        strip = max(1, int(_MAX_SOURCE_PX * downsample * scale / (self.bounds.width / downsample)))
+        for top in range(0, size[1], strip):
+            rows = min(strip, size[1] - top)
+            source = self.read_level(
+                level,
+                int(self.bounds.x / downsample),
+                int((self.bounds.y + top / scale) / downsample),
+                max(1, round(self.bounds.width / downsample)),
+                max(1, round(rows / scale / downsample)),
+            )
+            part = Image.fromarray(source.rgb).resize(
+                (size[0], rows), Image.Resampling.BOX, reducing_gap=2.0
+            )
+            picture.paste(part, (0, top))
+        return np.asarray(picture)
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        from wsi_anomaly.slides.opening import reopen
+
+        return reopen, (str(self.path), self.backend, self.info.mpp)
+
+    def __repr__(self) -> str:
+        return f"<Slide {self.path} ({self.backend}, {self.width} x {self.height} px)>"
+
+
+def _span(start: float, count: int, scale: float, limit: int) -> tuple[int, int]:
+    """Level pixels from first to one past last that `count` output pixels depend on.
+
+    What the resampling filter wants beyond the region is taken from the level where it exists;
+    the region itself is never cut, so that what lies outside the level becomes background.
+    """
+    margin = margin_px(scale)
+    first, last = math.floor(start + 1e-9), math.ceil(start + count * scale - 1e-9)
+    return min(first, max(first - margin, 0)), max(last, min(last + margin, limit))

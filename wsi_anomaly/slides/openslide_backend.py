@@ -1,0 +1,132 @@
+"""Slides through OpenSlide: every scanner format that it knows."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import openslide
+
+from wsi_anomaly.core.errors import NotASlideError
+from wsi_anomaly.slides.base import Bounds, Mpp, ReadError, Region, Slide, SlideInfo
+from wsi_anomaly.slides.physical import find_mpp, objective_power
+
+NAME = "openslide"
+_MAX_SIDE_PX = 1 << 24  # 4 m at 40x: a header beyond it is damaged
+
+
+class OpenSlideSlide(Slide):
+    """A slide read by OpenSlide.
+
+    OpenSlide's handle is dead after its first error, so every error opens a new one.
+    """
+
+    backend = NAME
+
+    def __init__(self, path: Path, *, mpp: Mpp | float | None = None) -> None:
+        self._handle: openslide.OpenSlide | None = _open(path)
+        super().__init__(path, _info(path, self._handle, mpp))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+    def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Region:
+        """Pixels of one level as they are stored; see :meth:`Slide.read_level`."""
+        if self._handle is None:
+            self._handle = _open(self.path)
+        downsample = self.level_downsamples[level]
+        corner = (round(x * downsample), round(y * downsample))
+        try:
+            rgba = np.asarray(self._handle.read_region(corner, level, (width, height)))
+        except (openslide.OpenSlideError, OSError) as error:
+            with contextlib.suppress(openslide.OpenSlideError):
+                self.close()
+            raise ReadError(
+                f"{self.path}: level {level} at {corner} cannot be read: {error}."
+            ) from error
+        return composite(rgba, self.background)
+
+
+def composite(rgba: np.ndarray, background: tuple[int, int, int]) -> Region:
+    """Lay pixels with transparency on the background; transparent is where nothing was scanned."""
+    alpha = rgba[..., 3]
+    if alpha.min() == 255:
+        return Region(np.ascontiguousarray(rgba[..., :3]))
+    weight = alpha[..., None].astype(np.float32) / 255
+    rgb = rgba[..., :3] * weight + np.array(background, np.float32) * (1 - weight)
+    return Region(np.rint(rgb).astype(np.uint8), alpha >= 128)
+
+
+def _open(path: Path) -> openslide.OpenSlide:
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        raise NotASlideError(
+            f"{path} is no whole-slide image that OpenSlide knows; convert it to a tiled, "
+            "pyramidal TIFF or leave it out."
+        ) from error
+    except (openslide.OpenSlideError, OSError) as error:
+        reason = " ".join(str(error).removeprefix(f"Reading {path}: ").split())
+        raise NotASlideError(
+            f"{path} cannot be opened as a slide ({reason}); copy it again or leave it out."
+        ) from error
+
+
+def _info(path: Path, handle: openslide.OpenSlide, mpp: Mpp | float | None) -> SlideInfo:
+    properties = dict(handle.properties)
+    width, height = handle.dimensions
+    if not (0 < width <= _MAX_SIDE_PX and 0 < height <= _MAX_SIDE_PX):
+        raise NotASlideError(
+            f"{path} claims {width} x {height} pixels, which no slide has; its header is damaged."
+        )
+    dimensions = tuple(handle.level_dimensions)
+    return SlideInfo(
+        width=width,
+        height=height,
+        level_dimensions=dimensions,
+        level_downsamples=tuple(
+            exact_downsample((width, height), size, downsample)
+            for size, downsample in zip(dimensions, handle.level_downsamples, strict=True)
+        ),
+        mpp=mpp if isinstance(mpp, Mpp) else find_mpp(properties, mpp),
+        bounds=_bounds(properties, width, height),
+        background=_background(properties),
+        objective_power=objective_power(properties),
+        properties=properties,
+    )
+
+
+def exact_downsample(full: tuple[int, int], size: tuple[int, int], reported: float) -> float:
+    """Downsample of a level without the error that its rounded size brings.
+
+    A level of 2221 of 4443 pixels was made by halving; 4443 / 2221 = 2.0005 would move its far
+    end by a pixel.
+    """
+    whole = round(reported)
+    if all(abs(n * whole - m) < max(whole, 2) for n, m in zip(size, full, strict=True)):
+        return float(whole)
+    return float(reported)
+
+
+def _bounds(properties: dict[str, str], width: int, height: int) -> Bounds:
+    names = ("x", "y", "width", "height")
+    try:
+        x, y, w, h = (int(properties[f"openslide.bounds-{name}"]) for name in names)
+    except (KeyError, ValueError):
+        return Bounds(0, 0, width, height)
+    x, y = max(0, x), max(0, y)
+    w, h = min(w, width - x), min(h, height - y)
+    return Bounds(x, y, w, h) if w > 0 and h > 0 else Bounds(0, 0, width, height)
+
+
+def _background(properties: dict[str, str]) -> tuple[int, int, int]:
+    text = properties.get("openslide.background-color", "FFFFFF")
+    try:
+        value = int(text, 16)
+    except ValueError:
+        value = 0xFFFFFF
+    return (value >> 16) & 255, (value >> 8) & 255, value & 255

@@ -1,0 +1,77 @@
+"""How large a pixel is: from whoever says so, in order of trust."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.magnification import mpp_of
+from wsi_anomaly.slides.base import Mpp
+
+_UM_PER_UNIT = {"centimeter": 10_000.0, "inch": 25_400.0}
+_PLAUSIBLE_UM = (0.01, 20.0)  # 1 um/px is 10x; printers' resolutions (72 dpi = 353 um) fall out
+
+
+def find_mpp(properties: Mapping[str, str], override: float | None = None) -> Mpp | None:
+    """Micrometres per pixel, or None when nothing plausible says it.
+
+    Order: the user's override, OpenSlide's mpp, TIFF resolution tags, objective power.
+
+    Raises
+    ------
+    UsageError
+        The override is no plausible size of a pixel.
+    """
+    if override is not None:
+        if not _plausible(override):
+            raise UsageError(
+                f"{override:g} um per pixel is not plausible; slides have between "
+                f"{_PLAUSIBLE_UM[0]:g} and {_PLAUSIBLE_UM[1]:g} (40x is about 0.25)."
+            )
+        return Mpp(override, override, "--mpp")
+    candidates = (
+        (
+            _number(properties, "openslide.mpp-x"),
+            _number(properties, "openslide.mpp-y"),
+            "openslide.mpp",
+        ),
+        (
+            _from_resolution(properties, "tiff.XResolution"),
+            _from_resolution(properties, "tiff.YResolution"),
+            "TIFF resolution",
+        ),
+    )
+    for x, y, source in candidates:
+        if _plausible(x) and _plausible(y):
+            return Mpp(x, y, source)
+    power = objective_power(properties)
+    if power:
+        mpp = mpp_of(power)
+        if _plausible(mpp):
+            return Mpp(mpp, mpp, "objective power")
+    return None
+
+
+def objective_power(properties: Mapping[str, str]) -> float | None:
+    """Magnification of the objective as the scanner noted it, or None."""
+    power = _number(properties, "openslide.objective-power")
+    return power if power > 0 else None
+
+
+def _number(properties: Mapping[str, str], name: str) -> float:
+    try:
+        value = float(properties.get(name, "nan"))
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def _from_resolution(properties: Mapping[str, str], name: str) -> float:
+    per_unit = _number(properties, name)
+    unit = _UM_PER_UNIT.get(properties.get("tiff.ResolutionUnit", ""), math.nan)
+    return unit / per_unit if per_unit > 0 else math.nan
+
+
+def _plausible(mpp: float) -> bool:
+    return _PLAUSIBLE_UM[0] <= mpp <= _PLAUSIBLE_UM[1]

@@ -1,0 +1,291 @@
+"""Find tissue, pen marks and folds on a slide, by colour and shape at about 8 um a pixel.
+
+Hematoxylin and eosin both absorb green most. So stained tissue is where green is denser than
+red or blue; grey things (glass, dust, black borders, coverslip edges, the shadow of a bubble)
+are not, whatever their darkness, and inks absorb in other proportions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from wsi_anomaly.slides.base import ReadError, Region, Slide
+from wsi_anomaly.slides.tissue_map import (
+    BACKGROUND,
+    FOLD,
+    PEN,
+    TISSUE,
+    UNREADABLE,
+    TissueMap,
+)
+
+MAP_MPP = 8.0
+_BLOCK_SOURCE_PX = 4096  # source pixels a side that are read at once
+_MIN_PIECE_UM2 = 10_000.0  # a piece of tissue smaller than 100 x 100 um is debris
+_MAX_HOLE_UM2 = 10_000.0  # lumina and fat cells up to 100 x 100 um belong to the tissue
+_MIN_INK_UM2 = 20_000.0
+_INK_REACH_UM = 250.0  # a stroke's faded parts are looked for so far from its dense ones
+_CLOSE_UM = 20.0
+_FAT_UM = 24.0  # fat is seen when its thin membranes are averaged over this far
+_FAINT_STAIN, _FAINT_TEXTURE = 0.015, 0.02  # green's excess density in fat: mean, deviation
+_BLACK_LEVEL = 40
+_GLASS_LEVEL, _GLASS_TINT = 190, 24
+_PURE_WHITE = (255.0, 255.0, 255.0)
+_MIN_STAIN, _MAX_STAIN = 0.025, 0.08  # limits of the threshold on green's excess density
+
+
+def find_tissue(slide: Slide) -> TissueMap:
+    """Map a slide's tissue.
+
+    Parameters
+    ----------
+    slide
+        An open slide with known mpp.
+
+    Returns
+    -------
+    Labels over the scanned area; parts that cannot be decoded are UNREADABLE.
+    """
+    rgb, covered, readable = _overview(slide)
+    labels, white = label_pixels(rgb, covered & readable, MAP_MPP)
+    labels[~readable] = UNREADABLE
+    return TissueMap(
+        labels,
+        MAP_MPP,
+        (float(slide.bounds.x), float(slide.bounds.y)),
+        (MAP_MPP / slide.mpp.x, MAP_MPP / slide.mpp.y),
+        white,
+    )
+
+
+def _overview(
+    slide: Slide,
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Read the scanned area at the map's resolution; where it was scanned; what can be read."""
+    width = max(2, int(np.ceil(slide.bounds.width * slide.mpp.x / MAP_MPP)))
+    height = max(2, int(np.ceil(slide.bounds.height * slide.mpp.y / MAP_MPP)))
+    level_mpp = slide.finest_mpp * slide.level_downsamples[slide.best_level(MAP_MPP)]
+    block = max(16, int(_BLOCK_SOURCE_PX * level_mpp / MAP_MPP))
+    rgb = np.empty((height, width, 3), np.uint8)
+    rgb[:] = slide.background
+    covered = np.ones((height, width), bool)
+    readable = np.ones((height, width), bool)
+    for top in range(0, height, block):
+        for left in range(0, width, block):
+            _read_block(
+                slide,
+                (rgb, covered, readable),
+                (top, left),
+                (min(block, height - top), min(block, width - left)),
+            )
+    return rgb, covered, readable
+
+
+def _read_block(
+    slide: Slide,
+    maps: tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]],
+    corner: tuple[int, int],
+    size: tuple[int, int],
+) -> None:
+    """Fill one block of the overview; where it cannot be read, its quarters, down to 8 pixels."""
+    rgb, covered, readable = maps
+    (top, left), (height, width) = corner, size
+    here = np.s_[top : top + height, left : left + width]
+    x = slide.bounds.x + left * MAP_MPP / slide.mpp.x
+    y = slide.bounds.y + top * MAP_MPP / slide.mpp.y
+    try:
+        region: Region = slide.read(x, y, (width, height), MAP_MPP)
+    except ReadError:
+        if max(size) <= 8:
+            readable[here] = False
+            return
+        for down, tall in ((0, height // 2), (height // 2, height - height // 2)):
+            for right, wide in ((0, width // 2), (width // 2, width - width // 2)):
+                if tall and wide:
+                    _read_block(slide, maps, (top + down, left + right), (tall, wide))
+        return
+    rgb[here] = region.rgb
+    if region.coverage is not None:
+        covered[here] = region.coverage
+
+
+def glass_colour(
+    rgb: NDArray[np.uint8], usable: NDArray[np.bool_]
+) -> tuple[float, float, float]:
+    """Intensity of bare glass: where the bright, colourless pixels of a picture crowd.
+
+    Pure white counts as glass only when nothing else does: many scanners fill with it what they
+    did not scan.
+    """
+    pixels = rgb[usable]
+    low, high = pixels.min(1), pixels.max(1)
+    bright = pixels[(low > _GLASS_LEVEL) & (high - low < _GLASS_TINT)]
+    glass = bright[bright.min(1) < 255]
+    if len(glass) < max(20, len(pixels) // 100):
+        return _PURE_WHITE
+    middle = np.median(glass, axis=0)
+    crowd = (np.abs(glass - middle) <= 5).all(1)
+    if np.count_nonzero(crowd) < 0.4 * len(glass):
+        return _PURE_WHITE
+    red, green, blue = np.median(glass[crowd], axis=0)
+    return float(red), float(green), float(blue)
+
+
+def label_pixels(
+    rgb: NDArray[np.uint8], usable: NDArray[np.bool_], mpp: float
+) -> tuple[NDArray[np.uint8], tuple[float, float, float]]:
+    """Label an overview picture.
+
+    Parameters
+    ----------
+    rgb
+        (H, W, 3) uint8 at `mpp`.
+    usable
+        (H, W) bool: scanned and readable.
+    mpp
+        Micrometres per pixel.
+
+    Returns
+    -------
+    (H, W) uint8 labels, and the intensity of bare glass.
+    """
+    usable = usable & ~_border(rgb)
+    white = glass_colour(rgb, usable)
+    density = np.log(np.asarray(white, np.float32)) - np.log(np.maximum(rgb, 1, dtype=np.float32))
+    density = np.maximum(density, 0)
+    excess = density[..., 1] - np.minimum(density[..., 0], density[..., 2])
+
+    pen = _pen(density, mpp) & usable
+    sharp = ndimage.gaussian_filter(excess, 1.0)
+    here = usable & ~pen
+    surely = _without_small((sharp > _threshold(sharp[here])) & here, _MIN_PIECE_UM2 / 4 / mpp**2)
+    faint = _fat(excess, _FAT_UM / mpp) & here & ~surely
+    tissue = _connected(surely | _open(faint, 1.5 * _FAT_UM / mpp), surely)
+    tissue = _close(tissue, _CLOSE_UM / mpp) & usable & ~pen
+    tissue = _without_small(tissue, _MIN_PIECE_UM2 / mpp**2)
+    tissue = ~_without_small(~tissue, _MAX_HOLE_UM2 / mpp**2) & usable & ~pen
+
+    labels = np.full(tissue.shape, BACKGROUND, np.uint8)
+    labels[tissue] = TISSUE
+    labels[tissue & _folds(density, tissue, mpp)] = FOLD
+    labels[pen] = PEN
+    return labels, white
+
+
+def _threshold(stain: NDArray[np.float32]) -> float:
+    """Otsu's threshold of green's excess, held within what glass and pale tissue allow."""
+    counts, edges = np.histogram(stain, 200, (0.0, 0.4))
+    if not counts.any():
+        return _MAX_STAIN
+    middle = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    total = np.cumsum(counts * middle)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gap = total / below - (total[-1] - total) / above
+    between = np.nan_to_num(below * above * gap**2)
+    return float(np.clip(middle[int(between.argmax())], _MIN_STAIN, _MAX_STAIN))
+
+
+def _fat(excess: NDArray[np.float32], radius: float) -> NDArray[np.bool_]:
+    """Thin stained membranes with nothing between them: faint on average, yet not even.
+
+    Evenness tells them from glass that one field of the scanner's camera saw a little pinker.
+    """
+    mean = ndimage.gaussian_filter(excess, radius)
+    spread = ndimage.gaussian_filter(excess**2, radius) - mean**2
+    return np.asarray((mean > _FAINT_STAIN) & (spread > _FAINT_TEXTURE**2))
+
+
+def _border(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Black rows and columns along the picture's edges: the scanner's frame, no pen."""
+    black = rgb.max(-1) < _BLACK_LEVEL
+    border = np.zeros(black.shape, bool)
+    for axis in (0, 1):
+        lines = black.mean(1 - axis) > 0.8
+        for edge in (lines, lines[::-1]):
+            depth = int(np.argmin(edge)) if not edge.all() else len(edge)
+            where = np.zeros(len(lines), bool)
+            where[: depth + 1 if depth else 0] = True  # and the line that is half black
+            where = where if edge is lines else where[::-1]
+            border |= where[:, None] if axis == 0 else where[None, :]
+    return border
+
+
+def _pen(density: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
+    """Ink: dense, of a colour that hematoxylin and eosin cannot mix; and what it fades into."""
+    red, green, blue = (density[..., c] for c in range(3))
+    total = red + green + blue
+    low = np.minimum(np.minimum(red, green), blue)
+    high = np.maximum(np.maximum(red, green), blue)
+    kinds = (
+        # green and blue: red light is absorbed most
+        ((red > 1.1 * green) & ((red > 1.15 * green) | (blue < 0.75 * red)), 0.6, 0.2),
+        # red: blue light is absorbed nearly as much as green, red light hardly (blood: more)
+        ((blue > 0.65 * green) & (red < 0.2 * green), 2.8, 0.6),
+        # black
+        (low > 0.6 * high, 3.6, 0.7),
+    )
+    ink = np.zeros(total.shape, bool)
+    for colour, surely, perhaps in kinds:
+        core = _without_small(_open(colour & (total > surely), 1.5), _MIN_INK_UM2 / mpp**2)
+        if core.any():
+            near = ~_beyond(~core, _INK_REACH_UM / mpp)
+            ink |= _connected((colour & near & (total > perhaps)) | core, core)
+    return _close(ink, _CLOSE_UM / mpp) if ink.any() else ink
+
+
+def _folds(
+    density: NDArray[np.float32], tissue: NDArray[np.bool_], mpp: float
+) -> NDArray[np.bool_]:
+    """Tissue that lies double: far denser than its slide's tissue, in every channel."""
+    if not tissue.any():
+        return np.zeros_like(tissue)
+    total = ndimage.gaussian_filter(density.sum(-1), 1.0)
+    inside = total[tissue]
+    middle = float(np.median(inside))
+    spread = float(np.median(np.abs(inside - middle))) * 1.4826
+    dense = (total > max(2.0 * middle, middle + 5 * spread)) & tissue
+    return _without_small(dense, 4_000.0 / mpp**2)
+
+
+def _disk(radius: float) -> NDArray[np.bool_]:
+    reach = int(np.ceil(radius))
+    y, x = np.ogrid[-reach : reach + 1, -reach : reach + 1]
+    return np.asarray(x * x + y * y <= radius * radius)
+
+
+def _open(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+    return np.asarray(ndimage.binary_opening(mask, _disk(radius)))
+
+
+def _close(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+    """Close by two distance transforms: linear in time, whatever the radius."""
+    grown = ndimage.distance_transform_edt(~np.pad(mask, int(radius) + 2)) <= radius
+    shrunk = ndimage.distance_transform_edt(grown) > radius
+    pad = int(radius) + 2
+    return np.asarray(shrunk[pad:-pad, pad:-pad]) | mask
+
+
+def _beyond(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+    """Where `mask` holds and its edge is farther than `radius`."""
+    return np.asarray(ndimage.distance_transform_edt(mask) > radius)
+
+
+def _connected(mask: NDArray[np.bool_], seeds: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep the parts of `mask` that hold a seed."""
+    components, count = ndimage.label(mask, np.ones((3, 3)))
+    keep = np.zeros(count + 1, bool)
+    keep[components[seeds]] = True
+    keep[0] = False
+    return np.asarray(keep[components])
+
+
+def _without_small(mask: NDArray[np.bool_], min_px: float) -> NDArray[np.bool_]:
+    components, count = ndimage.label(mask)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)
+    keep = sizes >= min_px
+    keep[0] = False
+    return np.asarray(keep[components])

@@ -1,0 +1,99 @@
+"""Bring pixels from one slide's stains to the target's, fast.
+
+An RGB pixel has only 2^24 values and a slide has one stain profile, so each value is worked out
+at most once: the first pixel of a colour fills its entry of a table, the others look it up.
+Memory pages of colours that never occur are never touched.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.stain.density import LAMBDA_CONCENTRATION, density_table
+from wsi_anomaly.stain.profile import StainProfile
+
+
+class StainNormalizer:
+    """Maps 8-bit pixels of one slide to the target's stains.
+
+    Concentrations are solved as in :func:`~wsi_anomaly.stain.density.concentrations`, scaled so
+    that the 99th percentiles agree, and rendered with the target's vectors on its glass. Glass
+    stays glass; no value can become NaN, and none but black becomes black.
+
+    Parameters
+    ----------
+    source
+        Profile of the slide that the pixels come from.
+    target
+        Profile to bring them to.
+    match_maxima
+        False: change the stain vectors only, not the strength (as the DPA paper did).
+    """
+
+    def __init__(
+        self, source: StainProfile, target: StainProfile, *, match_maxima: bool = True
+    ) -> None:
+        self.source, self.target = source, target
+        strength = target.maxima / source.maxima if match_maxima else np.ones(2)
+        self._density = density_table(source.white)
+        self._source = np.ascontiguousarray(source.matrix)
+        self._render = np.ascontiguousarray(target.matrix * strength[:, None])
+        self._white = np.array(target.white)
+        self._table: NDArray[np.uint32] | None = None
+
+    def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Normalise (..., 3) uint8 pixels; the result is a new array of the same shape."""
+        if rgb.dtype != np.uint8 or rgb.shape[-1:] != (3,):
+            raise ValueError(f"8-bit RGB pixels are needed, not {rgb.dtype} {rgb.shape}")
+        if self._table is None:
+            self._table = np.zeros(1 << 24, np.uint32)
+        pixels = np.ascontiguousarray(rgb).reshape(-1, 3)
+        out = np.empty_like(pixels)
+        _apply(
+            pixels,
+            out,
+            self._table,
+            self._density,
+            self._source,
+            self._render,
+            self._white,
+            LAMBDA_CONCENTRATION,
+        )
+        return out.reshape(rgb.shape)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_table": None}
+
+
+@numba.njit(cache=True, nogil=True)
+def _apply(  # type: ignore[no-untyped-def]
+    pixels, out, table, density, source, render, white, penalty
+):  # pragma: no cover - compiled
+    overlap = (
+        source[0, 0] * source[1, 0] + source[0, 1] * source[1, 1] + source[0, 2] * source[1, 2]
+    )
+    determinant = max(1.0 - overlap * overlap, 1e-12)
+    for i in range(pixels.shape[0]):
+        r, g, b = pixels[i, 0], pixels[i, 1], pixels[i, 2]
+        key = (np.uint32(r) << 16) | (np.uint32(g) << 8) | np.uint32(b)
+        entry = table[key]
+        if entry == 0:
+            x, y, z = density[r, 0], density[g, 1], density[b, 2]
+            first = source[0, 0] * x + source[0, 1] * y + source[0, 2] * z - penalty
+            second = source[1, 0] * x + source[1, 1] * y + source[1, 2] * z - penalty
+            h = (first - overlap * second) / determinant
+            e = (second - overlap * first) / determinant
+            if h < 0:
+                h, e = 0.0, max(second, 0.0)
+            elif e < 0:
+                h, e = max(first, 0.0), 0.0
+            entry = np.uint32(1) << 24
+            for c in range(3):
+                value = white[c] * np.exp(-(h * render[0, c] + e * render[1, c]))
+                entry |= np.uint32(min(value + 0.5, 255.0)) << np.uint32(16 - 8 * c)
+            table[key] = entry
+        out[i, 0] = (entry >> 16) & 255
+        out[i, 1] = (entry >> 8) & 255
+        out[i, 2] = entry & 255

@@ -1,0 +1,95 @@
+"""What is known of a slide's stains, and of those that all slides are brought to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.core.errors import StainError
+
+_MIN_ANGLE_DEGREES = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class StainProfile:
+    """Stain vectors and strengths of one slide.
+
+    Attributes
+    ----------
+    matrix
+        (2, 3) float64: optical density of red, green, blue for hematoxylin, then eosin; unit rows.
+    maxima
+        (2,) float64: 99th percentile of either concentration over the slide's tissue.
+    white
+        (3,) float64: intensity of bare glass, against which optical density is measured.
+
+    Raises
+    ------
+    StainError
+        The figures are no stain profile: not finite, negative, or two stains that are one.
+    """
+
+    matrix: NDArray[np.float64]
+    maxima: NDArray[np.float64]
+    white: NDArray[np.float64]
+
+    def __init__(self, matrix: Any, maxima: Any, white: Any = (255.0, 255.0, 255.0)) -> None:
+        for name, value, shape in (
+            ("matrix", matrix, (2, 3)),
+            ("maxima", maxima, (2,)),
+            ("white", white, (3,)),
+        ):
+            array = np.array(value, np.float64)
+            if array.shape != shape or not np.isfinite(array).all() or (array < 0).any():
+                raise StainError(f"A stain {name} has {shape} finite, non-negative figures.")
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        lengths = np.linalg.norm(self.matrix, axis=1)
+        if not np.allclose(lengths, 1, atol=1e-3):
+            raise StainError("The rows of a stain matrix have length one.")
+        if self.angle_degrees < _MIN_ANGLE_DEGREES:
+            raise StainError("Only one stain can be told apart.")
+        if (self.maxima <= 0).any() or (self.white < 1).any():
+            raise StainError("A stain is absent, or the glass is black.")
+
+    @property
+    def angle_degrees(self) -> float:
+        """Angle between the two stain vectors."""
+        return float(np.degrees(np.arccos(np.clip(self.matrix[0] @ self.matrix[1], -1, 1))))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StainProfile) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.matrix.tobytes(), self.maxima.tobytes(), self.white.tobytes()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, for JSON."""
+        return {
+            "matrix": self.matrix.tolist(),
+            "maxima": self.maxima.tolist(),
+            "white": self.white.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` gave; anything else raises :class:`StainError`."""
+        try:
+            return cls(value["matrix"], value["maxima"], value.get("white", (255.0,) * 3))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StainError(f"This is no stain profile: {error}.") from error
+
+
+def reference_target() -> StainProfile:
+    """Return the target that ships with the project: an evenly stained H&E section.
+
+    Made for this project, from no image: hematoxylin and eosin directions between those that
+    Ruifrok and Johnston (2001) measured and those that Vahadane's method finds on today's
+    scanners, concentrations of a section of ordinary strength, glass that is white.
+    """
+    matrix = np.array([[0.60, 0.73, 0.32], [0.22, 0.93, 0.28]])
+    return StainProfile(matrix / np.linalg.norm(matrix, axis=1, keepdims=True), (2.0, 1.8))

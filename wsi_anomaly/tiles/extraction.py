@@ -1,0 +1,230 @@
+"""One slide becomes one tile file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from wsi_anomaly.core.errors import NoTissueError, TileStoreError, TooCoarseError
+from wsi_anomaly.core.files import fingerprint as fingerprint_of
+from wsi_anomaly.core.magnification import served
+from wsi_anomaly.slides import Slide, find_tissue, open_slide
+from wsi_anomaly.tiles.config import TileConfig
+from wsi_anomaly.tiles.fields import Fields, Status, plan_fields
+from wsi_anomaly.tiles.reading import read_fields
+from wsi_anomaly.tiles.store import SUFFIX, TileStore
+from wsi_anomaly.tiles.writing import TileWriter, write_tiles
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage and how many of how many fields are done."""
+
+_BATCH_BYTES = 64_000_000
+
+
+@dataclass(frozen=True)
+class TileResult:
+    """What became of one slide.
+
+    Attributes
+    ----------
+    slide, path
+        The slide and its tile file.
+    magnifications
+        Those stored.
+    counts
+        Fields by status name ("ok", "failed", ...).
+    seconds
+        Time taken.
+    skipped
+        The file was there already, whole and under the same configuration.
+    notes
+        What the user should know: magnifications that the slide cannot serve, why it was redone.
+    """
+
+    slide: Path
+    path: Path
+    magnifications: tuple[int, ...]
+    counts: dict[str, int]
+    seconds: float
+    skipped: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def tiles(self) -> int:
+        """Number of fields stored."""
+        return sum(self.counts.values())
+
+
+def tile_slide(
+    path: str | Path,
+    out_dir: str | Path,
+    config: TileConfig,
+    *,
+    mpp: float | None = None,
+    resume: bool = True,
+    name: str | None = None,
+    case: str | None = None,
+    progress: Progress | None = None,
+) -> TileResult:
+    """Cut one slide into tiles.
+
+    Parameters
+    ----------
+    path
+        The slide.
+    out_dir
+        Folder of tile files.
+    config
+        What to store.
+    mpp
+        Micrometres per pixel, over what the file says.
+    resume
+        Keep a file that is whole, of this slide and of this configuration.
+    name
+        Name of the tile file without suffix; the slide's by default.
+    case
+        Patient or animal, so that no split ever parts one; `name` by default.
+    progress
+        Told how far it is.
+
+    Raises
+    ------
+    SlideError, StainError, OutputError
+        It cannot be done; nothing half-written stands under the final name.
+    """
+    started = time.perf_counter()
+    path = Path(path)
+    name = name or path.stem
+    case = case or name
+    report = progress or (lambda _stage, _done, _total: None)
+    target = Path(out_dir) / f"{name}{SUFFIX}"
+    report("opening", 0, 0)
+    with open_slide(path, mpp=mpp) as slide:
+        mark = fingerprint_of(path)
+        former, why = _finished(target, mark, config, case, slide) if resume else (None, "")
+        if former is not None:
+            return TileResult(
+                path, target, former.magnifications, _counts(former.status), 0.0, skipped=True
+            )
+        notes = [why] if why else []
+        magnifications = served(slide.finest_mpp, config.magnifications)
+        if not magnifications:
+            raise TooCoarseError(
+                f"{path} has {slide.finest_mpp:.3g} um pixels, too coarse for "
+                f"{min(config.magnifications)}x ({10 / min(config.magnifications):g} um); leave it "
+                "out, or give --mpp if its metadata are wrong."
+            )
+        missing = [m for m in config.magnifications if m not in magnifications]
+        if missing:
+            notes.append(
+                f"its {slide.finest_mpp:.3g} um pixels cannot serve "
+                + " and ".join(f"{m}x" for m in missing)
+            )
+        report("tissue", 0, 0)
+        tissue = find_tissue(slide)
+        fields = plan_fields(
+            slide,
+            tissue,
+            field_um=float(config.tile_size),
+            stride_um=None if config.stride is None else float(config.stride),
+            min_tissue=config.min_tissue,
+            max_tiles=config.max_tiles,
+            seed=config.seed,
+        )
+        if not len(fields):
+            raise NoTissueError(
+                f"{path} has no field of {config.tile_size} um with at least "
+                f"{config.min_tissue:.0%} tissue; look at it, lower --min-tissue, or leave it out."
+            )
+        report("stain", 0, len(fields))
+        preprocess = config.preprocessing.for_slide(slide, tissue)
+        status = fields.status.copy()
+        with write_tiles(
+            target,
+            slide,
+            fields,
+            status,
+            config=config,
+            magnifications=magnifications,
+            stain=preprocess.stain,
+            fingerprint=mark,
+            case=case,
+        ) as writer:
+            _extract(slide, fields, status, writer, config, magnifications, preprocess, report)
+    return TileResult(
+        path,
+        target,
+        magnifications,
+        _counts(status),
+        time.perf_counter() - started,
+        notes=tuple(notes),
+    )
+
+
+def _extract(
+    slide: Slide,
+    fields: Fields,
+    status: np.ndarray,
+    writer: TileWriter,
+    config: TileConfig,
+    magnifications: tuple[int, ...],
+    preprocess: Callable[[np.ndarray], np.ndarray],
+    report: Progress,
+) -> None:
+    """Read every magnification of a batch before the next, so that they share decoded blocks.
+
+    A field that fails at one magnification is failed; blur is judged on the coarsest, as when a
+    slide is scored at it.
+    """
+    side = config.tile_size * max(magnifications) // 10
+    batch = int(np.clip(_BATCH_BYTES // (side * side * 3), 1, 256))
+    readers = [
+        read_fields(
+            slide,
+            fields,
+            magnification=m,
+            tile_size=config.tile_size * m // 10,
+            preprocess=preprocess,
+            batch_size=batch,
+        )
+        for m in magnifications
+    ]
+    done = 0
+    for parts in zip(*readers, strict=True):
+        for magnification, (indices, images, found) in zip(magnifications, parts, strict=True):
+            writer.put(magnification, indices, images)
+            if magnification == magnifications[0]:
+                status[indices] = found
+            else:
+                status[indices[found == Status.FAILED]] = Status.FAILED
+        done += len(parts[0][0])
+        report("tiles", done, len(fields))
+
+
+def _finished(
+    target: Path, mark: str, config: TileConfig, case: str, slide: Slide
+) -> tuple[TileStore | None, str]:
+    """Open the tile file if it can be kept; otherwise None and why not ("" if there is none)."""
+    if not target.exists():
+        return None, ""
+    try:
+        store = TileStore.open(target)
+    except TileStoreError:
+        return None, "redone: the former tile file was damaged or of another version"
+    if store.fingerprint != mark:
+        return None, "redone: the slide has changed"
+    if store.config_hash != config.hash:
+        return None, "redone: the configuration has changed"
+    if (store.mpp.x, store.mpp.y) != (slide.mpp.x, slide.mpp.y):
+        return None, "redone: the pixel size has changed"
+    if store.case != case:
+        return None, "redone: its case has changed"
+    return store, ""
+
+
+def _counts(status: np.ndarray) -> dict[str, int]:
+    return {s.name.lower(): int(np.count_nonzero(status == s)) for s in Status}

@@ -1,0 +1,159 @@
+"""Plan the fields of a slide: which squares of it are looked at.
+
+A field is a place, not pixels: the same field is read at 10x, 20x or 40x.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.slides import FOLD, PEN, TISSUE, UNREADABLE, Slide, TissueMap
+
+PEN_SHARE = 0.02
+"""Share of ink from which a field is PEN: a little ink is colour that no tissue has."""
+FOLD_SHARE = 0.25
+"""Share of folded tissue from which a field is FOLDED."""
+UNREADABLE_SHARE = 0.25
+
+
+class Status(IntEnum):
+    """What may be said of a field; all but OK are reported as not assessed."""
+
+    OK = 0
+    FAILED = 1
+    BLURRED = 2
+    PEN = 3
+    FOLDED = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Fields:
+    """Fields of one slide, row by row.
+
+    Attributes
+    ----------
+    coords
+        (N, 2) int64, level-0 position (x, y) of each field's top left corner.
+    row, col
+        (N,) int32, place in the grid.
+    grid_shape
+        Rows and columns of the whole grid.
+    origin
+        Level-0 position (x, y) of the grid.
+    field_level0, stride_level0
+        Exact width and height of a field, and from one to the next, level-0 pixels.
+    field_um
+        Side of a field, micrometres.
+    tissue_fraction
+        (N,) float32, share of the field that is tissue, folded or inked included.
+    status
+        (N,) uint8, :class:`Status`.
+    """
+
+    coords: NDArray[np.int64]
+    row: NDArray[np.int32]
+    col: NDArray[np.int32]
+    grid_shape: tuple[int, int]
+    origin: tuple[float, float]
+    field_level0: tuple[float, float]
+    stride_level0: tuple[float, float]
+    field_um: float
+    tissue_fraction: NDArray[np.float32]
+    status: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    def take(self, indices: NDArray[np.intp]) -> Fields:
+        """Keep only these fields of the grid."""
+        return replace(
+            self,
+            coords=self.coords[indices],
+            row=self.row[indices],
+            col=self.col[indices],
+            tissue_fraction=self.tissue_fraction[indices],
+            status=self.status[indices],
+        )
+
+
+def plan_fields(
+    slide: Slide,
+    tissue: TissueMap,
+    *,
+    field_um: float,
+    stride_um: float | None = None,
+    min_tissue: float = 0.5,
+    max_tiles: int | None = None,
+    seed: int = 0,
+) -> Fields:
+    """Lay a grid over the scanned area and keep the fields with tissue.
+
+    Parameters
+    ----------
+    slide, tissue
+        The slide and its tissue map.
+    field_um
+        Side of a field, micrometres.
+    stride_um
+        From one field to the next; `field_um` when None (no overlap, no gap).
+    min_tissue
+        Least share of tissue (ink and folds count: what lies under them is not glass).
+    max_tiles
+        At most so many fields, drawn at random by `seed` from those that can be assessed; None:
+        all of them.
+
+    Returns
+    -------
+    Every corner is rounded by itself from its exact place, so that no error adds up.
+    """
+    mpp = slide.mpp
+    stride_um = field_um if stride_um is None else stride_um
+    field = (field_um / mpp.x, field_um / mpp.y)
+    stride = (stride_um / mpp.x, stride_um / mpp.y)
+    bounds = slide.bounds
+    columns = _count(bounds.width, field[0], stride[0])
+    rows = _count(bounds.height, field[1], stride[1])
+    row, col = np.divmod(np.arange(rows * columns, dtype=np.int64), max(columns, 1))
+    coords = np.stack(
+        (
+            np.floor(bounds.x + col * stride[0] + 0.5),
+            np.floor(bounds.y + row * stride[1] + 0.5),
+        ),
+        axis=1,
+    ).astype(np.int64)
+    shares = tissue.fractions(coords, field)
+    fraction = shares[:, TISSUE] + shares[:, PEN] + shares[:, FOLD] + shares[:, UNREADABLE]
+    status = np.full(len(coords), Status.OK, np.uint8)
+    status[shares[:, FOLD] >= FOLD_SHARE] = Status.FOLDED
+    status[shares[:, PEN] >= PEN_SHARE] = Status.PEN
+    status[shares[:, UNREADABLE] >= UNREADABLE_SHARE] = Status.FAILED
+    fields = Fields(
+        coords,
+        row.astype(np.int32),
+        col.astype(np.int32),
+        (rows, columns),
+        (float(bounds.x), float(bounds.y)),
+        field,
+        stride,
+        field_um,
+        fraction,
+        status,
+    )
+    # Half a percent of slack: fractions carry the rounding of corners and of the map.
+    kept = np.flatnonzero(fraction >= min_tissue - 0.005)
+    if max_tiles is not None and len(kept) > max_tiles:
+        good = kept[status[kept] == Status.OK]
+        pool = good if len(good) >= max_tiles else kept
+        kept = np.sort(np.random.default_rng(seed).choice(pool, max_tiles, replace=False))
+    return fields.take(kept)
+
+
+def _count(extent: float, field: float, stride: float) -> int:
+    """Fields that fit, a thousandth of a pixel forgiven."""
+    if field > extent + 1e-3:
+        return 0
+    return int((extent - field + 1e-3) / stride) + 1

@@ -1,0 +1,161 @@
+"""Which slide becomes which tile file."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from wsi_anomaly.core.errors import TileStoreError, UsageError
+from wsi_anomaly.core.files import fingerprint
+from wsi_anomaly.tiles.store import SUFFIX, TileStore
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One slide to tile.
+
+    Attributes
+    ----------
+    slide
+        Its file.
+    name
+        Name of its tile file, without suffix.
+    mpp
+        Micrometres per pixel that override what the file says.
+    case
+        Patient or animal; None: the name stands for it.
+    """
+
+    slide: Path
+    name: str
+    mpp: float | None = None
+    case: str | None = None
+
+
+def plan_jobs(
+    slides: Sequence[Path],
+    out_dir: Path,
+    *,
+    mpp: float | None = None,
+    mpp_of: Mapping[str, float] | None = None,
+    cases: Mapping[str, str] | None = None,
+) -> list[Job]:
+    """Give every slide a tile file of its own and its options.
+
+    A tile file bears its slide's name. Where two slides have one name, or another slide's tiles
+    already stand under it, the fingerprint is added; a slide whose tiles exist keeps their name.
+
+    Parameters
+    ----------
+    mpp, mpp_of
+        Micrometres per pixel of every slide, and of some slides by name (these win).
+    cases
+        Case by slide name.
+    """
+    names = Counter(slide.stem for slide in slides)
+    return [
+        Job(
+            slide,
+            _name(slide, out_dir, alone=names[slide.stem] == 1),
+            look_up(mpp_of or {}, slide) or mpp,
+            look_up(cases or {}, slide),
+        )
+        for slide in slides
+    ]
+
+
+def _name(slide: Path, out_dir: Path, *, alone: bool) -> str:
+    plain = out_dir / f"{slide.stem}{SUFFIX}"
+    marked = any(out_dir.glob(f"*{SUFFIX}")) and _marked_exists(slide, out_dir)
+    if alone and not marked and not plain.exists():
+        return slide.stem
+    try:
+        mark = fingerprint(slide)
+    except OSError:
+        return slide.stem  # opening it will say what is wrong
+    with_mark = f"{slide.stem}-{mark[:8]}"
+    if (out_dir / f"{with_mark}{SUFFIX}").exists():
+        return with_mark
+    if plain.exists():
+        try:
+            store = TileStore.open(plain)
+        except TileStoreError:
+            return slide.stem if alone else with_mark
+        same = store.fingerprint == mark or store.slide_path == slide.resolve()
+        return slide.stem if same else with_mark
+    return slide.stem if alone else with_mark
+
+
+def _marked_exists(slide: Path, out_dir: Path) -> bool:
+    start = f"{slide.stem}-"
+    return any(
+        file.name.startswith(start) and len(file.stem) == len(start) + 8
+        for file in out_dir.glob(f"*{SUFFIX}")
+    )
+
+
+def look_up(table: Mapping[str, T], slide: Path) -> T | None:
+    """Find a slide's entry: under its path, its file name or its name without suffix."""
+    for name in (str(slide), slide.name, slide.stem):
+        if name in table:
+            return table[name]
+    return None
+
+
+def read_mpp_csv(path: Path) -> dict[str, float]:
+    """Lines of ``slide,mpp``: micrometres per pixel by slide name.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read or a line makes no sense.
+    """
+    table: dict[str, float] = {}
+    for name, text in _pairs(path, "mpp"):
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0.01 <= value <= 20:
+            raise UsageError(
+                f"{path} gives {name} {text!r} um per pixel, which is not plausible; 40x is about "
+                "0.25."
+            )
+        table[name] = value
+    return table
+
+
+def read_cases_csv(path: Path) -> dict[str, str]:
+    """Lines of ``slide,case``: the patient or animal by slide name.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read.
+    """
+    return dict(_pairs(path, "case"))
+
+
+def _pairs(path: Path, column: str) -> list[tuple[str, str]]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(
+            f"{path} cannot be read ({error}); it should hold lines of slide,{column}."
+        ) from error
+    rows = [row for row in rows if any(row)]
+    if rows and [cell.lower() for cell in rows[0][:2]] == ["slide", column]:
+        rows = rows[1:]
+    for row in rows:
+        if len(row) != 2 or not all(row):
+            raise UsageError(f"{path} should hold lines of slide,{column}, not {','.join(row)!r}.")
+    if not rows:
+        raise UsageError(f"{path} is empty; it should hold lines of slide,{column}.")
+    return [(row[0], row[1]) for row in rows]

@@ -1,0 +1,166 @@
+"""What happens to pixels between the slide and the detector; it travels with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.core.errors import NoTissueError, StainError, TileStoreError
+from wsi_anomaly.slides import TISSUE, ReadError, Slide, TissueMap
+from wsi_anomaly.stain import StainNormalizer, StainProfile, fit_vahadane, reference_target
+
+STAINS = ("vahadane", "none")
+VERSION = 1
+
+_SAMPLE_MPP = 0.5
+_SAMPLE_PATCHES = 160
+_SAMPLE_SIDE_PX = 48
+_MIN_SAMPLED = 2_000
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pixels become tiles, the same for training and scoring.
+
+    Attributes
+    ----------
+    stain
+        "vahadane" (default), or "none".
+    target
+        Stain profile that every slide is brought to; None with ``stain="none"``.
+    min_tissue
+        Least share of tissue of a field.
+    version
+        Raised whenever the same slide would give other pixels.
+    """
+
+    stain: str = "vahadane"
+    target: StainProfile | None = field(default_factory=reference_target)
+    min_tissue: float = 0.5
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        if self.stain not in STAINS:
+            raise TileStoreError(
+                f"The stain method {self.stain!r} is unknown; there are {', '.join(STAINS)}."
+            )
+        if self.stain == "none":
+            object.__setattr__(self, "target", None)
+        elif self.target is None:
+            raise TileStoreError("Stain normalisation needs a target profile.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "stain": self.stain,
+            "target": None if self.target is None else self.target.to_dict(),
+            "min_tissue": self.min_tissue,
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` gave.
+
+        Raises
+        ------
+        TileStoreError, StainError
+            It is something else, or of a version that this program does not repeat.
+        """
+        try:
+            version = int(value["version"])
+            if version != VERSION:
+                raise TileStoreError(
+                    f"Preprocessing of version {version} cannot be repeated by this program "
+                    f"(version {VERSION}); tile and train again, or install the version of "
+                    "wsi-anomaly that made it."
+                )
+            target = value["target"]
+            return cls(
+                str(value["stain"]),
+                None if target is None else StainProfile.from_dict(target),
+                float(value["min_tissue"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise TileStoreError(f"This is no preprocessing: {error}.") from error
+
+    def for_slide(self, slide: Slide, tissue: TissueMap) -> SlidePreprocessor:
+        """Fit what is particular to one slide: its stain profile, from a seeded sample of tissue.
+
+        Raises
+        ------
+        NoTissueError
+            There is none.
+        StainError
+            Its stains cannot be told apart.
+        """
+        if self.stain == "none" or self.target is None:
+            return SlidePreprocessor(None, None)
+        try:
+            profile = fit_vahadane(sample_tissue(slide, tissue), white=tissue.white)
+        except StainError as error:
+            raise StainError(
+                f"{slide.path} has no two stains to normalise ({str(error).rstrip('.')}); if it is "
+                "no H&E slide leave it out, or use --stain none."
+            ) from error
+        return SlidePreprocessor(profile, self.target)
+
+
+class SlidePreprocessor:
+    """Turns raw pixels of one slide into what detectors see.
+
+    Attributes
+    ----------
+    stain
+        The slide's own stain profile, or None when stains are left alone.
+    """
+
+    def __init__(self, stain: StainProfile | None, target: StainProfile | None) -> None:
+        self.stain = stain
+        self._normalize = (
+            None if stain is None or target is None else StainNormalizer(stain, target)
+        )
+
+    def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Pixels (..., 3) uint8 in, the same shape out."""
+        return rgb if self._normalize is None else self._normalize(rgb)
+
+
+def sample_tissue(slide: Slide, tissue: TissueMap) -> NDArray[np.uint8]:
+    """Pixels of small patches all over the tissue, the same ones each time.
+
+    Returns
+    -------
+    (N, 3) uint8 at 0.5 um a pixel, or at the slide's finest if that is coarser.
+
+    Raises
+    ------
+    NoTissueError
+        There is no tissue, or it cannot be read.
+    """
+    rows, columns = np.nonzero(tissue.labels == TISSUE)
+    if not len(rows):
+        raise NoTissueError(
+            f"No tissue was found on {slide.path}; look at it, and leave it out if it is empty."
+        )
+    rng = np.random.default_rng(0)
+    chosen = rng.choice(len(rows), min(len(rows), _SAMPLE_PATCHES), replace=False)
+    mpp = max(_SAMPLE_MPP, slide.finest_mpp)
+    half = _SAMPLE_SIDE_PX / 2 * mpp
+    patches = []
+    for k in np.sort(chosen):
+        x = tissue.origin[0] + (columns[k] + 0.5) * tissue.downsample[0] - half / slide.mpp.x
+        y = tissue.origin[1] + (rows[k] + 0.5) * tissue.downsample[1] - half / slide.mpp.y
+        try:
+            region = slide.read(x, y, (_SAMPLE_SIDE_PX, _SAMPLE_SIDE_PX), mpp)
+        except ReadError:
+            continue
+        pixels = region.rgb if region.coverage is None else region.rgb[region.coverage]
+        patches.append(pixels.reshape(-1, 3))
+    if sum(len(patch) for patch in patches) < _MIN_SAMPLED:
+        raise NoTissueError(f"The tissue of {slide.path} cannot be read; copy the file again.")
+    return np.concatenate(patches)

@@ -1,0 +1,94 @@
+"""The one way in which pixels of fields are read, for training tiles and for scoring alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.core.magnification import mpp_of
+from wsi_anomaly.slides import ReadError, Slide
+from wsi_anomaly.tiles.fields import Fields, Status
+from wsi_anomaly.tiles.sharpness import blurred
+
+Batch = tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.uint8]]
+
+_STRIP_UM = 1024.0
+_MIN_COVERAGE = 0.95
+
+
+def read_fields(
+    slide: Slide,
+    fields: Fields,
+    *,
+    magnification: int,
+    tile_size: int,
+    preprocess: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+    batch_size: int = 256,
+) -> Iterator[Batch]:
+    """Read fields in the order that touches each compressed block of the file once.
+
+    Parameters
+    ----------
+    slide
+        An open slide; it stays usable when some of its blocks are damaged.
+    fields
+        What to read.
+    magnification
+        10, 20 or 40; pixels have exactly the nominal size.
+    tile_size
+        Pixels a side of the result: for whole fields, ``field_um / mpp_of(magnification)``.
+    preprocess
+        Applied to the pixels of good fields, e.g. a ``SlidePreprocessor``.
+    batch_size
+        Fields a batch.
+
+    Yields
+    ------
+    indices
+        (n,) positions in `fields`.
+    images
+        (n, tile_size, tile_size, 3) uint8.
+    status
+        (n,) uint8: that of `fields`, or FAILED where the pixels cannot be had (the image is then
+        background), or BLURRED. Never raises for a damaged block.
+    """
+    mpp = mpp_of(magnification)
+    for indices in _batches(reading_order(slide, fields), batch_size):
+        images = np.empty((len(indices), tile_size, tile_size, 3), np.uint8)
+        status = fields.status[indices].copy()
+        for k, index in enumerate(indices):
+            x, y = fields.coords[index]
+            try:
+                region = slide.read(float(x), float(y), (tile_size, tile_size), mpp)
+            except ReadError:
+                images[k] = slide.background
+                status[k] = Status.FAILED
+                continue
+            images[k] = region.rgb
+            if region.coverage is not None and region.coverage.mean() < _MIN_COVERAGE:
+                status[k] = Status.FAILED
+        good = status != Status.FAILED
+        status[(status == Status.OK) & blurred(images, mpp)] = Status.BLURRED
+        if preprocess is not None and good.any():
+            if good.all():
+                images = preprocess(images)
+            else:
+                images[good] = preprocess(images[good])
+        yield indices, images, status
+
+
+def reading_order(slide: Slide, fields: Fields) -> NDArray[np.intp]:
+    """Fields in vertical strips, row by row inside: blocks are met again while still at hand.
+
+    The same at every magnification, so that several can be read side by side.
+    """
+    strip = fields.coords[:, 0] * slide.mpp.x // _STRIP_UM
+    order: NDArray[np.intp] = np.lexsort((fields.col, fields.row, strip))
+    return order
+
+
+def _batches(order: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
+    for start in range(0, len(order), size):
+        yield order[start : start + size]

@@ -1,0 +1,185 @@
+"""Read a tile file.
+
+Layout (see also docs): root attributes say what the file is; ``coords`` (N, 2), ``row``, ``col``,
+``tissue_fraction`` and ``status`` (N) describe the fields; ``10x/images``, ``20x/images`` and
+``40x/images`` (N, s, s, 3) hold the same fields at each magnification, uncompressed and contiguous
+(real tissue hardly compresses, and a contiguous array can be mapped into memory: random batches
+then cost no more than copying their bytes).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.core.errors import StainError, TileStoreError, UsageError
+from wsi_anomaly.slides import Mpp
+from wsi_anomaly.stain import StainProfile
+from wsi_anomaly.tiles.config import FORMAT, FORMAT_VERSION
+from wsi_anomaly.tiles.preprocessing import Preprocessing
+
+SUFFIX = ".h5"
+
+
+class TileStore:
+    """The tiles of one slide. Opened for reading; cheap to keep open by the hundred.
+
+    Attributes
+    ----------
+    path, slide_name, slide_path, fingerprint, case
+        The file, and the slide that it comes from.
+    mpp, bounds, slide_size
+        Geometry of the slide: pixel size, scanned area (x, y, width, height), width and height.
+    config, config_hash
+        What ``tile`` was asked for.
+    preprocessing, stain
+        How pixels were treated, and the slide's own stain profile (None: not normalised).
+    magnifications
+        Those stored, ascending.
+    coords, tissue_fraction, status
+        (N, 2) int64, (N,) float32, (N,) uint8 :class:`~wsi_anomaly.tiles.Status`.
+    """
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self.path = path
+        attributes = file.attrs
+        self.slide_name = str(attributes["slide_name"])
+        self.slide_path = Path(str(attributes["slide_path"]))
+        self.fingerprint = str(attributes["fingerprint"])
+        self.case = str(attributes["case"])
+        self.mpp = Mpp(
+            float(attributes["mpp_x"]), float(attributes["mpp_y"]), str(attributes["mpp_source"])
+        )
+        self.slide_size = tuple(int(n) for n in attributes["slide_size"])
+        self.bounds = tuple(int(n) for n in attributes["bounds"])
+        self.config: dict[str, Any] = json.loads(str(attributes["config"]))
+        self.config_hash = str(attributes["config_hash"])
+        self.preprocessing = Preprocessing.from_dict(json.loads(str(attributes["preprocessing"])))
+        self.stain = (
+            StainProfile(
+                attributes["stain_matrix"], attributes["stain_maxima"], attributes["stain_white"]
+            )
+            if "stain_matrix" in attributes
+            else None
+        )
+        self.coords: NDArray[np.int64] = file["coords"][:]
+        self.tissue_fraction: NDArray[np.float32] = file["tissue_fraction"][:]
+        self.status: NDArray[np.uint8] = file["status"][:]
+        self._images: dict[int, NDArray[np.uint8]] = {}
+        self._layout: dict[int, tuple[int, tuple[int, ...]]] = {}
+        size = path.stat().st_size
+        for name in file:
+            if not name.endswith("x") or not name[:-1].isdigit():
+                continue
+            images = file[name]["images"]
+            offset = images.id.get_offset()
+            n = len(self.coords)
+            if (
+                images.dtype != np.uint8
+                or images.ndim != 4
+                or images.shape[0] != n
+                or images.shape[1] != images.shape[2]
+                or images.shape[3] != 3
+                or (n and (offset is None or offset + images.size > size))
+            ):
+                raise ValueError(f"{name}/images is not as it should be")
+            self._layout[int(name[:-1])] = (offset or 0, tuple(images.shape))
+        self.magnifications = tuple(sorted(self._layout))
+        if not (len(self.coords) == len(self.status) == len(self.tissue_fraction)):
+            raise ValueError("its lists have different lengths")
+        if not self.magnifications:
+            raise ValueError("it holds no images")
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a tile file and check it.
+
+        Raises
+        ------
+        TileStoreError
+            It is missing, damaged, no tile file, or of another version.
+        """
+        path = Path(path)
+        try:
+            with h5py.File(path, "r") as file:
+                if file.attrs.get("format") != FORMAT:
+                    raise TileStoreError(
+                        f"{path} is no tile file of wsi-anomaly; make one with wsi-anomaly tile."
+                    )
+                if int(file.attrs.get("version", 0)) != FORMAT_VERSION:
+                    raise TileStoreError(
+                        f"{path} was made by another version of wsi-anomaly; run tile again."
+                    )
+                return cls(path, file)
+        except FileNotFoundError as error:
+            raise TileStoreError(
+                f"{path} does not exist; make tiles with wsi-anomaly tile."
+            ) from error
+        except (OSError, KeyError, ValueError, TypeError, StainError) as error:
+            reason = " ".join(str(error).split())
+            raise TileStoreError(
+                f"{path} is damaged ({reason}); delete it and run tile again."
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    def tile_side(self, magnification: int) -> int:
+        """Pixels a side of the tiles stored at a magnification."""
+        return self._layout[self._require(magnification)][1][1]
+
+    def images(
+        self, magnification: int, indices: NDArray[np.intp] | Sequence[int] | slice
+    ) -> NDArray[np.uint8]:
+        """Tiles (n, s, s, 3) uint8 at a magnification, in the order asked for; a copy."""
+        return np.array(self.mapped(magnification)[indices])
+
+    def mapped(self, magnification: int) -> NDArray[np.uint8]:
+        """All tiles of a magnification, (N, s, s, 3) uint8, mapped into memory, read-only."""
+        magnification = self._require(magnification)
+        if magnification not in self._images:
+            offset, shape = self._layout[magnification]
+            self._images[magnification] = (
+                np.memmap(self.path, np.uint8, "r", offset, shape)
+                if shape[0]
+                else np.empty(shape, np.uint8)
+            )
+        return self._images[magnification]
+
+    def _require(self, magnification: int) -> int:
+        if magnification not in self._layout:
+            stored = ", ".join(f"{m}x" for m in self.magnifications)
+            raise TileStoreError(
+                f"{self.path} has no {magnification}x tiles, only {stored}; choose one of those or "
+                "run tile again."
+            )
+        return magnification
+
+
+def find_tile_files(paths: Iterable[str | Path]) -> list[Path]:
+    """Tile files among files and folders (searched), sorted, each once.
+
+    Raises
+    ------
+    UsageError
+        A path does not exist, or there is no tile file.
+    """
+    places = [Path(path) for path in paths]
+    found: set[Path] = set()
+    for path in places:
+        if path.is_dir():
+            found.update(file for file in path.rglob(f"*{SUFFIX}") if not file.name.startswith("."))
+        elif path.exists():
+            found.add(path)
+        else:
+            raise UsageError(f"{path} does not exist; make tiles with wsi-anomaly tile SLIDES.")
+    if not found:
+        names = ", ".join(str(path) for path in places) or "nothing"
+        raise UsageError(f"No tile file in {names}; make some with wsi-anomaly tile SLIDES.")
+    return sorted(found)

@@ -1,0 +1,154 @@
+"""Write a tile file: laid out at once, filled in any order, renamed when it is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.core.files import atomic_file
+from wsi_anomaly.slides import Slide
+from wsi_anomaly.stain import StainProfile
+from wsi_anomaly.tiles.config import FORMAT, FORMAT_VERSION, TileConfig
+from wsi_anomaly.tiles.fields import Fields
+
+
+class TileWriter:
+    """An open tile file that is being filled; made by :func:`write_tiles`."""
+
+    def __init__(self, path: Path, offsets: dict[int, int], side: dict[int, int]) -> None:
+        self._file = os.open(path, os.O_WRONLY)
+        self._offsets, self._side = offsets, side
+
+    def put(self, magnification: int, indices: NDArray[np.intp], images: NDArray[np.uint8]) -> None:
+        """Store tiles (n, s, s, 3) at these positions of a magnification."""
+        order = np.argsort(indices, kind="stable")
+        indices = indices[order]
+        size = self._side[magnification] ** 2 * 3
+        # One write for each run of neighbours.
+        starts = np.flatnonzero(np.diff(indices, prepend=-2) != 1)
+        for start, stop in zip(starts, [*starts[1:], len(indices)], strict=True):
+            run = np.ascontiguousarray(images[order[start:stop]])
+            offset = self._offsets[magnification] + int(indices[start]) * size
+            view = memoryview(run).cast("B")
+            while view:
+                written = os.pwrite(self._file, view, offset)
+                view, offset = view[written:], offset + written
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+@contextmanager
+def write_tiles(
+    path: Path,
+    slide: Slide,
+    fields: Fields,
+    status: NDArray[np.uint8],
+    *,
+    config: TileConfig,
+    magnifications: tuple[int, ...],
+    stain: StainProfile | None,
+    fingerprint: str,
+    case: str,
+) -> Iterator[TileWriter]:
+    """Create a tile file; it takes its name when the block ends well, and not before.
+
+    Parameters
+    ----------
+    status
+        (N,) uint8, filled in by the caller while it reads; stored at the end.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    attributes = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "slide_name": slide.name,
+        "slide_path": str(slide.path.resolve()),
+        "slide_size": (slide.width, slide.height),
+        "fingerprint": fingerprint,
+        "case": case,
+        "mpp_x": slide.mpp.x,
+        "mpp_y": slide.mpp.y,
+        "mpp_source": slide.mpp.source,
+        "bounds": (slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height),
+        "backend": slide.backend,
+        "config": json.dumps(config.to_dict(), sort_keys=True),
+        "config_hash": config.hash,
+        "preprocessing": json.dumps(config.preprocessing.to_dict(), sort_keys=True),
+    }
+    if stain is not None:
+        attributes |= {
+            "stain_matrix": stain.matrix,
+            "stain_maxima": stain.maxima,
+            "stain_white": stain.white,
+        }
+    side = {m: config.tile_size * m // 10 for m in magnifications}
+    with atomic_file(path) as partial:
+        with h5py.File(partial, "w", libver=("v108", "v110")) as file:
+            file.attrs.update(attributes)
+            coords = file.create_dataset("coords", data=fields.coords)
+            coords.attrs.update(_trident(slide, fields, config, magnifications, path))
+            file["row"], file["col"] = fields.row, fields.col
+            file["tissue_fraction"] = fields.tissue_fraction
+            offsets = {m: _reserve(file, m, len(fields), side[m]) for m in magnifications}
+        writer = TileWriter(partial, offsets, side)
+        try:
+            yield writer
+        finally:
+            writer.close()
+        with h5py.File(partial, "r+") as file:
+            file["status"] = status
+
+
+def _reserve(file: h5py.File, magnification: int, count: int, side: int) -> int:
+    """Lay out an array without writing it; its place in the file."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_layout(h5py.h5d.CONTIGUOUS)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    group = file.create_group(f"{magnification}x")
+    group.attrs["mpp"] = 10 / magnification
+    space = h5py.h5s.create_simple((count, side, side, 3))
+    images = h5py.h5d.create(group.id, b"images", h5py.h5t.NATIVE_UINT8, space, plan)
+    return images.get_offset() or 0
+
+
+def _trident(
+    slide: Slide,
+    fields: Fields,
+    config: TileConfig,
+    magnifications: tuple[int, ...],
+    path: Path,
+) -> dict[str, Any]:
+    """Attributes under which TRIDENT and its relatives look for a patch's geometry.
+
+    They describe the finest stored magnification. ``patch_level`` is left out on purpose: it
+    means different things in different tools.
+    """
+    finest = max(magnifications)
+    size = config.tile_size * finest // 10
+    stride = (config.stride or config.tile_size) * finest // 10
+    return {
+        "patch_size": size,
+        "patch_size_level0": round(fields.field_level0[0]),
+        "level0_magnification": round(10 / slide.finest_mpp),
+        "target_magnification": finest,
+        "overlap": max(0, size - stride),
+        "name": slide.name,
+        "savetodir": str(path.parent),
+        "level0_width": slide.width,
+        "level0_height": slide.height,
+    }

@@ -1,0 +1,1 @@
+"""From tiles to a model folder: splits, stages, the loop, checkpoints, calibration."""
