@@ -25,7 +25,7 @@ from wsi_anomaly.core.files import write_json
 from wsi_anomaly.features.compact import STRIDES, WIDTHS, build_compact, compact_stages, fold
 from wsi_anomaly.features.network import PerceptualNetwork, Stage
 from wsi_anomaly.features.squeezenet import caffe_squeezenet
-from wsi_anomaly.training.checkpoint import (
+from wsi_anomaly.core.tensors import (
     load_optimizer,
     load_tensors,
     optimizer_tensors,

@@ -1,4 +1,7 @@
-"""Optimiser state and training state as safetensors: nothing in a checkpoint can execute."""
+"""Tensors with JSON metadata in one safetensors file: nothing in it can execute.
+
+Models, checkpoints and weights are all stored this way. This module alone of ``core`` needs torch.
+"""
 
 from __future__ import annotations
 
@@ -59,4 +62,4 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = json.loads((file.metadata() or {})["json"])
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{path} is missing or damaged; delete it and train again.") from error
+        raise ModelError(f"{path} is missing or damaged; copy it again, or delete it and train again.") from error
