@@ -12,7 +12,7 @@ from shapely.geometry import box
 from wsi_anomaly.core.errors import NoTissueError, NotASlideError, TooCoarseError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.scoring import score_slide
-from wsi_anomaly.scoring.slide import ahead
+from wsi_anomaly.core.ahead import ahead
 from wsi_anomaly.tiles import Status
 
 

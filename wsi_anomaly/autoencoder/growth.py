@@ -152,9 +152,7 @@ class GrowthTrainer:
 
     def reconstruct(self, inputs: Tensor, alpha: float) -> Tensor:
         """x' for images already at the stage's resolution, float32."""
-        with torch.autocast(
-            inputs.device.type, self._autocast, enabled=self._autocast is not None
-        ):
+        with torch.autocast(inputs.device.type, self._autocast, enabled=self._autocast is not None):
             images: Tensor = self.autoencoder(inputs, self.stage.resolution, alpha)
         return images.float()
 

@@ -218,9 +218,7 @@ class ProgressiveAutoencoder(nn.Module):
         self.encoder = Encoder(architecture)
         self.decoder = Decoder(architecture)
 
-    def forward(
-        self, images: Tensor, resolution: int | None = None, alpha: float = 1.0
-    ) -> Tensor:
+    def forward(self, images: Tensor, resolution: int | None = None, alpha: float = 1.0) -> Tensor:
         """Reconstruct images.
 
         Parameters

@@ -62,4 +62,6 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = json.loads((file.metadata() or {})["json"])
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{path} is missing or damaged; copy it again, or delete it and train again.") from error
+        raise ModelError(
+            f"{path} is missing or damaged; copy it again, or delete it and train again."
+        ) from error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.calibration import Calibration
+from wsi_anomaly.core.ahead import ahead
 from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.magnification import mpp_of, serves
@@ -228,38 +227,3 @@ def _score_batches(
             progress(done, len(planned))
     timings["network"] = network
     return status, scores
-
-
-def ahead(batches: Iterator[Batch], most: int) -> Iterator[Batch]:
-    """Read in a thread of its own, at most `most` batches ahead; errors come out where read."""
-    waiting: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=most)
-    stop = threading.Event()
-
-    def put(item: Batch | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                waiting.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return
-
-    def read() -> None:
-        try:
-            for batch in batches:
-                put(batch)
-                if stop.is_set():
-                    return
-            put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again in the reading thread's user
-            put(error)
-
-    thread = threading.Thread(target=read, name="read-fields", daemon=True)
-    thread.start()
-    try:
-        while (item := waiting.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()

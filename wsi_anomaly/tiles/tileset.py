@@ -101,16 +101,28 @@ class TileSet:
             out[k] = tile if whole else tile[centre, centre]
         return out
 
-    def crops(
-        self, indices: NDArray[np.intp] | Sequence[int], rng: np.random.Generator
+    def cut(
+        self, indices: NDArray[np.intp] | Sequence[int], corners: NDArray[np.integer]
     ) -> NDArray[np.uint8]:
-        """Like :meth:`batch`, each tile cut at a random place."""
+        """Like :meth:`batch`, each tile cut at its own place.
+
+        Parameters
+        ----------
+        indices
+            (n,) positions in the set.
+        corners
+            (n, 2) top left corners (y, x) in the stored tile, from 0 to `tile_side` - `tile_size`.
+        """
         indices = np.asarray(indices, np.intp)
-        size, room = self.tile_size, self.tile_side - self.tile_size
+        size = self.tile_size
         out = np.empty((len(indices), size, size, 3), np.uint8)
-        places = rng.integers(0, room + 1, (len(indices), 2)).tolist()
         for k, (slide, index, (y, x)) in enumerate(
-            zip(self.slide[indices].tolist(), self.index[indices].tolist(), places, strict=True)
+            zip(
+                self.slide[indices].tolist(),
+                self.index[indices].tolist(),
+                np.asarray(corners).tolist(),
+                strict=True,
+            )
         ):
             out[k] = self._mapped[slide][index][y : y + size, x : x + size]
         return out

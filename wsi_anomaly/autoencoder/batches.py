@@ -1,0 +1,186 @@
+"""Training batches as a function of the step: shuffled, augmented, the same after a resume.
+
+Batch k depends on the seed and on k alone. A run that was killed and resumed, or that is spread
+over several processes, therefore sees what an uninterrupted run on one process would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsi_anomaly.core.ahead import ahead
+
+_PREFETCHED = 4
+_RESIDENT_SHARE = 0.5  # of the free memory of a GPU that tiles may take
+
+
+class Tiles(Protocol):
+    """A source of tiles: ``wsi_anomaly.tiles.TileSet`` is one, :class:`ArrayTiles` another."""
+
+    @property
+    def tile_size(self) -> int:
+        """Side of the tiles that are handed out, px."""
+
+    @property
+    def tile_side(self) -> int:
+        """Side of the tiles as they are stored, px: what is beyond `tile_size` is room to cut."""
+
+    def __len__(self) -> int:
+        """Count the tiles."""
+
+    def batch(self, indices: NDArray[np.intp] | Sequence[int]) -> NDArray[np.uint8]:
+        """Centres of tiles (n, S, S, 3) uint8."""
+
+    def cut(
+        self, indices: NDArray[np.intp] | Sequence[int], corners: NDArray[np.integer]
+    ) -> NDArray[np.uint8]:
+        """Tiles (n, S, S, 3) uint8 cut at (n, 2) corners (y, x) of the stored ones."""
+
+
+class ArrayTiles:
+    """Tiles that lie in memory as one array.
+
+    Parameters
+    ----------
+    images
+        (N, S, S, C) uint8; larger than `tile_size` to be cut at random in training.
+    tile_size
+        Side handed out, px; S by default.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], tile_size: int | None = None) -> None:
+        if images.ndim != 4 or images.shape[1] != images.shape[2] or images.dtype != np.uint8:
+            raise ValueError(f"tiles are (N, S, S, C) uint8, not {images.shape} {images.dtype}")
+        self.images = images
+        self.tile_side = images.shape[1]
+        self.tile_size = self.tile_side if tile_size is None else tile_size
+        if self.tile_size > self.tile_side:
+            raise ValueError(f"tiles of {self.tile_side} px cannot give {self.tile_size} px")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, indices: NDArray[np.intp] | Sequence[int]) -> NDArray[np.uint8]:
+        """Centres of tiles."""
+        start = (self.tile_side - self.tile_size) // 2
+        centre = slice(start, start + self.tile_size)
+        return self.images[np.asarray(indices, np.intp), centre, centre]
+
+    def cut(
+        self, indices: NDArray[np.intp] | Sequence[int], corners: NDArray[np.integer]
+    ) -> NDArray[np.uint8]:
+        """Tiles cut at their corners."""
+        reach = np.arange(self.tile_size)
+        rows = corners[:, :1] + reach
+        columns = corners[:, 1:] + reach
+        number = np.asarray(indices, np.intp)[:, None, None]
+        return self.images[number, rows[:, :, None], columns[:, None, :]]
+
+
+def to_images(tiles: NDArray[np.uint8] | Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """Tiles (N, S, S, C) uint8 as images (N, C, S, S) float32 in [-1, 1], channels last."""
+    tensor = torch.as_tensor(tiles).to(device, non_blocking=True)
+    return tensor.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+class BatchStream:
+    """Endless shuffled batches: every tile once before any twice, cut and flipped at random.
+
+    Parameters
+    ----------
+    source : Tiles
+    batch_size : int
+        Of all processes together.
+    seed : int
+    device : torch.device
+    rank, world : int
+        Number of this process and of all; each takes every `world`-th tile of a batch.
+    """
+
+    def __init__(
+        self,
+        source: Tiles,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        *,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if batch_size % world:
+            raise ValueError(f"a batch of {batch_size} tiles cannot be shared by {world} processes")
+        self.source, self.batch_size, self.seed = source, batch_size, seed
+        self.device = torch.device(device)
+        self._rank, self._world = rank, world
+        self._orders: dict[int, NDArray[np.intp]] = {}
+        self._resident = self._on_device()
+
+    def indices(self, k: int) -> NDArray[np.intp]:
+        """Positions in the source of batch k, all processes together."""
+        count = len(self.source)
+        position = np.arange(k * self.batch_size, (k + 1) * self.batch_size)
+        rounds, place = np.divmod(position, count)
+        out = np.empty(self.batch_size, np.intp)
+        for number in np.unique(rounds).tolist():
+            here = rounds == number
+            out[here] = self._order(number)[place[here]]
+        return out
+
+    def batch(self, k: int) -> Tensor:
+        """Images of batch k for this process, (n, C, S, S) in [-1, 1] on the device."""
+        rng = np.random.default_rng((self.seed, 1, k))
+        mine = slice(self._rank, None, self._world)
+        indices = self.indices(k)[mine]
+        room = self.source.tile_side - self.source.tile_size
+        corners = rng.integers(0, room + 1, (self.batch_size, 2))[mine]
+        flips = (rng.random((self.batch_size, 2)) < 0.5)[mine]
+        if self._resident is not None:
+            tiles = self._resident[torch.as_tensor(indices).to(self.device)]
+        else:
+            cut = self.source.cut(indices, corners) if room else self.source.batch(indices)
+            tiles = torch.as_tensor(cut).to(self.device, non_blocking=True)
+        return _flipped(to_images(tiles, self.device), flips)
+
+    def stream(self, first: int, count: int) -> Iterator[Tensor]:
+        """Batches first, first + 1, ...; made ahead in a thread unless they lie on the device."""
+        if self._resident is not None:
+            for k in range(first, first + count):
+                yield self.batch(k)
+            return
+        yield from ahead((self.batch(k) for k in range(first, first + count)), _PREFETCHED)
+
+    def _order(self, number: int) -> NDArray[np.intp]:
+        if number not in self._orders:
+            rng = np.random.default_rng((self.seed, 0, number))
+            # Two rounds can meet in one batch; older ones never come back.
+            self._orders = {n: o for n, o in self._orders.items() if n >= number - 1}
+            self._orders[number] = rng.permutation(len(self.source))
+        return self._orders[number]
+
+    def _on_device(self) -> Tensor | None:
+        """All tiles as stored in the GPU's memory, when there is a GPU and they fit."""
+        if self.device.type != "cuda":
+            return None
+        count, side, size = len(self.source), self.source.tile_side, self.source.tile_size
+        free, _ = torch.cuda.mem_get_info(self.device)
+        if count * side * side * 3 > _RESIDENT_SHARE * free or side != size:
+            return None
+        parts = [
+            torch.as_tensor(self.source.batch(np.arange(i, min(i + 4096, count)))).to(self.device)
+            for i in range(0, count, 4096)
+        ]
+        return torch.cat(parts)
+
+
+def _flipped(images: Tensor, flips: NDArray[np.bool_]) -> Tensor:
+    """Flip each image upside down and left to right, or not."""
+    for axis in (0, 1):
+        chosen = torch.as_tensor(flips[:, axis]).to(images.device).view(-1, 1, 1, 1)
+        images = torch.where(chosen, images.flip(2 + axis), images)
+    return images
