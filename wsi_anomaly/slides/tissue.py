@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from wsi_anomaly.slides.base import ReadError, Region, Slide
+from wsi_anomaly.slides.base import Slide
+from wsi_anomaly.slides.overview import MAP_MPP, glass_colour, read_overview
 from wsi_anomaly.slides.tissue_map import (
     BACKGROUND,
     FOLD,
@@ -21,8 +22,6 @@ from wsi_anomaly.slides.tissue_map import (
     TissueMap,
 )
 
-MAP_MPP = 8.0
-_BLOCK_SOURCE_PX = 4096  # source pixels a side that are read at once
 _MIN_PIECE_UM2 = 10_000.0  # a piece of tissue smaller than 100 x 100 um is debris
 _MAX_HOLE_UM2 = 10_000.0  # lumina and fat cells up to 100 x 100 um belong to the tissue
 _MIN_INK_UM2 = 20_000.0
@@ -31,8 +30,6 @@ _CLOSE_UM = 20.0
 _FAT_UM = 24.0  # fat is seen when its thin membranes are averaged over this far
 _FAINT_STAIN, _FAINT_TEXTURE = 0.015, 0.02  # green's excess density in fat: mean, deviation
 _BLACK_LEVEL = 40
-_GLASS_LEVEL, _GLASS_TINT = 190, 24
-_PURE_WHITE = (255.0, 255.0, 255.0)
 _MIN_STAIN, _MAX_STAIN = 0.025, 0.08  # limits of the threshold on green's excess density
 
 
@@ -48,89 +45,10 @@ def find_tissue(slide: Slide) -> TissueMap:
     -------
     Labels over the scanned area; parts that cannot be decoded are UNREADABLE.
     """
-    rgb, covered, readable = _overview(slide)
-    labels, white = label_pixels(rgb, covered & readable, MAP_MPP)
-    labels[~readable] = UNREADABLE
-    return TissueMap(
-        labels,
-        MAP_MPP,
-        (float(slide.bounds.x), float(slide.bounds.y)),
-        (MAP_MPP / slide.mpp.x, MAP_MPP / slide.mpp.y),
-        white,
-    )
-
-
-def _overview(
-    slide: Slide,
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Read the scanned area at the map's resolution; where it was scanned; what can be read."""
-    width = max(2, int(np.ceil(slide.bounds.width * slide.mpp.x / MAP_MPP)))
-    height = max(2, int(np.ceil(slide.bounds.height * slide.mpp.y / MAP_MPP)))
-    level_mpp = slide.finest_mpp * slide.level_downsamples[slide.best_level(MAP_MPP)]
-    block = max(16, int(_BLOCK_SOURCE_PX * level_mpp / MAP_MPP))
-    rgb = np.empty((height, width, 3), np.uint8)
-    rgb[:] = slide.background
-    covered = np.ones((height, width), bool)
-    readable = np.ones((height, width), bool)
-    for top in range(0, height, block):
-        for left in range(0, width, block):
-            _read_block(
-                slide,
-                (rgb, covered, readable),
-                (top, left),
-                (min(block, height - top), min(block, width - left)),
-            )
-    return rgb, covered, readable
-
-
-def _read_block(
-    slide: Slide,
-    maps: tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]],
-    corner: tuple[int, int],
-    size: tuple[int, int],
-) -> None:
-    """Fill one block of the overview; where it cannot be read, its quarters, down to 8 pixels."""
-    rgb, covered, readable = maps
-    (top, left), (height, width) = corner, size
-    here = np.s_[top : top + height, left : left + width]
-    x = slide.bounds.x + left * MAP_MPP / slide.mpp.x
-    y = slide.bounds.y + top * MAP_MPP / slide.mpp.y
-    try:
-        region: Region = slide.read(x, y, (width, height), MAP_MPP)
-    except ReadError:
-        if max(size) <= 8:
-            readable[here] = False
-            return
-        for down, tall in ((0, height // 2), (height // 2, height - height // 2)):
-            for right, wide in ((0, width // 2), (width // 2, width - width // 2)):
-                if tall and wide:
-                    _read_block(slide, maps, (top + down, left + right), (tall, wide))
-        return
-    rgb[here] = region.rgb
-    if region.coverage is not None:
-        covered[here] = region.coverage
-
-
-def glass_colour(
-    rgb: NDArray[np.uint8], usable: NDArray[np.bool_]
-) -> tuple[float, float, float]:
-    """Intensity of bare glass: where the bright, colourless pixels of a picture crowd.
-
-    Pure white counts as glass only when nothing else does: many scanners fill with it what they
-    did not scan.
-    """
-    pixels = rgb[usable]
-    low, high = pixels.min(1), pixels.max(1)
-    bright = pixels[(low > _GLASS_LEVEL) & (high - low < _GLASS_TINT)]
-    glass = bright[bright.min(1) < 255]
-    if len(glass) < max(20, len(pixels) // 100):
-        return _PURE_WHITE
-    middle = np.median(glass, axis=0)
-    crowd = (np.abs(glass - middle) <= 5).all(1)
-    if np.count_nonzero(crowd) < 0.4 * len(glass):
-        return _PURE_WHITE
-    red, green, blue = np.median(glass[crowd], axis=0)
-    return float(red), float(green), float(blue)
+    overview = read_overview(slide)
+    labels, white = label_pixels(overview.rgb, overview.usable, MAP_MPP)
+    labels[~overview.readable] = UNREADABLE
+    return TissueMap.over(slide, labels, white)
 
 
 def label_pixels(

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.core.errors import AnnotationError
+from wsi_anomaly.slides.base import Slide
+from wsi_anomaly.slides.overview import MAP_MPP, glass_colour, map_shape, read_overview
+
 if TYPE_CHECKING:
-    from shapely.geometry import MultiPolygon
+    from shapely.geometry import MultiPolygon, Polygon
 
 BACKGROUND, TISSUE, PEN, FOLD, UNREADABLE = range(5)
 LABEL_NAMES = ("background", "tissue", "pen", "fold", "unreadable")
+
+_MAX_ASPECT_ERROR = 0.02  # a mask that differs by more was made for something else
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +45,103 @@ class TissueMap:
     origin: tuple[float, float]
     downsample: tuple[float, float]
     white: tuple[float, float, float] = (255.0, 255.0, 255.0)
+
+    @classmethod
+    def over(
+        cls, slide: Slide, labels: NDArray[np.uint8], white: tuple[float, float, float]
+    ) -> Self:
+        """Lay labels, one for each pixel of the slide's overview, over its scanned area."""
+        return cls(
+            labels,
+            MAP_MPP,
+            (float(slide.bounds.x), float(slide.bounds.y)),
+            (MAP_MPP / slide.mpp.x, MAP_MPP / slide.mpp.y),
+            white,
+        )
+
+    @classmethod
+    def from_polygons(cls, slide: Slide, polygons: Iterable[Polygon | MultiPolygon]) -> Self:
+        """Take tissue from somebody's outlines instead of finding it.
+
+        Parameters
+        ----------
+        slide
+            An open slide with known mpp.
+        polygons
+            Tissue, level-0 pixels; holes are not tissue.
+
+        Returns
+        -------
+        TISSUE and BACKGROUND as the outlines say; UNREADABLE where the file is damaged.
+
+        Raises
+        ------
+        AnnotationError
+            None of the outlines lies on the slide.
+        """
+        import shapely
+
+        origin = (slide.bounds.x, slide.bounds.y)
+        downsample = (MAP_MPP / slide.mpp.x, MAP_MPP / slide.mpp.y)
+        mask = np.zeros(map_shape(slide), bool)
+        for part in shapely.get_parts(list(polygons)):
+            onto_map = shapely.transform(part, lambda xy: (xy - origin) / downsample)
+            mask |= _rasterized(onto_map, mask.shape)
+        return cls._from_mask(slide, mask)
+
+    @classmethod
+    def from_image(cls, slide: Slide, mask: NDArray[Any]) -> Self:
+        """Take tissue from somebody's mask image instead of finding it.
+
+        Parameters
+        ----------
+        slide
+            An open slide with known mpp.
+        mask
+            (h, w), any size, over exactly the scanned area; everything but 0 is tissue.
+
+        Returns
+        -------
+        TISSUE and BACKGROUND as the mask says; UNREADABLE where the file is damaged.
+
+        Raises
+        ------
+        AnnotationError
+            The mask has other proportions than the scanned area, or is empty.
+        """
+        if mask.ndim != 2 or 0 in mask.shape:
+            raise AnnotationError(
+                f"A tissue mask for {slide.path} has one channel, not the shape {mask.shape}; "
+                "save it as a grey image."
+            )
+        bounds = slide.bounds
+        ratio = (mask.shape[1] / mask.shape[0]) / (bounds.width / bounds.height)
+        rounding = 1 / min(mask.shape)  # half a pixel on each side of a small mask
+        if abs(np.log(ratio)) > _MAX_ASPECT_ERROR + rounding:
+            raise AnnotationError(
+                f"The tissue mask of {mask.shape[1]} x {mask.shape[0]} pixels does not cover "
+                f"{slide.path}, whose scanned area is {bounds.width} x {bounds.height}; "
+                "give a mask of exactly that area, at any scale."
+            )
+        height, width = map_shape(slide)
+        # Centres of map pixels; the last row and column may reach beyond the scanned area.
+        rows = (np.arange(height) + 0.5) * MAP_MPP / slide.mpp.y / bounds.height * mask.shape[0]
+        columns = (np.arange(width) + 0.5) * MAP_MPP / slide.mpp.x / bounds.width * mask.shape[1]
+        rows = np.minimum(rows.astype(np.intp), mask.shape[0] - 1)
+        columns = np.minimum(columns.astype(np.intp), mask.shape[1] - 1)
+        return cls._from_mask(slide, mask[np.ix_(rows, columns)] != 0)
+
+    @classmethod
+    def _from_mask(cls, slide: Slide, mask: NDArray[np.bool_]) -> Self:
+        if not mask.any():
+            raise AnnotationError(
+                f"The tissue mask marks nothing on {slide.path}; outlines are in pixels of the "
+                "full resolution, and a mask image covers exactly the scanned area."
+            )
+        overview = read_overview(slide)
+        labels = np.where(mask, TISSUE, BACKGROUND).astype(np.uint8)
+        labels[~overview.readable] = UNREADABLE
+        return cls.over(slide, labels, glass_colour(overview.rgb, overview.usable))
 
     def fractions(
         self, coords: NDArray[np.int64], field_level0: tuple[float, float]
@@ -105,6 +209,26 @@ class TissueMap:
         )
         parts = [part for part in shapely.get_parts(shape) if isinstance(part, Polygon)]
         return MultiPolygon(parts)
+
+
+def _rasterized(shape: Polygon, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels whose centres lie inside a polygon and outside its holes."""
+    from skimage.draw import polygon2mask
+
+    mask = np.zeros(size, bool)
+    left, top, right, bottom = shape.bounds
+    here = np.s_[
+        max(0, int(top)) : max(0, int(bottom) + 1), max(0, int(left)) : max(0, int(right) + 1)
+    ]
+    window = mask[here]
+    if window.size:
+        corner = (here[0].start + 0.5, here[1].start + 0.5)
+        rings = [np.asarray(ring.coords)[:, 1::-1] for ring in (shape.exterior, *shape.interiors)]
+        outside, *holes = (polygon2mask(window.shape, ring - corner) for ring in rings)  # type: ignore[no-untyped-call]
+        window[:] = outside
+        for hole in holes:
+            window &= ~hole
+    return mask
 
 
 def _at(
