@@ -25,6 +25,9 @@ RGB = NDArray[np.uint8]
 LEVEL_TOLERANCE = 1.05
 """A level up to 5% coarser than asked for still serves: less than two scanners differ by."""
 
+MAX_SIDE_PX = 1 << 21
+"""Half a metre at 40x: a header that claims more is damaged."""
+
 _MAX_SOURCE_PX = 16_000_000  # 48 MB: larger regions are read in parts
 
 

@@ -6,8 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wsi_anomaly.core.errors import NotASlideError, UsageError
+from wsi_anomaly.core.remote import is_remote, url_of
 from wsi_anomaly.slides.base import Mpp, Slide
+from wsi_anomaly.slides.openslide_backend import NAME as OPENSLIDE
 from wsi_anomaly.slides.openslide_backend import OpenSlideSlide
+from wsi_anomaly.slides.tiff_backend import NAME as TIFF
+from wsi_anomaly.slides.tiff_backend import LayoutError, TiffSlide
 
 SLIDE_SUFFIXES = frozenset(
     {
@@ -17,17 +21,30 @@ SLIDE_SUFFIXES = frozenset(
 )  # fmt: skip
 
 
-def open_slide(path: str | Path, *, mpp: float | None = None, require_mpp: bool = True) -> Slide:
+BACKENDS = ("auto", "openslide", "tiff")
+_TIFF_MAGIC = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
+
+
+def open_slide(
+    path: str | Path,
+    *,
+    mpp: float | None = None,
+    require_mpp: bool = True,
+    backend: str = "auto",
+) -> Slide:
     """Open a slide.
 
     Parameters
     ----------
     path
-        The file.
+        The file, or an address that fsspec opens (s3://..., https://...; TIFF family only).
     mpp
         Micrometres per level-0 pixel, when the file is wrong about it or does not say.
     require_mpp
         False to look at a slide whose pixel size nobody knows; its ``mpp`` then raises.
+    backend
+        "tiff" decodes the tiles of a TIFF directly, "openslide" reads through OpenSlide; "auto"
+        takes the first wherever it knows the layout, since it is several times faster.
 
     Raises
     ------
@@ -37,10 +54,12 @@ def open_slide(path: str | Path, *, mpp: float | None = None, require_mpp: bool 
         Nothing says how large a pixel is.
     """
     path = Path(path)
-    if not path.is_file():
+    if backend not in BACKENDS:
+        raise UsageError(f"Backends are {', '.join(BACKENDS)}, not {backend!r}.")
+    if not is_remote(path) and not path.is_file():
         kind = "is a folder, not a slide" if path.is_dir() else "does not exist"
         raise NotASlideError(f"{path} {kind}; give the path of a slide.")
-    slide = OpenSlideSlide(path, mpp=mpp)
+    slide = _open(path, backend, mpp)
     if require_mpp:
         try:
             _ = slide.mpp
@@ -52,11 +71,45 @@ def open_slide(path: str | Path, *, mpp: float | None = None, require_mpp: bool 
 
 def reopen(path: str, backend: str, mpp: Mpp | None) -> Slide:
     """Open the same file again the same way: how a slide travels between processes."""
-    return OpenSlideSlide(Path(path), mpp=mpp)
+    return _open(Path(path), backend, mpp)
+
+
+def _open(path: Path, backend: str, mpp: Mpp | float | None) -> Slide:
+    remote = is_remote(path)
+    if remote and backend == OPENSLIDE:
+        raise UsageError(f"OpenSlide opens files of this machine only, not {url_of(path)}.")
+    if backend == OPENSLIDE or (backend == "auto" and not remote and not _is_tiff(path)):
+        return OpenSlideSlide(path, mpp=mpp)
+    try:
+        return TiffSlide(path, mpp=mpp)
+    except LayoutError as error:
+        reason = str(error)
+    if backend == TIFF or remote:
+        raise NotASlideError(
+            f"{url_of(path) if remote else path} cannot be read tile by tile: {reason}; "
+            + ("copy it to this machine." if remote else "leave the backend to be chosen.")
+        )
+    try:
+        return OpenSlideSlide(path, mpp=mpp)
+    except NotASlideError as error:
+        raise NotASlideError(
+            f"{path} is a TIFF that neither reader takes: {reason}; convert it to a tiled, "
+            "pyramidal TIFF with 8 bits a colour, or leave it out."
+        ) from error
+
+
+def _is_tiff(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in _TIFF_MAGIC
+    except OSError as error:
+        raise NotASlideError(
+            f"{path} cannot be read ({error.strerror or error}); check its permissions."
+        ) from error
 
 
 def find_slides(paths: Iterable[str | Path]) -> list[Path]:
-    """Slides among files and folders: folders are searched, a file is taken as it is.
+    """Slides among files and folders: folders are searched, a file or address is taken as it is.
 
     Returns
     -------
@@ -70,6 +123,9 @@ def find_slides(paths: Iterable[str | Path]) -> list[Path]:
     places = [Path(path) for path in paths]
     found: dict[Path, Path] = {}
     for path in places:
+        if is_remote(path):
+            found.setdefault(path, path)
+            continue
         if path.is_dir():
             files = [
                 file

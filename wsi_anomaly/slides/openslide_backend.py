@@ -9,11 +9,19 @@ import numpy as np
 import openslide
 
 from wsi_anomaly.core.errors import NotASlideError
-from wsi_anomaly.slides.base import Bounds, Mpp, ReadError, Region, Slide, SlideInfo
+from wsi_anomaly.slides.base import (
+    MAX_SIDE_PX,
+    Bounds,
+    Mpp,
+    ReadError,
+    Region,
+    Slide,
+    SlideInfo,
+)
 from wsi_anomaly.slides.physical import find_mpp, objective_power
+from wsi_anomaly.slides.tile_cache import CACHE_BYTES
 
 NAME = "openslide"
-_MAX_SIDE_PX = 1 << 24  # 4 m at 40x: a header beyond it is damaged
 
 
 class OpenSlideSlide(Slide):
@@ -38,7 +46,8 @@ class OpenSlideSlide(Slide):
         """Pixels of one level as they are stored; see :meth:`Slide.read_level`."""
         if self._handle is None:
             self._handle = _open(self.path)
-        downsample = self.level_downsamples[level]
+        # OpenSlide divides by its own figure, so that it is the one that leads back to x and y.
+        downsample = self._handle.level_downsamples[level]
         corner = (round(x * downsample), round(y * downsample))
         try:
             rgba = np.asarray(self._handle.read_region(corner, level, (width, height)))
@@ -63,7 +72,9 @@ def composite(rgba: np.ndarray, background: tuple[int, int, int]) -> Region:
 
 def _open(path: Path) -> openslide.OpenSlide:
     try:
-        return openslide.OpenSlide(path)
+        handle = openslide.OpenSlide(path)
+        handle.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
+        return handle
     except openslide.OpenSlideUnsupportedFormatError as error:
         raise NotASlideError(
             f"{path} is no whole-slide image that OpenSlide knows; convert it to a tiled, "
@@ -79,9 +90,10 @@ def _open(path: Path) -> openslide.OpenSlide:
 def _info(path: Path, handle: openslide.OpenSlide, mpp: Mpp | float | None) -> SlideInfo:
     properties = dict(handle.properties)
     width, height = handle.dimensions
-    if not (0 < width <= _MAX_SIDE_PX and 0 < height <= _MAX_SIDE_PX):
+    if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX):
         raise NotASlideError(
-            f"{path} claims {width} x {height} pixels, which no slide has; its header is damaged."
+            f"{path} is damaged: it claims {width} x {height} pixels, which no slide has; copy it "
+            "again or leave it out."
         )
     dimensions = tuple(handle.level_dimensions)
     return SlideInfo(

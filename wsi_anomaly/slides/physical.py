@@ -16,7 +16,8 @@ _PLAUSIBLE_UM = (0.01, 20.0)  # 1 um/px is 10x; printers' resolutions (72 dpi = 
 def find_mpp(properties: Mapping[str, str], override: float | None = None) -> Mpp | None:
     """Micrometres per pixel, or None when nothing plausible says it.
 
-    Order: the user's override, OpenSlide's mpp, TIFF resolution tags, objective power.
+    Order: the user's override, OpenSlide's mpp, Aperio's and OME's, TIFF resolution tags,
+    objective power.
 
     Raises
     ------
@@ -37,6 +38,16 @@ def find_mpp(properties: Mapping[str, str], override: float | None = None) -> Mp
             "openslide.mpp",
         ),
         (
+            _number(properties, "aperio.MPP"),
+            _number(properties, "aperio.MPP"),
+            "aperio.MPP",
+        ),
+        (
+            _number(properties, "ome.PhysicalSizeX"),
+            _number(properties, "ome.PhysicalSizeY"),
+            "OME PhysicalSize",
+        ),
+        (
             _from_resolution(properties, "tiff.XResolution"),
             _from_resolution(properties, "tiff.YResolution"),
             "TIFF resolution",
@@ -55,8 +66,11 @@ def find_mpp(properties: Mapping[str, str], override: float | None = None) -> Mp
 
 def objective_power(properties: Mapping[str, str]) -> float | None:
     """Magnification of the objective as the scanner noted it, or None."""
-    power = _number(properties, "openslide.objective-power")
-    return power if power > 0 else None
+    for name in ("openslide.objective-power", "aperio.AppMag", "ome.NominalMagnification"):
+        power = _number(properties, name)
+        if power > 0:
+            return power
+    return None
 
 
 def _number(properties: Mapping[str, str], name: str) -> float:

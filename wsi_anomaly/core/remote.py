@@ -1,0 +1,52 @@
+"""Slides that are not on this machine: addresses such as s3://bucket/slide.svs, through fsspec."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from wsi_anomaly.core.errors import NotASlideError
+
+# A scheme has two letters or more, so that C:/slides stays a drive. One slash is enough: a
+# ``Path`` folds the two of s3:// into one.
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])")
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is an address that fsspec opens rather than a file of this machine."""
+    text = _text(path)
+    return bool(_SCHEME.match(text)) and not Path(text).exists()
+
+
+def url_of(path: str | os.PathLike[str]) -> str:
+    """Give the address back that a ``Path`` was made of."""
+    return _SCHEME.sub(r"\1://", _text(path), count=1)
+
+
+def open_remote(path: str | os.PathLike[str]) -> tuple[Any, str]:
+    """File system (fsspec's) and the path inside it.
+
+    Raises
+    ------
+    NotASlideError
+        Nothing installed knows the scheme, or the place cannot be reached.
+    """
+    import fsspec
+
+    url = url_of(path)
+    try:
+        system, inside = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise NotASlideError(f"{url} cannot be opened: {reason}.") from error
+    except ValueError as error:
+        raise NotASlideError(
+            f"{url} is no address that can be opened; give a file, or s3://, https:// and the like."
+        ) from error
+    return system, inside
+
+
+def _text(path: str | os.PathLike[str]) -> str:
+    return path.as_posix() if isinstance(path, Path) else os.fspath(path)

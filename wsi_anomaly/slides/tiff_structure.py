@@ -1,0 +1,261 @@
+"""What a TIFF holds: its pyramid, where its compressed tiles lie, and what it says of itself.
+
+Only layouts that need no vendor's knowledge are taken: Aperio SVS, OME-TIFF, and any other TIFF
+whose tiles (or strips) make up the picture without overlap. The rest is left to OpenSlide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import IO, Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from wsi_anomaly.slides.base import MAX_SIDE_PX
+from wsi_anomaly.slides.decoding import Decoder, UnknownCodingError, decoder_of
+
+_VENDORS = frozenset({"avs", "bif", "eer", "ndpi", "ndtiff", "philips", "qpi", "scn", "ventana"})
+_MAX_TILE_BYTES = 200_000_000  # a larger strip or tile, decoded, does not fit a worker
+_VIRTUAL_STRIP_BYTES = 1_000_000  # an uncompressed strip is read in parts of this size
+_UNITS = {1: "", 2: "inch", 3: "centimeter"}
+
+
+class LayoutError(UnknownCodingError):
+    """The direct reader does not take this file; OpenSlide may. The text says why."""
+
+
+class DamagedError(Exception):
+    """The file is a TIFF, but what it says of itself cannot be. The text says what."""
+
+
+@dataclass(frozen=True, eq=False)
+class TiffLevel:
+    """One picture of the pyramid, cut into tiles; a strip is a tile as wide as the picture.
+
+    Attributes
+    ----------
+    offsets, byte_counts
+        (planes, rows, columns) int64, where each tile's bytes lie; a count of 0: never scanned.
+        One plane, or three when red, green and blue are stored apart.
+    decoders
+        One for each plane.
+    """
+
+    width: int
+    height: int
+    tile_width: int
+    tile_height: int
+    offsets: NDArray[np.int64]
+    byte_counts: NDArray[np.int64]
+    decoders: tuple[Decoder, ...]
+
+
+@dataclass(frozen=True)
+class TiffStructure:
+    """A slide's levels, finest first, and its properties, named as OpenSlide names them."""
+
+    levels: tuple[TiffLevel, ...]
+    properties: dict[str, str]
+
+
+def read_structure(file: IO[bytes]) -> TiffStructure:
+    """Parse a TIFF.
+
+    Raises
+    ------
+    LayoutError
+        It is not a TIFF, or one that this reader does not take.
+    DamagedError
+        It is one, but damaged.
+    """
+    try:
+        tif = tifffile.TiffFile(file)
+    except tifffile.TiffFileError as error:
+        raise LayoutError("it is no TIFF") from error
+    except Exception as error:  # a damaged header fails in many ways
+        raise DamagedError(f"its header cannot be read ({error})") from error
+    try:
+        return _structure(tif)
+    except UnknownCodingError as error:
+        raise LayoutError(str(error)) from error
+    except DamagedError:
+        raise
+    except Exception as error:
+        raise DamagedError(f"its directories cannot be read ({error})") from error
+
+
+def _structure(tif: tifffile.TiffFile) -> TiffStructure:
+    first: Any = tif.pages[0]
+    vendor = _VENDORS & {flag.lower() for flag in tif.flags}
+    software = str(first.software or "")
+    if vendor or software.startswith(("MedScan", "Philips")):
+        raise LayoutError("its layout is its vendor's own")
+    properties = _tag_properties(first)
+    if tif.is_ome:
+        properties |= _ome_properties(tif.ome_metadata or "")
+        pages = _ome_pages(tif)
+    else:
+        if tif.is_svs:
+            properties |= _aperio_properties(first.description)
+        pages = [[page] for page in _pyramid_pages(tif)]
+    levels = [_level(parts) for parts in pages]
+    full = levels[0]
+    levels = [
+        level
+        for level in levels
+        if level is full or _same_proportions(full, level)  # else another picture: label, map
+    ]
+    if tif.is_svs and any((level.byte_counts == 0).any() for level in levels[1:]):
+        raise LayoutError("tiles are missing, which Aperio fills from a finer level")
+    return TiffStructure(tuple(sorted(levels, key=lambda v: -v.width)), properties)
+
+
+def _pyramid_pages(tif: tifffile.TiffFile) -> list[Any]:
+    """Level 0, and what is a reduced copy of it, by OpenSlide's rules."""
+    pages: list[Any] = list(tif.pages)
+    first = pages[0]
+    if not first.is_tiled:
+        return [first]
+    tiled = [page for page in pages[1:] if page.is_tiled]
+    return [first, *(page for page in tiled if tif.is_svs or page.subfiletype & 1)]
+
+
+def _ome_pages(tif: tifffile.TiffFile) -> list[list[Any]]:
+    """Pages of each level of the first image, three where each colour has a page of its own."""
+    series = tif.series[0]
+    axes = [(name, n) for name, n in zip(series.axes, series.shape, strict=True) if n > 1]
+    others = [name for name, _ in axes if name not in "YX"]
+    colours = dict(axes).get("S", 0) or dict(axes).get("C", 0)
+    if others and (len(others) > 1 or others[0] not in "SC" or colours not in {3, 4}):
+        raise LayoutError(f"it has the axes {series.axes} {series.shape}, not one colour picture")
+    return [[page for page in level.pages if page is not None] for level in series.levels]
+
+
+def _check_pixels(pages: Sequence[Any]) -> None:
+    page = pages[0]
+    samples = len(pages) * int(page.samplesperpixel)
+    if page.dtype != np.uint8 or page.bitspersample != 8:
+        raise LayoutError(f"its pixels have {page.bitspersample} bits, not 8 a colour")
+    if samples not in {1, 3} or (len(pages) > 1 and page.samplesperpixel != 1):
+        raise LayoutError(f"its pixels have {samples} samples, not red, green and blue")
+
+
+def _level(pages: Sequence[Any]) -> TiffLevel:
+    page = pages[0]
+    _check_pixels(pages)
+    width, height = int(page.imagewidth), int(page.imagelength)
+    if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX):
+        raise DamagedError(f"it claims {width} x {height} pixels, which no slide has")
+    planes = 3 if page.planarconfig == 2 else 1
+    if page.is_tiled:
+        tile_width, tile_height = int(page.tilewidth), int(page.tilelength)
+    else:
+        tile_width, tile_height = width, min(int(page.rowsperstrip), height)
+    if not (tile_width > 0 and tile_height > 0):
+        raise DamagedError(f"it claims tiles of {tile_width} x {tile_height} pixels")
+    rows, columns = math.ceil(height / tile_height), math.ceil(width / tile_width)
+    count = planes * rows * columns
+    for part in pages:
+        listed = min(len(part.dataoffsets), len(part.databytecounts))
+        if listed < count:
+            raise DamagedError(
+                f"{width} x {height} pixels need {count} tiles, and it lists {listed}"
+            )
+
+    def table(name: str) -> NDArray[np.int64]:
+        values = [np.array(getattr(part, name)[:count], np.int64) for part in pages]
+        return np.concatenate(values).reshape(-1, rows, columns)
+
+    level = TiffLevel(
+        width,
+        height,
+        tile_width,
+        tile_height,
+        table("dataoffsets"),
+        table("databytecounts"),
+        tuple(decoder_of(part) for part in pages) * planes,
+    )
+    if not page.is_tiled and page.compression == 1 and rows == 1:
+        return _in_virtual_strips(level, width * int(page.samplesperpixel) // planes)
+    if tile_width * tile_height * 3 > _MAX_TILE_BYTES:
+        raise LayoutError(
+            f"it holds {tile_width} x {tile_height} pixels in one compressed piece, too much to "
+            "decode at once"
+        )
+    return level
+
+
+def _in_virtual_strips(level: TiffLevel, line_bytes: int) -> TiffLevel:
+    """Cut a picture that is stored in one uncompressed piece into strips of bounded size."""
+    rows = max(1, min(level.height, _VIRTUAL_STRIP_BYTES // line_bytes))
+    tops = np.arange(0, level.height, rows, dtype=np.int64)
+    size = np.minimum(rows, level.height - tops) * line_bytes
+    return replace(
+        level,
+        tile_height=rows,
+        offsets=level.offsets + (tops * line_bytes)[None, :, None],
+        byte_counts=np.where(level.byte_counts > 0, size[None, :, None], 0),
+    )
+
+
+def _same_proportions(full: TiffLevel, level: TiffLevel) -> bool:
+    """Whether a page is a reduced copy: sizes are rounded, by a pixel or to whole tiles' halves."""
+    x, y = full.width / level.width, full.height / level.height
+    slack = max(x, y) / min(level.width, level.height) * 1.5
+    return x >= 1 and abs(x - y) <= max(0.01 * x, slack)
+
+
+def _tag_properties(page: Any) -> dict[str, str]:
+    properties = {}
+    for name in ("XResolution", "YResolution"):
+        tag = page.tags.get(name)
+        if tag is not None and isinstance(tag.value, tuple) and tag.value[1]:
+            properties[f"tiff.{name}"] = repr(tag.value[0] / tag.value[1])
+    unit = page.tags.get("ResolutionUnit")
+    properties["tiff.ResolutionUnit"] = _UNITS.get(int(unit.value) if unit else 2, "")
+    for name in ("ImageDescription", "Software", "Make", "Model", "DateTime"):
+        tag = page.tags.get(name)
+        if tag is not None and isinstance(tag.value, str):
+            properties[f"tiff.{name}"] = tag.value
+    return properties
+
+
+def _aperio_properties(description: str) -> dict[str, str]:
+    """Read ``name = value`` pairs, set apart by bars, of an Aperio description."""
+    properties = {}
+    for pair in description.split("|")[1:]:
+        name, equals, value = pair.partition("=")
+        if equals:
+            properties[f"aperio.{name.strip()}"] = value.strip()
+    return properties
+
+
+_UM_PER = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
+
+
+def _ome_properties(text: str) -> dict[str, str]:
+    """Pixel size, um, and objective of the first image of an OME-XML text."""
+    properties: dict[str, str] = {}
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        return properties  # OME-XML has neither, and entities can be made to explode
+    with contextlib.suppress(ET.ParseError):
+        for element in ET.fromstring(text).iter():  # noqa: S314 - no entities, see above
+            tag = element.tag.rpartition("}")[2]
+            if tag == "Pixels" and "ome.PhysicalSizeX" not in properties:
+                for axis in "XY":
+                    um = _UM_PER.get(element.get(f"PhysicalSize{axis}Unit", "µm"))
+                    with contextlib.suppress(TypeError, ValueError):
+                        size = float(element.get(f"PhysicalSize{axis}", "")) * (um or math.nan)
+                        if math.isfinite(size):
+                            properties[f"ome.PhysicalSize{axis}"] = repr(size)
+            elif tag == "Objective" and element.get("NominalMagnification"):
+                properties.setdefault(
+                    "ome.NominalMagnification", element.get("NominalMagnification", "")
+                )
+    return properties
