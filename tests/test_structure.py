@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tiles": {"slides", "stain", "annotations"},
     "autoencoder": {"features"},
     "detectors": {"autoencoder", "features", "calibration"},
-    "training": {"detectors", "autoencoder", "features", "tiles", "calibration"},
+    "training": {"detectors", "autoencoder", "features", "tiles", "slides", "calibration"},
     "scoring": {"slides", "tiles", "detectors", "calibration"},
     "overlays": {"scoring", "slides", "tiles", "annotations", "calibration"},
 }

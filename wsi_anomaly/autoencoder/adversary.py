@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from wsi_anomaly.autoencoder.distributed import average_gradients
 from wsi_anomaly.autoencoder.network import Architecture, Encoder
 
 GRADIENT_PENALTY = 10.0
@@ -59,19 +60,20 @@ class Adversary:
         """One critic update; returns its loss."""
         mix = torch.rand(len(real), 1, 1, 1, device=real.device)
         between = (mix * real + (1 - mix) * fake).requires_grad_()
-        (gradient,) = torch.autograd.grad(
+        gradient: Tensor = torch.autograd.grad(
             self._judge(between, alpha).sum(), between, create_graph=True
-        )
-        penalty = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+        )[0]
+        penalty = (torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) - 1).square().mean()
         distance = self._judge(real, alpha).mean() - self._judge(fake, alpha).mean()
-        loss = GRADIENT_PENALTY * penalty - distance
+        loss: Tensor = GRADIENT_PENALTY * penalty - distance
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.optimizer)
         self.optimizer.step()
         return loss.detach()
 
     def term(self, fake: Tensor, alpha: float) -> Tensor:
-        """The autoencoder's adversarial term."""
+        """Return the autoencoder's adversarial term."""
         return -self.weight * self._judge(fake, alpha).mean()
 
     def _judge(self, images: Tensor, alpha: float) -> Tensor:

@@ -80,7 +80,8 @@ class ArrayTiles:
         rows = corners[:, :1] + reach
         columns = corners[:, 1:] + reach
         number = np.asarray(indices, np.intp)[:, None, None]
-        return self.images[number, rows[:, :, None], columns[:, None, :]]
+        cut: NDArray[np.uint8] = self.images[number, rows[:, :, None], columns[:, None, :]]
+        return cut
 
 
 def to_images(tiles: NDArray[np.uint8] | Tensor, device: torch.device | str = "cpu") -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder.adversary import Adversary
 from wsi_anomaly.autoencoder.blocks import halve
+from wsi_anomaly.autoencoder.distributed import average_gradients
 from wsi_anomaly.autoencoder.loss import mix_resolutions, weighted_l1
 from wsi_anomaly.autoencoder.network import ProgressiveAutoencoder
 from wsi_anomaly.core.errors import UsageError
@@ -151,7 +152,7 @@ class GrowthTrainer:
         return self.index == len(self.stages) - 1
 
     def reconstruct(self, inputs: Tensor, alpha: float) -> Tensor:
-        """x' for images already at the stage's resolution, float32."""
+        """Rebuild images that are already at the stage's resolution; float32."""
         with torch.autocast(inputs.device.type, self._autocast, enabled=self._autocast is not None):
             images: Tensor = self.autoencoder(inputs, self.stage.resolution, alpha)
         return images.float()
@@ -205,6 +206,7 @@ class GrowthTrainer:
             total = loss + self.adversary.term(rebuilt, alpha)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.optimizer)
         self.optimizer.step()
         return StepResult(loss.detach(), critic_loss)
 
@@ -220,14 +222,14 @@ class GrowthTrainer:
         return self.loss(inputs, self.reconstruct(inputs, alpha), alpha)
 
     def modules(self) -> dict[str, nn.Module]:
-        """What learns, by name: for checkpoints."""
+        """Return what learns, by name: for checkpoints."""
         found: dict[str, nn.Module] = {"autoencoder": self.autoencoder}
         if self.adversary is not None:
             found["critic"] = self.adversary.critic
         return found
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """The stage's optimisers, by name: for checkpoints."""
+        """Return the stage's optimisers, by name: for checkpoints."""
         found: dict[str, torch.optim.Optimizer] = {"autoencoder": self.optimizer}
         if self.adversary is not None:
             found["critic"] = self.adversary.optimizer

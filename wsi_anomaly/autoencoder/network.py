@@ -248,7 +248,7 @@ class ProgressiveAutoencoder(nn.Module):
         return found
 
     def grown(self) -> ProgressiveAutoencoder:
-        """The network at its final resolution alone, without the parts that growth left behind."""
+        """Return the network at its final resolution, without the parts that growth left behind."""
         from dataclasses import replace
 
         a = self.architecture

@@ -19,6 +19,7 @@ from wsi_anomaly.core.errors import WsiAnomalyError
 COMMANDS = {
     "tile": "Cut normal slides into stain-normalised tiles (HDF5).",
     "train": "Learn normal tissue from tiles of normal slides.",
+    "calibrate": "Make a lab's own normal slides the reference of a model.",
     "score": "Score new slides; write heatmaps, QuPath overlays and reports.",
     "demo": "Run the whole path on slides it makes itself.",
     "info": "Show what is known of a slide, a tile file, a model or a result.",

@@ -1,0 +1,65 @@
+"""Several processes under ``torchrun``: each takes its share of a batch, gradients are averaged.
+
+The networks are tiny, and which of their parts learn changes with the stage, so one flat
+all-reduce a step serves better than a wrapper around the module.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Return the number of this process and of all; (0, 1) outside ``torchrun``."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def join() -> tuple[int, int]:
+    """Join the other processes when ``torchrun`` has started this one.
+
+    Returns
+    -------
+    Number of this process and of all.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    return rank_and_world()
+
+
+def leave() -> None:
+    """End the group, if this process is in one."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def average_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Replace the gradients of an optimiser's parameters by their mean over the processes."""
+    _, world = rank_and_world()
+    if world == 1:
+        return
+    gradients = [
+        p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+    ]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    means = torch.split(flat / world, [g.numel() for g in gradients])
+    for gradient, mean in zip(gradients, means, strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """Mean of a value over the processes, the same on each."""
+    _, world = rank_and_world()
+    if world > 1:
+        value = value.clone()
+        dist.all_reduce(value)
+        value = value / world
+    return value

@@ -1,0 +1,138 @@
+"""``wsi-anomaly train``: tiles of normal slides in, a model out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from wsi_anomaly.cli.common import common_options, console
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("tiles", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("model"),
+    show_default=True,
+    help="Folder of the model.",
+)
+@click.option(
+    "--config",
+    "config_name",
+    default="fast",
+    show_default=True,
+    help="fast (two CPU cores, minutes), paper (the published schedule, for a GPU), or a .toml or "
+    ".json file with entries over those of fast.",
+)
+@click.option(
+    "--detector",
+    type=click.Choice(["dpa", "density", "fusion"]),
+    help="Method that ranks: the perceptual autoencoder, the density of pooled features, or both "
+    "weighted by known anomalies.  [default: that of --config]",
+)
+@click.option(
+    "--features",
+    help="Perceptual network: compact (ships with the program), vgg19 (the paper's), squeezenet, "
+    "resnet, timm:MODEL.  [default: that of --config]",
+)
+@click.option(
+    "--feature-weights",
+    type=click.Path(path_type=Path),
+    help="File with the weights of --features, where it cannot be downloaded.",
+)
+@click.option(
+    "--magnification",
+    type=click.Choice(["10", "20", "40"]),
+    help="Tiles to learn from.  [default: 10]",
+)
+@click.option(
+    "--anomalies",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Tile files of a few known abnormal tiles; fusion chooses its weights by them. They are "
+    "never trained on.",
+)
+@click.option("--seed", type=int, help="Of the split, the weights and the batches.  [default: 0]")
+@click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
+)
+@click.option(
+    "--resume/--overwrite",
+    default=True,
+    show_default=True,
+    help="Go on with an interrupted training, or start anew.",
+)
+@common_options
+def command(
+    *,
+    tiles: tuple[Path, ...],
+    output: Path,
+    config_name: str,
+    detector: str | None,
+    features: str | None,
+    feature_weights: Path | None,
+    magnification: str | None,
+    anomalies: tuple[Path, ...],
+    seed: int | None,
+    device: str,
+    resume: bool,
+    verbosity: int = 0,
+) -> int:
+    r"""Learn normal tissue from tiles of normal slides: tiles/ -> model/.
+
+    TILES are tile files or folders of them (default: tiles/). Cases are kept apart: most of them
+    train, some stop the training in time, and at least four say what a score means (calibration);
+    those are read again from their slides. The model folder holds everything that scoring needs,
+    with a model card and a picture of the training. Run the same command again after an
+    interruption: training goes on where it was.
+
+    \b
+    Examples:
+      wsi-anomaly train
+      wsi-anomaly train tiles/ -o liver_model --magnification 20
+      wsi-anomaly train --config paper --features vgg19 --device cuda
+      torchrun --nproc-per-node 2 -m wsi_anomaly train       several GPUs
+
+    \b
+    Exit code: 0 done; 1 the tiles, the network or the output cannot be used; 2 wrong usage;
+    130 interrupted.
+    """
+    from dataclasses import replace
+
+    from wsi_anomaly.autoencoder.distributed import join, leave
+    from wsi_anomaly.cli.devices import choose_device
+    from wsi_anomaly.cli.train_display import TrainDisplay
+    from wsi_anomaly.training.config import load_config
+    from wsi_anomaly.training.run import train
+
+    config = load_config(config_name)
+    changes = {
+        "detector": detector,
+        "features": features,
+        "magnification": None if magnification is None else int(magnification),
+        "seed": seed,
+    }
+    config = replace(config, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
+    rank, _ = join()
+    # Under torchrun one process speaks for all.
+    out = console(verbosity if rank == 0 else -1)
+    try:
+        with TrainDisplay(out, verbosity) as display:
+            model = train(
+                list(tiles) or [Path("tiles")],
+                output,
+                config,
+                feature_weights=feature_weights,
+                anomalies=anomalies,
+                device=choose_device(device),
+                resume=resume,
+                watch=display.watch(),
+            )
+    finally:
+        leave()
+    if rank == 0:
+        display.summary(model, output)
+    return 0

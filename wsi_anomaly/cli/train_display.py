@@ -1,0 +1,115 @@
+"""What ``wsi-anomaly train`` and ``calibrate`` show while they work."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from wsi_anomaly.cli.common import VERBOSE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from wsi_anomaly.autoencoder.loop import Report
+    from wsi_anomaly.detectors import Model
+    from wsi_anomaly.training.run import Watch
+
+_LINES_EVERY_S = 30.0
+
+
+class TrainDisplay:
+    """A progress bar with stage, loss, speed and time left.
+
+    Without a terminal (a log file, a cluster job) a line every half minute is printed instead.
+    """
+
+    def __init__(self, console: Console, verbosity: int) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console, self._verbosity = console, verbosity
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[facts]}", markup=False),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("reading tiles", total=None, facts="")
+        self._printed = 0.0
+        self._stage = ""
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def watch(self) -> Watch:
+        """Return what training tells its news to."""
+        from wsi_anomaly.training.run import Watch
+
+        return Watch(self.report, self.stage, self.calibrating, self.note)
+
+    def report(self, report: Report) -> None:
+        """Show a report of the training loop."""
+        facts = f"alpha {report.alpha:.2f}  loss {report.loss:.4f}"
+        if report.validation is not None:
+            facts += f"  validation {report.validation:.4f}"
+        facts += f"  {report.tiles_per_second:,.0f} tiles/s"
+        self._progress.update(
+            self._task, description=report.stage, completed=report.step, total=report.steps,
+            facts=facts,
+        )  # fmt: skip
+        now = time.perf_counter()
+        new_stage = report.stage != self._stage
+        due = not self._console.is_terminal and now - self._printed > _LINES_EVERY_S
+        if new_stage or due or self._verbosity >= VERBOSE:
+            self._stage, self._printed = report.stage, now
+            self._print(f"step {report.step:,} of {report.steps:,}, {report.stage}: {facts}")
+
+    def stage(self, text: str) -> None:
+        """Say what is done next."""
+        self._progress.reset(self._task, description=text, total=None, facts="")
+        if self._verbosity >= VERBOSE:
+            self._print(text)
+
+    def calibrating(self, path: Path, done: int, total: int) -> None:
+        """Show how far a calibration slide is."""
+        del path
+        self._progress.update(self._task, completed=done, total=total)
+
+    def note(self, text: str) -> None:
+        """Print a sentence that the user should read."""
+        self._console.print(text, style="yellow", markup=False, soft_wrap=True)
+
+    def summary(self, model: Model, output: Path) -> None:
+        """Say what came out, and what to do with it."""
+        facts = model.provenance
+        self._print(
+            f"Trained on {facts['training_tiles']:,} tiles of {facts['training_cases']} case(s)."
+        )
+        self.calibration(model)
+        self._print(f"Model in {output}/; next: wsi-anomaly score slide.tif --heatmap")
+
+    def calibration(self, model: Model) -> None:
+        """Say what the model's scores can be compared with."""
+        reference = model.calibration.get(model.primary)
+        if reference is None:
+            self._print("No calibration: scores are raw, nothing will be flagged.")
+        else:
+            self._print(reference.operating_point().reason)
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)

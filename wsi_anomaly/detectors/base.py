@@ -1,0 +1,211 @@
+"""What a detector is, whatever its method.
+
+The vocabulary is scikit-learn's: parameters go to the constructor and stay as they are, ``fit``
+learns from normal tiles, ``score_samples`` judges new ones, learned state ends in an underscore.
+Unlike scikit-learn's outlier detectors a *higher* score is more anomalous, as in the literature
+on anomaly detection in images.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsi_anomaly.autoencoder.batches import Tiles, to_images
+from wsi_anomaly.autoencoder.loop import Report
+from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.features import PerceptualNetwork
+
+BATCH = 128
+"""Tiles judged at once: on a CPU larger batches are not faster, and memory stays small."""
+
+State = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+@dataclass
+class Fitting:
+    """How a fit runs, apart from what it learns.
+
+    Attributes
+    ----------
+    device
+        Where the networks live.
+    checkpoint
+        Folder for files from which an interrupted fit goes on; None: no resuming.
+    identity
+        What the run is made of; a checkpoint of another one is refused.
+    progress
+        Called with each :class:`~wsi_anomaly.autoencoder.loop.Report` of a detector that trains.
+    anomalies
+        A few known abnormal tiles, for what is chosen under weak supervision; never trained on.
+    """
+
+    device: torch.device
+    checkpoint: Path | None = None
+    identity: Mapping[str, Any] | None = None
+    progress: Callable[[Report], None] | None = None
+    anomalies: Tiles | None = None
+
+    @classmethod
+    def on(cls, device: str | torch.device = "cpu") -> Self:
+        """Fit on a device, without resuming."""
+        return cls(torch.device(device))
+
+
+class Detector(ABC):
+    """Learns from normal tiles; gives every tile an anomaly score.
+
+    Parameters
+    ----------
+    features : PerceptualNetwork
+        Frozen, with statistics for the layers that the detector uses.
+
+    Attributes
+    ----------
+    name : str
+        Name of the method, in files and on the command line.
+    log_ : list of dict
+        What training looked like; empty for methods without a loop.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, features: PerceptualNetwork) -> None:
+        self.features = features
+        self.log_: list[dict[str, Any]] = []
+
+    @property
+    @abstractmethod
+    def layers(self) -> tuple[str, ...]:
+        """Layers of the network whose activations :meth:`score_batch` wants."""
+
+    @abstractmethod
+    def fit(
+        self, tiles: Tiles, validation: Tiles | None = None, fitting: Fitting | None = None
+    ) -> Self:
+        """Learn from normal tiles.
+
+        Parameters
+        ----------
+        tiles
+            Normal tiles to learn from.
+        validation
+            Normal tiles of other cases, for early stopping; may be left out.
+        fitting
+            Device, checkpoints, progress.
+
+        Raises
+        ------
+        ModelError
+            It cannot be learned from these tiles.
+        """
+
+    @abstractmethod
+    def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
+        """Raw scores of a batch.
+
+        Parameters
+        ----------
+        images
+            (N, 3, S, S) in [-1, 1].
+        truth
+            Normalised activations of `images` at (at least) :attr:`layers`; detectors that run
+            side by side share them.
+
+        Returns
+        -------
+        Tensor (N,)
+            Float32; higher is more anomalous.
+        """
+
+    def map_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor | None:
+        """Where the score comes from, (N, S, S); None for a method that judges tiles as a whole."""
+        return None
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Self:
+        """Move what has been learned (not the shared network)."""
+
+    @abstractmethod
+    def to_state(self) -> State:
+        """Tensors and JSON-ready parameters from which :meth:`from_state` rebuilds the detector."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(
+        cls,
+        tensors: Mapping[str, Tensor],
+        config: Mapping[str, Any],
+        features: PerceptualNetwork,
+        others: Mapping[str, Detector],
+    ) -> Self:
+        """Rebuild a detector.
+
+        Parameters
+        ----------
+        tensors, config
+            What :meth:`to_state` gave.
+        features
+            The shared network.
+        others
+            Detectors of the same model that were rebuilt before this one, by name.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, RuntimeError, WsiAnomalyError
+            The state does not fit; :class:`~wsi_anomaly.detectors.Model` turns it into a sentence.
+        """
+
+    @torch.inference_mode()
+    def score_samples(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Raw scores (N,) of tiles (N, S, S, 3) uint8; higher is more anomalous."""
+        device = device_of(self.features)
+        parts = []
+        for batch in batches(images):
+            x = to_images(batch, device)
+            parts.append(self.score_batch(x, self.features(x, self.layers)).float().cpu())
+        return torch.cat(parts).numpy() if parts else np.empty(0, np.float32)
+
+
+def batches(images: NDArray[np.uint8], size: int = BATCH) -> list[NDArray[np.uint8]]:
+    """Cut an array of tiles into batches."""
+    return [images[i : i + size] for i in range(0, len(images), size)]
+
+
+def device_of(network: PerceptualNetwork) -> torch.device:
+    """Where a network lives."""
+    return next(network.parameters()).device
+
+
+def sample_images(tiles: Tiles, most: int, seed: int = 0) -> NDArray[np.uint8]:
+    """At most `most` tiles, drawn by `seed`, in memory."""
+    count = len(tiles)
+    if count == 0:
+        raise ModelError("There are no tiles to learn from.")
+    if count <= most:
+        return tiles.batch(np.arange(count))
+    chosen = np.random.default_rng(seed).choice(count, most, replace=False)
+    return tiles.batch(np.sort(chosen))
+
+
+def fit_missing_statistics(
+    features: PerceptualNetwork, tiles: Tiles, layers: Sequence[str], most: int = 2048
+) -> None:
+    """Measure per-filter statistics on the tiles, for layers that have none yet.
+
+    Networks that ship with statistics of a broad image set keep them (those of a handful of like
+    images explode for near-dead filters).
+    """
+    missing = [layer for layer in layers if not features.has_statistics(layer)]
+    if missing:
+        device = device_of(features)
+        images = batches(sample_images(tiles, most))
+        features.fit_statistics((to_images(b, device) for b in images), missing)

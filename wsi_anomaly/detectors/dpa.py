@@ -1,0 +1,248 @@
+"""``dpa``: the Deep Perceptual Autoencoder, as published.
+
+An autoencoder with a tight bottleneck learns to rebuild normal tiles so that a frozen perceptual
+network sees little difference. What it has not learned it rebuilds badly, and the same relative
+perceptual distance is the anomaly score (Shvetsova et al., "Anomaly Detection with Deep Perceptual
+Autoencoders", IEEE Access 9:118571, 2021, sections III-A to III-C).
+
+Neighbours: ``density`` judges the same activations without rebuilding anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from wsi_anomaly.autoencoder import Architecture, GrowthConfig, GrowthTrainer, Stage, pixel_map
+from wsi_anomaly.autoencoder.batches import BatchStream, Tiles, to_images
+from wsi_anomaly.autoencoder.distributed import rank_and_world
+from wsi_anomaly.autoencoder.loop import LoopConfig, TrainingLoop
+from wsi_anomaly.autoencoder.loss import weighted_l1
+from wsi_anomaly.autoencoder.network import ProgressiveAutoencoder
+from wsi_anomaly.core.errors import ModelError, UsageError
+from wsi_anomaly.detectors.base import (
+    Detector,
+    Fitting,
+    State,
+    device_of,
+    fit_missing_statistics,
+    sample_images,
+)
+from wsi_anomaly.features import PerceptualNetwork
+
+_VALIDATION_TILES = 2048
+
+
+@dataclass(frozen=True)
+class DpaConfig:
+    """Everything that decides what ``dpa`` learns.
+
+    Attributes
+    ----------
+    architecture
+        Size of the autoencoder.
+    growth
+        Layers at each resolution, learning rate, weights of the further terms.
+    stages
+        In order, ending at the architecture's resolution.
+    batch_size, seed
+        Of the training.
+    loop
+        Validation, early stopping, checkpoints.
+    """
+
+    architecture: Architecture
+    growth: GrowthConfig
+    stages: tuple[Stage, ...]
+    batch_size: int = 128
+    seed: int = 0
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        if not self.stages or self.stages[-1].resolution != self.architecture.resolution:
+            raise UsageError(
+                f"The last stage must train at the final resolution, "
+                f"{self.architecture.resolution} px."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        value = asdict(self)
+        value["architecture"]["widths"] = list(self.architecture.widths)
+        value["growth"]["layers"] = {
+            str(size): dict(layers) for size, layers in self.growth.layers.items()
+        }
+        value["stages"] = [asdict(stage) for stage in self.stages]
+        return value
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` gave."""
+        architecture = dict(value["architecture"])
+        architecture["widths"] = tuple(int(w) for w in architecture["widths"])
+        growth = dict(value["growth"])
+        growth["layers"] = {
+            int(size): {str(name): float(w) for name, w in layers.items()}
+            for size, layers in growth["layers"].items()
+        }
+        return cls(
+            Architecture(**architecture),
+            GrowthConfig(**growth),
+            tuple(Stage(**stage) for stage in value["stages"]),
+            int(value["batch_size"]),
+            int(value["seed"]),
+            LoopConfig(**value["loop"]),
+        )
+
+
+def growing_stages(
+    architecture: Architecture, steps: Mapping[int, tuple[int, int]]
+) -> tuple[Stage, ...]:
+    """Stages of progressive growing: stabilise at the first resolution, then grow and stabilise.
+
+    Parameters
+    ----------
+    architecture
+        Its ``growth()`` lists the resolutions.
+    steps
+        Resolution to the steps of its transition and of its stabilisation; the first resolution
+        has no transition.
+    """
+    stages = []
+    for i, resolution in enumerate(architecture.growth()):
+        transition, stable = steps[resolution]
+        if i and transition:
+            stages.append(Stage(resolution, transition=True, steps=transition))
+        if stable:
+            stages.append(Stage(resolution, transition=False, steps=stable))
+    return tuple(stages)
+
+
+class Dpa(Detector):
+    """The Deep Perceptual Autoencoder.
+
+    Parameters
+    ----------
+    features : PerceptualNetwork
+    config : DpaConfig
+
+    Attributes
+    ----------
+    autoencoder_ : ProgressiveAutoencoder
+        Grown to its final resolution; only that is kept.
+    """
+
+    name = "dpa"
+
+    def __init__(self, features: PerceptualNetwork, config: DpaConfig) -> None:
+        super().__init__(features)
+        self.config = config
+        features.check_layers(self.layers)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers of the final resolution."""
+        return tuple(self.config.growth.layers[self.config.architecture.resolution])
+
+    def fit(
+        self, tiles: Tiles, validation: Tiles | None = None, fitting: Fitting | None = None
+    ) -> Self:
+        """Train the autoencoder through its stages; see :meth:`Detector.fit`."""
+        fitting = fitting or Fitting.on(device_of(self.features))
+        config, device = self.config, fitting.device
+        if tiles.tile_size != config.architecture.resolution:
+            raise ModelError(
+                f"The autoencoder is made for {config.architecture.resolution} px, the tiles have "
+                f"{tiles.tile_size} px; choose another configuration or tile again."
+            )
+        used = {name for layers in config.growth.layers.values() for name in layers}
+        fit_missing_statistics(self.features, tiles, sorted(used))
+        torch.manual_seed(config.seed)
+        autoencoder = ProgressiveAutoencoder(config.architecture).to(
+            device, memory_format=torch.channels_last
+        )  # type: ignore[call-overload]
+        trainer = GrowthTrainer(
+            autoencoder,
+            self.features,
+            config.stages,
+            config.growth,
+            autocast=torch.bfloat16 if device.type == "cuda" else None,
+        )
+        held_out = None
+        if validation is not None and len(validation):
+            held_out = to_images(sample_images(validation, _VALIDATION_TILES), device)
+        rank, world = rank_and_world()
+        loop = TrainingLoop(
+            trainer,
+            BatchStream(tiles, config.batch_size, config.seed, device, rank=rank, world=world),
+            held_out,
+            config.loop,
+            checkpoint=None
+            if fitting.checkpoint is None
+            else fitting.checkpoint / f"{self.name}.safetensors",
+            identity={"config": config.to_dict(), **dict(fitting.identity or {})},
+            progress=fitting.progress,
+        )
+        try:
+            self.log_ = loop.run()
+        except KeyboardInterrupt:
+            loop.save()
+            raise
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"There is not enough memory on {device} for batches of {config.batch_size} tiles; "
+                "lower batch_size in the configuration."
+            ) from error
+        self.autoencoder_ = autoencoder.grown().eval().requires_grad_(requires_grad=False)
+        return self
+
+    def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
+        """L(x, x'): see :func:`wsi_anomaly.autoencoder.loss.relative_l1`."""
+        layers = self._weights()
+        return weighted_l1(truth, self.features(self.autoencoder_(images), list(layers)), layers)
+
+    def map_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
+        """Perceptual error by position; see :func:`wsi_anomaly.autoencoder.loss.pixel_map`."""
+        layers = self._weights()
+        found = self.features(self.autoencoder_(images), list(layers))
+        size = images.shape[-1]
+        maps = [w * pixel_map(truth[name], found[name], size) for name, w in layers.items()]
+        return torch.stack(maps).sum(0) / sum(layers.values())
+
+    def _weights(self) -> Mapping[str, float]:
+        return self.config.growth.layers[self.config.architecture.resolution]
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the autoencoder."""
+        self.autoencoder_.to(device)
+        return self
+
+    def to_state(self) -> State:
+        """Weights of the grown network, and the configuration."""
+        tensors = {
+            name: t.detach().cpu().contiguous()
+            for name, t in self.autoencoder_.state_dict().items()
+        }
+        return tensors, self.config.to_dict()
+
+    @classmethod
+    def from_state(
+        cls,
+        tensors: Mapping[str, Tensor],
+        config: Mapping[str, Any],
+        features: PerceptualNetwork,
+        others: Mapping[str, Detector],
+    ) -> Self:
+        """Rebuild the detector; see :meth:`Detector.from_state`."""
+        detector = cls(features, DpaConfig.from_dict(config))
+        a = detector.config.architecture
+        autoencoder = ProgressiveAutoencoder(replace(a, first_resolution=a.resolution))
+        autoencoder.load_state_dict(dict(tensors))
+        if not all(torch.isfinite(t).all() for t in tensors.values()):
+            raise ValueError("a weight of the autoencoder is not finite")
+        detector.autoencoder_ = autoencoder.eval().requires_grad_(requires_grad=False)
+        return detector

@@ -1,0 +1,149 @@
+"""``fusion``: several detectors as one, as far as known anomalies support it.
+
+Fusing a chance-level score with a good one does harm. So a member gets weight only when it tells
+a few known abnormal tiles from normal ones of other cases: weight = 2 AUC - 1, none below an AUC
+of 0.55. Without known anomalies nothing supports any weighting, and the first member stands
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsi_anomaly.autoencoder.batches import Tiles
+from wsi_anomaly.detectors.base import Detector, Fitting, State, sample_images
+from wsi_anomaly.features import PerceptualNetwork
+
+SUPPORTED_FROM = 0.55
+"""Least ROC AUC on known anomalies at which a member takes part."""
+
+_MAD_TO_SD = 1.4826
+_MOST = 4096
+
+
+class Fusion(Detector):
+    """A weighted mean of other detectors' scores, each in robust units of normal tiles.
+
+    Parameters
+    ----------
+    members : sequence of Detector
+        Already fitted; the first is the one that stands alone when nothing supports more.
+
+    Attributes
+    ----------
+    weights_ : Tensor (m,)
+        Sum to one.
+    units_ : Tensor (2, m)
+        Median and robust deviation of each member on normal tiles.
+    support_ : list of float
+        ROC AUC of each member on the known anomalies; empty without them.
+    """
+
+    name = "fusion"
+
+    def __init__(self, members: Sequence[Detector]) -> None:
+        if not members:
+            raise ValueError("a fusion has at least one member")
+        super().__init__(members[0].features)
+        self.members = tuple(members)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All layers that any member wants."""
+        return tuple(dict.fromkeys(layer for m in self.members for layer in m.layers))
+
+    def fit(
+        self, tiles: Tiles, validation: Tiles | None = None, fitting: Fitting | None = None
+    ) -> Self:
+        """Choose the weights; the members stay as they are. See :meth:`Detector.fit`.
+
+        Normal scores come from `validation` where there is some: scores of tiles that a member
+        was trained on are too low.
+        """
+        normal_tiles = validation if validation is not None and len(validation) else tiles
+        normal = self._member_scores(normal_tiles)
+        middle = normal.median(0).values
+        spread = _MAD_TO_SD * (normal - middle).abs().median(0).values
+        self.units_ = torch.stack((middle, spread.clamp_min(1e-6)))
+        self.support_ = []
+        weights = torch.zeros(len(self.members))
+        weights[0] = 1.0
+        if fitting is not None and fitting.anomalies is not None and len(fitting.anomalies):
+            abnormal = self._member_scores(fitting.anomalies)
+            self.support_ = [
+                _auc(normal[:, k].numpy(), abnormal[:, k].numpy()) for k in range(len(self.members))
+            ]
+            supported = torch.tensor(
+                [2 * a - 1 if a >= SUPPORTED_FROM else 0.0 for a in self.support_]
+            )
+            if supported.sum() > 0:
+                weights = supported / supported.sum()
+        self.weights_ = weights
+        return self
+
+    def _member_scores(self, tiles: Tiles) -> Tensor:
+        images = sample_images(tiles, _MOST)
+        return torch.stack([torch.from_numpy(m.score_samples(images)) for m in self.members], 1)
+
+    def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
+        """Weighted mean of the members' scores in robust units."""
+        used = torch.nonzero(self.weights_).flatten().tolist()
+        total = torch.zeros(len(images), device=images.device)
+        for k in used:
+            score = self.members[k].score_batch(images, truth)
+            middle, spread = (float(unit) for unit in self.units_[:, k])
+            total += float(self.weights_[k]) * (score - middle) / spread
+        return total
+
+    def map_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor | None:
+        """Map of the member with the largest weight that has one."""
+        for k in torch.argsort(self.weights_, descending=True).tolist():
+            found: Tensor | None = self.members[k].map_batch(images, truth)
+            if found is not None:
+                return found
+        return None
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return itself: members move by themselves, and the few weights stay on the CPU."""
+        return self
+
+    def to_state(self) -> State:
+        """Weights and units; the members are stored beside it under their own names."""
+        config = {"members": [m.name for m in self.members], "support": list(self.support_)}
+        return {"weights": self.weights_.cpu(), "units": self.units_.cpu()}, config
+
+    @classmethod
+    def from_state(
+        cls,
+        tensors: Mapping[str, Tensor],
+        config: Mapping[str, Any],
+        features: PerceptualNetwork,
+        others: Mapping[str, Detector],
+    ) -> Self:
+        """Rebuild the fusion from its members, which are `others`."""
+        fusion = cls([others[str(name)] for name in config["members"]])
+        weights, units = tensors["weights"].float(), tensors["units"].float()
+        count = len(fusion.members)
+        if (
+            weights.shape != (count,)
+            or units.shape != (2, count)
+            or not torch.isfinite(weights).all()
+            or not torch.isfinite(units).all()
+            or not (units[1] > 0).all()
+        ):
+            raise ValueError("the weights of the fusion are not as they should be")
+        fusion.weights_, fusion.units_ = weights, units
+        fusion.support_ = [float(a) for a in config["support"]]
+        return fusion
+
+
+def _auc(normal: np.ndarray, abnormal: np.ndarray) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    labels = np.concatenate([np.zeros(len(normal)), np.ones(len(abnormal))])
+    return float(roc_auc_score(labels, np.concatenate([normal, abnormal])))

@@ -1,0 +1,309 @@
+"""The model folder: everything that scoring needs, in files that cannot run code.
+
+``model.json`` says what the model is: network, detectors, preprocessing, calibration, the slides
+it has seen, where it comes from. ``model.safetensors`` holds the numbers. ``README.md`` is the
+model card. The preprocessing travels with the model, so scoring cannot disagree with training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsi_anomaly.autoencoder.batches import to_images
+from wsi_anomaly.calibration import Calibration
+from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
+from wsi_anomaly.core.files import atomic_folder, config_hash, write_json, write_text
+from wsi_anomaly.core.tensors import load_tensors, save_tensors
+from wsi_anomaly.detectors.base import Detector, batches
+from wsi_anomaly.detectors.density import Density
+from wsi_anomaly.detectors.dpa import Dpa
+from wsi_anomaly.detectors.fusion import Fusion
+from wsi_anomaly.features import PerceptualNetwork, features_from_state
+from wsi_anomaly.features.precision import fast_precision
+
+FORMAT = "wsi-anomaly-model"
+VERSION = 1
+DESCRIPTION, NUMBERS, CARD = "model.json", "model.safetensors", "README.md"
+
+DETECTORS: dict[str, type[Detector]] = {d.name: d for d in (Dpa, Density, Fusion)}
+"""Every method by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model.
+
+    Attributes
+    ----------
+    name
+        For people.
+    magnification, tile_size
+        What it looks at: 10, 20 or 40, and the side of a tile in pixels at it.
+    preprocessing
+        How pixels become tiles (``tiles.Preprocessing.to_dict()``).
+    detectors
+        By method name; a fusion comes after its members.
+    primary
+        The method that ranks.
+    calibration
+        Normal reference of each method; empty when too few cases were at hand.
+    seen
+        Fingerprint of every slide that it has seen, to "train", "validation" or "calibration".
+    domain
+        Range of stains and pixel sizes of the training slides, for out-of-domain warnings.
+    provenance
+        Short facts for people: when, from how many slides and tiles, with what configuration.
+    """
+
+    name: str
+    magnification: int
+    tile_size: int
+    preprocessing: Mapping[str, Any]
+    detectors: Mapping[str, Detector]
+    primary: str
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    seen: Mapping[str, str] = field(default_factory=dict)
+    domain: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    hash: str = ""
+
+    @property
+    def version(self) -> int:
+        """Version of the folder's format."""
+        return VERSION
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the methods."""
+        return tuple(self.detectors)
+
+    @property
+    def features(self) -> PerceptualNetwork:
+        """The perceptual network that all detectors share."""
+        return self.detectors[self.primary].features
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.features.parameters()).device
+
+    def _layers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(layer for d in self.detectors.values() for layer in d.layers))
+
+    @torch.inference_mode()
+    def score_tiles(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Raw scores (N,) per method of tiles (N, S, S, 3) uint8, higher = more anomalous.
+
+        All methods share one pass of the perceptual network over the tiles.
+        """
+        self._check(images)
+        found: dict[str, list[Tensor]] = {name: [] for name in self.detectors}
+        for batch in batches(images):
+            x = to_images(batch, self.device)
+            truth = self.features(x, self._layers()) if self._layers() else {}
+            for name, detector in self.detectors.items():
+                found[name].append(detector.score_batch(x, truth).float().cpu())
+        return {
+            name: torch.cat(parts).numpy() if parts else np.empty(0, np.float32)
+            for name, parts in found.items()
+        }
+
+    @torch.inference_mode()
+    def pixel_maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """Perceptual error maps (N, S, S) of tiles, of the first method that has some, or None."""
+        self._check(images)
+        ordered = [self.primary, *(m for m in self.detectors if m != self.primary)]
+        parts: list[Tensor] = []
+        for batch in batches(images):
+            x = to_images(batch, self.device)
+            truth = self.features(x, self._layers()) if self._layers() else {}
+            maps = (self.detectors[name].map_batch(x, truth) for name in ordered)
+            found = next((m for m in maps if m is not None), None)
+            if found is None:
+                return None
+            parts.append(found.float().cpu())
+        return torch.cat(parts).numpy() if parts else None
+
+    def _check(self, images: NDArray[np.uint8]) -> None:
+        size = self.tile_size
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
+            raise ModelError(
+                f"The model looks at 8-bit tiles of {size} x {size} px, not {images.dtype} "
+                f"{images.shape}."
+            )
+
+    def with_calibration(
+        self, calibration: Mapping[str, Calibration], seen: Mapping[str, str]
+    ) -> Self:
+        """Return the same model with another normal reference and another list of seen slides."""
+        return replace(self, calibration=dict(calibration), seen=dict(seen), hash="")
+
+    # -- files -------------------------------------------------------------------------------
+
+    def save(
+        self, folder: str | Path, *, card: str = "", files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Write the model folder; what stood there before is replaced as a whole.
+
+        Parameters
+        ----------
+        folder
+            Where to.
+        card
+            The model card (Markdown).
+        files
+            Further small files by name (training log, pictures).
+
+        Raises
+        ------
+        OutputError
+            It cannot be written; the former folder stays.
+        """
+        layers = self._layers()
+        tensors, config = self.features.to_state(layers)
+        numbers = {f"features/{key}": value for key, value in tensors.items()}
+        description: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": self.name,
+            "magnification": self.magnification,
+            "tile_size": self.tile_size,
+            "preprocessing": dict(self.preprocessing),
+            "primary": self.primary,
+            "features": config,
+            "detectors": {},
+            "calibration": {},
+            "seen": dict(self.seen),
+            "domain": dict(self.domain),
+            "provenance": dict(self.provenance),
+        }
+        for name, detector in self.detectors.items():
+            tensors, description["detectors"][name] = detector.to_state()
+            numbers |= {f"detector/{name}/{key}": value for key, value in tensors.items()}
+        for name, calibration in self.calibration.items():
+            arrays, description["calibration"][name] = calibration.to_state()
+            numbers |= {
+                f"calibration/{name}/{key}": torch.from_numpy(value)
+                for key, value in arrays.items()
+            }
+        with atomic_folder(folder) as partial:
+            save_tensors(partial / NUMBERS, numbers, {"format": FORMAT, "version": VERSION})
+            description["sha256"] = hashlib.sha256((partial / NUMBERS).read_bytes()).hexdigest()
+            write_json(partial / DESCRIPTION, description)
+            if card:
+                write_text(partial / CARD, card)
+            for name, content in (files or {}).items():
+                (partial / name).write_bytes(content)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> Self:
+        """Read a model folder and check it.
+
+        Raises
+        ------
+        ModelError
+            It is missing, incomplete, damaged, of another version, or contradicts itself.
+        """
+        folder = Path(folder)
+        description, tensors = _read(folder)
+        try:
+            features = features_from_state(
+                _below(tensors, "features/"), description["features"], str(folder)
+            )
+            features = features.to(device).set_precision(fast_precision(device))
+            detectors: dict[str, Detector] = {}
+            for name, config in description["detectors"].items():
+                if name not in DETECTORS:
+                    raise ModelError(
+                        f"{folder} uses the method {name!r}, which this version of wsi-anomaly "
+                        "does not know; install the version that made the model."
+                    )
+                state = _below(tensors, f"detector/{name}/")
+                detector = DETECTORS[name].from_state(state, config, features, detectors)
+                detectors[name] = detector.to(device)
+            calibration = {
+                str(name): Calibration.from_state(
+                    {k: t.numpy() for k, t in _below(tensors, f"calibration/{name}/").items()},
+                    meta,
+                )
+                for name, meta in description["calibration"].items()
+            }
+            primary = str(description["primary"])
+            if primary not in detectors or not set(calibration) <= set(detectors):
+                raise ValueError("its methods do not fit together")
+            return cls(
+                name=str(description["name"]),
+                magnification=_one_of(int(description["magnification"]), (10, 20, 40)),
+                tile_size=_one_of(int(description["tile_size"]), range(8, 1025)),
+                preprocessing=dict(description["preprocessing"]),
+                detectors=detectors,
+                primary=primary,
+                calibration=calibration,
+                seen={str(k): str(v) for k, v in description["seen"].items()},
+                domain=dict(description["domain"]),
+                provenance=dict(description["provenance"]),
+                hash=config_hash(description),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ModelError(
+                f"The model in {folder} is damaged ({reason}); copy it again, or train it anew."
+            ) from error
+        except ModelError:
+            raise
+        except WsiAnomalyError as error:
+            raise ModelError(f"The model in {folder} cannot be used: {error}") from error
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not folder.is_dir():
+        raise ModelError(
+            f"There is no model in {folder}; train one with wsi-anomaly train, or give another "
+            "folder with --model."
+        )
+    for name in (DESCRIPTION, NUMBERS):
+        if not (folder / name).is_file():
+            raise ModelError(f"The model in {folder} lacks {name}; copy the whole folder again.")
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        if description["format"] != FORMAT:
+            raise ValueError("it has another format")
+        version = int(description["version"])
+        if version != VERSION:
+            raise ModelError(
+                f"The model in {folder} has version {version}, this program reads {VERSION}; "
+                "train it again, or install the version of wsi-anomaly that made it."
+            )
+        expected = str(description["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{folder / DESCRIPTION} describes no model of wsi-anomaly ({error}); copy the whole "
+            "folder again."
+        ) from error
+    if hashlib.sha256((folder / NUMBERS).read_bytes()).hexdigest() != expected:
+        raise ModelError(
+            f"{folder / NUMBERS} does not belong to its {DESCRIPTION}, or is damaged; copy the "
+            "whole folder again."
+        )
+    tensors, _ = load_tensors(folder / NUMBERS)
+    return description, tensors
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _one_of(value: int, allowed: Any) -> int:
+    if value not in allowed:
+        raise ValueError(f"{value} is out of range")
+    return value

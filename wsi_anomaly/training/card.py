@@ -1,0 +1,106 @@
+"""What a person reads beside a model: the model card and the training log."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wsi_anomaly.calibration import MIN_CASES
+from wsi_anomaly.detectors import Model
+from wsi_anomaly.detectors.model import CARD, DESCRIPTION, NUMBERS
+from wsi_anomaly.training.config import TrainConfig
+from wsi_anomaly.training.splits import Split
+
+
+def log_csv(log: Sequence[dict[str, Any]]) -> str:
+    """Write the training log as a table, one report a line."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(log[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(log)
+    return text.getvalue()
+
+
+def calibration_facts(model: Model) -> str:
+    """Say in a sentence or two what the model's scores can be compared with."""
+    reference = model.calibration.get(model.primary)
+    if reference is None:
+        return "None: scores are raw, nothing is flagged. Run `wsi-anomaly calibrate`."
+    text = (
+        f"{reference.n_cases} normal cases, {reference.n_slides} slides, "
+        f"{reference.n_fields} fields. {reference.operating_point().reason}"
+    )
+    return text + (" Percentiles are rough." if reference.n_cases < MIN_CASES else "")
+
+
+def keep_card(folder: Path, model: Model) -> tuple[str, dict[str, bytes]]:
+    """Take over card and further files of a model that gets another calibration.
+
+    Returns
+    -------
+    The card with its line on calibration brought up to date, and the files by name.
+    """
+    try:
+        card = (folder / CARD).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        card = ""
+    line = f"| Calibration | {calibration_facts(model)} |"
+    card = re.sub(r"^\| Calibration \|.*$", lambda _found: line, card, flags=re.MULTILINE)
+    known = {CARD, DESCRIPTION, NUMBERS}
+    files = {
+        file.name: file.read_bytes()
+        for file in sorted(folder.iterdir())
+        if file.is_file() and file.name not in known and file.suffix in (".png", ".csv")
+    }
+    return card, files
+
+
+def model_card(model: Model, config: TrainConfig, split: Split) -> str:
+    """Write the model card, Markdown."""
+    facts = model.provenance
+    rows = [
+        ("Looks at", f"{model.magnification}x, tiles of {model.tile_size} px"),
+        ("Ranks by", f"`{model.primary}` (stored: {', '.join(model.methods)})"),
+        ("Perceptual network", config.features),
+        ("Stain", str(model.preprocessing["stain"])),
+        ("Trained", f"{facts['trained']}, {facts['program']}"),
+        ("Training", f"{facts['training_cases']} cases, {facts['training_tiles']} tiles"),
+        ("Validation", f"{facts['validation_cases']} cases, {facts['validation_tiles']} tiles"),
+        ("Calibration", calibration_facts(model)),
+    ]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    cases = "\n".join(
+        f"- {part}: {', '.join(getattr(split, part)) or 'none'}"
+        for part in ("train", "validation", "calibration")
+    )
+    configuration = json.dumps(config.to_dict(), indent=2)
+    return f"""# {model.name}
+
+| | |
+|---|---|
+{table}
+
+## Use
+
+`wsi-anomaly score slide.tif --model THIS_FOLDER --heatmap`. A high score means: unlike the normal
+tissue that the model has learned. It does not say what it is. The model knows only the organ,
+stain and scanner of its training slides; for another scanner run `wsi-anomaly calibrate` with
+normal slides of it. For research; not for diagnosis.
+
+## Cases
+
+No case is in two parts; calibration cases chose nothing.
+
+{cases}
+
+## Configuration
+
+```json
+{configuration}
+```
+"""

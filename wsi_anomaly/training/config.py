@@ -1,0 +1,227 @@
+"""What ``train`` does: the two presets, and files of one's own.
+
+``paper`` is the published Camelyon16 schedule (Shvetsova et al. 2021 and the authors' repository):
+4 channels, latent 4x8x8, 16-32-64 px, VGG19 r32 and r42, 88,666 steps of 128 tiles. ``fast`` is
+made for two CPU cores and a few thousand tiles.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from wsi_anomaly.autoencoder import Architecture, GrowthConfig, Stage
+from wsi_anomaly.autoencoder.loop import LoopConfig
+from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.detectors import DensityConfig, DpaConfig, growing_stages
+
+DETECTOR_CHOICES = ("dpa", "density", "fusion")
+
+# Network -> layer of the loss at each resolution, and layers of the density's embedding.
+_LAYERS: dict[str, tuple[dict[int, str], tuple[str, ...]]] = {
+    "compact": ({8: "c2", 16: "c2", 32: "c2", 64: "c3", 128: "c3", 256: "c3"}, ("c3", "c4")),
+    "vgg19": (
+        {8: "r12", 16: "r32", 32: "r32", 64: "r42", 128: "r42", 256: "r42"},
+        ("r42",),
+    ),
+    "squeezenet": (
+        {8: "fire2", 16: "fire3", 32: "fire5", 64: "fire7", 128: "fire7", 256: "fire7"},
+        ("fire7", "fire8"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what is learned from given tiles.
+
+    Attributes
+    ----------
+    features
+        Perceptual network.
+    magnification, tile_size
+        What the model looks at: 10, 20 or 40, and the side of a tile in pixels at it.
+    detector
+        Method that ranks: "dpa", "density" or "fusion". The others that it needs, and
+        ``density``, which costs next to nothing, are fitted beside it.
+    first_resolution
+        Where progressive growing starts, px; equal to `tile_size`: no growing.
+    latent_resolution, latent_channels, widths
+        Size of the autoencoder; see :class:`~wsi_anomaly.autoencoder.Architecture`.
+    steps
+        Resolution to the steps of its transition and of its stabilisation.
+    layers
+        Resolution to the layers of the loss with their weights; empty: the network's usual ones.
+    density_layers, density_estimator
+        See :class:`~wsi_anomaly.detectors.DensityConfig`; empty: the network's usual layers.
+    learning_rate, batch_size, pixel_weight, adversarial_weight
+        Of the autoencoder's training.
+    validate_every, patience
+        Early stopping in the last stage.
+    seed
+        Of the split, the weights and the batches.
+    """
+
+    features: str = "compact"
+    magnification: int = 10
+    tile_size: int = 64
+    detector: str = "dpa"
+    first_resolution: int = 16
+    latent_resolution: int = 8
+    latent_channels: int = 4
+    widths: tuple[int, ...] = (4,)
+    steps: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    layers: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    density_layers: tuple[str, ...] = ()
+    density_estimator: str = "both"
+    learning_rate: float = 1e-3
+    batch_size: int = 128
+    pixel_weight: float = 0.0
+    adversarial_weight: float = 0.0
+    validate_every: int = 1000
+    patience: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.detector not in DETECTOR_CHOICES:
+            raise UsageError(
+                f"The detectors are {', '.join(DETECTOR_CHOICES)}, not {self.detector!r}."
+            )
+        if self.magnification not in (10, 20, 40):
+            raise UsageError(f"The magnification is 10, 20 or 40, not {self.magnification}.")
+        if self.batch_size < 1 or not self.learning_rate > 0 or self.validate_every < 1:
+            raise UsageError("batch_size, learning_rate and validate_every are positive.")
+        missing = [r for r in self.architecture().growth() if r not in self.steps]
+        if missing:
+            raise UsageError(
+                f"The configuration gives no steps for {missing[0]} px; give two numbers, for the "
+                "transition to it and for training at it."
+            )
+        if any(len(pair) != 2 or min(pair) < 0 or pair[1] < 1 for pair in self.steps.values()):
+            raise UsageError("steps are two whole numbers for each resolution, the second above 0.")
+
+    def architecture(self) -> Architecture:
+        """Size of the autoencoder."""
+        return Architecture(
+            resolution=self.tile_size,
+            first_resolution=self.first_resolution,
+            latent_resolution=self.latent_resolution,
+            latent_channels=self.latent_channels,
+            widths=tuple(self.widths),
+        )
+
+    def dpa(self, default_layer: str) -> DpaConfig:
+        """Configure ``dpa``; `default_layer` serves networks that have no usual ones."""
+        architecture = self.architecture()
+        usual = _LAYERS.get(self.features, ({}, ()))[0]
+        layers = {
+            r: dict(self.layers.get(r) or {usual.get(r, default_layer): 1.0})
+            for r in architecture.growth()
+        }
+        growth = GrowthConfig(
+            layers=layers,
+            learning_rate=self.learning_rate,
+            pixel_weight=self.pixel_weight,
+            adversarial_weight=self.adversarial_weight,
+        )
+        stages: tuple[Stage, ...] = growing_stages(architecture, self.steps)
+        loop = LoopConfig(validate_every=self.validate_every, patience=self.patience)
+        return DpaConfig(architecture, growth, stages, self.batch_size, self.seed, loop)
+
+    def density(self, default_layer: str) -> DensityConfig:
+        """Configure ``density``."""
+        usual = _LAYERS.get(self.features, ({}, ()))[1]
+        layers = self.density_layers or usual or (default_layer,)
+        return DensityConfig(layers, estimator=self.density_estimator, seed=self.seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        value = asdict(self)
+        value |= {"widths": list(self.widths), "density_layers": list(self.density_layers)}
+        value["steps"] = {str(r): list(pair) for r, pair in self.steps.items()}
+        value["layers"] = {str(r): dict(layers) for r, layers in self.layers.items()}
+        return value
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any], source: str) -> Self:
+        """Read plain values over those of the ``fast`` preset; `source` is named in errors.
+
+        Raises
+        ------
+        UsageError
+            A key is unknown or a value makes no sense.
+        """
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(value) - known)
+        if unknown:
+            raise UsageError(
+                f"{source} has an unknown entry {unknown[0]!r}; known are "
+                f"{', '.join(sorted(known))}."
+            )
+        found = dict(value)
+        try:
+            if "steps" in found:
+                found["steps"] = {
+                    int(r): (int(pair[0]), int(pair[1])) for r, pair in found["steps"].items()
+                }
+            if "layers" in found:
+                found["layers"] = {
+                    int(r): {one: 1.0}
+                    if isinstance(one, str)
+                    else {str(name): float(w) for name, w in one.items()}
+                    for r, one in found["layers"].items()
+                }
+            for name in ("widths", "density_layers"):
+                if name in found:
+                    found[name] = tuple(found[name])
+            for name in ("learning_rate", "pixel_weight", "adversarial_weight"):
+                if name in found:
+                    found[name] = float(found[name])
+            return replace(PRESETS["fast"], **found)  # type: ignore[return-value]
+        except (TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
+            raise UsageError(f"{source} makes no sense: {error}.") from error
+
+
+PRESETS: dict[str, TrainConfig] = {
+    "fast": TrainConfig(
+        steps={16: (0, 300), 32: (200, 300), 64: (300, 1200)},
+        batch_size=32,
+        learning_rate=3e-3,
+        validate_every=200,
+    ),
+    "paper": TrainConfig(
+        features="vgg19",
+        steps={16: (0, 20_000), 32: (20_000, 20_000), 64: (20_000, 8_666)},
+        # The published length of the last stage already is the mean of early stopping.
+        validate_every=8_666,
+    ),
+}
+
+
+def load_config(name: str) -> TrainConfig:
+    """Read a preset by name, or a TOML or JSON file.
+
+    Raises
+    ------
+    UsageError
+        It is neither, or cannot be read.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    path = Path(name)
+    if not path.is_file():
+        raise UsageError(
+            f"{name} is no configuration: give {' or '.join(PRESETS)}, or a .toml or .json file."
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as a configuration: {error}.") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} should hold named entries, such as batch_size = 64.")
+    return TrainConfig.from_dict(value, str(path))

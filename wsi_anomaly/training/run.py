@@ -1,0 +1,311 @@
+"""From tile files to a model folder."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wsi_anomaly import __version__
+from wsi_anomaly.autoencoder.distributed import rank_and_world
+from wsi_anomaly.autoencoder.loop import Report
+from wsi_anomaly.calibration import Calibration, CaseScores
+from wsi_anomaly.core.errors import ModelError, TileStoreError, WsiAnomalyError
+from wsi_anomaly.core.files import make_folder
+from wsi_anomaly.detectors import Density, Detector, Dpa, Fitting, Fusion, Model
+from wsi_anomaly.detectors.base import fit_missing_statistics
+from wsi_anomaly.features import PerceptualNetwork, load_features
+from wsi_anomaly.features.precision import fast_precision
+from wsi_anomaly.tiles import TileSet, TileStore, find_tile_files
+from wsi_anomaly.training.card import log_csv, model_card
+from wsi_anomaly.training.config import TrainConfig
+from wsi_anomaly.training.normals import NormalSlide, score_normal_slide
+from wsi_anomaly.training.picture import training_picture
+from wsi_anomaly.training.splits import Split, split_cases
+
+Notes = Callable[[str], None]
+
+
+@dataclass
+class Watch:
+    """Who is told what while a model is trained; everything may be left out.
+
+    Attributes
+    ----------
+    report
+        Called with each report of the training loop.
+    stage
+        Called with a short text when another part of the work begins.
+    calibrating
+        Called with the slide, its fields done and its fields in all.
+    note
+        Called with sentences that the user should read.
+    """
+
+    report: Callable[[Report], None] = lambda _report: None
+    stage: Callable[[str], None] = lambda _text: None
+    calibrating: Callable[[Path, int, int], None] = lambda _path, _done, _total: None
+    note: Notes = lambda _text: None
+
+
+def train(
+    tiles: str | Path | Sequence[str | Path],
+    output: str | Path,
+    config: TrainConfig,
+    *,
+    feature_weights: Path | None = None,
+    anomalies: Sequence[str | Path] = (),
+    device: str = "cpu",
+    resume: bool = True,
+    watch: Watch | None = None,
+) -> Model:
+    """Train a model on the tiles of normal slides.
+
+    Parameters
+    ----------
+    tiles
+        Tile files, or folders of them.
+    output
+        The model folder; beside it, ``.<name>.training`` keeps what an interrupted run needs.
+    config
+        What to learn.
+    feature_weights
+        Weights of the perceptual network, when it does not ship with the program.
+    anomalies
+        Tile files of a few known abnormal tiles: for ``fusion``, never trained on.
+    device
+        Where to compute.
+    resume
+        Go on with an unfinished run of the same configuration and tiles.
+    watch
+        Who is told what.
+
+    Returns
+    -------
+    The model; under ``torchrun`` only the first process has it calibrated and written.
+
+    Raises
+    ------
+    WsiAnomalyError
+        There are no suitable tiles, or the network, or the output cannot be used.
+    """
+    watch = watch or Watch()
+    output = Path(output)
+    stores = _stores(tiles, config, watch.note)
+    split = split_cases(_tiles_of_cases(stores), seed=config.seed)
+    if split.note:
+        watch.note(split.note)
+    parts = {
+        name: _tile_set(stores, set(getattr(split, name)), config)
+        for name in ("train", "validation")
+    }
+    train_set, validation = parts["train"], parts["validation"]
+    assert train_set is not None
+    features = load_features(config.features, weights=feature_weights).to(device)
+    features.set_precision(fast_precision(torch.device(device)))
+    working = output.with_name(f".{output.name}.training")
+    if not resume:
+        shutil.rmtree(working, ignore_errors=True)
+    fitting = Fitting(
+        device=torch.device(device),
+        checkpoint=make_folder(working),
+        identity={"tiles": sorted(s.fingerprint + s.config_hash for s in train_set.stores)},
+        progress=watch.report,
+        anomalies=_anomalies(anomalies, train_set, config),
+    )
+    detectors = _fit(config, features, train_set, validation, fitting, watch)
+    seen = {s.fingerprint: split.part(s.case) for s in stores}
+    model = Model(
+        name=f"{config.detector}-{config.features}-{config.magnification}x",
+        magnification=config.magnification,
+        tile_size=config.tile_size,
+        preprocessing=train_set.preprocessing.to_dict(),
+        detectors=detectors,
+        primary=config.detector,
+        seen=seen,
+        domain=_domain(train_set.stores),
+        provenance=_provenance(config, split, train_set, validation),
+    )
+    if rank_and_world()[0]:
+        return model
+    slides = [
+        NormalSlide(s.slide_path, s.case, s.mpp.x if s.mpp.source == "--mpp" else None)
+        for s in stores
+        if s.case in split.calibration
+    ]
+    calibration, _ = calibrate(model, slides, watch=watch)
+    model = replace(model, calibration=calibration)
+    watch.stage("writing")
+    log = next((d.log_ for d in detectors.values() if d.log_), [])
+    picture = training_picture(model, log, validation or train_set)
+    files = {"training.png": picture}
+    if log:
+        files["training.csv"] = log_csv(log).encode()
+    model.save(output, card=model_card(model, config, split), files=files)
+    shutil.rmtree(working, ignore_errors=True)
+    return model
+
+
+def calibrate(
+    model: Model, slides: Sequence[NormalSlide], *, watch: Watch | None = None
+) -> tuple[dict[str, Calibration], dict[str, str]]:
+    """Score normal slides that the model has not learned from; they become its reference.
+
+    Returns
+    -------
+    calibration
+        By method; empty when no slide could be scored.
+    seen
+        Fingerprints of the slides that took part, to "calibration".
+    """
+    watch = watch or Watch()
+    scores: dict[str, list[CaseScores]] = {name: [] for name in model.methods}
+    seen: dict[str, str] = {}
+    for slide in slides:
+        watch.stage(f"calibrating on {slide.path.name}")
+
+        def progress(done: int, total: int, path: Path = slide.path) -> None:
+            watch.calibrating(path, done, total)
+
+        try:
+            mark, found = score_normal_slide(slide, model, progress=progress)
+        except (WsiAnomalyError, OSError) as error:
+            watch.note(f"Not used for calibration: {error}")
+            continue
+        if model.seen.get(mark) in ("train", "validation"):
+            watch.note(
+                f"Not used for calibration: the model has learned from {slide.path}, so its "
+                "scores there are too low."
+            )
+            continue
+        if not found:
+            watch.note(f"Not used for calibration: nothing on {slide.path} could be assessed.")
+            continue
+        seen[mark] = "calibration"
+        for name, values in found.items():
+            scores[name].append(values)
+    return {name: Calibration.fit(parts) for name, parts in scores.items() if parts}, seen
+
+
+def _stores(
+    tiles: str | Path | Sequence[str | Path], config: TrainConfig, note: Notes
+) -> list[TileStore]:
+    places = [tiles] if isinstance(tiles, str | Path) else list(tiles)
+    stores: list[TileStore] = []
+    without: list[TileStore] = []
+    for path in find_tile_files(places):
+        store = TileStore.open(path)
+        (stores if config.magnification in store.magnifications else without).append(store)
+    if not stores:
+        stored = sorted({m for s in without for m in s.magnifications})
+        raise TileStoreError(
+            f"None of the tile files has {config.magnification}x tiles, only "
+            f"{', '.join(f'{m}x' for m in stored)}; choose --magnification accordingly or tile "
+            "slides of a higher resolution."
+        )
+    if without:
+        note(
+            f"{len(without)} of {len(without) + len(stores)} tile files have no "
+            f"{config.magnification}x tiles and are left out, {without[0].path} among them."
+        )
+    return stores
+
+
+def _tiles_of_cases(stores: Sequence[TileStore]) -> Mapping[str, int]:
+    counts: Counter[str] = Counter()
+    for store in stores:
+        counts[store.case] += int(np.count_nonzero(store.status == 0))
+    return counts
+
+
+def _tile_set(stores: Sequence[TileStore], cases: set[str], config: TrainConfig) -> TileSet | None:
+    chosen = [s for s in stores if s.case in cases]
+    if not chosen:
+        return None
+    return TileSet(chosen, config.magnification, tile_size=config.tile_size)
+
+
+def _anomalies(
+    paths: Sequence[str | Path], train_set: TileSet, config: TrainConfig
+) -> TileSet | None:
+    if not paths:
+        return None
+    stores = [TileStore.open(path) for path in find_tile_files(paths)]
+    if stores[0].preprocessing != train_set.preprocessing:
+        raise TileStoreError(
+            f"{stores[0].path} was tiled with other stain options than the normal tiles; tile it "
+            "again with the same ones."
+        )
+    return TileSet(stores, config.magnification, tile_size=config.tile_size)
+
+
+def _fit(
+    config: TrainConfig,
+    features: PerceptualNetwork,
+    tiles: TileSet,
+    validation: TileSet | None,
+    fitting: Fitting,
+    watch: Watch,
+) -> dict[str, Detector]:
+    """Fit the method that was asked for, what it needs, and ``density``, which costs little."""
+    found: dict[str, Detector] = {}
+    dpa, density = config.dpa(features.default_layer), config.density(features.default_layer)
+    used = [name for layers in dpa.growth.layers.values() for name in layers]
+    fit_missing_statistics(features, tiles, list(dict.fromkeys([*used, *density.layers])))
+    if config.detector != "density":
+        watch.stage("training")
+        found["dpa"] = Dpa(features, dpa).fit(tiles, validation, fitting)
+    watch.stage("fitting density")
+    found["density"] = Density(features, density).fit(tiles, validation, fitting)
+    if config.detector == "fusion":
+        if fitting.anomalies is None:
+            raise ModelError(
+                "fusion needs a few known abnormal tiles to choose weights by; give tile files of "
+                "them with --anomalies, or use --detector dpa or density."
+            )
+        found["fusion"] = Fusion(list(found.values())).fit(tiles, validation, fitting)
+    return found
+
+
+def _domain(stores: Sequence[TileStore]) -> dict[str, Any]:
+    """Ranges of what differs between slides, for warnings about slides beyond them."""
+    mpp = [s.mpp.x for s in stores]
+    domain: dict[str, Any] = {"mpp_range": [min(mpp), max(mpp)]}
+    stains = [s.stain for s in stores if s.stain is not None]
+    if stains:
+        mean = np.mean([s.matrix for s in stains], axis=0)
+        mean /= np.linalg.norm(mean, axis=1, keepdims=True)
+        angles = [
+            float(np.degrees(np.arccos(np.clip((s.matrix * mean).sum(1), -1, 1))).max())
+            for s in stains
+        ]
+        maxima = np.array([s.maxima for s in stains])
+        domain |= {
+            "stain_matrix_mean": mean.tolist(),
+            "stain_angle_max_deg": max(angles),
+            "maxima_range": np.stack((maxima.min(0), maxima.max(0)), 1).tolist(),
+        }
+    return domain
+
+
+def _provenance(
+    config: TrainConfig, split: Split, tiles: TileSet, validation: TileSet | None
+) -> dict[str, Any]:
+    return {
+        "trained": dt.datetime.now(dt.UTC).date().isoformat(),
+        "program": f"wsi-anomaly {__version__}",
+        "features": config.features,
+        "training_cases": len(split.train),
+        "training_tiles": len(tiles),
+        "validation_cases": len(split.validation),
+        "validation_tiles": 0 if validation is None else len(validation),
+        "calibration_cases": len(split.calibration),
+        "configuration": config.to_dict(),
+    }
