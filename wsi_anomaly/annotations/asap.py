@@ -1,0 +1,200 @@
+"""ASAP's XML, the format of the Camelyon challenges.
+
+ASAP knows no holes. Camelyon draws them as annotations of their own, in a group ``_2`` (in later
+releases ``Exclusion``): these are cut out of the outlines that they lie in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+from xml.parsers import expat
+
+import shapely
+from shapely.geometry import MultiPolygon, Polygon
+
+from wsi_anomaly.annotations.geometry import UnusableError, area_of, areas_only, color_of, is_pixel
+from wsi_anomaly.annotations.outlines import Outline
+from wsi_anomaly.core.errors import AnnotationError
+from wsi_anomaly.core.files import atomic_file
+
+EXCLUSION = "Exclusion"
+_EXCLUSIONS = {"_2", EXCLUSION.casefold()}
+_WITHOUT_AREA = {"dot", "pointset", "measurement"}
+_LARGEST_BYTES = 1 << 28
+_ROOT = "ASAP_Annotations"
+
+
+def read_asap(path: str | os.PathLike[str]) -> list[Outline]:
+    """Outlines of an ASAP or Camelyon XML file, in the file's order.
+
+    The label is the annotation's group (``PartOfGroup``), empty without one. Polygons,
+    rectangles and splines (through their points) are taken; dots, measurements and clicks that
+    enclose nothing have no area and are passed over. Self-crossing outlines are repaired.
+    An exclusion is cut from every outline that does not lie wholly inside it.
+
+    Raises
+    ------
+    AnnotationError
+        The file is missing, broken, no ASAP annotation, or holds something other than points.
+    """
+    path = Path(path)
+    reader = _Reader()
+    try:
+        content = path.read_bytes() if path.stat().st_size <= _LARGEST_BYTES else None
+        if content is None:
+            raise AnnotationError(
+                f"{path} is larger than {_LARGEST_BYTES >> 20} MB, which no annotation is; "
+                "check the path of the annotations."
+            )
+        reader.parse(content)
+    except OSError as error:
+        raise AnnotationError(
+            f"{path} cannot be read ({error.strerror}); check the path of the annotations."
+        ) from error
+    except (expat.ExpatError, UnicodeError) as error:
+        raise AnnotationError(
+            f"{path} is broken XML ({error}); save the annotations in ASAP again."
+        ) from error
+    except UnusableError as error:
+        raise AnnotationError(f"{path}: {error}; save the annotations in ASAP again.") from error
+    return _without_exclusions(reader.outlines)
+
+
+def write_asap(path: str | os.PathLike[str], outlines: Iterable[Outline]) -> None:
+    """Write outlines as ASAP annotations, grouped by label.
+
+    A hole becomes an annotation of the group ``Exclusion``; the parts of a multipolygon become
+    annotations of their own.
+
+    Parameters
+    ----------
+    path
+        The ``.xml`` file; replaced when it exists.
+    outlines
+        Areas in level-0 pixels.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    root = ET.Element(_ROOT)
+    annotations = ET.SubElement(root, "Annotations")
+    groups: dict[str, None] = {}
+    number = 0
+    for outline in outlines:
+        for polygon in _polygons(outline.polygon):
+            rings = [(outline.label or "None", polygon.exterior)]
+            rings += [(EXCLUSION, hole) for hole in polygon.interiors]
+            for group, ring in rings:
+                groups.setdefault(group)
+                _add_annotation(annotations, f"Annotation {number}", group, ring)
+                number += 1
+    listed = ET.SubElement(root, "AnnotationGroups")
+    for group in groups:
+        if group != "None":
+            attributes = {"Name": group, "PartOfGroup": "None", "Color": _hex_color(group)}
+            ET.SubElement(ET.SubElement(listed, "Group", attributes), "Attributes")
+    ET.indent(root, "\t")
+    with atomic_file(path) as partial:
+        ET.ElementTree(root).write(partial, encoding="utf-8", xml_declaration=True)
+
+
+def _add_annotation(parent: ET.Element, name: str, group: str, ring: shapely.LinearRing) -> None:
+    attributes = {"Name": name, "Type": "Polygon", "PartOfGroup": group, "Color": _hex_color(group)}
+    annotation = ET.SubElement(parent, "Annotation", attributes)
+    coordinates = ET.SubElement(annotation, "Coordinates")
+    for order, (x, y) in enumerate(ring.coords[:-1]):  # ASAP closes the ring itself
+        ET.SubElement(
+            coordinates,
+            "Coordinate",
+            {"Order": str(order), "X": repr(float(x)), "Y": repr(float(y))},
+        )
+
+
+def _hex_color(label: str) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color_of(label))
+
+
+class _Reader:
+    """Collects outlines while the file streams through; no DTD, hence no entities."""
+
+    def __init__(self) -> None:
+        self.outlines: list[Outline] = []
+        self._depth = 0
+        self._annotation: dict[str, str] | None = None
+        self._points: list[tuple[float, float, float]] = []
+        self._parser = expat.ParserCreate()
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.StartDoctypeDeclHandler = self._doctype
+
+    def parse(self, content: bytes) -> None:
+        self._parser.Parse(content, True)
+
+    def _doctype(self, *_: Any) -> None:
+        raise UnusableError("it declares a document type, which ASAP never does")
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth == 1 and name != _ROOT:
+            raise UnusableError(f"its root is <{name}>, so it is no ASAP annotation")
+        if name == "Annotation":
+            self._annotation, self._points = attributes, []
+        elif name == "Coordinate" and self._annotation is not None:
+            self._points.append(self._point(attributes))
+
+    def _end(self, name: str) -> None:
+        self._depth -= 1
+        if name != "Annotation" or self._annotation is None:
+            return
+        kind = self._annotation.get("Type", "Polygon").casefold()
+        ring = [(x, y) for _, x, y in sorted(self._points, key=lambda point: point[0])]
+        if kind not in _WITHOUT_AREA and len(set(ring)) >= 3:
+            self._add([*ring, ring[0]])
+        self._annotation = None
+
+    def _add(self, ring: list[tuple[float, float]]) -> None:
+        assert self._annotation is not None
+        group = self._annotation.get("PartOfGroup", "None")
+        try:
+            area = area_of([[ring]])
+        except UnusableError:  # a slip of the hand on one line
+            return
+        self.outlines.append(Outline("" if group == "None" else group, area))
+
+    def _point(self, attributes: dict[str, str]) -> tuple[float, float, float]:
+        assert self._annotation is not None
+        try:
+            order = float(attributes.get("Order", len(self._points)))
+            x, y = float(attributes["X"]), float(attributes["Y"])
+        except (KeyError, ValueError):
+            x = y = order = float("nan")
+        if not (is_pixel(x) and is_pixel(y) and is_pixel(order)):
+            name = self._annotation.get("Name", "")
+            raise UnusableError(f"a point of its annotation {name!r} is no pair of pixels")
+        return order, x, y
+
+
+def _without_exclusions(outlines: list[Outline]) -> list[Outline]:
+    holes = [o.polygon for o in outlines if o.label.casefold() in _EXCLUSIONS]
+    found = []
+    for outline in outlines:
+        if outline.label.casefold() in _EXCLUSIONS:
+            continue
+        area = outline.polygon
+        # An island drawn inside a hole is meant to be there.
+        cut = [h for h in holes if h.intersects(area) and not h.covers(area)]
+        if cut:
+            area = areas_only(shapely.difference(area, shapely.union_all(cut)))
+        if not area.is_empty:
+            found.append(Outline(outline.label, area))
+    return found
+
+
+def _polygons(area: Polygon | MultiPolygon) -> list[Polygon]:
+    return list(shapely.get_parts(area))

@@ -1,0 +1,196 @@
+"""Mask images: where a picture of the slide is not 0, there is the annotation."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import MultiPolygon, Polygon
+
+from wsi_anomaly.annotations.outlines import Outline
+from wsi_anomaly.core.errors import AnnotationError
+from wsi_anomaly.core.files import atomic_file
+
+_MAX_ASPECT_ERROR = 0.02  # a mask that differs by more was made for something else
+_LARGEST_PIXELS = 200_000_000
+_USUAL_PIXELS = 30_000_000
+
+
+def outlines_from_mask(
+    mask: NDArray[Any],
+    level0_size: tuple[int, int],
+    label: str = "",
+    *,
+    origin: tuple[float, float] = (0.0, 0.0),
+) -> list[Outline]:
+    """Outlines of a mask, exactly along its pixels: one for each connected piece, with holes.
+
+    Parameters
+    ----------
+    mask
+        (h, w), any scale, over exactly the area given; everything but 0 is inside. Pixels that
+        meet in a corner only belong to different pieces.
+    level0_size
+        Width and height that the mask covers, level-0 pixels.
+    label
+        Label of the outlines.
+    origin
+        Level-0 position (x, y) of the mask's top left corner.
+
+    Raises
+    ------
+    AnnotationError
+        The mask has several channels, or other proportions than the area.
+    """
+    if mask.ndim != 2 or 0 in mask.shape:
+        raise AnnotationError(
+            f"A mask has one channel, not the shape {mask.shape}; save it as a grey image."
+        )
+    height, width = mask.shape
+    ratio = (width / height) / (level0_size[0] / level0_size[1])
+    rounding = 1 / min(mask.shape)  # half a pixel on each side of a small mask
+    if abs(math.log(ratio)) > _MAX_ASPECT_ERROR + rounding:
+        raise AnnotationError(
+            f"The mask of {width} x {height} pixels does not cover a slide of "
+            f"{level0_size[0]} x {level0_size[1]}; give a mask of the whole slide, at any scale."
+        )
+    scale = (level0_size[0] / width, level0_size[1] / height)
+    return [
+        Outline(label, shapely.transform(piece, lambda xy: xy * scale + origin))
+        for piece in _pieces(mask != 0)
+    ]
+
+
+def mask_of_outlines(
+    outlines: Iterable[Outline], shape: tuple[int, int], level0_size: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Pixels of a mask (h, w) over the whole slide whose centres lie inside the outlines."""
+    from skimage.draw import polygon as polygon_pixels
+
+    mask = np.zeros(shape, bool)
+    scale = (shape[1] / level0_size[0], shape[0] / level0_size[1])
+    for outline in outlines:
+        for part in shapely.get_parts(outline.polygon):
+            inside = np.zeros(shape, bool)
+            for ring in (part.exterior, *part.interiors):
+                x, y = (np.asarray(ring.coords) * scale - 0.5).T
+                inside[polygon_pixels(y, x, shape)] ^= True  # type: ignore[no-untyped-call]
+            mask |= inside
+    return mask
+
+
+def read_mask(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read a mask image (h, w): PNG, or TIFF, of whose levels one of reasonable size is taken.
+
+    Raises
+    ------
+    AnnotationError
+        The file is missing, no image, or too large.
+    """
+    path = Path(path)
+    try:
+        return _read_tiff(path) if path.suffix.lower() in (".tif", ".tiff") else _read_image(path)
+    except AnnotationError:
+        raise
+    except OSError as error:
+        reason = error.strerror or "it is no image"
+        raise AnnotationError(
+            f"{path} cannot be read ({reason}); check the path of the mask."
+        ) from error
+    except Exception as error:  # whatever a decoder raises on a damaged file
+        raise AnnotationError(
+            f"{path} is damaged ({' '.join(str(error).split())}); save the mask again."
+        ) from error
+
+
+def write_mask(
+    path: str | os.PathLike[str],
+    outlines: Iterable[Outline],
+    level0_size: tuple[int, int],
+    *,
+    downsample: float = 16.0,
+) -> None:
+    """Write outlines as a PNG over the whole slide, 255 inside and 0 elsewhere.
+
+    Parameters
+    ----------
+    path
+        The ``.png`` file; replaced when it exists.
+    outlines
+        Areas in level-0 pixels; their labels are lost.
+    level0_size
+        Width and height of the slide.
+    downsample
+        Level-0 pixels per pixel of the mask.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    from PIL import Image
+
+    width, height = (max(1, round(side / downsample)) for side in level0_size)
+    mask = mask_of_outlines(outlines, (height, width), level0_size)
+    with atomic_file(path) as partial:
+        Image.fromarray(mask.astype(np.uint8) * 255).save(partial, format="PNG")
+
+
+def _pieces(inside: NDArray[np.bool_]) -> list[Polygon | MultiPolygon]:
+    """Polygons of the 4-connected pieces of a mask, in its pixels, row by row."""
+    padded = np.pad(inside, 1)
+    # Unit edges between a pixel inside and one outside; they meet at whole numbers only.
+    row, column = np.nonzero(padded[1:] != padded[:-1])
+    flat = np.stack([column - 1, row, column, row], axis=1)
+    row, column = np.nonzero(padded[:, 1:] != padded[:, :-1])
+    upright = np.stack([column, row - 1, column, row], axis=1)
+    edges = np.concatenate([flat, upright]).astype(np.float64)
+    if not len(edges):
+        return []
+    lines = shapely.linestrings(edges.reshape(-1, 2, 2))
+    faces = shapely.get_parts(shapely.polygonize(lines))
+    # The holes are faces as well: tell them by the pixel below the face's topmost left corner.
+    found = []
+    for face in shapely.simplify(faces, 0):
+        y, x = min((y, x) for x, y in face.exterior.coords)
+        if inside[int(y), int(x)]:
+            found.append(((y, x), face))
+    return [face for _, face in sorted(found, key=lambda item: item[0])]
+
+
+def _read_image(path: Path) -> NDArray[Any]:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        _check_size(path, image.size[0] * image.size[1])
+        single = image if image.mode in ("1", "L", "P", "I", "I;16", "F") else image.convert("L")
+        return np.asarray(single)
+
+
+def _read_tiff(path: Path) -> NDArray[Any]:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        levels = file.series[0].levels
+        sizes = [math.prod(level.shape) for level in levels]
+        fitting = [i for i, size in enumerate(sizes) if size <= _USUAL_PIXELS]
+        chosen = fitting[0] if fitting else len(levels) - 1
+        _check_size(path, sizes[chosen])
+        pixels = np.asarray(levels[chosen].asarray())
+    if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
+        return np.asarray(pixels[..., :3].max(axis=2))
+    return np.asarray(pixels.squeeze())
+
+
+def _check_size(path: Path, pixels: int) -> None:
+    if pixels > _LARGEST_PIXELS:
+        raise AnnotationError(
+            f"{path} has {pixels / 1e6:,.0f} megapixels, more than a mask needs; "
+            "save it at a lower resolution."
+        )
