@@ -1,6 +1,7 @@
 """Slides: opening them, reading them at a physical resolution, finding their tissue."""
 
 from wsi_anomaly.slides.base import Bounds, Mpp, ReadError, Region, Slide
+from wsi_anomaly.slides.batches import Squares, read_squares
 from wsi_anomaly.slides.opening import find_slides, open_slide
 from wsi_anomaly.slides.tissue import find_tissue
 from wsi_anomaly.slides.tissue_map import (
@@ -23,8 +24,10 @@ __all__ = [
     "ReadError",
     "Region",
     "Slide",
+    "Squares",
     "TissueMap",
     "find_slides",
     "find_tissue",
     "open_slide",
+    "read_squares",
 ]

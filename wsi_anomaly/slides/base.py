@@ -193,11 +193,11 @@ class Slide(ABC):
         if width * scale_x * height * scale_y > _MAX_SOURCE_PX and max(width, height) > 1:
             return self._read_in_halves(x, y, size_px, mpp)
 
-        left, right = _span(x / downsample, width, scale_x, self.level_dimensions[level][0])
-        top, bottom = _span(y / downsample, height, scale_y, self.level_dimensions[level][1])
+        left, right = level_span(x / downsample, width, scale_x, self.level_dimensions[level][0])
+        top, bottom = level_span(y / downsample, height, scale_y, self.level_dimensions[level][1])
         source = self.read_level(level, left, top, right - left, bottom - top)
         rgb = resample(
-            source.rgb, x / downsample - left, y / downsample - top, scale_x, scale_y, size_px
+            source.rgb, x / downsample, y / downsample, scale_x, scale_y, size_px, (left, top)
         )
         if source.coverage is None:
             return Region(rgb)
@@ -270,7 +270,7 @@ class Slide(ABC):
         return f"<Slide {self.path} ({self.backend}, {self.width} x {self.height} px)>"
 
 
-def _span(start: float, count: int, scale: float, limit: int) -> tuple[int, int]:
+def level_span(start: float, count: float, scale: float, limit: int) -> tuple[int, int]:
     """Level pixels from first to one past last that `count` output pixels depend on.
 
     What the resampling filter wants beyond the region is taken from the level where it exists;

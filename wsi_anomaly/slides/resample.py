@@ -30,6 +30,7 @@ def resample(
     scale_x: float,
     scale_y: float,
     size_px: tuple[int, int],
+    origin: tuple[int, int] = (0, 0),
 ) -> NDArray[np.uint8]:
     """Cut a region out of `source` and bring it to `size_px`.
 
@@ -38,33 +39,53 @@ def resample(
     source
         (h, w, 3) uint8; where it ends, the filter is cut off and renormalised.
     x, y
-        Corner of the region in `source`, pixels; the corner of a pixel is whole, its centre .5.
+        Corner of the region, pixels; the corner of a pixel is whole, its centre .5.
     scale_x, scale_y
         Source pixels per output pixel.
     size_px
         Width and height of the result.
+    origin
+        Where `source` begins in the frame of `x` and `y`. The result depends on the frame alone,
+        to the last bit, not on how much of it is at hand.
 
     Returns
     -------
     (height, width, 3) uint8, contiguous.
     """
     width, height = size_px
-    left, top = round(x), round(y)
-    if (
-        abs(x - left) + abs(scale_x - 1) * width < _EXACT
-        and abs(y - top) + abs(scale_y - 1) * height < _EXACT
-        and 0 <= left <= source.shape[1] - width
-        and 0 <= top <= source.shape[0] - height
-    ):
-        return np.ascontiguousarray(source[top : top + height, left : left + width])
     out = np.empty((height, width, 3), np.uint8)
-    _resample(np.ascontiguousarray(source), x, y, scale_x, scale_y, out)
+    _fill(np.ascontiguousarray(source), origin, x, y, scale_x, scale_y, out)
     return out
+
+
+def resample_many(
+    source: NDArray[np.uint8],
+    corners: NDArray[np.float64],
+    scale: tuple[float, float],
+    origin: tuple[int, int],
+    out: NDArray[np.uint8],
+) -> None:
+    """Cut many regions of one size out of `source`, each as :func:`resample` does.
+
+    Parameters
+    ----------
+    source
+        (h, w, 3) uint8.
+    corners
+        (N, 2), x and y of each region.
+    scale
+        Source pixels per output pixel (x, y).
+    origin
+        Where `source` begins in the frame of `corners`.
+    out
+        (N, height, width, 3) uint8, filled.
+    """
+    _fill_many(np.ascontiguousarray(source), origin, corners, scale[0], scale[1], out)
 
 
 @numba.njit(cache=True, nogil=True)
 def _taps(  # type: ignore[no-untyped-def]
-    start, scale, count, limit
+    start, scale, count, origin, limit
 ):  # pragma: no cover - compiled
     """First source pixel and normalised weights of each of `count` output pixels."""
     stretch = max(scale, 1.0)
@@ -75,8 +96,8 @@ def _taps(  # type: ignore[no-untyped-def]
     weights = np.zeros((count, size), np.float32)
     for i in range(count):
         centre = start + (i + 0.5) * scale
-        low = min(max(math.floor(centre - reach + 0.5), 0), limit - 1)
-        high = max(min(math.floor(centre + reach + 0.5), limit), low + 1)
+        low = min(max(math.floor(centre - reach + 0.5), origin), origin + limit - 1)
+        high = max(min(math.floor(centre + reach + 0.5), origin + limit), low + 1)
         total = 0.0
         for k in range(low, high):
             t = abs((k + 0.5 - centre) / stretch)
@@ -92,21 +113,23 @@ def _taps(  # type: ignore[no-untyped-def]
             weights[i, 0] = 1.0
             total = 1.0
         weights[i] /= np.float32(total)
-        first[i] = low
+        first[i] = low - origin
         length[i] = high - low
     return first, length, weights
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _resample(  # type: ignore[no-untyped-def]
-    source, x, y, scale_x, scale_y, out
+    source, origin, x, y, scale_x, scale_y, out
 ):  # pragma: no cover - compiled
     """Rows first, over contiguous pixels; then columns, over a transposed strip."""
     height, width = out.shape[0], out.shape[1]
-    rows, row_length, row_weights = _taps(y, scale_y, height, source.shape[0])
-    columns, column_length, column_weights = _taps(x, scale_x, width, source.shape[1])
-    line = source.shape[1] * 3
-    flat = source.reshape(source.shape[0], line)
+    rows, row_length, row_weights = _taps(y, scale_y, height, origin[1], source.shape[0])
+    columns, column_length, column_weights = _taps(x, scale_x, width, origin[0], source.shape[1])
+    left, right = columns[0], columns[-1] + column_length[-1]
+    columns -= left
+    line = (right - left) * 3
+    flat = source.reshape(source.shape[0], source.shape[1] * 3)[:, left * 3 : right * 3]
     # tall[j, i]: value of flat column j in output row i, so that the second pass runs over rows.
     tall = np.empty((line, height), np.float32)
     total = np.empty(line, np.float32)
@@ -130,3 +153,29 @@ def _resample(  # type: ignore[no-untyped-def]
                     column[j] += weight * values[j]
             for j in range(height):
                 out[j, i, c] = np.uint8(min(max(column[j], np.float32(0)), np.float32(255)))
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill_many(  # type: ignore[no-untyped-def]
+    source, origin, corners, scale_x, scale_y, out
+):  # pragma: no cover - compiled
+    for i in range(len(corners)):
+        _fill(source, origin, corners[i, 0], corners[i, 1], scale_x, scale_y, out[i])
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill(  # type: ignore[no-untyped-def]
+    source, origin, x, y, scale_x, scale_y, out
+):  # pragma: no cover - compiled
+    """Copy where the region falls on whole pixels of the right size, else resample."""
+    height, width = out.shape[0], out.shape[1]
+    left, top = round(x), round(y)
+    exact = (
+        abs(x - left) + abs(scale_x - 1) * width < _EXACT
+        and abs(y - top) + abs(scale_y - 1) * height < _EXACT
+    )
+    left, top = left - origin[0], top - origin[1]
+    if exact and 0 <= left <= source.shape[1] - width and 0 <= top <= source.shape[0] - height:
+        out[:] = source[top : top + height, left : left + width]
+    else:
+        _resample(source, origin, x, y, scale_x, scale_y, out)

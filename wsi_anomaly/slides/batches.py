@@ -1,0 +1,104 @@
+"""Many squares of a slide at once: neighbours share one read, and nothing else changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.slides.base import ReadError, Region, Slide, level_span
+from wsi_anomaly.slides.resample import resample_many
+
+_MAX_GAP = 1.0  # squares that lie farther apart than so many of their sides are read one by one
+_MAX_RUN_PX = 4_000_000  # source pixels of one read
+
+
+@dataclass(frozen=True, eq=False)
+class Squares:
+    """Pixels of many squares.
+
+    Attributes
+    ----------
+    rgb
+        (N, size, size, 3) uint8; background where they cannot be had.
+    coverage
+        (N,) float32, share of each that was scanned; 0 where the file is damaged.
+    """
+
+    rgb: NDArray[np.uint8]
+    coverage: NDArray[np.float32]
+
+
+def read_squares(slide: Slide, coords: NDArray[np.int64], size_px: int, mpp: float) -> Squares:
+    """Read squares; each has the pixels that :meth:`Slide.read` gives it.
+
+    Parameters
+    ----------
+    slide
+        An open slide.
+    coords
+        (N, 2) level-0 top left corners. Fastest when neighbours in a row follow one another.
+    size_px
+        Side of each in the result, pixels.
+    mpp
+        Micrometres per pixel of the result.
+
+    Returns
+    -------
+    Damaged parts of the file never raise.
+    """
+    rgb = np.empty((len(coords), size_px, size_px, 3), np.uint8)
+    coverage = np.ones(len(coords), np.float32)
+    for run in _runs(slide, coords, size_px, mpp):
+        if run.stop - run.start > 1 and _read_run(slide, coords[run], mpp, rgb[run]):
+            continue
+        for i in range(run.start, run.stop):
+            x, y = float(coords[i, 0]), float(coords[i, 1])
+            try:
+                region = slide.read(x, y, (size_px, size_px), mpp)
+            except ReadError:
+                region = Region(np.asarray(slide.background, np.uint8), np.zeros(1, bool))
+            rgb[i] = region.rgb
+            if region.coverage is not None:
+                coverage[i] = region.coverage.mean()
+    return Squares(rgb, coverage)
+
+
+def _runs(slide: Slide, coords: NDArray[np.int64], size_px: int, mpp: float) -> Iterator[slice]:
+    """Stretches of neighbours from left to right in one row."""
+    side = size_px * mpp / slide.mpp.x
+    downsample = slide.level_downsamples[slide.best_level(mpp)]
+    height = size_px * mpp / slide.mpp.y / downsample
+    longest = _MAX_RUN_PX / height * downsample
+    start = 0
+    for i in range(1, len(coords) + 1):
+        if (
+            i == len(coords)
+            or coords[i, 1] != coords[start, 1]
+            or not 0 <= coords[i, 0] - coords[i - 1, 0] <= (1 + _MAX_GAP) * side
+            or coords[i, 0] + side - coords[start, 0] > longest
+        ):
+            yield slice(start, i)
+            start = i
+
+
+def _read_run(slide: Slide, coords: NDArray[np.int64], mpp: float, out: NDArray[np.uint8]) -> bool:
+    """Fill `out` from one read; False when a part is damaged or was never scanned."""
+    size_px = out.shape[1]
+    level = slide.best_level(mpp)
+    downsample = slide.level_downsamples[level]
+    scale = mpp / (slide.mpp.x * downsample), mpp / (slide.mpp.y * downsample)
+    corners = coords / downsample
+    width = (corners[-1, 0] - corners[0, 0]) / scale[0] + size_px
+    left, right = level_span(corners[0, 0], width, scale[0], slide.level_dimensions[level][0])
+    top, bottom = level_span(corners[0, 1], size_px, scale[1], slide.level_dimensions[level][1])
+    try:
+        source = slide.read_level(level, left, top, right - left, bottom - top)
+    except ReadError:
+        return False
+    if source.coverage is not None:
+        return False
+    resample_many(source.rgb, corners, scale, (left, top), out)
+    return True
