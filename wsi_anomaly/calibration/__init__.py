@@ -6,6 +6,7 @@ is flagged. The room knows arrays only: no slides, no networks, no files.
 """
 
 from wsi_anomaly.calibration.calibration import MIN_CASES, Calibration, CaseScores
+from wsi_anomaly.calibration.fdr import FalseDiscovery, benjamini_hochberg
 from wsi_anomaly.calibration.operating_point import OperatingPoint
 from wsi_anomaly.calibration.regions import label_regions, smooth_scores
 
@@ -13,7 +14,9 @@ __all__ = [
     "MIN_CASES",
     "Calibration",
     "CaseScores",
+    "FalseDiscovery",
     "OperatingPoint",
+    "benjamini_hochberg",
     "label_regions",
     "smooth_scores",
 ]
