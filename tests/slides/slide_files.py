@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import tifffile
 
@@ -42,4 +43,27 @@ def write(path: Path, levels: list[np.ndarray], *, mpp: float | None = 1.0, **op
                 per_cm = 1e4 / (mpp * levels[0].shape[1] / image.shape[1])
                 resolution = {"resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
             tif.write(image, subfiletype=1 if level else 0, metadata=None, **resolution, **options)
+    return path
+
+
+def jpeg_tiles(image: np.ndarray, missing: set[tuple[int, int]] = frozenset(), tile: int = 256):
+    """Compressed tiles of an image, row by row; those in `missing` (row, column) are empty."""
+    for row in range(-(-image.shape[0] // tile)):
+        for column in range(-(-image.shape[1] // tile)):
+            if (row, column) in missing:
+                yield b""
+                continue
+            part = image[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile]
+            full = np.full((tile, tile, 3), 255, np.uint8)
+            full[: part.shape[0], : part.shape[1]] = part
+            yield imagecodecs.jpeg8_encode(full, level=90, colorspace="rgb", outcolorspace="rgb")
+
+
+def sparse(path: Path, image: np.ndarray, missing: set[tuple[int, int]]) -> Path:
+    """A tiled TIFF without some of its tiles."""
+    with tifffile.TiffWriter(path) as tif:
+        tif.write(
+            jpeg_tiles(image, missing), shape=image.shape, dtype="uint8", tile=(256, 256),
+            photometric="rgb", compression="jpeg", metadata=None,
+        )  # fmt: skip
     return path

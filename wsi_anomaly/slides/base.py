@@ -203,7 +203,8 @@ class Slide(ABC):
             return Region(rgb)
         columns = ((np.arange(width) + 0.5) * scale_x + x / downsample - left).astype(np.intp)
         rows = ((np.arange(height) + 0.5) * scale_y + y / downsample - top).astype(np.intp)
-        return Region(rgb, source.coverage[np.ix_(rows, columns)])
+        coverage = source.coverage[np.ix_(rows, columns)]
+        return Region(rgb, None if coverage.all() else coverage)
 
     def _read_in_halves(self, x: float, y: float, size_px: tuple[int, int], mpp: float) -> Region:
         width, height = size_px

@@ -138,7 +138,7 @@ def _ome_pages(tif: tifffile.TiffFile) -> list[list[Any]]:
 
 
 def _check_pixels(pages: Sequence[Any]) -> None:
-    page = pages[0]
+    page = pages[0].keyframe
     samples = len(pages) * int(page.samplesperpixel)
     if page.dtype != np.uint8 or page.bitspersample != 8:
         raise LayoutError(f"its pixels have {page.bitspersample} bits, not 8 a colour")
@@ -147,7 +147,7 @@ def _check_pixels(pages: Sequence[Any]) -> None:
 
 
 def _level(pages: Sequence[Any]) -> TiffLevel:
-    page = pages[0]
+    page = pages[0].keyframe
     _check_pixels(pages)
     width, height = int(page.imagewidth), int(page.imagelength)
     if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX):
@@ -179,7 +179,7 @@ def _level(pages: Sequence[Any]) -> TiffLevel:
         tile_height,
         table("dataoffsets"),
         table("databytecounts"),
-        tuple(decoder_of(part) for part in pages) * planes,
+        tuple(decoder_of(part.keyframe) for part in pages) * planes,
     )
     if not page.is_tiled and page.compression == 1 and rows == 1:
         return _in_virtual_strips(level, width * int(page.samplesperpixel) // planes)
