@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from wsi_anomaly.features.network import SYMMETRIC, PerceptualNetwork, Stage
 
 STRIDES = {"c2": 4, "c3": 8, "c4": 16}
 WIDTHS = {"stem": 32, "c2": 48, "c3": 96, "c4": 224}
+DEFAULT_LAYER = "c3"
 
 
 def convolution(
@@ -43,13 +43,13 @@ class Residual(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape in and out."""
+        """Keep the shape."""
         y: Tensor = self.relu(x + self.branch(x))
         return y
 
 
 def compact_stages(*, norm: bool = False) -> list[Stage]:
-    """The untrained network; `norm` puts a BatchNorm after each convolution, for training."""
+    """Build the layers untrained; `norm` puts a BatchNorm after each convolution, for training."""
     stem, w2, w3, w4 = WIDTHS.values()
     return [
         Stage(
@@ -81,23 +81,6 @@ def compact_stages(*, norm: bool = False) -> list[Stage]:
     ]
 
 
-def build_compact(stages: Sequence[Stage] | None = None) -> PerceptualNetwork:
-    """`compact` from trained stages, or with random weights."""
-    return PerceptualNetwork(
-        "compact", stages or compact_stages(), SYMMETRIC, default_layer="c3"
-    )
-
-
-def fold(module: nn.Module) -> nn.Module:
-    """Fold each BatchNorm into the convolution before it, in place of the pair."""
-    for name, child in module.named_children():
-        if (
-            isinstance(child, nn.Sequential)
-            and len(child) == 2
-            and isinstance(child[0], nn.Conv2d)
-            and isinstance(child[1], nn.BatchNorm2d)
-        ):
-            setattr(module, name, nn.Sequential(fuse_conv_bn_eval(child[0], child[1])))
-        else:
-            fold(child)
-    return module
+def build_compact(stages: Sequence[Stage]) -> PerceptualNetwork:
+    """Make `compact` from trained stages without normalisation layers."""
+    return PerceptualNetwork("compact", stages, SYMMETRIC, DEFAULT_LAYER)

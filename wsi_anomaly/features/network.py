@@ -7,8 +7,9 @@ its activations are large.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -17,8 +18,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from wsi_anomaly.core.errors import ModelError
 
-STD_FLOOR = 0.1
-"""A filter's std is at least this fraction of its layer's median: near-dead filters stay quiet."""
+STD_FLOOR = (0.1, 0.01)
+"""A filter's std is at least these fractions of its layer's median and largest std.
+
+Near-dead filters stay quiet: divided by their own tiny std they would drown all others. The second
+one holds where most of a layer is dead, and with it the median.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,20 @@ class InputScaling:
     bgr: bool = False
 
 
+def scaling_from(values: Mapping[str, Any]) -> InputScaling:
+    """Read what ``dataclasses.asdict`` made of an :class:`InputScaling`, checked.
+
+    Raises
+    ------
+    ValueError
+        Not three finite numbers each, or a std that is not positive.
+    """
+    mean, std = (tuple(float(v) for v in values[key]) for key in ("mean", "std"))
+    if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+        raise ValueError("the input scaling is damaged")
+    return InputScaling((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), bool(values["bgr"]))
+
+
 SYMMETRIC = InputScaling((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """The image as it is, in [-1, 1]."""
 
@@ -43,7 +62,11 @@ IMAGENET = InputScaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Stage:
-    """One named layer: the modules that lead to it from the layer before."""
+    """One named layer: the modules that lead to it from the layer before.
+
+    A stage may also give a list with the activations of all layers at once, for networks that
+    cannot be cut into a chain; the stages after it hand the list on.
+    """
 
     name: str
     modules: nn.Module
@@ -68,6 +91,9 @@ class PerceptualNetwork(nn.Module):
     layers : tuple of str
         Names of the layers, shallow to deep.
     """
+
+    _shift: Tensor
+    _scale: Tensor
 
     def __init__(
         self, name: str, stages: Sequence[Stage], scaling: InputScaling, default_layer: str
@@ -97,7 +123,8 @@ class PerceptualNetwork(nn.Module):
 
     def set_precision(self, precision: torch.dtype) -> PerceptualNetwork:
         """Convert the weights to `precision` and to channels-last; return the network itself."""
-        self.stages.to(dtype=precision, memory_format=torch.channels_last)
+        # torch's annotations lack this documented form.
+        self.stages.to(dtype=precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._precision = precision
         return self
 
@@ -122,13 +149,13 @@ class PerceptualNetwork(nn.Module):
         x = images.add(1).div(2)
         if self.scaling.bgr:
             x = x.flip(1)
-        x = (x - self._shift) / self._scale  # type: ignore[operator]
+        x = (x - self._shift) / self._scale
         x = x.to(self._precision, memory_format=torch.channels_last)
         found: dict[str, Tensor] = {}
-        for name, stage in self.stages.items():
+        for position, (name, stage) in enumerate(self.stages.items()):
             x = stage(x)
             if name in layers:
-                found[name] = x
+                found[name] = x if isinstance(x, Tensor) else x[position]
             if len(found) == len(set(layers)):
                 break
         return found
@@ -175,11 +202,19 @@ class PerceptualNetwork(nn.Module):
         return getattr(self, f"mean_{layer}"), getattr(self, f"std_{layer}")
 
     def set_statistics(self, layer: str, mean: Tensor, std: Tensor) -> None:
-        """Store per-filter statistics; `std` is floored at a fraction of its median."""
+        """Store per-filter statistics; `std` is floored (see :data:`STD_FLOOR`).
+
+        Raises
+        ------
+        ModelError
+            They are not finite, or not one number a filter.
+        """
         self.check_layers([layer])
         if mean.shape != std.shape or mean.ndim != 1 or not torch.isfinite(mean + std).all():
             raise ModelError(f"The statistics of the layer {layer} of {self.name} are damaged.")
-        floor = max(STD_FLOOR * float(std.median()), 1e-6)
+        floor = max(STD_FLOOR[0] * float(std.median()), STD_FLOOR[1] * float(std.max()))
+        # A layer that gives one constant everywhere tells nothing, and is left as it is.
+        floor = floor or 1.0
         device = self._shift.device
         for key, value in (("mean", mean), ("std", std.clamp_min(floor))):
             setattr(self, f"{key}_{layer}", nn.Buffer(value.float().to(device), persistent=False))
@@ -221,11 +256,13 @@ class PerceptualNetwork(nn.Module):
         return int(counter.get_total_flops())
 
     def parameter_count(self) -> int:
-        """Number of weights and biases."""
+        """Count weights and biases."""
         return sum(p.numel() for p in self.parameters())
 
-    def to_state(self, layers: Sequence[str] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Weights up to the deepest of `layers` with their statistics, and the configuration.
+    def to_state(
+        self, layers: Sequence[str] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Give weights and statistics up to the deepest of `layers`, and the configuration.
 
         Everything :func:`wsi_anomaly.features.features_from_state` needs.
         """
@@ -243,7 +280,12 @@ class PerceptualNetwork(nn.Module):
                 mean, std = self.statistics(layer)
                 tensors[f"{layer}.filter_mean"] = mean.cpu()
                 tensors[f"{layer}.filter_std"] = std.cpu()
-        return tensors, {"network": self.name, "layers": list(kept)}
+        return tensors, {
+            "network": self.name,
+            "layers": list(kept),
+            "default_layer": self.default_layer if self.default_layer in kept else kept[-1],
+            "scaling": asdict(self.scaling),
+        }
 
     def load_state(self, tensors: Mapping[str, Tensor], source: str) -> None:
         """Take weights and statistics written by :meth:`to_state`, shapes checked.

@@ -6,14 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-import numpy as np
 import torch
+import torchvision
 from torch import Tensor, nn
 
-from wsi_anomaly.core.errors import ModelError
-from wsi_anomaly.features.network import IMAGENET, InputScaling, PerceptualNetwork, Stage
+from wsi_anomaly.features.network import InputScaling, Stage
 
 CAFFE = InputScaling((104 / 255, 117 / 255, 123 / 255), (1 / 255, 1 / 255, 1 / 255), bgr=True)
 """BGR in 0..255, minus the mean colour: what the original weights expect."""
@@ -34,16 +32,24 @@ class Fire(nn.Module):
         return torch.cat([self.expand1x1(x), self.expand3x3(x)], 1).relu()
 
 
-_FIRES = {2: (96, 16, 64), 3: (128, 16, 64), 4: (128, 32, 128), 5: (256, 32, 128)} | {
+_FIRES = {
+    2: (96, 16, 64),
+    3: (128, 16, 64),
+    4: (128, 32, 128),
+    5: (256, 32, 128),
     6: (256, 48, 192),
     7: (384, 48, 192),
     8: (384, 64, 256),
     9: (512, 64, 256),
 }
+"""Fire module: channels in, squeezed, and of each expansion."""
+
+_TORCHVISION = dict(zip(("3", "4", "5", "7", "8", "9", "10", "12"), _FIRES, strict=True))
+"""Position in torchvision's ``features`` to the number of the fire module."""
 
 
-def build_squeezenet(scaling: InputScaling = IMAGENET) -> PerceptualNetwork:
-    """SqueezeNet v1.0 up to fire9, with random weights."""
+def squeezenet_stages() -> list[Stage]:
+    """Layers fire2 to fire9, with random weights."""
     stages = []
     for number, sizes in _FIRES.items():
         modules: list[nn.Module] = []
@@ -53,36 +59,34 @@ def build_squeezenet(scaling: InputScaling = IMAGENET) -> PerceptualNetwork:
             modules.append(nn.MaxPool2d(3, stride=2, ceil_mode=True))
         modules.append(Fire(*sizes))
         stages.append(Stage(f"fire{number}", nn.Sequential(*modules)))
-    return PerceptualNetwork("squeezenet", stages, scaling, default_layer="fire7")
+    return stages
 
 
-def caffe_squeezenet(path: Path) -> PerceptualNetwork:
-    """SqueezeNet v1.0 from the original weights as ``.npz`` (``fire2/expand3x3.weight``, ...).
-
-    Raises
-    ------
-    ModelError
-        The file is missing, damaged or holds another network.
-    """
-    network = build_squeezenet(CAFFE)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: torch.from_numpy(archive[key].astype(np.float32)) for key in archive}
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is no readable .npz file of SqueezeNet weights.") from error
-    network.load_state(_renamed(arrays), str(path))
-    return network
+def is_caffe(weights: Mapping[str, Tensor]) -> bool:
+    """Whether these are the original release's, which want :data:`CAFFE` input."""
+    return any("/" in key for key in weights)
 
 
-def _renamed(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keys of the original release to ours; the classifier is left out."""
-    renamed = {}
-    for key, value in arrays.items():
+def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keys of the original release or of torchvision to ours; the classifier is left out."""
+    found = {}
+    for key, value in weights.items():
         module, _, kind = key.rpartition(".")
-        if module == "conv1":
-            renamed[f"fire2.0.{kind}"] = value
-        elif module.startswith("fire"):
+        if module in ("conv1", "features.0"):
+            found[f"fire2.0.{kind}"] = value
+            continue
+        if module.startswith("features."):
+            _, number, part = (*module.split("."), "")[:3]
+            fire = f"fire{_TORCHVISION.get(number, number)}"
+        else:
             fire, _, part = module.partition("/")
-            position = {2: 3, 5: 1, 9: 1}.get(int(fire.removeprefix("fire")), 0)
-            renamed[f"{fire}.{position}.{part.replace('squeeze1x1', 'squeeze')}.{kind}"] = value
-    return renamed
+            part = part.replace("squeeze1x1", "squeeze")
+        if fire.startswith("fire"):
+            position = {"fire2": 3, "fire5": 1, "fire9": 1}.get(fire, 0)
+            found[f"{fire}.{position}.{part}.{kind}"] = value
+    return found
+
+
+def published() -> object:
+    """Which of torchvision's weights are meant."""
+    return torchvision.models.SqueezeNet1_0_Weights.IMAGENET1K_V1

@@ -82,9 +82,11 @@ class Corpus:
         for source in self.sources:
             images = _read_source(folder / source.path)
             held = slice(0, None, HOLD_OUT_EVERY)
-            kept = images[held] if held_out else [
-                image for i, image in enumerate(images) if i % HOLD_OUT_EVERY
-            ]
+            kept = (
+                images[held]
+                if held_out
+                else [image for i, image in enumerate(images) if i % HOLD_OUT_EVERY]
+            )
             if not kept:
                 raise UsageError(f"{folder / source.path} holds no images.")
             self.images.append(kept)
@@ -111,10 +113,9 @@ class Corpus:
         low, high = self.sources[source].sides
         limit = min(image.size)
         side = min(limit, int(np.exp(rng.uniform(np.log(low), np.log(high)))))
-        x, y = rng.integers(0, image.width - side + 1), rng.integers(0, image.height - side + 1)
-        crop = image.resize(
-            (CROP, CROP), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side)
-        )
+        x = int(rng.integers(0, image.width - side + 1))
+        y = int(rng.integers(0, image.height - side + 1))
+        crop = image.resize((CROP, CROP), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
         return np.asarray(crop)
 
 
@@ -135,8 +136,9 @@ def augment(images: Tensor, seed: int) -> Tensor:
     def chance(p: float) -> Tensor:
         return (torch.rand(n, generator=g) < p).view(n, 1, 1, 1)
 
-    for flip in (lambda x: x.flip(2), lambda x: x.flip(3), lambda x: x.transpose(2, 3)):
-        images = torch.where(chance(0.5), flip(images), images)
+    for axis in (2, 3):
+        images = torch.where(chance(0.5), images.flip(axis), images)
+    images = torch.where(chance(0.5), images.transpose(2, 3), images)
     density = -torch.log((images + 1) / 256)
     mix = torch.eye(3) + 0.12 * torch.randn(n, 3, 3, generator=g)
     mix = mix * torch.exp(0.25 * torch.randn(n, 1, 1, generator=g))

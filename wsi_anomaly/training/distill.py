@@ -6,31 +6,38 @@ The teacher sees each 64 px tile enlarged twice (it was made for 227 px photogra
 medical tiles apart better at that scale); 1x1 heads on the student's layers predict the teacher's
 activations, standardised per filter, position by position and averaged over the tile. The heads
 are thrown away. Every step's batch depends on the seed and the step alone, so an interrupted run
-resumes on the same curve.
+resumes on the same curve when the same command is given again. Until the learning rate begins to
+fall (the last 30% of the steps) it may also be given another ``--steps``: the curve is then that
+of a run of that length.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import write_json
-from wsi_anomaly.features.compact import STRIDES, WIDTHS, build_compact, compact_stages, fold
-from wsi_anomaly.features.network import PerceptualNetwork, Stage
-from wsi_anomaly.features.squeezenet import caffe_squeezenet
 from wsi_anomaly.core.tensors import (
     load_optimizer,
     load_tensors,
     optimizer_tensors,
     save_tensors,
 )
+from wsi_anomaly.features.compact import STRIDES, WIDTHS, build_compact, compact_stages
+from wsi_anomaly.features.folding import fold
+from wsi_anomaly.features.loading import load_features
+from wsi_anomaly.features.network import PerceptualNetwork, Stage
 from wsi_anomaly.training.corpus import Corpus, augment
 
 TARGETS = {"c2": ("fire4",), "c3": ("fire6",), "c4": ("fire8", "fire9")}
@@ -40,6 +47,9 @@ BATCH = 64
 CLIP = 6.0
 SAVE_EVERY = 250
 STATISTICS_BATCHES = 32
+WARM_UP = 200
+DECAY_FROM = 0.7
+CHECKPOINT = "distill.checkpoint.safetensors"
 
 
 @dataclass
@@ -116,14 +126,20 @@ class Distillation(nn.Module):
 
 
 def build_student(model: Distillation) -> PerceptualNetwork:
-    """The trained network, normalisation folded in."""
-    import copy
-
+    """Make the network from the trained stages, normalisation folded in."""
     stages = copy.deepcopy(model.stages).eval()
-    return build_compact([Stage(name, fold(stage)) for name, stage in stages.items()])
+    fold(stages)
+    return build_compact([Stage(name, stage) for name, stage in stages.items()])
 
 
-def main() -> None:
+def learning_rate(step: int, steps: int) -> float:
+    """Fraction of the highest rate at `step`: linear warm-up, level, linear fall to the end."""
+    rise = (step + 1) / WARM_UP
+    fall = (steps - step) / (steps * (1 - DECAY_FROM))
+    return min(1.0, rise, fall)
+
+
+def main() -> int:
     """Run the training; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", type=Path, help="folder with the sources of training/corpus.py")
@@ -133,15 +149,29 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--leave-out", action="append", default=[], help="source not to be seen")
     parser.add_argument("--seed", type=int, default=0)
-    run(parser.parse_args())
+    try:
+        run(parser.parse_args())
+    except WsiAnomalyError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train from `options`, resuming from the checkpoint in the output folder if there is one."""
+    """Train from `options`, resuming from the checkpoint in the output folder if there is one.
+
+    Raises
+    ------
+    UsageError
+        A source is missing, or the checkpoint belongs to another run.
+    ModelError
+        The teacher's weights are missing or damaged.
+    """
     torch.manual_seed(options.seed)
     corpus = Corpus(options.data, leave_out=options.leave_out)
     unseen = Corpus(options.data, leave_out=options.leave_out, held_out=True)
-    model = Distillation(caffe_squeezenet(options.teacher).set_precision(torch.bfloat16))
+    teacher = load_features("squeezenet", weights=options.teacher)
+    model = Distillation(teacher.set_precision(torch.bfloat16))
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.fit_targets([_batch(corpus, options.seed, -1 - i) for i in range(STATISTICS_BATCHES)])
     test = [unseen.crops(BATCH, (options.seed, 1, i)) for i in range(8)]
@@ -153,11 +183,9 @@ def run(options: argparse.Namespace) -> None:
     first, log = _resume(options, model, optimizer)
     started = time.monotonic()
     for step in range(first, options.steps):
-        # Linear warm-up over 200 steps, then a cosine to zero.
-        progress = torch.tensor(step / options.steps)
-        rate = min(1.0, (step + 1) / 200) * 0.5 * (1 + float(torch.cos(torch.pi * progress)))
+        rate = options.learning_rate * learning_rate(step, options.steps)
         for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * rate
+            group["lr"] = rate
         model.train()
         loss = torch.stack(list(model.losses(_batch(corpus, options.seed, step)).values())).sum()
         optimizer.zero_grad(set_to_none=True)
@@ -165,16 +193,17 @@ def run(options: argparse.Namespace) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == options.steps:
-            figures = _evaluate(model, test)
-            log.append({"step": step + 1, "train": round(loss.item(), 4), **figures})
+            log.append({"step": step + 1, "train": round(loss.item(), 4), **_evaluate(model, test)})
             pace = (time.monotonic() - started) / (step + 1 - first)
-            print(log[-1], f"{pace:.3f} s/step", flush=True)  # noqa: T201
+            print(log[-1], f"{pace:.3f} s/step", flush=True)
             save_tensors(
-                options.output / "distill.checkpoint.safetensors",
+                options.output / CHECKPOINT,
                 {**model.state_dict(), **optimizer_tensors(optimizer)},
-                {"step": step + 1, "log": log, "seed": options.seed, "steps": options.steps},
+                {**_identity(options), "step": step + 1, "steps": options.steps, "log": log},
             )
-    _finish(options, model, corpus, log)
+    export(options, model, corpus, log)
+    with contextlib.suppress(FileNotFoundError):
+        (options.output / CHECKPOINT).unlink()
 
 
 def _batch(corpus: Corpus, seed: int, step: int) -> Tensor:
@@ -186,29 +215,43 @@ def _evaluate(model: Distillation, batches: list[Tensor]) -> dict[str, float]:
     model.eval()
     found = [model.losses(batch) for batch in batches]
     return {
-        name: round(float(torch.stack([one[name] for one in found]).mean()), 4)
-        for name in found[0]
+        name: round(float(torch.stack([one[name] for one in found]).mean()), 4) for name in found[0]
+    }
+
+
+def _identity(options: argparse.Namespace) -> dict[str, Any]:
+    """Tell what must be equal in two commands for one to continue the other."""
+    return {
+        "seed": options.seed,
+        "learning_rate": options.learning_rate,
+        "leave_out": sorted(options.leave_out),
     }
 
 
 def _resume(
     options: argparse.Namespace, model: Distillation, optimizer: torch.optim.Optimizer
 ) -> tuple[int, list[dict[str, float]]]:
-    path = options.output / "distill.checkpoint.safetensors"
+    path = options.output / CHECKPOINT
     if not path.exists():
         return 0, []
     tensors, metadata = load_tensors(path)
+    step, steps = int(metadata["step"]), int(metadata["steps"])
+    fallen = step > DECAY_FROM * min(steps, options.steps)
+    if any(metadata[key] != value for key, value in _identity(options).items()) or (
+        steps != options.steps and fallen
+    ):
+        raise UsageError(
+            f"{path} belongs to a training with other options; give the same ones again, or delete "
+            "it to start anew."
+        )
     names = model.state_dict().keys()
     model.load_state_dict({name: tensors[name] for name in names})
     load_optimizer(optimizer, tensors)
-    return metadata["step"], metadata["log"]
+    return step, metadata["log"]
 
 
-def _finish(
-    options: argparse.Namespace,
-    model: Distillation,
-    corpus: Corpus,
-    log: list[dict[str, float]],
+def export(
+    options: argparse.Namespace, model: Distillation, corpus: Corpus, log: list[dict[str, float]]
 ) -> None:
     """Measure the student's own statistics and write the weights file and its description."""
     student = build_student(model)
@@ -218,8 +261,6 @@ def _finish(
     student.fit_statistics(batches, student.layers)
     tensors, config = student.to_state()
     save_tensors(options.output / "compact.safetensors", tensors, config)
-    with contextlib.suppress(FileNotFoundError):
-        (options.output / "distill.checkpoint.safetensors").unlink()
     write_json(
         options.output / "compact.json",
         {
@@ -231,7 +272,7 @@ def _finish(
             "sources": [source.name for source in corpus.sources],
             "left_out": sorted(options.leave_out),
             "teacher": options.teacher.name,
-            "steps": options.steps,
+            "steps": log[-1]["step"] if log else 0,
             "batch": BATCH,
             "learning_rate": options.learning_rate,
             "seed": options.seed,
@@ -241,4 +282,4 @@ def _finish(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

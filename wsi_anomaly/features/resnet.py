@@ -1,0 +1,55 @@
+"""ResNet-18 (He et al. 2016) with torchvision's weights and layer names (``layer1`` to ``layer4``).
+
+The normalisation layers are folded into the convolutions: a frozen network needs none. Of the
+family, 18 is what anomaly detectors commonly use; ``timm:resnet50`` and the like give the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torchvision
+from torch import Tensor, nn
+
+from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.features.folding import fold
+from wsi_anomaly.features.network import Stage
+
+
+def resnet_stages() -> list[Stage]:
+    """Layers ``layer1`` to ``layer4``, with random weights."""
+    return _cut(torchvision.models.resnet18().eval())
+
+
+def from_torchvision(weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Fold torchvision's ``resnet18`` weights into ours; the classifier is left out.
+
+    Raises
+    ------
+    ModelError
+        They belong to another network.
+    """
+    network = torchvision.models.resnet18().eval()
+    try:
+        network.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise ModelError(
+            f"{source} does not fit the network resnet; give torchvision's file for resnet18."
+        ) from error
+    return {
+        f"{stage.name}.{key}": value
+        for stage in _cut(network)
+        for key, value in stage.modules.state_dict().items()
+    }
+
+
+def _cut(network: nn.Module) -> list[Stage]:
+    fold(network)
+    parts = dict(network.named_children())
+    first = nn.Sequential(parts["conv1"], parts["relu"], parts["maxpool"], parts["layer1"])
+    return [Stage("layer1", first), *(Stage(f"layer{i}", parts[f"layer{i}"]) for i in (2, 3, 4))]
+
+
+def published() -> object:
+    """Which of torchvision's weights are meant."""
+    return torchvision.models.ResNet18_Weights.IMAGENET1K_V1

@@ -1,0 +1,120 @@
+"""Any network of timm (an extra) that gives feature maps: ``timm:resnet50`` and the like.
+
+Layers carry the names of timm's modules, with ``_`` for ``.``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.features.network import InputScaling, Stage
+from wsi_anomaly.features.weights import no_download
+
+PREFIX = "timm:"
+
+
+def timm_network(
+    name: str, *, pretrained: bool = False, weights: Mapping[str, Tensor] | None = None
+) -> tuple[list[Stage], InputScaling]:
+    """Layers and input scaling of ``timm:<model>``.
+
+    Parameters
+    ----------
+    name : str
+        ``timm:`` and timm's name of the model.
+    pretrained : bool
+        Take `weights`, or without them timm's own download; otherwise they are random.
+    weights : mapping, optional
+        A state_dict of the model.
+
+    Raises
+    ------
+    ModelError
+        timm is not installed, does not know the model, cannot cut it into layers, or the weights
+        are missing or another model's.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise ModelError(
+            f'{name} needs the extra package timm: pip install "wsi-anomaly[timm]".'
+        ) from error
+    model = name.removeprefix(PREFIX)
+    if not timm.is_model(model.split(".")[0]):
+        raise ModelError(f"timm knows no model {model!r}; timm.list_models() lists those it has.")
+    network = _create(model)
+    if pretrained:
+        options: dict[str, Any] = {"pretrained": True}
+        if weights is not None:
+            options["pretrained_cfg_overlay"] = {"state_dict": dict(weights)}
+        try:
+            network = _create(model, **options)
+            fits = weights is None or _same(network, _create(model, **options))
+        except Exception as error:  # the hub's client raises errors of several libraries
+            if weights is None:
+                raise no_download(name, error) from error
+            fits = False
+        if not fits:
+            raise ModelError(
+                f"The weights do not fit the network {name}; give the file of this very model."
+            )
+    config: Any = network.pretrained_cfg
+    return _stages(network), InputScaling(tuple(config["mean"]), tuple(config["std"]))
+
+
+def _create(model: str, **options: Any) -> nn.Module:
+    import timm
+
+    reason: Exception | None = None
+    # Transformers take tiles of another size than they were trained on only when asked to.
+    sizes: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+    for size in sizes:
+        try:
+            network: nn.Module = timm.create_model(model, features_only=True, **size, **options)
+            if str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC"):
+                # timm's getter turns channels-last activations round.
+                return _create(model, feature_cls="getter", **options)
+        except TypeError as error:
+            reason = error
+            continue
+        except (RuntimeError, AssertionError, AttributeError) as error:
+            if options.get("pretrained"):
+                raise
+            reason = error
+            break
+        return network
+    raise ModelError(
+        f"timm cannot cut {model} into layers; choose one that supports features_only."
+    ) from reason
+
+
+def _same(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks agree everywhere.
+
+    timm passes over weights that are missing from a file. What the file did not give is drawn at
+    random, and differs between two loads.
+    """
+    theirs = other.state_dict()
+    return all(torch.equal(value, theirs[key]) for key, value in one.state_dict().items())
+
+
+def _stages(network: Any) -> list[Stage]:
+    from timm.models._features import FeatureDictNet
+
+    network.eval()
+    if not isinstance(network, FeatureDictNet):
+        # One module gives all layers at once; the others only pass them on.
+        names = [str(name).replace(".", "_") for name in network.feature_info.module_name()]
+        return [Stage(name, network if i == 0 else nn.Identity()) for i, name in enumerate(names)]
+    stages, modules = [], nn.Sequential()
+    for name, module in network.items():
+        modules.append(module)
+        if name in network.return_layers:
+            stages.append(Stage(name, modules))
+            modules = nn.Sequential()
+    return stages
