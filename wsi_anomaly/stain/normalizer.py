@@ -20,7 +20,7 @@ class StainNormalizer:
 
     Concentrations are solved as in :func:`~wsi_anomaly.stain.density.concentrations`, scaled so
     that the 99th percentiles agree, and rendered with the target's vectors on its glass. Glass
-    stays glass; no value can become NaN, and none but black becomes black.
+    stays glass; no value can become NaN, and nothing becomes black.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def _apply(  # type: ignore[no-untyped-def]
             entry = np.uint32(1) << 24
             for c in range(3):
                 value = white[c] * np.exp(-(h * render[0, c] + e * render[1, c]))
-                entry |= np.uint32(min(value + 0.5, 255.0)) << np.uint32(16 - 8 * c)
+                entry |= np.uint32(max(min(value + 0.5, 255.0), 1.0)) << np.uint32(16 - 8 * c)
             table[key] = entry
         out[i, 0] = (entry >> 16) & 255
         out[i, 1] = (entry >> 8) & 255

@@ -17,76 +17,14 @@ import math
 
 import numba
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import StainError
-from wsi_anomaly.stain.density import WHITE, concentrations, optical_density
-from wsi_anomaly.stain.profile import StainProfile
 
 LAMBDA_FIT = 0.1
-MAXIMUM_PERCENTILE = 99.0
-_TISSUE_LUMINANCE = 0.567  # CIE Y of L* = 80, above which StainTools takes a pixel for glass
-_MIN_PIXELS = 200
-_MAX_PIXELS = 60_000
 _MAX_ITERATIONS = 400
 _CONVERGED = 1e-6
 _START = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])  # Ruifrok and Johnston, 2001
-
-
-def tissue_pixels(pixels: NDArray[np.uint8], white: ArrayLike = WHITE) -> NDArray[np.bool_]:
-    """Which pixels are tissue rather than glass: CIE luminance below that of L* = 80.
-
-    Parameters
-    ----------
-    pixels
-        (N, 3) uint8.
-    white
-        Intensity of glass per channel.
-
-    Returns
-    -------
-    (N,) bool.
-    """
-    level = np.clip(np.arange(256)[:, None] / np.asarray(white, np.float64), 0, 1)
-    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
-    weighted = (linear * (0.2126, 0.7152, 0.0722)).astype(np.float32)
-    luminance = weighted[pixels[:, 0], 0] + weighted[pixels[:, 1], 1] + weighted[pixels[:, 2], 2]
-    tissue: NDArray[np.bool_] = luminance < _TISSUE_LUMINANCE
-    return tissue
-
-
-def fit_vahadane(
-    pixels: NDArray[np.uint8], *, seed: int = 0, white: ArrayLike = WHITE
-) -> StainProfile:
-    """Estimate a slide's stain vectors and strengths.
-
-    Parameters
-    ----------
-    pixels
-        (N, 3) uint8, a sample of the slide; glass among them is left out.
-    seed
-        Draws the pixels that are used when there are more than enough.
-    white
-        Intensity of glass per channel.
-
-    Raises
-    ------
-    StainError
-        Too little tissue, or no two stains in it.
-    """
-    pixels = np.ascontiguousarray(pixels, np.uint8).reshape(-1, 3)
-    pixels = pixels[tissue_pixels(pixels, white)]
-    if len(pixels) < _MIN_PIXELS:
-        raise StainError(
-            f"Only {len(pixels)} tissue pixels to estimate the stains from, {_MIN_PIXELS} are "
-            "needed."
-        )
-    if len(pixels) > _MAX_PIXELS:
-        chosen = np.random.default_rng(seed).choice(len(pixels), _MAX_PIXELS, replace=False)
-        pixels = pixels[np.sort(chosen)]
-    matrix = learn_dictionary(optical_density(pixels, white))
-    maxima = np.percentile(concentrations(pixels, matrix, white=white), MAXIMUM_PERCENTILE, axis=0)
-    return StainProfile(matrix, maxima, white)
 
 
 def learn_dictionary(density: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import NoTissueError, StainError, TileStoreError
 from wsi_anomaly.slides import TISSUE, ReadError, Slide, TissueMap
-from wsi_anomaly.stain import StainNormalizer, StainProfile, fit_vahadane, reference_target
+from wsi_anomaly.stain import StainNormalizer, StainProfile, fit_profile, reference_target
 
 STAINS = ("vahadane", "none")
 VERSION = 1
@@ -101,7 +101,7 @@ class Preprocessing:
         if self.stain == "none" or self.target is None:
             return SlidePreprocessor(None, None)
         try:
-            profile = fit_vahadane(sample_tissue(slide, tissue), white=tissue.white)
+            profile = fit_profile(sample_tissue(slide, tissue), white=tissue.white)
         except StainError as error:
             raise StainError(
                 f"{slide.path} has no two stains to normalise ({str(error).rstrip('.')}); if it is "
