@@ -11,7 +11,7 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from wsi_anomaly.core.errors import ModelError
@@ -44,7 +44,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """Write tensors with JSON metadata to one safetensors file, atomically."""
     ready = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with atomic_file(path) as partial:
-        save_file(ready, partial, metadata={"json": canonical_json(metadata)})
+        # Not save_file: what it makes is readable for its owner alone, whatever the umask.
+        partial.write_bytes(save(ready, metadata={"json": canonical_json(metadata)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
