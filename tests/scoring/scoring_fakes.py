@@ -22,6 +22,7 @@ class FakeModel:
         self.preprocessing = Preprocessing(stain="none").to_dict()
         self.provenance = {"trained": "2026-01-01"}
         self.seen = seen or {}
+        self.domain = {}
         self.calibration = {"dark": normal_calibration(cases)} if cases else {}
         self.batches = 0
 
@@ -29,6 +30,9 @@ class FakeModel:
         self.batches += 1
         dark = 1 - images.reshape(len(images), -1).mean(1) / 255
         return {"dark": dark.astype(np.float32), "red": images[..., 0].mean((1, 2)) / 255}
+
+    def pixel_maps(self, images):
+        return (1 - images.mean(-1) / 255).astype(np.float32)
 
 
 def normal_calibration(cases: int) -> Calibration:

@@ -82,13 +82,15 @@ class ScoreDisplay:
         found = score_map.interpretation
         seconds = time.perf_counter() - self._started
         text = f"{len(score_map.fields):,} fields, slide score {found.slide_score:.4g}"
-        if found.operating_point.threshold is not None:
+        if found.can_flag:
             area = sum(region.area_mm2 for region in found.regions)
             text += f", {len(found.regions)} flagged regions ({area:.2f} mm2)"
         unknown = sum(score_map.not_assessed_mm2().values())
         if unknown:
             text += f", {unknown:.2f} mm2 not assessed"
         self._print(path, f"{text}, {seconds:.0f} s")
+        if found.fdr is not None:
+            self._console.print(f"    {found.fdr.sentence}", markup=False, soft_wrap=True)
         for warning in found.warnings:
             self._console.print(f"    {warning}", style="yellow", markup=False, soft_wrap=True)
         if self._verbosity >= VERBOSE:

@@ -87,7 +87,9 @@ def write_zarr(path: str | Path, score_map: ScoreMap) -> None:
     Zarr format 2. The map holds the raw scores of the primary method, NaN where nothing was
     assessed; ``tiles`` holds, per field, ``coords`` (level-0 top left), ``row``, ``col``,
     ``status``, ``tissue_fraction``, ``scores/<method>``, ``smoothed``, ``flagged`` and, when the
-    model is calibrated, ``percentile``, ``z`` and ``p_value``.
+    model is calibrated, ``percentile``, ``z`` and ``p_value``. With ``--pixel-map`` the subgroup
+    ``pixel_maps`` holds ``field`` (k,), indices into ``tiles``, ``map`` (k, S, S), the error at
+    each pixel, and ``tile`` (k, S, S, 3), what the model saw.
 
     Raises
     ------
@@ -146,6 +148,12 @@ def write_zarr(path: str | Path, score_map: ScoreMap) -> None:
         scores = tiles.create_group("scores")
         for method, raw in score_map.scores.items():
             put(scores, method, raw, 65536)
+        made = score_map.pixel_maps
+        if made is not None and score_map.settings.get("pixel_map"):
+            maps = root.create_group("pixel_maps")
+            put(maps, "field", made.fields, 65536)
+            put(maps, "map", made.maps, 64)
+            put(maps, "tile", made.tiles, 64)
 
 
 def write_ome_tiff(path: str | Path, score_map: ScoreMap) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.overlays.frame import Origin
@@ -17,6 +18,17 @@ from wsi_anomaly.scoring.slide import Progress
 from wsi_anomaly.slides import open_slide
 
 
+class ScoringChoices(TypedDict):
+    """Options that decide the scores."""
+
+    stride_um: float | None
+    min_tissue: float
+    mpp: float | None
+    false_regions: float
+    fdr: float | None
+    pixel_map: bool
+
+
 @dataclass(frozen=True)
 class ScoreOptions:
     """How slides are scored and what is written; see :func:`wsi_anomaly.scoring.score_slide`."""
@@ -25,9 +37,22 @@ class ScoreOptions:
     min_tissue: float = 0.1
     mpp: float | None = None
     false_regions: float = 1.0
+    fdr: float | None = None
+    pixel_map: bool = False
     heatmap: bool = False
     origin: Origin = "bounds"
     gzip: bool = False
+
+    def scoring(self) -> ScoringChoices:
+        """Those that :func:`~wsi_anomaly.scoring.score_slide` takes."""
+        return {
+            "stride_um": self.stride_um,
+            "min_tissue": self.min_tissue,
+            "mpp": self.mpp,
+            "false_regions": self.false_regions,
+            "fdr": self.fdr,
+            "pixel_map": self.pixel_map,
+        }
 
 
 def result_folders(slides: Sequence[Path], results: Path) -> dict[Path, Path]:
@@ -59,13 +84,7 @@ def is_done(path: Path, model: ScoringModel, folder: Path, options: ScoreOptions
     summary = read_summary(folder)
     if summary is None:
         return False
-    settings = scoring_settings(
-        model,
-        stride_um=options.stride_um,
-        min_tissue=options.min_tissue,
-        mpp=options.mpp,
-        false_regions=options.false_regions,
-    )
+    settings = scoring_settings(model, **options.scoring())
     identity = result_hash(
         model.hash,
         _identity(path),
@@ -92,15 +111,7 @@ def score_to_folder(
         The slide cannot be scored, or the results cannot be written; nothing is left behind.
     """
     options = options or ScoreOptions()
-    score_map = score_slide(
-        path,
-        model,
-        stride_um=options.stride_um,
-        min_tissue=options.min_tissue,
-        mpp=options.mpp,
-        false_regions=options.false_regions,
-        progress=progress,
-    )
+    score_map = score_slide(path, model, progress=progress, **options.scoring())
     with open_slide(path, mpp=options.mpp) as slide:
         write_results(
             score_map,

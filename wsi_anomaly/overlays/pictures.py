@@ -9,14 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.core.magnification import mpp_of
+from wsi_anomaly.core.magnification import mpp_of, served
+from wsi_anomaly.overlays.colors import blend, paint
 from wsi_anomaly.overlays.frame import Frame
+from wsi_anomaly.overlays.raster import faded
 from wsi_anomaly.overlays.summary import region_position
 from wsi_anomaly.scoring import ScoreMap
+from wsi_anomaly.scoring.places import CONTEXT_UM, SHOWN, most_anomalous
 from wsi_anomaly.slides import ReadError, Slide
 
-CONTEXT = 3  # a crop shows this many fields across
-_CROP_PX = 360
+_MAGNIFICATIONS = (10, 20, 40)
+_VIEW_PX = 256
+_MAP_TOP = 0.995  # share of the shown error maps' pixels within the colours
+_MAP_OPACITY = 0.8
 
 
 def data_uri(image: NDArray[np.uint8], *, quality: int = 88, png: bool = False) -> str:
@@ -34,10 +39,18 @@ def data_uri(image: NDArray[np.uint8], *, quality: int = 88, png: bool = False) 
 
 
 @dataclass(frozen=True)
-class Crop:
-    """One place in the gallery."""
+class View:
+    """One picture of a place."""
 
+    title: str
     picture: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place in the gallery: the slide at each magnification, then the model's error map."""
+
+    views: list[View]
     position: tuple[int, int]
     score: float
     percentile: float | None
@@ -46,47 +59,28 @@ class Crop:
     region: int | None
 
 
-def most_anomalous(score_map: ScoreMap, count: int) -> list[int]:
-    """Fields to show: the highest smoothed scores that do not overlap one another's context."""
+def gallery(score_map: ScoreMap, slide: Slide, frame: Frame, count: int = SHOWN) -> list[Place]:
+    """Show the most anomalous places in original colours, at every magnification they have."""
     found = score_map.interpretation
-    apart = CONTEXT * score_map.fields.field_level0[0] / score_map.fields.stride_level0[0]
-    order = np.argsort(-np.nan_to_num(found.smoothed, nan=-np.inf), kind="stable")
-    row, col = score_map.fields.row, score_map.fields.col
-    chosen: list[int] = []
-    for i in order[: 50 * count].tolist():
-        if not np.isfinite(found.smoothed[i]) or len(chosen) == count:
-            break
-        if all(max(abs(row[i] - row[j]), abs(col[i] - col[j])) >= apart for j in chosen):
-            chosen.append(i)
-    return chosen
-
-
-def gallery(score_map: ScoreMap, slide: Slide, frame: Frame, count: int = 12) -> list[Crop]:
-    """Crops of the most anomalous places with their surroundings, original colours."""
-    found = score_map.interpretation
-    side = score_map.fields.field_um
-    mpp = max(
-        CONTEXT * side / _CROP_PX, min(slide.finest_mpp, mpp_of(score_map.model["magnification"]))
-    )
-    pixels = max(16, round(CONTEXT * side / mpp))
+    fields = score_map.fields
     region_of = {
         int(field): rank
         for rank, region in enumerate(found.regions, start=1)
         for field in region.fields
     }
+    maps = _map_pictures(score_map)
     out = []
-    for i in most_anomalous(score_map, count):
-        x, y = (float(v) for v in score_map.fields.coords[i])
-        margin = (CONTEXT - 1) / 2 * side
-        try:
-            crop = slide.read(
-                x - margin / slide.mpp.x, y - margin / slide.mpp.y, (pixels, pixels), mpp
-            ).rgb
-        except ReadError:
+    for i in most_anomalous(fields, found.smoothed, count, apart_um=CONTEXT_UM):
+        x, y = (float(v) for v in fields.coords[i])
+        center = (x + fields.field_level0[0] / 2, y + fields.field_level0[1] / 2)
+        views = _views(slide, center, fields.field_um)
+        if not views:
             continue
+        if i in maps:
+            views.append(View("error map", maps[i]))
         out.append(
-            Crop(
-                data_uri(_framed(crop)),
+            Place(
+                views,
                 region_position(score_map, frame, i),
                 float(score_map.score[i]),
                 None if found.percentile is None else float(found.percentile[i]),
@@ -98,11 +92,54 @@ def gallery(score_map: ScoreMap, slide: Slide, frame: Frame, count: int = 12) ->
     return out
 
 
-def _framed(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _views(slide: Slide, center: tuple[float, float], field_um: float) -> list[View]:
+    """Pictures around a place at the magnifications that the slide serves; none is enlarged."""
+    out = []
+    for magnification in served(slide.finest_mpp, _MAGNIFICATIONS):
+        mpp = mpp_of(magnification)
+        half = _VIEW_PX * mpp / 2
+        try:
+            crop = slide.read(
+                center[0] - half / slide.mpp.x,
+                center[1] - half / slide.mpp.y,
+                (_VIEW_PX, _VIEW_PX),
+                mpp,
+            ).rgb
+        except ReadError:
+            continue
+        framed = _framed(crop, field_um / mpp)
+        out.append(View(f"{magnification}×", data_uri(framed)))
+    return out
+
+
+def _map_pictures(score_map: ScoreMap) -> dict[int, str]:
+    """Error maps over what the model saw, all in the same colours."""
+    from PIL import Image
+
+    made = score_map.pixel_maps
+    if made is None:
+        return {}
+    shown = made.maps[:SHOWN]
+    high = float(np.quantile(shown, _MAP_TOP)) or 1.0
+    out = {}
+    for i, tile, values in zip(
+        made.fields.tolist(), made.tiles[: 3 * SHOWN], made.maps[: 3 * SHOWN], strict=False
+    ):
+        colors = paint(values, 0.0, high)
+        colors[..., 3] = np.minimum(colors[..., 3], round(255 * _MAP_OPACITY))
+        picture = Image.fromarray(blend(colors, faded(tile)))
+        large = picture.resize((_VIEW_PX, _VIEW_PX), Image.Resampling.BILINEAR)
+        out[i] = data_uri(np.asarray(large))
+    return out
+
+
+def _framed(crop: NDArray[np.uint8], field_px: float) -> NDArray[np.uint8]:
     """Draw the field's corners in the middle of its surroundings; the tissue stays uncovered."""
-    out = crop.copy()
     side = len(crop)
-    first, last = round(side / CONTEXT), round(2 * side / CONTEXT) - 1
+    if field_px > side - 4:
+        return crop
+    out = crop.copy()
+    first, last = round((side - field_px) / 2) - 1, round((side + field_px) / 2)
     reach, thick = max(4, side // 24), max(1, side // 180)
     for y, dy in ((first, 1), (last, -1)):
         for x, dx in ((first, 1), (last, -1)):

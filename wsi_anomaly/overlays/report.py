@@ -16,7 +16,7 @@ from wsi_anomaly import __version__
 from wsi_anomaly.core.files import write_text
 from wsi_anomaly.overlays.charts import color_bar, histogram
 from wsi_anomaly.overlays.frame import Frame
-from wsi_anomaly.overlays.pictures import CONTEXT, data_uri, gallery
+from wsi_anomaly.overlays.pictures import data_uri, gallery
 from wsi_anomaly.overlays.raster import overlay_picture
 from wsi_anomaly.overlays.summary import not_assessed_total_mm2, region_position
 from wsi_anomaly.scoring import ScoreMap
@@ -87,11 +87,15 @@ def verdict(score_map: ScoreMap) -> Verdict:
     point = found.operating_point
     if not score_map.assessed.any():
         return Verdict("Nothing could be assessed.", "See the reasons below.", _LIMITS)
-    if point.threshold is None:
+    if not found.can_flag:
         return Verdict("Scores without flags.", point.reason, _LIMITS)
     promise = (
-        f"By calibration, a normal slide shows at most {point.false_regions:g} such "
-        f"region{'' if point.false_regions == 1 else 's'} on average."
+        point.reason
+        if found.fdr is not None
+        else (
+            f"By calibration, a normal slide shows at most {point.false_regions:g} such "
+            f"region{'' if point.false_regions == 1 else 's'} on average."
+        )
     )
     count = len(found.regions)
     if not count:
@@ -110,6 +114,15 @@ def model_facts(model: Mapping[str, Any]) -> list[tuple[str, str]]:
         for key, value in model["provenance"].items()
         if isinstance(value, str | int | float) and len(str(value)) <= 80
     ][:8]
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Write the options that were set, as they are typed."""
+    return " ".join(
+        f"--{key.removesuffix('_um').replace('_', '-')}" + ("" if value is True else f" {value:g}")
+        for key, value in settings.items()
+        if value is not None and value is not False
+    )
 
 
 def write_report(
@@ -151,7 +164,7 @@ def write_report(
         model=score_map.model,
         model_facts=model_facts(score_map.model),
         primary=score_map.primary,
-        settings=score_map.settings,
+        settings_text=settings_text(score_map.settings),
         timings=score_map.timings,
         frame=frame,
         verdict=verdict(score_map),
@@ -163,9 +176,10 @@ def write_report(
         field_um=score_map.fields.field_um,
         stride_um=score_map.settings["stride_um"],
         width_mm=frame.width * score_map.slide.mpp.x / 1000,
-        context_um=CONTEXT * score_map.fields.field_um,
         overlay=data_uri(overlay_picture(score_map, frame, thumbnail)),
+        slide_picture=data_uri(thumbnail, quality=80),
         thumbnail=data_uri(np.asarray(small)),
+        marks=_marks(score_map, frame),
         bar=color_bar(score_map),
         histogram=histogram(score_map),
         regions=[
@@ -179,6 +193,16 @@ def write_report(
             for region in regions[:_MOST_REGIONS]
         ],
         gallery=gallery(score_map, slide, frame),
+        has_maps=score_map.pixel_maps is not None,
         geojson=geojson,
     )  # fmt: skip
     write_text(path, text)
+
+
+def _marks(score_map: ScoreMap, frame: Frame) -> list[tuple[int, float, float]]:
+    """Say where the numbers of regions stand on the heatmap: percent from the left, the top."""
+    out = []
+    for rank, region in enumerate(score_map.interpretation.regions[:_MOST_REGIONS], start=1):
+        x, y = region_position(score_map, frame, region.peak)
+        out.append((rank, round(100 * x / frame.width, 2), round(100 * y / frame.height, 2)))
+    return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from wsi_anomaly import __version__
@@ -120,11 +121,14 @@ def build_summary(
         "slide_percentile": _number(found.slide_percentile),
         "mean_of_top_tenth": _number(found.top_mean),
         "flagged": {
+            "possible": found.can_flag,
+            "rule": "benjamini-hochberg" if found.fdr else "false regions per normal slide",
             "regions": len(found.regions),
             "area_mm2": sum(region.area_mm2 for region in found.regions),
             "threshold": _number(point.threshold),
             "false_regions_promised": point.false_regions,
             "false_regions_expected": _number(point.expected),
+            "fdr": None if found.fdr is None else asdict(found.fdr),
             "reason": point.reason,
         },
         "regions": regions,

@@ -33,9 +33,11 @@ class Row:
     mean_of_top_tenth: float | None = None
     regions: int | None = None
     flagged_mm2: float | None = None
+    can_flag: bool = False
     threshold: float | None = None
     not_assessed_mm2: float | None = None
     tissue_mm2: float | None = None
+    not_assessed_why: str = ""
     note: str = ""
     report: str = ""
     thumbnail: str = ""
@@ -76,10 +78,16 @@ def _row(folder: Path, summary: Mapping[str, Any]) -> Row:
         mean_of_top_tenth=_float(summary.get("mean_of_top_tenth")),
         regions=None if regions is None else int(regions),
         flagged_mm2=_float(flagged.get("area_mm2")) or 0.0,
+        can_flag=flagged.get("possible") is True,
         threshold=_float(flagged.get("threshold")),
         not_assessed_mm2=_float(summary.get("not_assessed_mm2")),
         tissue_mm2=_float(summary.get("tissue_mm2")),
-        note=str(warnings[0]) if isinstance(warnings, list) and warnings else "",
+        not_assessed_why=", ".join(
+            f"{reason} {area:.2f}"
+            for reason, value in _dict(summary.get("not_assessed_by_reason_mm2")).items()
+            if (area := _float(value)) is not None
+        ),
+        note=" ".join(map(str, warnings)) if isinstance(warnings, list) else "",
         report=f"{here}/report.html",
         thumbnail=f"{here}/thumbnail.jpg" if thumbnail.is_file() else "",
         model=str(_dict(summary.get("model")).get("hash", "")),

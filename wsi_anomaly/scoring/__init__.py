@@ -5,13 +5,17 @@ mean against normal tissue, and the merged anomalous regions. It writes no files
 does.
 """
 
+from wsi_anomaly.scoring.interpretation import Interpretation, interpret
+from wsi_anomaly.scoring.model import ScoringModel, scoring_settings
+from wsi_anomaly.scoring.places import PixelMaps
 from wsi_anomaly.scoring.regions import AnomalousRegion, merge_regions, union_of_fields
-from wsi_anomaly.scoring.score_map import Interpretation, ScoreMap, SlideFacts, interpret
-from wsi_anomaly.scoring.slide import ScoringModel, score_slide, scoring_settings
+from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
+from wsi_anomaly.scoring.slide import score_slide
 
 __all__ = [
     "AnomalousRegion",
     "Interpretation",
+    "PixelMaps",
     "ScoreMap",
     "ScoringModel",
     "SlideFacts",

@@ -1,4 +1,4 @@
-"""The score map of one slide, and what its raw scores mean."""
+"""The score map of one slide."""
 
 from __future__ import annotations
 
@@ -10,15 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon
 
-from wsi_anomaly.calibration import MIN_CASES, Calibration, OperatingPoint, smooth_scores
-from wsi_anomaly.scoring.regions import AnomalousRegion, merge_regions
+from wsi_anomaly.calibration import Calibration
+from wsi_anomaly.scoring.interpretation import Interpretation
+from wsi_anomaly.scoring.places import PixelMaps
 from wsi_anomaly.slides import Bounds, Mpp
 from wsi_anomaly.tiles import Fields, Status
-
-TOP_SHARE = 0.10
-_MUCH_NOT_ASSESSED = 0.2
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -35,51 +31,6 @@ class SlideFacts:
     backend: str
     objective_power: float | None = None
     vendor: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Interpretation:
-    """What the raw scores of a slide mean against normal tissue.
-
-    Attributes
-    ----------
-    smoothed
-        (N,) float32 mean of each field and its neighbours; what is flagged and ranked.
-    percentile, z, p_value
-        (N,) float64 or None without calibration (p-values also for a slide the model has seen).
-    operating_point
-        Threshold on `smoothed`, or none with the reason.
-    flagged
-        (N,) bool.
-    regions
-        Merged flagged fields, highest first.
-    slide_score
-        Maximum of `smoothed`: what slides are ranked by. NaN when nothing was assessed.
-    slide_percentile
-        Percentile of that maximum among normal calibration slides' fields; None without.
-    top_mean
-        Mean of the highest tenth of raw scores.
-    color_range
-        Raw scores at the ends of the colours.
-    color_range_fixed
-        Whether it comes from normal slides. If not, colours do not compare between slides.
-    warnings
-        Sentences for the reader.
-    """
-
-    smoothed: NDArray[np.float32]
-    percentile: Floats | None
-    z: Floats | None
-    p_value: Floats | None
-    operating_point: OperatingPoint
-    flagged: NDArray[np.bool_]
-    regions: list[AnomalousRegion]
-    slide_score: float
-    slide_percentile: float | None
-    top_mean: float
-    color_range: tuple[float, float]
-    color_range_fixed: bool
-    warnings: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +63,8 @@ class ScoreMap:
         Outline of the tissue (level-0 pixels) and its area.
     timings
         Seconds per stage.
+    pixel_maps
+        Error maps of the most anomalous fields, if the model makes such.
     """
 
     slide: SlideFacts
@@ -127,6 +80,7 @@ class ScoreMap:
     tissue: MultiPolygon
     tissue_mm2: float
     timings: dict[str, float] = field(default_factory=dict)
+    pixel_maps: PixelMaps | None = None
 
     @property
     def score(self) -> NDArray[np.float32]:
@@ -157,130 +111,3 @@ class ScoreMap:
         out = np.full(self.fields.grid_shape, np.nan, np.float32)
         out[self.fields.row, self.fields.col] = values
         return out
-
-
-def smoothing_radius(fields: Fields) -> int:
-    """Neighbours on each side: as wide as at calibration, whatever the stride."""
-    return max(1, round(fields.field_level0[0] / fields.stride_level0[0]))
-
-
-def interpret(
-    fields: Fields,
-    score: NDArray[np.float32],
-    calibration: Calibration | None,
-    *,
-    mpp: tuple[float, float],
-    seen: str | None = None,
-    false_regions: float = 1.0,
-) -> Interpretation:
-    """Say what raw scores mean, and only what may be said (facts on calibration: docs/method.md).
-
-    Parameters
-    ----------
-    fields, score
-        The map: N fields and their raw scores (NaN where not assessed).
-    calibration
-        Normal reference, or None.
-    mpp
-        Micrometres per level-0 pixel.
-    seen
-        Part of training that the slide was in; it then gets neither p-values nor flags.
-    false_regions
-        The promise for a normal slide.
-    """
-    known = np.isfinite(score)
-    smoothed = smooth_scores(fields.row, fields.col, score, radius=smoothing_radius(fields))
-    highest = float(np.nanmax(smoothed)) if known.any() else float("nan")
-    top = np.sort(score[known])[-max(1, int(np.ceil(TOP_SHARE * known.sum()))) :]
-    if calibration is None:
-        point = OperatingPoint(
-            None,
-            false_regions,
-            None,
-            "No field is flagged: the model was trained on too few cases to keep some apart for "
-            "calibration.",
-        )
-    else:
-        point = calibration.operating_point(false_regions)
-    if seen is not None and point.threshold is not None:
-        point = OperatingPoint(
-            None,
-            false_regions,
-            point.expected,
-            "No field is flagged: the model has seen this slide.",
-        )
-    flagged = np.zeros(len(score), bool)
-    if point.threshold is not None:
-        flagged[known] = smoothed[known] > point.threshold
-    percentile = None if calibration is None else calibration.percentile(score)
-    return Interpretation(
-        smoothed=smoothed,
-        percentile=percentile,
-        z=None if calibration is None else calibration.z(score),
-        p_value=None if calibration is None or seen else calibration.p_value(score),
-        operating_point=point,
-        flagged=flagged,
-        regions=merge_regions(fields, score, smoothed, flagged, mpp),
-        slide_score=highest,
-        slide_percentile=None
-        if calibration is None or not known.any()
-        else float(calibration.percentile([highest])[0]),
-        top_mean=float(top.mean()) if known.any() else float("nan"),
-        color_range=_color_range(calibration, score[known]),
-        color_range_fixed=calibration is not None,
-        warnings=_warnings(score, calibration, seen),
-    )
-
-
-def _color_range(
-    calibration: Calibration | None, known: NDArray[np.float32]
-) -> tuple[float, float]:
-    if calibration is not None:
-        return calibration.color_range
-    if not len(known):
-        return 0.0, 1.0
-    low, high = (float(v) for v in np.quantile(known, (0.75, 0.999)))
-    return low, max(high, low + 1e-6 * max(1.0, abs(low)))
-
-
-def _warnings(
-    score: NDArray[np.float32],
-    calibration: Calibration | None,
-    seen: str | None,
-) -> list[str]:
-    known = np.isfinite(score)
-    out = []
-    if seen is not None:
-        part = {"train": "training", "validation": "validation"}.get(seen, seen)
-        out.append(
-            f"This slide was part of the model's {part}: its scores show that the program works, "
-            "not what the model makes of a new slide; it gets no p-values and no flags."
-        )
-    if not known.any():
-        out.append("Nothing on this slide could be assessed; look at the slide itself.")
-    elif (share := 1 - known.mean()) > _MUCH_NOT_ASSESSED:
-        out.append(
-            f"{share:.0%} of the tissue could not be assessed; silence there does not mean normal."
-        )
-    if calibration is None:
-        out.append(
-            "The model has no calibration slides: raw scores only, with colours that do not "
-            "compare between slides. Train it on more cases, or calibrate it."
-        )
-        return out
-    if calibration.n_cases < MIN_CASES:
-        out.append(
-            f"The model was calibrated on {calibration.n_cases} normal case(s), at least "
-            f"{MIN_CASES} are needed for p-values and flags; percentiles are rough."
-        )
-    if known.any() and seen is None:
-        median = float(np.median(score[known]))
-        normal = np.asarray([np.median(s.score) for s in calibration.slides])
-        reach = max(float(np.ptp(normal)), calibration.center_and_scale[1])
-        if median > normal.max() + reach:
-            out.append(
-                "The slide as a whole scores far above every normal calibration slide: its stain, "
-                "scanner or organ may differ from what the model has learned, and flags may say "
-                "no more than that."
-            )
-    return out

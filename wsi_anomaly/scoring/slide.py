@@ -3,54 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.ahead import ahead
 from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.magnification import mpp_of, serves
-from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts, interpret
+from wsi_anomaly.scoring.domain import domain_warnings
+from wsi_anomaly.scoring.interpretation import interpret
+from wsi_anomaly.scoring.model import ScoringModel, scoring_settings
+from wsi_anomaly.scoring.places import PixelMaps, fields_to_map
+from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
 from wsi_anomaly.slides import Slide, find_tissue, open_slide
-from wsi_anomaly.tiles import Preprocessing, Status, plan_fields, read_fields
+from wsi_anomaly.tiles import (
+    Fields,
+    Preprocessing,
+    SlidePreprocessor,
+    Status,
+    plan_fields,
+    read_fields,
+)
+from wsi_anomaly.tiles.sharpness import sharpness
 
 BATCH_SIZE = 256
+_SHARPNESS_STEP = 8  # every so many fields: the median needs no more
 _QUEUED_BATCHES = 4  # bounds the memory; more only hides longer stalls of the disk
 Progress = Callable[[int, int], None]
 Batch = tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.uint8]]
-
-
-class ScoringModel(Protocol):
-    """What scoring needs of a model (``wsi_anomaly.detectors.Model`` is one)."""
-
-    name: str
-    magnification: int
-    tile_size: int
-    preprocessing: Mapping[str, Any]
-    primary: str
-    calibration: Mapping[str, Calibration]
-    seen: Mapping[str, str]
-    provenance: Mapping[str, Any]
-
-    @property
-    def version(self) -> Any:
-        """Version of the model folder's format or of the model."""
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Names of the methods, each with a raw score."""
-
-    @property
-    def hash(self) -> str:
-        """Identity of the model by content."""
-
-    def score_tiles(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.floating]]:
-        """Raw scores (N,) per method of tiles (N, S, S, 3)."""
 
 
 def slide_facts(slide: Slide) -> SlideFacts:
@@ -69,24 +52,6 @@ def slide_facts(slide: Slide) -> SlideFacts:
     )
 
 
-def scoring_settings(
-    model: ScoringModel,
-    *,
-    stride_um: float | None = None,
-    min_tissue: float = 0.1,
-    mpp: float | None = None,
-    false_regions: float = 1.0,
-) -> dict[str, float | None]:
-    """Options that decide a result, with their defaults filled in; see :func:`score_slide`."""
-    field_um = model.tile_size * mpp_of(model.magnification)
-    return {
-        "stride_um": field_um if stride_um is None else stride_um,
-        "min_tissue": min_tissue,
-        "mpp": mpp,
-        "false_regions": false_regions,
-    }
-
-
 def score_slide(
     path: str | Path,
     model: ScoringModel,
@@ -95,6 +60,8 @@ def score_slide(
     min_tissue: float = 0.1,
     mpp: float | None = None,
     false_regions: float = 1.0,
+    fdr: float | None = None,
+    pixel_map: bool = False,
     progress: Progress | None = None,
 ) -> ScoreMap:
     """Score every field of tissue of a slide.
@@ -113,6 +80,10 @@ def score_slide(
         Micrometres per level-0 pixel, in place of what the file says.
     false_regions
         At most so many false regions on a normal slide.
+    fdr
+        Flag single fields by Benjamini-Hochberg at this q instead.
+    pixel_map
+        Keep the error maps of all flagged fields (at most 1,000), not only of the gallery's.
     progress
         Called with fields done and fields in all, after every batch.
 
@@ -153,27 +124,48 @@ def score_slide(
             preprocess=preprocess,
             batch_size=BATCH_SIZE,
         )
-        status, scores = _score_batches(batches, model, fields.status, progress, timings)
+        status, scores, median_sharpness = _score_batches(
+            batches, model, fields.status, progress, timings
+        )
         timings["read and score"] = time.perf_counter() - start
         outline = tissue.polygons()
         tissue_mm2 = tissue.area_mm2()
 
-    calibration = model.calibration.get(model.primary)
-    seen = model.seen.get(facts.fingerprint)
-    return ScoreMap(
-        slide=facts,
-        fields=fields,
-        status=status,
-        scores=scores,
-        primary=model.primary,
-        interpretation=interpret(
+        calibration = model.calibration.get(model.primary)
+        seen = model.seen.get(facts.fingerprint)
+        start = time.perf_counter()
+        found = interpret(
             fields,
             scores[model.primary],
             calibration,
             mpp=(facts.mpp.x, facts.mpp.y),
             seen=seen,
             false_regions=false_regions,
-        ),
+            fdr=fdr,
+            domain_warnings=domain_warnings(
+                model.domain,
+                preprocessor=preprocess,
+                mpp=slide.finest_mpp,
+                sharpness=median_sharpness,
+            ),
+        )
+        chosen = fields_to_map(
+            fields,
+            found.smoothed,
+            found.flagged,
+            many=pixel_map,
+            tile_size=model.tile_size,
+        )
+        maps = _pixel_maps(slide, fields, chosen, model, preprocess)
+        timings["interpretation"] = time.perf_counter() - start
+
+    return ScoreMap(
+        slide=facts,
+        fields=fields,
+        status=status,
+        scores=scores,
+        primary=model.primary,
+        interpretation=found,
         calibration=calibration,
         seen=seen,
         model={
@@ -192,10 +184,13 @@ def score_slide(
             min_tissue=min_tissue,
             mpp=mpp,
             false_regions=false_regions,
+            fdr=fdr,
+            pixel_map=pixel_map,
         ),
         tissue=outline,
         tissue_mm2=tissue_mm2,
         timings=timings,
+        pixel_maps=maps,
     )
 
 
@@ -205,17 +200,23 @@ def _score_batches(
     planned: NDArray[np.uint8],
     progress: Progress | None,
     timings: dict[str, float],
-) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]]]:
-    """Judge the fields that can be judged; the rest keep NaN and their reason."""
+) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]], float]:
+    """Judge the fields that can be judged; the rest keep NaN and their reason.
+
+    The last of the three is the median sharpness of the judged fields, NaN without any.
+    """
     status = planned.copy()
     scores = {m: np.full(len(planned), np.nan, np.float32) for m in model.methods}
     done, network = 0, 0.0
+    sharp: list[NDArray[np.float32]] = []
     for indices, images, seen in ahead(batches, _QUEUED_BATCHES):
         found = seen.copy()
         good = found == Status.OK
         if good.any():
+            judged = images if good.all() else images[good]
+            sharp.append(sharpness(judged[::_SHARPNESS_STEP], mpp_of(model.magnification)))
             start = time.perf_counter()
-            batch = model.score_tiles(images if good.all() else images[good])
+            batch = model.score_tiles(judged)
             network += time.perf_counter() - start
             finite = np.all([np.isfinite(batch[m]) for m in model.methods], axis=0)
             found[np.flatnonzero(good)[~finite]] = Status.FAILED
@@ -226,4 +227,41 @@ def _score_batches(
         if progress is not None:
             progress(done, len(planned))
     timings["network"] = network
-    return status, scores
+    return status, scores, float(np.median(np.concatenate(sharp))) if sharp else float("nan")
+
+
+def _pixel_maps(
+    slide: Slide,
+    fields: Fields,
+    chosen: NDArray[np.intp],
+    model: ScoringModel,
+    preprocess: SlidePreprocessor,
+) -> PixelMaps | None:
+    """Read some fields once more, for their error maps; those that cannot be read are left out."""
+    kept, tiles, maps = [], [], []
+    batches = read_fields(
+        slide,
+        fields.take(chosen),
+        magnification=model.magnification,
+        tile_size=model.tile_size,
+        preprocess=preprocess,
+        batch_size=BATCH_SIZE,
+    )
+    for indices, images, status in batches:
+        good = status == Status.OK
+        if not good.any():
+            continue
+        made = model.pixel_maps(images[good])
+        if made is None:
+            return None
+        kept.append(indices[good])
+        tiles.append(images[good])
+        maps.append(made)
+    if not kept:
+        return None
+    order = np.argsort(np.concatenate(kept))
+    return PixelMaps(
+        chosen[np.concatenate(kept)[order]],
+        np.concatenate(tiles)[order],
+        np.concatenate(maps)[order],
+    )

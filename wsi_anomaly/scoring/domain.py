@@ -1,0 +1,87 @@
+"""Whether a slide is of the kind that the model has learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from wsi_anomaly.tiles import SlidePreprocessor
+
+# Beyond the training slides by more than these a reader should know. A few slides do not show the
+# whole range of a laboratory, so each range is widened first.
+_ANGLE_SLACK_DEGREES = 3.0
+_STRENGTH_SLACK = 1.3
+_MPP_SLACK = 1.15
+_SHARPNESS_SLACK = 1.5
+
+
+def domain_warnings(
+    domain: Mapping[str, Any],
+    *,
+    preprocessor: SlidePreprocessor,
+    mpp: float,
+    sharpness: float,
+) -> list[str]:
+    """Say in what a slide lies far from the slides that a model was trained on.
+
+    Parameters
+    ----------
+    domain
+        Of the model; all entries are optional: ``stain_matrix_mean`` (2, 3),
+        ``stain_angle_max_deg``, ``maxima_range`` ([low, high] of hematoxylin, eosin),
+        ``mpp_range`` and ``sharpness_range`` ([low, high] over training slides).
+    preprocessor
+        Holds the slide's stain profile, unless stains are left alone.
+    mpp
+        Micrometres per level-0 pixel.
+    sharpness
+        Median over fields of :func:`wsi_anomaly.tiles.sharpness.sharpness`, NaN when unknown.
+    """
+    out = _stain_warnings(domain, preprocessor)
+    if "mpp_range" in domain:
+        low, high = (float(v) for v in domain["mpp_range"])
+        if not low / _MPP_SLACK <= mpp <= high * _MPP_SLACK:
+            out.append(
+                f"Its pixels measure {mpp:.3g} um, those of the training slides {low:.3g} to "
+                f"{high:.3g}: sharpness may differ, and with it the scores."
+            )
+    if "sharpness_range" in domain and np.isfinite(sharpness):
+        low, high = (float(v) for v in domain["sharpness_range"])
+        if not low / _SHARPNESS_SLACK <= sharpness <= high * _SHARPNESS_SLACK:
+            word = "coarser or less sharp" if sharpness < low else "finer or noisier"
+            out.append(
+                f"Its texture is {word} than that of the training slides ({sharpness:.2g}; they "
+                f"have {low:.2g} to {high:.2g}): focus, scanner or tissue may differ."
+            )
+    return out
+
+
+def _stain_warnings(domain: Mapping[str, Any], preprocessor: SlidePreprocessor) -> list[str]:
+    stain = preprocessor.stain
+    if stain is None:
+        return []
+    out: list[str] = []
+    if "stain_matrix_mean" in domain:
+        mean = np.asarray(domain["stain_matrix_mean"], float)
+        angles = np.degrees(np.arccos(np.clip((stain.matrix * mean).sum(1), -1, 1)))
+        most = float(domain["stain_angle_max_deg"]) + _ANGLE_SLACK_DEGREES
+        for name, angle in zip(("hematoxylin", "eosin"), angles.tolist(), strict=True):
+            if angle > most:
+                out.append(
+                    f"The colour of its {name} lies {angle:.0f} degrees from the training slides' "
+                    f"mean (they reach {most - _ANGLE_SLACK_DEGREES:.0f}): another stain or "
+                    "scanner; scores may be too high all over."
+                )
+    if "maxima_range" in domain:
+        for name, value, (low, high) in zip(
+            ("hematoxylin", "eosin"), stain.maxima.tolist(), domain["maxima_range"], strict=True
+        ):
+            if not low / _STRENGTH_SLACK <= value <= high * _STRENGTH_SLACK:
+                word = "weaker" if value < low else "stronger"
+                out.append(
+                    f"Its {name} is {word} ({value:.2g}) than on any training slide ({low:.2g} to "
+                    f"{high:.2g}); noise or lost detail may pass for an anomaly."
+                )
+    return out

@@ -1,0 +1,66 @@
+"""What scoring needs of a model, and the options that decide a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.calibration import Calibration
+from wsi_anomaly.core.magnification import mpp_of
+
+
+class ScoringModel(Protocol):
+    """What scoring needs of a model (``wsi_anomaly.detectors.Model`` is one)."""
+
+    name: str
+    magnification: int
+    tile_size: int
+    preprocessing: Mapping[str, Any]
+    primary: str
+    calibration: Mapping[str, Calibration]
+    seen: Mapping[str, str]
+    domain: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+    @property
+    def version(self) -> Any:
+        """Version of the model folder's format or of the model."""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the methods, each with a raw score."""
+
+    @property
+    def hash(self) -> str:
+        """Identity of the model by content."""
+
+    def score_tiles(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.floating]]:
+        """Raw scores (N,) per method of tiles (N, S, S, 3)."""
+
+    def pixel_maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """Error maps (N, S, S) of tiles; None if no method makes such."""
+
+
+def scoring_settings(
+    model: ScoringModel,
+    *,
+    stride_um: float | None = None,
+    min_tissue: float = 0.1,
+    mpp: float | None = None,
+    false_regions: float = 1.0,
+    fdr: float | None = None,
+    pixel_map: bool = False,
+) -> dict[str, float | None]:
+    """Options that decide a result, with their defaults filled in; see ``score_slide``."""
+    field_um = model.tile_size * mpp_of(model.magnification)
+    return {
+        "stride_um": field_um if stride_um is None else stride_um,
+        "min_tissue": min_tissue,
+        "mpp": mpp,
+        "false_regions": false_regions,
+        "fdr": fdr,
+        "pixel_map": pixel_map,
+    }
