@@ -116,7 +116,7 @@ def _table(
 
 
 def _scatter(
-    rng: np.random.Generator, layout: Layout, spacing: float, probability: NDArray[np.float64]
+    rng: np.random.Generator, layout: Layout, spacing: float, probability: NDArray[np.floating]
 ) -> tuple[Points, NDArray[np.float64]]:
     """Jittered points kept with a probability given on the grid; and random numbers for them."""
     points = jittered(rng, layout.size_um, spacing)
@@ -183,7 +183,7 @@ def _along_contour(
 ) -> tuple[Points, NDArray[np.float64]]:
     """Points about `spacing` um apart on a level line, with the direction across it."""
     found: list[Points] = []
-    for line in find_contours(grid, level):
+    for line in find_contours(grid, level):  # type: ignore[no-untyped-call]
         xy = line[:, ::-1] * GRID_UM
         length = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(xy, axis=0).T))])
         count = int(length[-1] / spacing)

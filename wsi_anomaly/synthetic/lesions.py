@@ -45,7 +45,7 @@ class Atypia:
 
 ATYPIA: dict[Difficulty, Atypia] = {
     "easy": Atypia(2.1, 0.34, 0.34, 1.0, 0.65, 0.9, 0.2),
-    "medium": Atypia(1.75, 0.28, 0.28, 0.95, 0.55, 0.85, 0.25),
+    "medium": Atypia(1.6, 0.28, 0.28, 0.95, 0.55, 0.85, 0.25),
     "hard": Atypia(1.35, 0.20, 0.18, 0.7, 0.45, 0.6, 0.5),
 }
 
@@ -80,12 +80,13 @@ def place_lesions(
     for _ in range(count):
         radius = rng.uniform(*radius_um)
         # Lean towards the roomiest places, and shrink where even those are too small.
-        fits = room > min(radius, 0.85 * room.max())
-        if room.max() < radius_um[0] / 2 or not fits.any():
+        roomiest = float(room.max())
+        fits = room > min(radius, 0.85 * roomiest)
+        if roomiest < radius_um[0] / 2 or not fits.any():
             break
         choice = rng.choice(np.flatnonzero(fits))
         y, x = np.unravel_index(choice, room.shape)
-        radius = min(radius, room[y, x] * 1.05)
+        radius = min(radius, float(room[y, x]) * 1.05)
         polygons.append(_blob(rng, float(x) * grid_um, float(y) * grid_um, radius))
         distance = np.hypot(rows - y, columns - x) * grid_um - 1.6 * radius
         room = np.minimum(room, distance)

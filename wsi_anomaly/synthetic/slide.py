@@ -20,13 +20,12 @@ from wsi_anomaly.synthetic import tissue
 from wsi_anomaly.synthetic.cells import KIND, NUCLEUS, Cells, H, make_cells, random_habit
 from wsi_anomaly.synthetic.lesions import ATYPIA, Atypia, Difficulty
 from wsi_anomaly.synthetic.noise import noise_bank
-from wsi_anomaly.synthetic.rendering import (
-    blurred, draw_cells, sensed, tissue_concentrations, transmitted,
-)  # fmt: skip
+from wsi_anomaly.synthetic.optics import blurred, sensed, transmitted
+from wsi_anomaly.synthetic.rendering import draw_cells, tissue_concentrations
 from wsi_anomaly.synthetic.stain import SlideLook, random_look
 from wsi_anomaly.synthetic.tissue import Layout, make_layout
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Changes whenever the same seed gives other pixels."""
 
 TILE = 256
@@ -118,7 +117,9 @@ def make_slide(
     size_um = (size_px[0] * mpp, size_px[1] * mpp)
     layout = make_layout(rng, size_um, atypia, folds=folds, pens=pens)
     cells = make_cells(rng, layout, habit, atypia)
-    scanner = _Scanner(layout, cells, look, bank, _balance(layout, cells, bank, atypia), size_px, mpp)
+    scanner = _Scanner(
+        layout, cells, look, bank, _balance(layout, cells, bank, atypia), size_px, mpp
+    )
     with atomic_file(path) as partial:
         _write_pyramid(partial, size_px, mpp, scanner.strip)
     nuclei = cells[(cells[:, KIND] == NUCLEUS) & (cells[:, H] > 0.7), :2].astype(np.float64) / mpp
@@ -148,7 +149,9 @@ def _outlines(
     return [Outline(label, p) for p in clipped if not p.is_empty]
 
 
-def _balance(layout: Layout, cells: Cells, bank: NDArray[np.float32], atypia: Atypia | None) -> NDArray[np.float64]:
+def _balance(
+    layout: Layout, cells: Cells, bank: NDArray[np.float32], atypia: Atypia | None
+) -> NDArray[np.float64]:
     """Factors that give lesions the slide's usual amounts of hematoxylin and eosin.
 
     Without them the colour alone would tell a lesion. They are measured on a scan at 2 um/px.

@@ -275,7 +275,7 @@ def _vessels(
         if len(places) == 0:
             break
         row, column = np.unravel_index(rng.choice(places), x.shape)
-        radius = min(rng.uniform(9, 34), 0.75 * room[row, column])
+        radius = min(rng.uniform(9, 34), 0.75 * float(room[row, column]))
         angle, aspect = rng.uniform(0, np.pi), rng.uniform(0.55, 1.0)
         dx, dy = x - x[row, column], y - y[row, column]
         p = dx * np.cos(angle) + dy * np.sin(angle)
