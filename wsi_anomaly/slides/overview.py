@@ -14,6 +14,7 @@ MAP_MPP = 8.0
 
 _BLOCK_SOURCE_PX = 4096  # source pixels a side that are read at once
 _GLASS_LEVEL, _GLASS_TINT = 190, 24
+_GLASS_PIXELS = 500_000  # are plenty to find a colour
 _PURE_WHITE = (255.0, 255.0, 255.0)
 
 
@@ -94,6 +95,7 @@ def glass_colour(rgb: NDArray[np.uint8], usable: NDArray[np.bool_]) -> tuple[flo
     did not scan.
     """
     pixels = rgb[usable]
+    pixels = pixels[:: max(1, len(pixels) // _GLASS_PIXELS)]
     low, high = pixels.min(1), pixels.max(1)
     bright = pixels[(low > _GLASS_LEVEL) & (high - low < _GLASS_TINT)]
     glass = bright[bright.min(1) < 255]

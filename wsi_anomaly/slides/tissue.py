@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wsi_anomaly.slides.base import Slide
-from wsi_anomaly.slides.overview import MAP_MPP, glass_colour, read_overview
+from wsi_anomaly.slides.morphology import closed, connected, grow, opened, without_small
+from wsi_anomaly.slides.overview import MAP_MPP, Overview, glass_colour, read_overview
 from wsi_anomaly.slides.tissue_map import (
     BACKGROUND,
     FOLD,
@@ -27,25 +28,32 @@ _MAX_HOLE_UM2 = 10_000.0  # lumina and fat cells up to 100 x 100 um belong to th
 _MIN_INK_UM2 = 20_000.0
 _INK_REACH_UM = 250.0  # a stroke's faded parts are looked for so far from its dense ones
 _CLOSE_UM = 20.0
+_LUMEN_UM = 64.0  # clear glass wider than this (a vessel, a duct) is no tissue; no fat cell is
+_FOLD_UM = 150.0  # a fold is a strip, narrower than this
 _FAT_UM = 24.0  # fat is seen when its thin membranes are averaged over this far
+_CLEAR_STAIN = 0.03  # green's excess density of glass near tissue, at most
 _FAINT_STAIN, _FAINT_TEXTURE = 0.015, 0.02  # green's excess density in fat: mean, deviation
+_FOLD_CHANNEL = 1.3  # each channel's density against the slide's, at least
+_OPAQUE = 4.5  # density of the three channels together through which nothing is seen
 _BLACK_LEVEL = 40
 _MIN_STAIN, _MAX_STAIN = 0.025, 0.08  # limits of the threshold on green's excess density
 
 
-def find_tissue(slide: Slide) -> TissueMap:
+def find_tissue(slide: Slide, overview: Overview | None = None) -> TissueMap:
     """Map a slide's tissue.
 
     Parameters
     ----------
     slide
         An open slide with known mpp.
+    overview
+        Its overview, when it has been read already.
 
     Returns
     -------
     Labels over the scanned area; parts that cannot be decoded are UNREADABLE.
     """
-    overview = read_overview(slide)
+    overview = overview or read_overview(slide)
     labels, white = label_pixels(overview.rgb, overview.usable, MAP_MPP)
     labels[~overview.readable] = UNREADABLE
     return TissueMap.over(slide, labels, white)
@@ -71,19 +79,19 @@ def label_pixels(
     """
     usable = usable & ~_border(rgb)
     white = glass_colour(rgb, usable)
-    density = np.log(np.asarray(white, np.float32)) - np.log(np.maximum(rgb, 1, dtype=np.float32))
-    density = np.maximum(density, 0)
+    density = _density(rgb, white)
     excess = density[..., 1] - np.minimum(density[..., 0], density[..., 2])
 
     pen = _pen(density, mpp) & usable
     sharp = ndimage.gaussian_filter(excess, 1.0)
     here = usable & ~pen
-    surely = _without_small((sharp > _threshold(sharp[here])) & here, _MIN_PIECE_UM2 / 4 / mpp**2)
+    surely = without_small((sharp > _threshold(sharp[here])) & here, _MIN_PIECE_UM2 / 4 / mpp**2)
     faint = _fat(excess, _FAT_UM / mpp) & here & ~surely
-    tissue = _connected(surely | _open(faint, 1.5 * _FAT_UM / mpp), surely)
-    tissue = _close(tissue, _CLOSE_UM / mpp) & usable & ~pen
-    tissue = _without_small(tissue, _MIN_PIECE_UM2 / mpp**2)
-    tissue = ~_without_small(~tissue, _MAX_HOLE_UM2 / mpp**2) & usable & ~pen
+    tissue = connected(surely | opened(faint, 1.5 * _FAT_UM / mpp), surely)
+    tissue = closed(tissue, _CLOSE_UM / mpp) & usable & ~pen
+    tissue = without_small(tissue, _MIN_PIECE_UM2 / mpp**2)
+    tissue = ~without_small(~tissue, _MAX_HOLE_UM2 / mpp**2) & usable & ~pen
+    tissue &= ~_clear(sharp < _CLEAR_STAIN, mpp)
 
     labels = np.full(tissue.shape, BACKGROUND, np.uint8)
     labels[tissue] = TISSUE
@@ -105,6 +113,11 @@ def _threshold(stain: NDArray[np.float32]) -> float:
         gap = total / below - (total[-1] - total) / above
     between = np.nan_to_num(below * above * gap**2)
     return float(np.clip(middle[int(between.argmax())], _MIN_STAIN, _MAX_STAIN))
+
+
+def _clear(glass: NDArray[np.bool_], mpp: float) -> NDArray[np.bool_]:
+    """Find the wide gaps of tissue, with their corners but not the narrow clefts they end in."""
+    return connected(opened(glass, _LUMEN_UM / 4 / mpp), opened(glass, _LUMEN_UM / 2 / mpp))
 
 
 def _fat(excess: NDArray[np.float32], radius: float) -> NDArray[np.bool_]:
@@ -148,62 +161,43 @@ def _pen(density: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
     )
     ink = np.zeros(total.shape, bool)
     for colour, surely, perhaps in kinds:
-        core = _without_small(_open(colour & (total > surely), 1.5), _MIN_INK_UM2 / mpp**2)
+        core = without_small(opened(colour & (total > surely), 1.5), _MIN_INK_UM2 / mpp**2)
         if core.any():
-            near = ~_beyond(~core, _INK_REACH_UM / mpp)
-            ink |= _connected((colour & near & (total > perhaps)) | core, core)
-    return _close(ink, _CLOSE_UM / mpp) if ink.any() else ink
+            near = grow(core, _INK_REACH_UM / mpp)
+            ink |= connected((colour & near & (total > perhaps)) | core, core)
+    return closed(ink, _CLOSE_UM / mpp) if ink.any() else ink
 
 
 def _folds(
     density: NDArray[np.float32], tissue: NDArray[np.bool_], mpp: float
 ) -> NDArray[np.bool_]:
-    """Tissue that lies double: far denser than its slide's tissue, in every channel."""
+    """Tissue that lies double: a strip far denser than its slide's tissue, in every channel.
+
+    Width tells it from tumour and lymphocytes, which may be as dense but come in patches; what
+    lets no light through is not assessable however wide.
+    """
     if not tissue.any():
         return np.zeros_like(tissue)
     total = ndimage.gaussian_filter(density.sum(-1), 1.0)
     inside = total[tissue]
     middle = float(np.median(inside))
     spread = float(np.median(np.abs(inside - middle))) * 1.4826
-    dense = (total > max(2.0 * middle, middle + 5 * spread)) & tissue
-    return _without_small(dense, 4_000.0 / mpp**2)
+    dense = np.asarray((total > max(2.0 * middle, middle + 5 * spread)) & tissue)
+    if not dense.any():
+        return dense
+    for channel in range(3):
+        one = density[..., channel]
+        dense &= one > _FOLD_CHANNEL * float(np.median(one[tissue]))
+    opaque = (total > _OPAQUE) & (total > 4 * middle) & tissue
+    strips = dense & ~opened(dense, _FOLD_UM / 2 / mpp)
+    return without_small(np.asarray(strips | opaque), 4_000.0 / mpp**2)
 
 
-def _disk(radius: float) -> NDArray[np.bool_]:
-    reach = int(np.ceil(radius))
-    y, x = np.ogrid[-reach : reach + 1, -reach : reach + 1]
-    return np.asarray(x * x + y * y <= radius * radius)
-
-
-def _open(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
-    return np.asarray(ndimage.binary_opening(mask, _disk(radius)))
-
-
-def _close(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
-    """Close by two distance transforms: linear in time, whatever the radius."""
-    grown = ndimage.distance_transform_edt(~np.pad(mask, int(radius) + 2)) <= radius
-    shrunk = ndimage.distance_transform_edt(grown) > radius
-    pad = int(radius) + 2
-    return np.asarray(shrunk[pad:-pad, pad:-pad]) | mask
-
-
-def _beyond(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
-    """Where `mask` holds and its edge is farther than `radius`."""
-    return np.asarray(ndimage.distance_transform_edt(mask) > radius)
-
-
-def _connected(mask: NDArray[np.bool_], seeds: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keep the parts of `mask` that hold a seed."""
-    components, count = ndimage.label(mask, np.ones((3, 3)))
-    keep = np.zeros(count + 1, bool)
-    keep[components[seeds]] = True
-    keep[0] = False
-    return np.asarray(keep[components])
-
-
-def _without_small(mask: NDArray[np.bool_], min_px: float) -> NDArray[np.bool_]:
-    components, count = ndimage.label(mask)
-    sizes = np.bincount(components.ravel(), minlength=count + 1)
-    keep = sizes >= min_px
-    keep[0] = False
-    return np.asarray(keep[components])
+def _density(rgb: NDArray[np.uint8], white: tuple[float, float, float]) -> NDArray[np.float32]:
+    """Optical density of each channel: a table of 256 values, so that nothing large is made."""
+    density = np.empty(rgb.shape, np.float32)
+    values = np.log(np.maximum(np.arange(256), 1))
+    for channel in range(3):
+        table = np.maximum(np.log(white[channel]) - values, 0).astype(np.float32)
+        np.take(table, rgb[..., channel], out=density[..., channel])
+    return density

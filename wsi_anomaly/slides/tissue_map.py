@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import AnnotationError
 from wsi_anomaly.slides.base import Slide
-from wsi_anomaly.slides.overview import MAP_MPP, glass_colour, map_shape, read_overview
+from wsi_anomaly.slides.overview import MAP_MPP, Overview, glass_colour, map_shape, read_overview
 
 if TYPE_CHECKING:
     from shapely.geometry import MultiPolygon, Polygon
@@ -60,7 +60,12 @@ class TissueMap:
         )
 
     @classmethod
-    def from_polygons(cls, slide: Slide, polygons: Iterable[Polygon | MultiPolygon]) -> Self:
+    def from_polygons(
+        cls,
+        slide: Slide,
+        polygons: Iterable[Polygon | MultiPolygon],
+        overview: Overview | None = None,
+    ) -> Self:
         """Take tissue from somebody's outlines instead of finding it.
 
         Parameters
@@ -69,6 +74,8 @@ class TissueMap:
             An open slide with known mpp.
         polygons
             Tissue, level-0 pixels; holes are not tissue.
+        overview
+            The slide's overview, when it has been read already.
 
         Returns
         -------
@@ -87,10 +94,10 @@ class TissueMap:
         for part in shapely.get_parts(list(polygons)):
             onto_map = shapely.transform(part, lambda xy: (xy - origin) / downsample)
             mask |= _rasterized(onto_map, mask.shape)
-        return cls._from_mask(slide, mask)
+        return cls._from_mask(slide, mask, overview)
 
     @classmethod
-    def from_image(cls, slide: Slide, mask: NDArray[Any]) -> Self:
+    def from_image(cls, slide: Slide, mask: NDArray[Any], overview: Overview | None = None) -> Self:
         """Take tissue from somebody's mask image instead of finding it.
 
         Parameters
@@ -99,6 +106,8 @@ class TissueMap:
             An open slide with known mpp.
         mask
             (h, w), any size, over exactly the scanned area; everything but 0 is tissue.
+        overview
+            The slide's overview, when it has been read already.
 
         Returns
         -------
@@ -129,16 +138,16 @@ class TissueMap:
         columns = (np.arange(width) + 0.5) * MAP_MPP / slide.mpp.x / bounds.width * mask.shape[1]
         rows = np.minimum(rows.astype(np.intp), mask.shape[0] - 1)
         columns = np.minimum(columns.astype(np.intp), mask.shape[1] - 1)
-        return cls._from_mask(slide, mask[np.ix_(rows, columns)] != 0)
+        return cls._from_mask(slide, mask[np.ix_(rows, columns)] != 0, overview)
 
     @classmethod
-    def _from_mask(cls, slide: Slide, mask: NDArray[np.bool_]) -> Self:
+    def _from_mask(cls, slide: Slide, mask: NDArray[np.bool_], overview: Overview | None) -> Self:
         if not mask.any():
             raise AnnotationError(
                 f"The tissue mask marks nothing on {slide.path}; outlines are in pixels of the "
                 "full resolution, and a mask image covers exactly the scanned area."
             )
-        overview = read_overview(slide)
+        overview = overview or read_overview(slide)
         labels = np.where(mask, TISSUE, BACKGROUND).astype(np.uint8)
         labels[~overview.readable] = UNREADABLE
         return cls.over(slide, labels, glass_colour(overview.rgb, overview.usable))
