@@ -144,13 +144,15 @@ def _untrained(
     default: str | None = None,
     source: str = "",
 ) -> PerceptualNetwork:
-    if name.startswith(PREFIX):
-        stages, own = timm_network(name)
-        own_default = _middle(stages)
-    else:
-        architecture = _ARCHITECTURES[name]
-        stages, own = architecture.stages(), architecture.scaling
-        own_default = architecture.default_layer
+    # The weights drawn here are overwritten; the caller's random numbers stay as they are.
+    with torch.random.fork_rng(devices=[]):
+        if name.startswith(PREFIX):
+            stages, own = timm_network(name)
+            own_default = _middle(stages)
+        else:
+            architecture = _ARCHITECTURES[name]
+            stages, own = architecture.stages(), architecture.scaling
+            own_default = architecture.default_layer
     if layers is not None:
         known = tuple(stage.name for stage in stages[: len(layers)])
         if not layers or layers != known or default not in layers:
@@ -192,7 +194,8 @@ def _published(name: str, path: Path | None) -> PerceptualNetwork:
     """Build the network with weights as others publish them."""
     if name.startswith(PREFIX):
         weights = read_weights(path) if path else None
-        stages, scaling = timm_network(name, pretrained=True, weights=weights)
+        with torch.random.fork_rng(devices=[]):
+            stages, scaling = timm_network(name, pretrained=True, weights=weights)
         return PerceptualNetwork(name, stages, scaling, _middle(stages))
     architecture = _ARCHITECTURES[name]
     if architecture.convert is None or architecture.published is None:
@@ -207,5 +210,7 @@ def _published(name: str, path: Path | None) -> PerceptualNetwork:
     if name == "squeezenet" and squeezenet.is_caffe(weights):
         scaling = squeezenet.CAFFE
     network = _untrained(name, scaling=scaling)
-    network.load_state(architecture.convert(weights, source), source)
+    with torch.random.fork_rng(devices=[]):
+        tensors = architecture.convert(weights, source)
+    network.load_state(tensors, source)
     return network

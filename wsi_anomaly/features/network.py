@@ -212,12 +212,14 @@ class PerceptualNetwork(nn.Module):
         self.check_layers([layer])
         if mean.shape != std.shape or mean.ndim != 1 or not torch.isfinite(mean + std).all():
             raise ModelError(f"The statistics of the layer {layer} of {self.name} are damaged.")
+        # Rounded first, so that statistics read back from a file come out as they went in.
+        mean, std = mean.float(), std.float()
         floor = max(STD_FLOOR[0] * float(std.median()), STD_FLOOR[1] * float(std.max()))
         # A layer that gives one constant everywhere tells nothing, and is left as it is.
         floor = floor or 1.0
         device = self._shift.device
         for key, value in (("mean", mean), ("std", std.clamp_min(floor))):
-            setattr(self, f"{key}_{layer}", nn.Buffer(value.float().to(device), persistent=False))
+            setattr(self, f"{key}_{layer}", nn.Buffer(value.to(device), persistent=False))
 
     @torch.no_grad()
     def fit_statistics(self, batches: Iterable[Tensor], layers: Sequence[str]) -> None:

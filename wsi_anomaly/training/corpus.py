@@ -54,42 +54,18 @@ SLIDES = ("larynx_40x.tif", "cmu1_small_region.svs", "tcga_no_mpp.svs")
 
 
 class Corpus:
-    """Images of several sources in memory, and seeded batches of augmented crops of them.
+    """Images of several sources in memory, and seeded batches of crops of them.
 
     Parameters
     ----------
-    folder : Path
-        The data folder.
-    leave_out : sequence of str
-        Names of sources that must not be seen, for models that are measured on them.
-    held_out : bool
-        Take the images that training never sees instead of the others.
-
-    Raises
-    ------
-    UsageError
-        A source is missing, or a name is unknown.
+    sources : sequence of Source
+    images : sequence of lists of images
+        One list for each source, none of them empty.
     """
 
-    def __init__(
-        self, folder: Path, *, leave_out: Sequence[str] = (), held_out: bool = False
-    ) -> None:
-        unknown = set(leave_out) - {source.name for source in SOURCES}
-        if unknown:
-            raise UsageError(f"There is no source named {min(unknown)}.")
-        self.sources = [source for source in SOURCES if source.name not in leave_out]
-        self.images: list[list[Image.Image]] = []
-        for source in self.sources:
-            images = _read_source(folder / source.path)
-            held = slice(0, None, HOLD_OUT_EVERY)
-            kept = (
-                images[held]
-                if held_out
-                else [image for i, image in enumerate(images) if i % HOLD_OUT_EVERY]
-            )
-            if not kept:
-                raise UsageError(f"{folder / source.path} holds no images.")
-            self.images.append(kept)
+    def __init__(self, sources: Sequence[Source], images: Sequence[list[Image.Image]]) -> None:
+        self.sources = tuple(sources)
+        self.images = tuple(images)
 
     def crops(self, count: int, seed: Sequence[int]) -> Tensor:
         """Random crops, brought to 64 px.
@@ -117,6 +93,43 @@ class Corpus:
         y = int(rng.integers(0, image.height - side + 1))
         crop = image.resize((CROP, CROP), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
         return np.asarray(crop)
+
+
+def read_corpus(folder: Path, *, leave_out: Sequence[str] = ()) -> tuple[Corpus, Corpus]:
+    """Read the sources below a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The data folder.
+    leave_out : sequence of str
+        Names of sources that must not be seen, for models that are measured on them.
+
+    Returns
+    -------
+    learn, unseen : Corpus
+        The images to learn from, and every twentieth one, which teaches nothing.
+
+    Raises
+    ------
+    UsageError
+        A source is missing or holds too few images, or a name is unknown.
+    """
+    unknown = set(leave_out) - {source.name for source in SOURCES}
+    sources = [source for source in SOURCES if source.name not in leave_out]
+    if unknown or not sources:
+        raise UsageError(
+            f"The sources that can be left out are {', '.join(s.name for s in SOURCES)}; not all "
+            "of them at once, and no others."
+        )
+    learn, unseen = [], []
+    for source in sources:
+        images = _read_source(folder / source.path)
+        if len(images) < 2:
+            raise UsageError(f"{folder / source.path} holds fewer than two images.")
+        unseen.append(images[::HOLD_OUT_EVERY])
+        learn.append([image for i, image in enumerate(images) if i % HOLD_OUT_EVERY])
+    return Corpus(sources, learn), Corpus(sources, unseen)
 
 
 def augment(images: Tensor, seed: int) -> Tensor:

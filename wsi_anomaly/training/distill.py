@@ -38,7 +38,7 @@ from wsi_anomaly.features.compact import STRIDES, WIDTHS, build_compact, compact
 from wsi_anomaly.features.folding import fold
 from wsi_anomaly.features.loading import load_features
 from wsi_anomaly.features.network import PerceptualNetwork, Stage
-from wsi_anomaly.training.corpus import Corpus, augment
+from wsi_anomaly.training.corpus import Corpus, augment, read_corpus
 
 TARGETS = {"c2": ("fire4",), "c3": ("fire6",), "c4": ("fire8", "fire9")}
 """Which layers of the teacher each layer of the student learns to predict."""
@@ -168,8 +168,7 @@ def run(options: argparse.Namespace) -> None:
         The teacher's weights are missing or damaged.
     """
     torch.manual_seed(options.seed)
-    corpus = Corpus(options.data, leave_out=options.leave_out)
-    unseen = Corpus(options.data, leave_out=options.leave_out, held_out=True)
+    corpus, unseen = read_corpus(options.data, leave_out=options.leave_out)
     teacher = load_features("squeezenet", weights=options.teacher)
     model = Distillation(teacher.set_precision(torch.bfloat16))
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
