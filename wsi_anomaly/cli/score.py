@@ -12,8 +12,7 @@ from wsi_anomaly.cli.common import common_options, console
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wsi_anomaly.overlays import ScoreOptions
-    from wsi_anomaly.scoring import ScoringModel
+    from wsi_anomaly.overlays import Scoring
 
 DEFAULT_MODEL = Path("model")
 
@@ -53,6 +52,18 @@ DEFAULT_MODEL = Path("model")
     help="Flag so that a normal slide shows at most so many false regions on average.",
 )
 @click.option(
+    "--fdr",
+    type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
+    metavar="Q",
+    help="Flag single fields by Benjamini-Hochberg at Q (such as 0.1) instead; prints the smallest "
+    "lesion that it can flag.",
+)
+@click.option(
+    "--pixel-map",
+    is_flag=True,
+    help="Also store where in each flagged field the score comes from (at most 1,000 fields).",
+)
+@click.option(
     "--min-tissue",
     type=click.FloatRange(0.0, 1.0),
     default=0.1,
@@ -74,6 +85,21 @@ DEFAULT_MODEL = Path("model")
 )
 @click.option("--gzip", is_flag=True, help="Compress the overlay (always above 100,000 fields).")
 @click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Slides at a time, a process each.  [default: one for each core; 1 with a GPU]",
+)
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Score on the Dask cluster with this scheduler, such as tcp://10.0.0.5:8786.",
+)
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Score only the I-th of N parts of the slides (a job array); slurm: as the array says.",
+)
+@click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
 )
 @click.option(
@@ -91,10 +117,15 @@ def command(
     heatmap: bool,
     stride: float | None,
     false_regions: float,
+    fdr: float | None,
+    pixel_map: bool,
     min_tissue: float,
     mpp: float | None,
     qupath_origin: Literal["bounds", "level0"],
     gzip: bool,
+    workers: int | None,
+    dask: str | None,
+    shard: str | None,
     device: str,
     resume: bool,
     verbosity: int = 0,
@@ -111,28 +142,34 @@ def command(
       wsi-anomaly score slide.tif --heatmap
       wsi-anomaly score new_slides/ -o results --false-regions 0.5
       wsi-anomaly score slide.svs --mpp 0.2527     a slide that does not say its pixel size
+      wsi-anomaly score new_slides/ --shard 3/8    the third of eight machines
 
     \b
     Exit code: 0 all done; 1 some slides could not be scored, the others are done; 2 wrong
     usage; 130 interrupted.
     """
+    from wsi_anomaly.cli.devices import choose_device
     from wsi_anomaly.core.files import make_folder
-    from wsi_anomaly.overlays import ScoreOptions
+    from wsi_anomaly.core.shards import parse_shard, take_shard
+    from wsi_anomaly.overlays import ScoreOptions, Scoring
     from wsi_anomaly.slides import find_slides
 
-    found = find_slides(slides)
-    model = load_model(find_model(model_folder), device)
-    make_folder(output)
+    part = parse_shard(shard)
     options = ScoreOptions(
         stride_um=stride,
         min_tissue=min_tissue,
         mpp=mpp,
         false_regions=false_regions,
+        fdr=fdr,
+        pixel_map=pixel_map,
         heatmap=heatmap,
         origin=qupath_origin,
         gzip=gzip,
     )
-    return _run(found, model, output, options, resume, verbosity)
+    found = take_shard(find_slides(slides), part)
+    scoring = Scoring(find_model(model_folder), choose_device(device), options, resume)
+    make_folder(output)
+    return _run(found, scoring, output, workers, dask, verbosity)
 
 
 def find_model(folder: Path | None) -> Path:
@@ -159,64 +196,60 @@ def find_model(folder: Path | None) -> Path:
     )
 
 
-def load_model(folder: Path, device: str) -> ScoringModel:
-    """Load a model onto a device; "auto" takes a GPU if there is one."""
-    from wsi_anomaly.detectors import Model
-
-    if device == "auto":
-        import torch
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    model: ScoringModel = Model.load(folder, device=device)
-    return model
-
-
 def _run(
     slides: Sequence[Path],
-    model: ScoringModel,
+    scoring: Scoring,
     output: Path,
-    options: ScoreOptions,
-    resume: bool,
+    workers: int | None,
+    dask: str | None,
     verbosity: int,
 ) -> int:
-    """Score one slide after the other; the worklist is brought up to date after each."""
+    """Score the slides; the worklist is brought up to date after each, errors come last."""
+    from contextlib import closing
+    from dataclasses import replace
+
     from wsi_anomaly.cli.score_display import ScoreDisplay
-    from wsi_anomaly.core.errors import OutputError, WsiAnomalyError
-    from wsi_anomaly.overlays import is_done, result_folders, score_to_folder, write_worklist
+    from wsi_anomaly.core.pool import available_cores
+    from wsi_anomaly.overlays import (
+        ScoreJob,
+        default_workers,
+        forget_failure,
+        note_failure,
+        result_folders,
+        score_slides,
+        write_worklist,
+    )
+    from wsi_anomaly.overlays.many import load_model
 
     out = console(verbosity)
-    failures: dict[str, str] = {}
+    model = load_model(scoring.model, scoring.device)
+    workers = workers or default_workers(scoring.device, len(slides))
+    if workers > 1 and scoring.device == "cpu":
+        scoring = replace(scoring, threads=max(1, available_cores() // workers))
     folders = result_folders(slides, output)
-    with ScoreDisplay(out, len(slides), verbosity) as display:
-        for path in slides:
-            folder = folders[path]
-            if resume and is_done(path, model, folder, options):
-                display.kept(path)
-                continue
-            display.start(path)
-            try:
-                display.finished(
-                    path, score_to_folder(path, model, folder, options, display.progress), folder
-                )
-            except OutputError:
-                raise  # the next slide's results would not find room either
-            except WsiAnomalyError as error:
-                failures[str(path)] = str(error)
-                display.failed(path)
-            except OSError as error:
-                failures[str(path)] = (
-                    f"{path} cannot be read any more ({error.strerror or error}); check the disk "
-                    "and run the same command again."
-                )
-                display.failed(path)
-            write_worklist(output, failures)
-    index = write_worklist(output, failures)
-    done = len(slides) - len(failures)
-    out.print(f"{done} of {len(slides)} slides done.", markup=False)
-    for reason in failures.values():
-        click.echo(f"Error: {reason}", err=True)
+    jobs = [ScoreJob(path, folders[path]) for path in slides]
+    errors: list[str] = []
+    done: list[Path] = []
+    with ScoreDisplay(out, len(jobs), verbosity) as display:
+        outcomes = score_slides(
+            jobs, model, scoring, workers=workers, dask=dask, progress=display.progress
+        )
+        with closing(outcomes):
+            for outcome in outcomes:
+                name = str(outcome.job.slide)
+                if outcome.error:
+                    errors.append(outcome.error)
+                    note_failure(output, name, outcome.error)
+                else:
+                    done.append(outcome.job.folder)
+                    forget_failure(output, name)
+                display.finished(outcome)
+                write_worklist(output)
+    index = write_worklist(output)
+    out.print(f"{len(done)} of {len(jobs)} slides done.", markup=False)
+    for error in errors:
+        click.echo(f"Error: {error}", err=True)
     if done:
-        first = folders[next(path for path in slides if str(path) not in failures)]
-        target = first / "report.html" if len(slides) == 1 else index
+        target = done[0] / "report.html" if len(jobs) == 1 else index
         out.print(f"Open {target}", markup=False, soft_wrap=True)
-    return 1 if failures else 0
+    return 1 if errors else 0

@@ -1,12 +1,14 @@
 """``index.html`` and ``slides.csv``: all results of a folder, most abnormal first.
 
-Rebuilt from the ``summary.json`` files each time, so that results of several runs, or of several
-machines, stand in one list.
+Rebuilt each time from the ``summary.json`` files, and from notes of what failed, so that results
+of several runs, or of several machines, stand in one list.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import hashlib
 import io
 import json
 import math
@@ -16,9 +18,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from wsi_anomaly.core.files import write_text
+from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.overlays.report import environment
 from wsi_anomaly.overlays.summary import FORMAT
+
+_FAILED = ".failed"
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,35 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) and value.get("format") == FORMAT else None
+
+
+def failure_file(results: Path, slide: str) -> Path:
+    """File in which a results folder remembers that a slide could not be scored."""
+    mark = hashlib.sha256(slide.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return results / _FAILED / f"{mark}.json"
+
+
+def note_failure(results: Path, slide: str, reason: str) -> None:
+    """Remember that a slide could not be scored, also for runs on other machines."""
+    entry = {"format": FORMAT, "path": slide, "reason": reason}
+    write_json(failure_file(results, slide), entry)
+
+
+def forget_failure(results: Path, slide: str) -> None:
+    """Forget an older failure: the slide is scored now."""
+    with contextlib.suppress(OSError):
+        failure_file(results, slide).unlink(missing_ok=True)
+
+
+def _failures(results: Path) -> dict[str, str]:
+    out = {}
+    for file in sorted((results / _FAILED).glob("*.json")):
+        try:
+            entry = json.loads(file.read_text(encoding="utf-8"))
+            out[str(entry["path"])] = str(entry["reason"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return out
 
 
 def _float(value: Any) -> float | None:
@@ -95,7 +128,7 @@ def _row(folder: Path, summary: Mapping[str, Any]) -> Row:
     )
 
 
-def collect(results: Path, failures: Mapping[str, str] | None = None) -> list[Row]:
+def collect(results: Path) -> list[Row]:
     """Rows of a results folder: scored slides by falling slide score, then what failed."""
     rows = []
     for folder in sorted(p for p in results.iterdir() if p.is_dir() and p.name[0] != "."):
@@ -106,7 +139,7 @@ def collect(results: Path, failures: Mapping[str, str] | None = None) -> list[Ro
     ranked = [replace(row, rank=i) for i, row in enumerate(rows, start=1)]
     return ranked + [
         Row(slide=Path(path).name, status="failed", note=reason, path=path)
-        for path, reason in sorted((failures or {}).items())
+        for path, reason in sorted(_failures(results).items())
     ]
 
 
@@ -117,15 +150,13 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def write_worklist(results: str | Path, failures: Mapping[str, str] | None = None) -> Path:
+def write_worklist(results: str | Path) -> Path:
     """Write ``index.html`` and ``slides.csv`` of a results folder.
 
     Parameters
     ----------
     results
         The folder that holds one folder per slide.
-    failures
-        Slides of this run that could not be scored: path to reason.
 
     Returns
     -------
@@ -138,7 +169,7 @@ def write_worklist(results: str | Path, failures: Mapping[str, str] | None = Non
         A file cannot be written.
     """
     results = Path(results)
-    rows = collect(results, failures)
+    rows = collect(results)
     text = io.StringIO()
     names = [f.name for f in fields(Row) if f.name != "thumbnail"]
     writer = csv.writer(text, lineterminator="\n")

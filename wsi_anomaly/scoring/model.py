@@ -15,15 +15,41 @@ from wsi_anomaly.core.magnification import mpp_of
 class ScoringModel(Protocol):
     """What scoring needs of a model (``wsi_anomaly.detectors.Model`` is one)."""
 
-    name: str
-    magnification: int
-    tile_size: int
-    preprocessing: Mapping[str, Any]
-    primary: str
-    calibration: Mapping[str, Calibration]
-    seen: Mapping[str, str]
-    domain: Mapping[str, Any]
-    provenance: Mapping[str, Any]
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    @property
+    def magnification(self) -> int:
+        """10, 20 or 40: what it looks at."""
+
+    @property
+    def tile_size(self) -> int:
+        """Side of a tile, pixels at that magnification."""
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        """How pixels become tiles (``tiles.Preprocessing.to_dict()``)."""
+
+    @property
+    def primary(self) -> str:
+        """The method that ranks."""
+
+    @property
+    def calibration(self) -> Mapping[str, Calibration]:
+        """Normal reference of each method; empty without one."""
+
+    @property
+    def seen(self) -> Mapping[str, str]:
+        """Fingerprints of slides it has seen, to "train", "validation" or "calibration"."""
+
+    @property
+    def domain(self) -> Mapping[str, Any]:
+        """What the training slides are like, see ``domain_warnings``."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Short facts for people."""
 
     @property
     def version(self) -> Any:

@@ -1,0 +1,251 @@
+"""The report and the worklist: what they say, and that nothing in a name can do harm."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from score_map_fakes import fake_calibration, fake_score_map, fake_slide
+
+from wsi_anomaly.calibration import OperatingPoint
+from wsi_anomaly.overlays import (
+    Frame,
+    forget_failure,
+    note_failure,
+    write_report,
+    write_results,
+    write_worklist,
+)
+from wsi_anomaly.overlays.report import percent, verdict
+from wsi_anomaly.overlays.results import frame_thumbnail
+from wsi_anomaly.scoring import PixelMaps, interpret
+from wsi_anomaly.slides import open_slide
+
+CALIBRATION = fake_calibration()
+EVIL = "<script>alert(1)</script>\"'&{{ 7*7 }}"
+
+
+@pytest.fixture(scope="module")
+def slide_file(tmp_path_factory):
+    return fake_slide(tmp_path_factory.mktemp("slides") / "slide.tif")
+
+
+def report_of(score_map, slide_file, folder) -> str:
+    with open_slide(slide_file) as slide:
+        frame = Frame.of(score_map.slide)
+        thumbnail = frame_thumbnail(slide, frame, 400)
+        write_report(folder / "report.html", score_map, slide, thumbnail, frame)
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """Everything in a page that could load or run something."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.addresses: list[str] = []
+        self.handlers: list[str] = []
+        self.policy = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        found = dict(attrs)
+        self.addresses += [
+            v for k, v in attrs if k in ("src", "href", "action", "data", "xlink:href")
+        ]
+        self.handlers += [k for k, _ in attrs if k.startswith("on")]
+        if found.get("http-equiv", "").lower() == "content-security-policy":
+            self.policy = found["content"]
+
+
+@pytest.mark.parametrize("where", ["name", "path", "vendor", "model"])
+def test_everything_that_comes_from_files_is_escaped(slide_file, tmp_path, where):
+    score_map = fake_score_map(3, calibration=CALIBRATION, slide=slide_file)
+    if where == "model":
+        model = {**score_map.model, "name": EVIL, "provenance": {EVIL: EVIL}}
+        score_map = replace(score_map, model=model)
+    else:
+        score_map = replace(score_map, slide=replace(score_map.slide, **{where: EVIL}))
+    text = report_of(score_map, slide_file, tmp_path)
+    page = Page(text)
+    assert "script" not in page.tags
+    assert not page.handlers
+    if where != "vendor":
+        assert "&lt;script&gt;alert(1)" in text
+        assert "{{ 7*7 }}" in text  # a name is text, not a template
+
+
+def test_the_report_is_one_file_that_loads_nothing(slide_file, tmp_path):
+    text = report_of(
+        fake_score_map(3, calibration=CALIBRATION, slide=slide_file), slide_file, tmp_path
+    )
+    page = Page(text)
+    assert page.addresses
+    for address in page.addresses:
+        assert address.startswith(("data:image/", "#")), address[:60]
+    assert "http:" not in text.replace("http-equiv", "")
+    assert "https:" not in text
+    assert "url(" not in text.replace("url(#scale)", "")
+    assert not {"script", "iframe", "object", "link", "form"} & page.tags
+    assert "default-src 'none'" in page.policy
+
+
+def test_a_flagged_slide_says_how_much_and_where(slide_file, tmp_path):
+    score_map = fake_score_map(3, calibration=CALIBRATION, slide=slide_file)
+    regions = score_map.interpretation.regions
+    assert regions
+    text = report_of(score_map, slide_file, tmp_path)
+    assert f"{len(regions)} region" in verdict(score_map).headline
+    assert verdict(score_map).headline in text
+    peak = score_map.fields.coords[regions[0].peak] + 64
+    assert f"{peak[0]}, {peak[1]}" in text
+    assert "10×" in text
+    assert "20×" in text
+    assert "40×" not in text.replace("4040×", "")  # the slide has no such pixels
+    assert "no diagnosis" in text
+
+
+def test_error_maps_are_shown_where_there_are_some(slide_file, tmp_path):
+    score_map = fake_score_map(3, calibration=CALIBRATION, slide=slide_file)
+    assert "error map" not in report_of(score_map, slide_file, tmp_path)
+    order = np.argsort(-np.nan_to_num(score_map.interpretation.smoothed))[:300]
+    rng = np.random.default_rng(0)
+    maps = PixelMaps(
+        order,
+        rng.integers(0, 255, (300, 16, 16, 3), np.uint8),
+        rng.random((300, 16, 16), np.float32),
+    )
+    text = report_of(replace(score_map, pixel_maps=maps), slide_file, tmp_path)
+    assert "<figcaption>error map</figcaption>" in text
+
+
+def test_what_was_not_assessed_is_said_with_its_area(slide_file, tmp_path):
+    score_map = fake_score_map(3, missing=0.4, calibration=CALIBRATION, slide=slide_file)
+    text = report_of(score_map, slide_file, tmp_path)
+    for reason, area in score_map.not_assessed_mm2().items():
+        assert f"{reason} {area:.2f}" in text
+    assert "silence there does not mean normal" in text
+
+
+def test_nothing_assessed_gives_a_report_that_says_so(slide_file, tmp_path):
+    score_map = fake_score_map(3, missing=1.0, calibration=CALIBRATION, slide=slide_file)
+    assert "Nothing could be assessed." in report_of(score_map, slide_file, tmp_path)
+
+
+@pytest.mark.parametrize("seen", ["train", "calibration"])
+def test_a_seen_slide_has_no_flags_in_words_either(slide_file, tmp_path, seen):
+    score_map = fake_score_map(3, calibration=CALIBRATION, slide=slide_file, seen=seen)
+    text = report_of(score_map, slide_file, tmp_path)
+    assert "Scores without flags." in text
+    assert "the model has seen this slide" in text
+    assert "p ≈" not in text
+
+
+def test_no_region_is_not_called_normal():
+    score_map = fake_score_map(0, lesions=0, calibration=CALIBRATION)
+    if score_map.interpretation.regions:
+        quiet = OperatingPoint(99.0, 1.0, 0.0, "")
+        found = replace(score_map.interpretation, regions=[], operating_point=quiet)
+        score_map = replace(score_map, interpretation=found)
+    words = verdict(score_map)
+    assert words.headline == "No region stands out from normal tissue."
+    assert "does not prove that tissue is normal" in words.limits
+
+
+def test_benjamini_hochberg_prints_its_floor(slide_file, tmp_path):
+    score_map = fake_score_map(3, calibration=CALIBRATION, slide=slide_file)
+    found = interpret(
+        score_map.fields, score_map.score, CALIBRATION, mpp=(0.5, 0.5), fdr=0.1
+    )  # fmt: skip
+    text = report_of(replace(score_map, interpretation=found), slide_file, tmp_path)
+    assert found.fdr.floor > 1
+    assert f"fewer than {found.fdr.floor} fields cannot be flagged" in text
+
+
+def test_percentiles_are_not_rounded_up_to_what_only_the_highest_have():
+    assert percent(99.96) == "99.9th percentile"
+    assert percent(100) == "above all normal fields"
+    assert percent(91) == "91st percentile"
+
+
+def results(tmp_path, slide_file, **kind):
+    out = tmp_path / "results"
+    with open_slide(slide_file) as slide:
+        for name, lesions in (("quiet", 0), ("loud", 4)):
+            score_map = fake_score_map(
+                2, lesions=lesions, calibration=CALIBRATION, slide=slide_file, name=name, **kind
+            )
+            write_results(score_map, slide, out / name, heatmap=False)
+    return out
+
+
+def rows_of(out):
+    with open(out / "slides.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_worklist_ranks_by_the_highest_region_and_ends_with_what_failed(tmp_path, slide_file):
+    out = results(tmp_path, slide_file)
+    note_failure(out, "/x/broken.svs", "broken.svs is no slide; copy it again.")
+    index = write_worklist(out)
+    rows = rows_of(out)
+    assert [row["slide"] for row in rows] == ["loud", "quiet", "broken.svs"]
+    assert [row["rank"] for row in rows] == ["1", "2", ""]
+    assert float(rows[0]["slide_score"]) > float(rows[1]["slide_score"])
+    assert rows[2]["status"] == "failed"
+    assert "copy it again" in rows[2]["note"]
+    text = index.read_text(encoding="utf-8")
+    assert text.index("loud/report.html") < text.index("quiet/report.html")
+    assert "None" not in re.sub(r"<style>.*</style>", "", text, flags=re.DOTALL)
+
+
+def test_the_worklist_names_what_was_not_assessed(tmp_path, slide_file):
+    out = results(tmp_path, slide_file, missing=0.4)
+    index = write_worklist(out)
+    summary = json.loads((out / "loud" / "summary.json").read_text())
+    reasons = summary["not_assessed_by_reason_mm2"]
+    assert reasons
+    for reason, area in reasons.items():
+        assert f"{reason} {area:.2f}" in index.read_text(encoding="utf-8")
+        assert f"{reason} {area:.2f}" in rows_of(out)[0]["not_assessed_why"]
+
+
+def test_names_do_no_harm_in_the_worklist(tmp_path, slide_file):
+    out = results(tmp_path, slide_file)
+    note_failure(out, f"/x/{EVIL}", EVIL)
+    note_failure(out, "/x/=cmd|' /C calc'!A0", "+1+1")
+    write_worklist(out)
+    page = Page((out / "index.html").read_text(encoding="utf-8"))
+    assert "script" not in page.tags
+    assert not page.handlers
+    for row in rows_of(out):
+        for cell in row.values():
+            assert cell[:1] not in {"=", "+", "@"}, "a spreadsheet would run it"
+
+
+def test_the_worklist_survives_strange_folders(tmp_path, slide_file):
+    out = results(tmp_path, slide_file)
+    (out / "empty").mkdir()
+    (out / "foreign").mkdir()
+    (out / "foreign" / "summary.json").write_text('{"format": "something else"}')
+    (out / "broken").mkdir()
+    (out / "broken" / "summary.json").write_text("{")
+    write_worklist(out)
+    assert len(rows_of(out)) == 2
+
+
+def test_a_slide_that_is_scored_at_last_leaves_the_list_of_failures(tmp_path, slide_file):
+    out = results(tmp_path, slide_file)
+    note_failure(out, "/x/a.svs", "no")
+    note_failure(out, "/x/b.svs", "no")
+    forget_failure(out, "/x/a.svs")
+    forget_failure(out, "/x/never.svs")
+    write_worklist(out)
+    assert [row["slide"] for row in rows_of(out) if row["status"] == "failed"] == ["b.svs"]

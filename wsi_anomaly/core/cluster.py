@@ -1,0 +1,74 @@
+"""Work shared out to the machines of a Dask cluster."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Generic, TypeVar
+
+from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.pool import Finished, Report
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_CONNECT_SECONDS = 20
+
+
+def run_on_cluster(
+    work: Callable[[T, Report], R], items: Sequence[T], address: str
+) -> Generator[Finished[R]]:
+    """Work on items wherever the cluster has room.
+
+    Its workers need this package, and the same paths to the files.
+
+    Parameters
+    ----------
+    work, items
+        As for :func:`~wsi_anomaly.core.pool.run_in_processes`.
+    address
+        Of the scheduler, e.g. tcp://10.0.0.5:8786.
+
+    Raises
+    ------
+    UsageError
+        Dask is not installed, or the scheduler does not answer.
+    """
+    try:
+        dask: Any = importlib.import_module("distributed")
+    except ImportError as error:
+        raise UsageError(
+            "--dask needs Dask, which is not installed; install wsi-anomaly[dask]."
+        ) from error
+    try:
+        client = dask.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(
+            f"No Dask scheduler answers at {address} ({reason}); start one with 'dask scheduler', "
+            "and give its address with --dask."
+        ) from error
+    with client:
+        futures = client.map(_Quiet(work), items, pure=False, retries=0, key="wsi-anomaly")
+        index = {future.key: i for i, future in enumerate(futures)}
+        try:
+            for future in dask.as_completed(futures):
+                # An error is a worker that was lost: results carry all others.
+                result = future.result() if future.status == "finished" else None
+                yield Finished(index[future.key], result)
+        finally:
+            client.cancel(futures)
+
+
+class _Quiet(Generic[T, R]):
+    """Work that reports to nobody; a class, so that it can be sent."""
+
+    def __init__(self, work: Callable[[T, Report], R]) -> None:
+        self._work = work
+
+    def __call__(self, item: T) -> R:
+        return self._work(item, _ignore)
+
+
+def _ignore(done: int, total: int) -> None:
+    pass
