@@ -26,7 +26,8 @@ from wsi_anomaly.slides.tissue_map import (
 _MIN_PIECE_UM2 = 10_000.0  # a piece of tissue smaller than 100 x 100 um is debris
 _MAX_HOLE_UM2 = 10_000.0  # lumina and fat cells up to 100 x 100 um belong to the tissue
 _MIN_INK_UM2 = 20_000.0
-_INK_REACH_UM = 250.0  # a stroke's faded parts are looked for so far from its dense ones
+_MIN_FADED_UM2 = 10000.0
+_INK_REACH_UM = 1000.0  # a stroke's faded parts are looked for so far from its dense ones
 _CLOSE_UM = 20.0
 _LUMEN_UM = 64.0  # clear glass wider than this (a vessel, a duct) is no tissue; no fat cell is
 _FOLD_UM = 150.0  # a fold is a strip, narrower than this
@@ -164,7 +165,9 @@ def _pen(density: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
         core = without_small(opened(colour & (total > surely), 1.5), _MIN_INK_UM2 / mpp**2)
         if core.any():
             near = grow(core, _INK_REACH_UM / mpp)
-            ink |= connected((colour & near & (total > perhaps)) | core, core)
+            ink |= without_small(
+                (colour & near & (total > perhaps)) | core, _MIN_FADED_UM2 / mpp**2
+            )
     return closed(ink, _CLOSE_UM / mpp) if ink.any() else ink
 
 
