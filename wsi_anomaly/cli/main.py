@@ -18,6 +18,7 @@ from wsi_anomaly.core.errors import WsiAnomalyError
 # ``wsi-anomaly --help`` needs neither torch nor openslide.
 COMMANDS = {
     "tile": "Cut normal slides into stain-normalised tiles (HDF5).",
+    "preview": "Draw a contact sheet of a tile file.",
     "train": "Learn normal tissue from tiles of normal slides.",
     "calibrate": "Make a lab's own normal slides the reference of a model.",
     "score": "Score new slides; write heatmaps, QuPath overlays and reports.",

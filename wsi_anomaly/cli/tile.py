@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from wsi_anomaly.cli.common import common_options, console
+from wsi_anomaly.cli.tile_options import tile_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,113 +17,36 @@ if TYPE_CHECKING:
     from wsi_anomaly.tiles.jobs import Job
 
 
-def _magnifications(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part.strip().rstrip("xX")) for part in value.split(","))
-    except ValueError as error:
-        raise click.BadParameter("give magnifications such as 10,20,40") from error
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("tiles"),
-    show_default=True,
-    help="Folder of tile files.",
-)
-@click.option(
-    "--magnifications",
-    default="10,20,40",
-    show_default=True,
-    callback=_magnifications,
-    help="Copies of each field to store: 10x = 1, 20x = 0.5, 40x = 0.25 um per pixel.",
-)
-@click.option(
-    "--tile-size",
-    type=int,
-    default=64,
-    show_default=True,
-    help="Side of a field: pixels at 10x, which is micrometres.",
-)
-@click.option(
-    "--stride",
-    type=int,
-    help="From one field to the next, pixels at 10x; less than --tile-size overlaps.  "
-    "[default: --tile-size]",
-)
-@click.option(
-    "--max-tiles",
-    type=click.IntRange(min=0),
-    default=2000,
-    show_default=True,
-    help="Fields a slide, drawn at random (always the same ones); 0: all.",
-)
-@click.option(
-    "--min-tissue",
-    type=float,
-    default=0.5,
-    show_default=True,
-    help="Least share of tissue in a field.",
-)
-@click.option(
-    "--stain",
-    type=click.Choice(["vahadane", "none"]),
-    default="vahadane",
-    show_default=True,
-    help="Stain normalisation, fitted once per slide.",
-)
-@click.option(
-    "--mpp", type=float, help="Micrometres per pixel of all these slides, over what they say."
-)
-@click.option(
-    "--mpp-csv",
-    type=click.Path(path_type=Path),
-    help="Lines of slide,mpp: micrometres per pixel of single slides.",
-)
-@click.option(
-    "--cases",
-    type=click.Path(path_type=Path),
-    help="Lines of slide,case: slides of one patient or animal are never split between training "
-    "and calibration. Without it every slide is a case of its own.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Draws the fields.")
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes.  [default: one for each core]"
-)
-@click.option(
-    "--resume/--overwrite",
-    default=True,
-    show_default=True,
-    help="Keep tile files that are whole and were made the same way, or make all anew.",
-)
+@tile_options
 @common_options
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     *,
     slides: tuple[Path, ...],
     output: Path,
-    magnifications: tuple[int, ...],
-    tile_size: int,
-    stride: int | None,
-    max_tiles: int,
-    min_tissue: float,
-    stain: str,
     mpp: float | None,
     mpp_csv: Path | None,
+    tissue_mask: Path | None,
+    annotations: Path | None,
     cases: Path | None,
-    seed: int,
     workers: int | None,
+    dask: str | None,
+    shard: str | None,
     resume: bool,
     verbosity: int = 0,
+    **tiles: Any,
 ) -> int:
     r"""Cut slides into stain-normalised tiles: tiles/<slide>.h5.
 
     SLIDES are files, or folders that are searched. Each field is stored at 10x, 20x and 40x, as
     far as the slide's pixels are fine enough (40x: 0.3 um or finer; 20x: 0.6; 10x: 1.2). Run the
-    same command again after an interruption: finished slides are kept. What became of every
-    slide stands in tiles/slides.csv.
+    same command again after an interruption: finished slides are kept. Beside each tile file,
+    tiles/<slide>.png shows where the slide was cut; what became of every slide stands in
+    tiles/slides.csv.
 
     \b
     Examples:
@@ -130,27 +54,21 @@ def command(
       wsi-anomaly tile controls/ --cases animals.csv --workers 8
       wsi-anomaly tile scan.svs --mpp 0.2527     a slide that does not say its pixel size
       wsi-anomaly tile slides/ --magnifications 10 --max-tiles 0     every field, 10x only
+      wsi-anomaly tile known/ --annotations outlines/ --label Tumour -o few     for tune
+      wsi-anomaly tile slides/ --shard slurm     one task of a Slurm job array
 
     \b
     Exit code: 0 all done; 1 some slides could not be tiled, the others are done; 2 wrong
     usage; 130 interrupted.
     """
     from wsi_anomaly.core.files import make_folder
+    from wsi_anomaly.core.shards import parse_shard, take_shard
     from wsi_anomaly.slides import find_slides
     from wsi_anomaly.slides.physical import find_mpp
-    from wsi_anomaly.tiles import TileConfig
     from wsi_anomaly.tiles.jobs import plan_jobs, read_cases_csv, read_mpp_csv
-    from wsi_anomaly.tiles.pool import default_workers
 
-    config = TileConfig(
-        magnifications=magnifications,
-        tile_size=tile_size,
-        stride=stride,
-        max_tiles=max_tiles or None,
-        min_tissue=min_tissue,
-        stain=stain,
-        seed=seed,
-    )
+    part = parse_shard(shard)
+    config = make_config(ctx, annotations=annotations, **tiles)
     if mpp is not None:
         find_mpp({}, mpp)  # an implausible figure is wrong usage, not a fault of every slide
     found = find_slides(slides)
@@ -161,15 +79,75 @@ def command(
         mpp=mpp,
         mpp_of=read_mpp_csv(mpp_csv) if mpp_csv else None,
         cases=read_cases_csv(cases) if cases else None,
+        tissue_mask=tissue_mask,
+        annotations=annotations,
     )
-    return _run(jobs, output, config, workers or default_workers(), resume, verbosity)
+    mine = set(take_shard(found, part))
+    jobs = [job for job in jobs if job.slide in mine]  # names are those of the whole run
+    return _run(jobs, output, config, workers, dask, resume, verbosity)
+
+
+def make_config(
+    ctx: click.Context,
+    *,
+    preset: str | None,
+    target: Path | None,
+    stain: str,
+    stain_engine: str,
+    per_tile: bool,
+    match: bool,
+    max_tiles: int,
+    label: tuple[str, ...],
+    annotations: Path | None,
+    **others: Any,
+) -> TileConfig:
+    """Say what to store; typed options win over the preset, the preset over defaults.
+
+    Raises
+    ------
+    UsageError
+        A figure makes no sense, or the options contradict each other.
+    """
+    from wsi_anomaly.core.errors import UsageError
+    from wsi_anomaly.tiles import PRESETS, TileConfig
+
+    if label and annotations is None:
+        raise UsageError("--label names a class of annotations; give their file as --annotations.")
+    if stain == "none" and (target or per_tile or stain_engine != "native" or not match):
+        raise UsageError("--stain none leaves colours alone; leave the other stain options away.")
+    if stain_engine == "staintools":
+        from wsi_anomaly.stain.staintools_engine import require_staintools
+
+        require_staintools()
+    default = click.core.ParameterSource.DEFAULT
+    values = {**others, "max_tiles": max_tiles or None} | {
+        name: value
+        for name, value in (PRESETS[preset] if preset else {}).items()
+        if ctx.get_parameter_source(name) == default
+    }
+    if target is not None:
+        from wsi_anomaly.tiles.target import read_target
+
+        target_profile = read_target(target, stain)
+    else:
+        target_profile = None
+    return TileConfig(
+        stain=stain,
+        engine=stain_engine,
+        per_tile=per_tile,
+        match_maxima=match,
+        target=target_profile,
+        labels=label,
+        **values,
+    )
 
 
 def _run(
     jobs: Sequence[Job],
     output: Path,
     config: TileConfig,
-    workers: int,
+    workers: int | None,
+    dask: str | None,
     resume: bool,
     verbosity: int,
 ) -> int:
@@ -177,29 +155,44 @@ def _run(
     from contextlib import closing
 
     from wsi_anomaly.cli.tile_display import TileDisplay
-    from wsi_anomaly.tiles.ledger import write_ledger
-    from wsi_anomaly.tiles.pool import Outcome, tile_slides
+    from wsi_anomaly.core.errors import OutputError
+    from wsi_anomaly.tiles.cluster import tile_slides_on_cluster
+    from wsi_anomaly.tiles.ledger import Ledger
+    from wsi_anomaly.tiles.pool import Outcome, default_workers, tile_slides
+    from wsi_anomaly.tiles.resume import remove_left_behind
 
     out = console(verbosity)
+    remove_left_behind(output)
     outcomes: list[Outcome] = []
-    events = tile_slides(jobs, output, config, workers=workers, resume=resume)
+    errors: list[str] = []
+    ledger = Ledger(output / "slides.csv")
+    events = (
+        tile_slides_on_cluster(jobs, output, config, dask, resume=resume)
+        if dask
+        else tile_slides(jobs, output, config, workers=workers or default_workers(), resume=resume)
+    )
     try:
         with closing(events), TileDisplay(out, len(jobs), verbosity) as display:
             for event in events:
                 if isinstance(event, Outcome):
                     outcomes.append(event)
                     display.finished(event)
+                    ledger.add(event)
                 else:
                     display.running(event)
     finally:
-        write_ledger(output / "slides.csv", outcomes)
-    errors = [outcome.error for outcome in outcomes if outcome.result is None]
-    tiles = sum(outcome.result.tiles for outcome in outcomes if outcome.result)
+        try:
+            ledger.write()
+        except OutputError as error:
+            errors.append(str(error))
+    errors = [outcome.error for outcome in outcomes if outcome.result is None] + errors
+    done = [outcome.result for outcome in outcomes if outcome.result]
     out.print(
-        f"{len(outcomes) - len(errors)} of {len(jobs)} slides done, {tiles:,} tiles in {output}/",
+        f"{len(done)} of {len(jobs)} slides done, {sum(result.tiles for result in done):,} tiles "
+        f"in {output}/",
         markup=False,
         soft_wrap=True,
     )
-    for error in errors:
-        click.echo(f"Error: {error}", err=True)
+    for text in errors:
+        click.echo(f"Error: {text}", err=True)
     return 1 if errors else 0

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_anomaly.core.errors import OutputError
+from wsi_anomaly.core.remote import is_remote, open_remote
 
 PARTIAL_SUFFIX = ".partial"
 _BLOCK = 1 << 16
@@ -29,6 +30,7 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
 
     Hashes the size and up to 64 blocks of 64 KiB spread evenly over the file (first and last
     included), so that a 4 GB slide costs 4 MB of reading and a renamed copy is still recognised.
+    The file may be an address that fsspec opens.
 
     Raises
     ------
@@ -36,11 +38,12 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
         The file cannot be read.
     """
     digest = hashlib.sha256()
-    size = Path(path).stat().st_size
+    system, inside = open_remote(path) if is_remote(path) else (None, None)
+    size = Path(path).stat().st_size if system is None else int(system.size(inside))
     digest.update(str(size).encode())
     last = max(0, size - _BLOCK)
     steps = min(_SAMPLED_BLOCKS, size // _BLOCK + 1)
-    with open(path, "rb") as file:
+    with open(path, "rb") if system is None else system.open(inside, "rb") as file:
         for i in range(steps):
             file.seek(last * i // max(1, steps - 1))
             digest.update(file.read(_BLOCK))

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wsi_anomaly.slides.base import Slide
-from wsi_anomaly.slides.morphology import closed, connected, grow, opened, without_small
+from wsi_anomaly.slides.morphology import (
+    closed,
+    connected,
+    grow,
+    opened,
+    shrink,
+    without_small,
+)
 from wsi_anomaly.slides.overview import MAP_MPP, Overview, glass_colour, read_overview
 from wsi_anomaly.slides.tissue_map import (
     BACKGROUND,
@@ -192,7 +199,9 @@ def _folds(
         one = density[..., channel]
         dense &= one > _FOLD_CHANNEL * float(np.median(one[tissue]))
     opaque = (total > _OPAQUE) & (total > 4 * middle) & tissue
-    strips = dense & ~opened(dense, _FOLD_UM / 2 / mpp)
+    # A patch is ragged: its gaps are closed before its width is judged, and its fringe is no strip.
+    patches = shrink(closed(dense, _CLOSE_UM / mpp), _FOLD_UM / 2 / mpp)
+    strips = dense & ~grow(patches, _FOLD_UM / mpp)
     return without_small(np.asarray(strips | opaque), 4_000.0 / mpp**2)
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import config_hash
-from wsi_anomaly.tiles.preprocessing import STAINS, VERSION, Preprocessing
+from wsi_anomaly.stain import StainProfile, reference_target
+from wsi_anomaly.tiles.preprocessing import ENGINES, STAINS, VERSION, Preprocessing
 
 FORMAT = "wsi-anomaly-tiles"
 FORMAT_VERSION = 1
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # Shvetsova et al. (2021): fields of 768 px at 40x, all tissue, at most 50 a slide.
+    "camelyon16": {"tile_size": 192, "max_tiles": 50, "min_tissue": 1.0},
+}
+"""Published geometries, by name: values of :class:`TileConfig`."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +37,10 @@ class TileConfig:
         At most so many fields a slide, drawn at random by `seed`; None: all.
     min_tissue
         Least share of tissue of a field.
-    stain
-        "vahadane" or "none".
+    stain, engine, per_tile, match_maxima, target
+        As in :class:`~wsi_anomaly.tiles.Preprocessing`; `target` None is the shipped one.
+    labels
+        Classes of the annotations to cut; none named: all of them.
     """
 
     magnifications: tuple[int, ...] = (10, 20, 40)
@@ -40,6 +49,11 @@ class TileConfig:
     max_tiles: int | None = 2000
     min_tissue: float = 0.5
     stain: str = "vahadane"
+    engine: str = "native"
+    per_tile: bool = False
+    match_maxima: bool = True
+    target: StainProfile | None = None
+    labels: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -57,20 +71,48 @@ class TileConfig:
             raise UsageError(f"A share of tissue lies between 0 and 1, not {self.min_tissue:g}.")
         if self.stain not in STAINS:
             raise UsageError(f"Stain methods are {', '.join(STAINS)}, not {self.stain!r}.")
+        if self.engine not in ENGINES:
+            raise UsageError(f"Stain engines are {', '.join(ENGINES)}, not {self.engine!r}.")
+        if self.stain == "none" and self.target is not None:
+            raise UsageError("A stain target needs a stain method; leave one of them out.")
+        if not all(label.strip() for label in self.labels):
+            raise UsageError("A label is not empty; give the class of the annotations as --label.")
+        object.__setattr__(self, "labels", tuple(sorted({label.strip() for label in self.labels})))
 
     @property
     def preprocessing(self) -> Preprocessing:
         """What a model must repeat exactly."""
-        return Preprocessing(stain=self.stain, min_tissue=self.min_tissue)
+        return Preprocessing(
+            stain=self.stain,
+            target=self.target or reference_target(),
+            min_tissue=self.min_tissue,
+            engine=self.engine,
+            per_tile=self.per_tile,
+            match_maxima=self.match_maxima,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {**asdict(self), "magnifications": list(self.magnifications)}
+        values: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {
+            **values,
+            "magnifications": list(self.magnifications),
+            "labels": list(self.labels),
+            "target": None if self.target is None else self.target.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_dict` gave."""
-        return cls(**{**value, "magnifications": tuple(value["magnifications"])})
+        target = value["target"]
+        return cls(
+            **{
+                **value,
+                "magnifications": tuple(value["magnifications"]),
+                "labels": tuple(value["labels"]),
+                "target": None if target is None else StainProfile.from_dict(target),
+            }
+        )
 
     @property
     def hash(self) -> str:

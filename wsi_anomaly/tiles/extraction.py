@@ -9,14 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
-from wsi_anomaly.core.errors import NoTissueError, TileStoreError, TooCoarseError
+from wsi_anomaly.core.errors import (
+    AnnotationError,
+    NotASlideError,
+    NoTissueError,
+    TooCoarseError,
+)
 from wsi_anomaly.core.files import fingerprint as fingerprint_of
 from wsi_anomaly.core.magnification import served
 from wsi_anomaly.slides import Slide, find_tissue, open_slide
+from wsi_anomaly.slides.overview import read_overview
 from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.fields import Fields, Status, plan_fields
+from wsi_anomaly.tiles.inputs import file_for, outlines_from_file, tissue_from_file
+from wsi_anomaly.tiles.picture import PICTURE_SUFFIX, overview_picture, save_picture
 from wsi_anomaly.tiles.reading import read_fields
-from wsi_anomaly.tiles.store import SUFFIX, TileStore
+from wsi_anomaly.tiles.resume import finished
+from wsi_anomaly.tiles.store import SUFFIX
 from wsi_anomaly.tiles.writing import TileWriter, write_tiles
 
 Progress = Callable[[str, int, int], None]
@@ -68,9 +77,11 @@ def tile_slide(
     resume: bool = True,
     name: str | None = None,
     case: str | None = None,
+    tissue_mask: str | Path | None = None,
+    annotations: str | Path | None = None,
     progress: Progress | None = None,
 ) -> TileResult:
-    """Cut one slide into tiles.
+    """Cut one slide into tiles: a tile file, and a picture of where they lie beside it.
 
     Parameters
     ----------
@@ -88,12 +99,16 @@ def tile_slide(
         Name of the tile file without suffix; the slide's by default.
     case
         Patient or animal, so that no split ever parts one; `name` by default.
+    tissue_mask
+        Outlines or a mask image of the tissue, in place of finding it; or a folder of them.
+    annotations
+        Cut only inside these outlines (of the classes that `config` names), or a folder of them.
     progress
         Told how far it is.
 
     Raises
     ------
-    SlideError, StainError, OutputError
+    SlideError, StainError, AnnotationError, OutputError
         It cannot be done; nothing half-written stands under the final name.
     """
     started = time.perf_counter()
@@ -104,28 +119,31 @@ def tile_slide(
     target = Path(out_dir) / f"{name}{SUFFIX}"
     report("opening", 0, 0)
     with open_slide(path, mpp=mpp) as slide:
+        files = {
+            source: file_for(Path(place), path) if place else None
+            for source, place in (("tissue_mask", tissue_mask), ("annotations", annotations))
+        }
+        sources = {source: _mark(file) for source, file in files.items()}
         mark = fingerprint_of(path)
-        former, why = _finished(target, mark, config, case, slide) if resume else (None, "")
+        former, why = finished(target, mark, config, case, slide, sources) if resume else (None, "")
         if former is not None:
             return TileResult(
                 path, target, former.magnifications, _counts(former.status), 0.0, skipped=True
             )
         notes = [why] if why else []
-        magnifications = served(slide.finest_mpp, config.magnifications)
-        if not magnifications:
-            raise TooCoarseError(
-                f"{path} has {slide.finest_mpp:.3g} um pixels, too coarse for "
-                f"{min(config.magnifications)}x ({10 / min(config.magnifications):g} um); leave it "
-                "out, or give --mpp if its metadata are wrong."
-            )
-        missing = [m for m in config.magnifications if m not in magnifications]
-        if missing:
-            notes.append(
-                f"its {slide.finest_mpp:.3g} um pixels cannot serve "
-                + " and ".join(f"{m}x" for m in missing)
-            )
+        magnifications = _served(slide, config, notes)
         report("tissue", 0, 0)
-        tissue = find_tissue(slide)
+        outlines = (
+            outlines_from_file(slide, files["annotations"], config.labels)
+            if files["annotations"]
+            else None
+        )
+        overview = read_overview(slide)
+        tissue = (
+            tissue_from_file(slide, files["tissue_mask"], overview)
+            if files["tissue_mask"]
+            else find_tissue(slide, overview)
+        )
         fields = plan_fields(
             slide,
             tissue,
@@ -134,12 +152,10 @@ def tile_slide(
             min_tissue=config.min_tissue,
             max_tiles=config.max_tiles,
             seed=config.seed,
+            outlines=outlines,
         )
         if not len(fields):
-            raise NoTissueError(
-                f"{path} has no field of {config.tile_size} um with at least "
-                f"{config.min_tissue:.0%} tissue; look at it, lower --min-tissue, or leave it out."
-            )
+            raise _nothing_to_cut(slide, config, files["annotations"])
         report("stain", 0, len(fields))
         preprocess = config.preprocessing.for_slide(slide, tissue)
         status = fields.status.copy()
@@ -153,8 +169,16 @@ def tile_slide(
             stain=preprocess.stain,
             fingerprint=mark,
             case=case,
+            sources=sources,
         ) as writer:
             _extract(slide, fields, status, writer, config, magnifications, preprocess, report)
+            if (status == Status.FAILED).all():
+                raise NotASlideError(
+                    f"{path} is damaged: none of its {len(fields)} fields of tissue can be read; "
+                    "copy the file again."
+                )
+            picture = overview_picture(slide, overview, tissue, fields, status)
+            save_picture(target.with_suffix(PICTURE_SUFFIX), picture)
     return TileResult(
         path,
         target,
@@ -162,6 +186,46 @@ def tile_slide(
         _counts(status),
         time.perf_counter() - started,
         notes=tuple(notes),
+    )
+
+
+def _mark(file: Path | None) -> str:
+    """Fingerprint of a file that was given beside the slide; "" for none."""
+    if file is None:
+        return ""
+    try:
+        return fingerprint_of(file)
+    except OSError as error:
+        raise AnnotationError(
+            f"{file} cannot be read ({error.strerror or error}); check its path."
+        ) from error
+
+
+def _served(slide: Slide, config: TileConfig, notes: list[str]) -> tuple[int, ...]:
+    """Magnifications that the slide can give; what it cannot is noted."""
+    magnifications = served(slide.finest_mpp, config.magnifications)
+    if not magnifications:
+        raise TooCoarseError(
+            f"{slide.path} has {slide.finest_mpp:.3g} um pixels, too coarse for "
+            f"{min(config.magnifications)}x ({10 / min(config.magnifications):g} um); leave it "
+            "out, or give --mpp if its metadata are wrong."
+        )
+    missing = [f"{m}x" for m in config.magnifications if m not in magnifications]
+    if missing:
+        notes.append(f"its {slide.finest_mpp:.3g} um pixels cannot serve {' and '.join(missing)}")
+    return magnifications
+
+
+def _nothing_to_cut(slide: Slide, config: TileConfig, annotations: Path | None) -> Exception:
+    if annotations is None:
+        return NoTissueError(
+            f"{slide.path} has no field of {config.tile_size} um with at least "
+            f"{config.min_tissue:.0%} tissue; look at it, lower --min-tissue, or leave it out."
+        )
+    return AnnotationError(
+        f"No field of {config.tile_size} um with at least {config.min_tissue:.0%} tissue lies "
+        f"inside the annotations of {annotations}; lower --stride (fields then overlap), "
+        "--tile-size or --min-tissue."
     )
 
 
@@ -203,27 +267,6 @@ def _extract(
                 status[indices[found == Status.FAILED]] = Status.FAILED
         done += len(parts[0][0])
         report("tiles", done, len(fields))
-
-
-def _finished(
-    target: Path, mark: str, config: TileConfig, case: str, slide: Slide
-) -> tuple[TileStore | None, str]:
-    """Open the tile file if it can be kept; otherwise None and why not ("" if there is none)."""
-    if not target.exists():
-        return None, ""
-    try:
-        store = TileStore.open(target)
-    except TileStoreError:
-        return None, "redone: the former tile file was damaged or of another version"
-    if store.fingerprint != mark:
-        return None, "redone: the slide has changed"
-    if store.config_hash != config.hash:
-        return None, "redone: the configuration has changed"
-    if (store.mpp.x, store.mpp.y) != (slide.mpp.x, slide.mpp.y):
-        return None, "redone: the pixel size has changed"
-    if store.case != case:
-        return None, "redone: its case has changed"
-    return store, ""
 
 
 def _counts(status: np.ndarray) -> dict[str, int]:

@@ -5,12 +5,14 @@ A field is a place, not pixels: the same field is read at 10x, 20x or 40x.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.annotations import Outline, fractions_inside
 from wsi_anomaly.slides import FOLD, PEN, TISSUE, UNREADABLE, Slide, TissueMap
 
 PEN_SHARE = 0.02
@@ -18,6 +20,8 @@ PEN_SHARE = 0.02
 FOLD_SHARE = 0.25
 """Share of folded tissue from which a field is FOLDED."""
 UNREADABLE_SHARE = 0.25
+INSIDE_SHARE = 0.99
+"""Share of a field that lies inside annotations of one class from which it is of that class."""
 
 
 class Status(IntEnum):
@@ -52,6 +56,8 @@ class Fields:
         (N,) float32, share of the field that is tissue, folded or inked included.
     status
         (N,) uint8, :class:`Status`.
+    label
+        (N,) str, class of the annotation that each field lies in; None: not cut from annotations.
     """
 
     coords: NDArray[np.int64]
@@ -64,6 +70,7 @@ class Fields:
     field_um: float
     tissue_fraction: NDArray[np.float32]
     status: NDArray[np.uint8]
+    label: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -77,6 +84,7 @@ class Fields:
             col=self.col[indices],
             tissue_fraction=self.tissue_fraction[indices],
             status=self.status[indices],
+            label=None if self.label is None else self.label[indices],
         )
 
 
@@ -89,6 +97,7 @@ def plan_fields(
     min_tissue: float = 0.5,
     max_tiles: int | None = None,
     seed: int = 0,
+    outlines: Sequence[Outline] | None = None,
 ) -> Fields:
     """Lay a grid over the scanned area and keep the fields with tissue.
 
@@ -105,6 +114,8 @@ def plan_fields(
     max_tiles
         At most so many fields, drawn at random by `seed` from those that can be assessed; None:
         all of them.
+    outlines
+        Keep only fields inside these annotations, labelled as they are.
 
     Returns
     -------
@@ -145,11 +156,27 @@ def plan_fields(
     )
     # Half a percent of slack: fractions carry the rounding of corners and of the map.
     kept = np.flatnonzero(fraction >= min_tissue - 0.005)
+    if outlines is not None:
+        label = np.full(len(coords), "", object)
+        label[kept] = _labels(outlines, coords[kept], field)
+        fields = replace(fields, label=label.astype(np.str_))
+        kept = kept[label[kept] != ""]
     if max_tiles is not None and len(kept) > max_tiles:
         good = kept[status[kept] == Status.OK]
         pool = good if len(good) >= max_tiles else kept
         kept = np.sort(np.random.default_rng(seed).choice(pool, max_tiles, replace=False))
     return fields.take(kept)
+
+
+def _labels(
+    outlines: Sequence[Outline], coords: NDArray[np.int64], field: tuple[float, float]
+) -> NDArray[np.object_]:
+    """Class of each field: the one that covers it, "" where none does."""
+    label = np.full(len(coords), "", object)
+    for name in sorted({outline.label for outline in outlines}):
+        of_class = [outline for outline in outlines if outline.label == name]
+        label[fractions_inside(of_class, coords, field) >= INSIDE_SHARE] = name
+    return label
 
 
 def _count(extent: float, field: float, stride: float) -> int:

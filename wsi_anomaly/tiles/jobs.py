@@ -30,12 +30,17 @@ class Job:
         Micrometres per pixel that override what the file says.
     case
         Patient or animal; None: the name stands for it.
+    tissue_mask, annotations
+        Files that say where the tissue is, and where to cut; or folders of files named as the
+        slides.
     """
 
     slide: Path
     name: str
     mpp: float | None = None
     case: str | None = None
+    tissue_mask: Path | None = None
+    annotations: Path | None = None
 
 
 def plan_jobs(
@@ -45,6 +50,8 @@ def plan_jobs(
     mpp: float | None = None,
     mpp_of: Mapping[str, float] | None = None,
     cases: Mapping[str, str] | None = None,
+    tissue_mask: Path | None = None,
+    annotations: Path | None = None,
 ) -> list[Job]:
     """Give every slide a tile file of its own and its options.
 
@@ -57,7 +64,22 @@ def plan_jobs(
         Micrometres per pixel of every slide, and of some slides by name (these win).
     cases
         Case by slide name.
+    tissue_mask, annotations
+        As in :class:`Job`.
+
+    Raises
+    ------
+    UsageError
+        One file is given for several slides, or it does not exist.
     """
+    for option, place in (("--tissue-mask", tissue_mask), ("--annotations", annotations)):
+        if place is not None and not place.exists():
+            raise UsageError(f"{place} does not exist; give a file or a folder as {option}.")
+        if place is not None and place.is_file() and len(slides) > 1:
+            raise UsageError(
+                f"{place} cannot be right for {len(slides)} slides; give {option} a folder of "
+                "files named as the slides."
+            )
     names = Counter(slide.stem for slide in slides)
     return [
         Job(
@@ -65,6 +87,8 @@ def plan_jobs(
             _name(slide, out_dir, alone=names[slide.stem] == 1),
             look_up(mpp_of or {}, slide) or mpp,
             look_up(cases or {}, slide),
+            tissue_mask,
+            annotations,
         )
         for slide in slides
     ]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import io
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from wsi_anomaly.core.files import write_text
+from wsi_anomaly.core.errors import OutputError
+from wsi_anomaly.core.files import output_errors, write_text
 from wsi_anomaly.tiles.fields import Status
 from wsi_anomaly.tiles.pool import Outcome
 
@@ -22,10 +26,48 @@ COLUMNS = (
     *(status.name.lower() for status in Status),
     "seconds",
 )
+_EVERY_SECONDS = 10.0
+
+
+class Ledger:
+    """The table while a run goes on.
+
+    It is brought up to date now and then, so that a run that is killed leaves it nearly whole.
+    Several runs may share one table.
+
+    Parameters
+    ----------
+    path
+        ``slides.csv``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._new: list[Outcome] = []
+        self._written = time.monotonic()
+
+    def add(self, outcome: Outcome) -> None:
+        """Note what became of a slide. An error of writing waits for :meth:`write`."""
+        self._new.append(outcome)
+        if time.monotonic() - self._written > _EVERY_SECONDS:
+            with contextlib.suppress(OutputError):
+                self.write()
+
+    def write(self) -> None:
+        """Bring the table on disk up to date.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written.
+        """
+        self._written = time.monotonic()
+        write_ledger(self._path, self._new)
+        self._new.clear()
 
 
 def write_ledger(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Write or update the table: slides of this run anew, those of former runs as they were.
+    """Write or update the table: these slides anew, all others as they were.
 
     ``status`` is done, kept (finished before, under the same configuration) or error; ``reason``
     says why, or what is to be known.
@@ -35,14 +77,28 @@ def write_ledger(path: Path, outcomes: Iterable[Outcome]) -> None:
     OutputError
         It cannot be written.
     """
-    rows = _former(path)
-    for outcome in outcomes:
-        rows[str(outcome.job.slide)] = _row(outcome)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows[slide] for slide in sorted(rows))
-    write_text(path, text.getvalue())
+    with output_errors(path), _alone(path):
+        rows = _former(path)
+        for outcome in outcomes:
+            rows[str(outcome.job.slide)] = _row(outcome)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows[slide] for slide in sorted(rows))
+        write_text(path, text.getvalue())
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other runs from updating the table at the same moment.
+
+    The lock goes with the process that holds it, so it cannot be left behind. File systems without
+    locks do without it.
+    """
+    with open(path.with_name(f".{path.name}.lock"), "w") as file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _row(outcome: Outcome) -> dict[str, str]:

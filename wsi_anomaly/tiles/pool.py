@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.tiles.config import TileConfig
-from wsi_anomaly.tiles.extraction import TileResult, tile_slide
+from wsi_anomaly.tiles.extraction import Progress, TileResult, tile_slide
 from wsi_anomaly.tiles.jobs import Job
 
 STAGES = ("waiting", "opening", "tissue", "stain", "tiles", "done")
@@ -60,7 +60,9 @@ def default_workers() -> int:
     return os.cpu_count() or 1
 
 
-def run_job(job: Job, out_dir: Path, config: TileConfig, resume: bool, progress: Any) -> Outcome:
+def run_job(
+    job: Job, out_dir: Path, config: TileConfig, resume: bool, progress: Progress | None
+) -> Outcome:
     """Tile one slide; every error becomes an outcome."""
     started = time.perf_counter()
     try:
@@ -72,6 +74,8 @@ def run_job(job: Job, out_dir: Path, config: TileConfig, resume: bool, progress:
             resume=resume,
             name=job.name,
             case=job.case,
+            tissue_mask=job.tissue_mask,
+            annotations=job.annotations,
             progress=progress,
         )
     except WsiAnomalyError as error:

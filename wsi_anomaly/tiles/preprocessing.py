@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from wsi_anomaly.core.errors import NoTissueError, StainError, TileStoreError
 from wsi_anomaly.slides import TISSUE, ReadError, Slide, TissueMap
-from wsi_anomaly.stain import StainNormalizer, StainProfile, fit_profile, reference_target
+from wsi_anomaly.stain import (
+    METHODS,
+    StainNormalizer,
+    StainProfile,
+    fit_profile,
+    reference_target,
+)
 
-STAINS = ("vahadane", "none")
+STAINS = (*METHODS, "none")
+ENGINES = ("native", "staintools")
 VERSION = 1
 
 _SAMPLE_MPP = 0.5
@@ -29,11 +36,18 @@ class Preprocessing:
     Attributes
     ----------
     stain
-        "vahadane" (default), or "none".
+        "vahadane" (default), "macenko", or "none".
     target
         Stain profile that every slide is brought to; None with ``stain="none"``.
     min_tissue
         Least share of tissue of a field.
+    engine
+        "native", or "staintools" to have StainTools fit and normalise.
+    per_tile
+        Fit the stains of every tile by itself, as the DPA paper did, rather than once per slide.
+        A tile in which two stains cannot be told apart gets those of its slide.
+    match_maxima
+        False: change the stain vectors only, not the strength (as the DPA paper did).
     version
         Raised whenever the same slide would give other pixels.
     """
@@ -41,15 +55,28 @@ class Preprocessing:
     stain: str = "vahadane"
     target: StainProfile | None = field(default_factory=reference_target)
     min_tissue: float = 0.5
+    engine: str = "native"
+    per_tile: bool = False
+    match_maxima: bool = True
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        if self.stain not in STAINS:
-            raise TileStoreError(
-                f"The stain method {self.stain!r} is unknown; there are {', '.join(STAINS)}."
-            )
+        for asked, known, what in (
+            (self.stain, STAINS, "method"),
+            (self.engine, ENGINES, "engine"),
+        ):
+            if asked not in known:
+                raise TileStoreError(
+                    f"The stain {what} {asked!r} is unknown; there are {', '.join(known)}."
+                )
         if self.stain == "none":
-            object.__setattr__(self, "target", None)
+            for name, value in (
+                ("target", None),
+                ("engine", "native"),
+                ("per_tile", False),
+                ("match_maxima", True),
+            ):
+                object.__setattr__(self, name, value)
         elif self.target is None:
             raise TileStoreError("Stain normalisation needs a target profile.")
 
@@ -59,6 +86,9 @@ class Preprocessing:
             "stain": self.stain,
             "target": None if self.target is None else self.target.to_dict(),
             "min_tissue": self.min_tissue,
+            "engine": self.engine,
+            "per_tile": self.per_tile,
+            "match_maxima": self.match_maxima,
             "version": self.version,
         }
 
@@ -84,6 +114,9 @@ class Preprocessing:
                 str(value["stain"]),
                 None if target is None else StainProfile.from_dict(target),
                 float(value["min_tissue"]),
+                str(value["engine"]),
+                bool(value["per_tile"]),
+                bool(value["match_maxima"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise TileStoreError(f"This is no preprocessing: {error}.") from error
@@ -97,17 +130,43 @@ class Preprocessing:
             There is none.
         StainError
             Its stains cannot be told apart.
+        UsageError
+            The engine is not installed.
         """
-        if self.stain == "none" or self.target is None:
-            return SlidePreprocessor(None, None)
+        if self.stain == "none":
+            return SlidePreprocessor(self, None)
         try:
-            profile = fit_profile(sample_tissue(slide, tissue), white=tissue.white)
+            profile = self.fit(sample_tissue(slide, tissue), tissue.white)
         except StainError as error:
             raise StainError(
                 f"{slide.path} has no two stains to normalise ({str(error).rstrip('.')}); if it is "
                 "no H&E slide leave it out, or use --stain none."
             ) from error
-        return SlidePreprocessor(profile, self.target)
+        return SlidePreprocessor(self, profile)
+
+    def fit(self, pixels: NDArray[np.uint8], white: ArrayLike) -> StainProfile:
+        """Stain profile of pixels (..., 3) on glass of this intensity (StainTools: on white).
+
+        Raises
+        ------
+        StainError
+            Its stains cannot be told apart.
+        """
+        if self.engine == "staintools":
+            from wsi_anomaly.stain.staintools_engine import fit_staintools
+
+            return fit_staintools(pixels, self.stain)
+        return fit_profile(pixels, self.stain, white=white)
+
+    def normalizer(self, source: StainProfile) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+        """Map pixels of these stains to those of the target."""
+        if self.target is None:
+            raise TileStoreError("Stain normalisation needs a target profile.")
+        if self.engine == "staintools":
+            from wsi_anomaly.stain.staintools_engine import StainToolsNormalizer
+
+            return StainToolsNormalizer(source, self.target, match_maxima=self.match_maxima)
+        return StainNormalizer(source, self.target, match_maxima=self.match_maxima)
 
 
 class SlidePreprocessor:
@@ -119,15 +178,27 @@ class SlidePreprocessor:
         The slide's own stain profile, or None when stains are left alone.
     """
 
-    def __init__(self, stain: StainProfile | None, target: StainProfile | None) -> None:
-        self.stain = stain
-        self._normalize = (
-            None if stain is None or target is None else StainNormalizer(stain, target)
-        )
+    def __init__(self, preprocessing: Preprocessing, stain: StainProfile | None) -> None:
+        self._preprocessing, self.stain = preprocessing, stain
+        self._normalize = None if stain is None else preprocessing.normalizer(stain)
 
     def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Pixels (..., 3) uint8 in, the same shape out."""
-        return rgb if self._normalize is None else self._normalize(rgb)
+        """Pixels (..., 3) uint8 in, the same shape out; with `per_tile` tiles (..., s, s, 3)."""
+        if self._normalize is None:
+            return rgb
+        if not self._preprocessing.per_tile:
+            return self._normalize(rgb)
+        tiles = rgb.reshape(-1, *rgb.shape[-3:])
+        return np.stack([self._tile(tile) for tile in tiles]).reshape(rgb.shape)
+
+    def _tile(self, tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        assert self.stain is not None
+        assert self._normalize is not None
+        try:
+            stain = self._preprocessing.fit(tile, self.stain.white)
+        except StainError:
+            return self._normalize(tile)
+        return self._preprocessing.normalizer(stain)(tile)
 
 
 def sample_tissue(slide: Slide, tissue: TissueMap) -> NDArray[np.uint8]:

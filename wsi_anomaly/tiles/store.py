@@ -25,6 +25,7 @@ from wsi_anomaly.tiles.config import FORMAT, FORMAT_VERSION
 from wsi_anomaly.tiles.preprocessing import Preprocessing
 
 SUFFIX = ".h5"
+SOURCES = ("tissue_mask", "annotations")
 
 
 class TileStore:
@@ -44,6 +45,10 @@ class TileStore:
         Those stored, ascending.
     coords, tissue_fraction, status
         (N, 2) int64, (N,) float32, (N,) uint8 :class:`~wsi_anomaly.tiles.Status`.
+    label
+        (N,) str, class of the annotation that each field was cut from; None: it was not.
+    sources
+        Fingerprints of the tissue mask and the annotations, "" where there were none.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
@@ -71,6 +76,10 @@ class TileStore:
         self.coords: NDArray[np.int64] = file["coords"][:]
         self.tissue_fraction: NDArray[np.float32] = file["tissue_fraction"][:]
         self.status: NDArray[np.uint8] = file["status"][:]
+        self.label: NDArray[np.str_] | None = (
+            np.array(file["label"].asstr()[:], np.str_) if "label" in file else None
+        )
+        self.sources = {name: str(attributes.get(name, "")) for name in SOURCES}
         self._images: dict[int, NDArray[np.uint8]] = {}
         self._layout: dict[int, tuple[int, tuple[int, ...]]] = {}
         size = path.stat().st_size
@@ -91,7 +100,8 @@ class TileStore:
                 raise ValueError(f"{name}/images is not as it should be")
             self._layout[int(name[:-1])] = (offset or 0, tuple(images.shape))
         self.magnifications = tuple(sorted(self._layout))
-        if not (len(self.coords) == len(self.status) == len(self.tissue_fraction)):
+        lists = (self.coords, self.status, self.tissue_fraction, self.label)
+        if len({len(entry) for entry in lists if entry is not None}) != 1:
             raise ValueError("its lists have different lengths")
         if not self.magnifications:
             raise ValueError("it holds no images")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.files import atomic_file
+from wsi_anomaly.core.remote import is_remote, url_of
 from wsi_anomaly.slides import Slide
 from wsi_anomaly.stain import StainProfile
 from wsi_anomaly.tiles.config import FORMAT, FORMAT_VERSION, TileConfig
@@ -59,6 +60,7 @@ def write_tiles(
     stain: StainProfile | None,
     fingerprint: str,
     case: str,
+    sources: Mapping[str, str],
 ) -> Iterator[TileWriter]:
     """Create a tile file; it takes its name when the block ends well, and not before.
 
@@ -66,6 +68,8 @@ def write_tiles(
     ----------
     status
         (N,) uint8, filled in by the caller while it reads; stored at the end.
+    sources
+        Further root attributes: fingerprints of the files that were given beside the slide.
 
     Raises
     ------
@@ -76,7 +80,7 @@ def write_tiles(
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "slide_name": slide.name,
-        "slide_path": str(slide.path.resolve()),
+        "slide_path": url_of(slide.path) if is_remote(slide.path) else str(slide.path.resolve()),
         "slide_size": (slide.width, slide.height),
         "fingerprint": fingerprint,
         "case": case,
@@ -88,6 +92,7 @@ def write_tiles(
         "config": json.dumps(config.to_dict(), sort_keys=True),
         "config_hash": config.hash,
         "preprocessing": json.dumps(config.preprocessing.to_dict(), sort_keys=True),
+        **sources,
     }
     if stain is not None:
         attributes |= {
@@ -103,6 +108,9 @@ def write_tiles(
             coords.attrs.update(_trident(slide, fields, config, magnifications, path))
             file["row"], file["col"] = fields.row, fields.col
             file["tissue_fraction"] = fields.tissue_fraction
+            if fields.label is not None:
+                file["label"] = fields.label.astype(object)
+                file.attrs["labels"] = sorted(set(fields.label.tolist()))
             offsets = {m: _reserve(file, m, len(fields), side[m]) for m in magnifications}
         writer = TileWriter(partial, offsets, side)
         try:

@@ -1,0 +1,109 @@
+"""What a user gives beside a slide: a tissue mask, and annotations to cut tiles from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import shapely
+
+from wsi_anomaly.annotations import Outline, outlines_from_mask, read_mask, read_outlines
+from wsi_anomaly.annotations.files import MASK_SUFFIXES, SUFFIXES
+from wsi_anomaly.core.errors import AnnotationError
+from wsi_anomaly.slides import Slide, TissueMap
+from wsi_anomaly.slides.overview import Overview
+
+_MIN_ON_SLIDE = 0.9  # outlines of which less lies on the slide were drawn in another frame
+
+
+def file_for(place: Path, slide: Path) -> Path:
+    """Find a slide's own file: `place` itself, or in a folder the one named as the slide.
+
+    Raises
+    ------
+    AnnotationError
+        There is none.
+    """
+    if not place.is_dir():
+        return place
+    for name in (slide.stem, slide.name):
+        for suffix in SUFFIXES:
+            if (place / f"{name}{suffix}").is_file():
+                return place / f"{name}{suffix}"
+    raise AnnotationError(
+        f"{place} has no file for {slide} (such as {slide.stem}.geojson); add it, or leave the "
+        "slide out."
+    )
+
+
+def tissue_from_file(slide: Slide, path: Path, overview: Overview) -> TissueMap:
+    """Tissue as somebody has marked it: outlines, or an image over the scanned area.
+
+    Raises
+    ------
+    AnnotationError
+        The file cannot be read, or was made for something else.
+    """
+    if path.name.lower().endswith(MASK_SUFFIXES):
+        return TissueMap.from_image(slide, read_mask(path), overview)
+    outlines = read_outlines(path)
+    _check_frame(slide, path, outlines)
+    return TissueMap.from_polygons(slide, [outline.polygon for outline in outlines], overview)
+
+
+def outlines_from_file(slide: Slide, path: Path, labels: Sequence[str]) -> list[Outline]:
+    """Annotations of a slide to cut tiles from, each with a label.
+
+    Parameters
+    ----------
+    slide
+        An open slide.
+    path
+        QuPath GeoJSON, ASAP or Camelyon XML, or a mask image over the scanned area.
+    labels
+        The classes to take; none: all. A single name also labels annotations that have no class
+        (a mask, or outlines none of which was given one).
+
+    Raises
+    ------
+    AnnotationError
+        The file cannot be read, was made for something else, or has none of these classes.
+    """
+    only = labels[0] if len(labels) == 1 else ""
+    if path.name.lower().endswith(MASK_SUFFIXES):
+        bounds = slide.bounds
+        outlines = outlines_from_mask(
+            read_mask(path), (bounds.width, bounds.height), only, origin=(bounds.x, bounds.y)
+        )
+    else:
+        outlines = read_outlines(path)
+    if not outlines:
+        raise AnnotationError(f"{path} holds no annotation; draw one, or leave {slide.path} out.")
+    _check_frame(slide, path, outlines)
+    if not any(outline.label for outline in outlines):
+        if not only:
+            raise AnnotationError(
+                f"The annotations in {path} have no class; give one with --label NAME, or set it "
+                "in QuPath."
+            )
+        return [Outline(only, outline.polygon) for outline in outlines]
+    chosen = [o for o in outlines if o.label and (not labels or o.label in labels)]
+    if not chosen:
+        present = ", ".join(sorted({outline.label for outline in outlines if outline.label}))
+        raise AnnotationError(
+            f"{path} has no annotation of class {' or '.join(labels)}, only {present}; give one of "
+            "those as --label."
+        )
+    return chosen
+
+
+def _check_frame(slide: Slide, path: Path, outlines: Sequence[Outline]) -> None:
+    whole = shapely.box(0, 0, slide.width, slide.height)
+    area = shapely.union_all([outline.polygon for outline in outlines])
+    inside = shapely.intersection(area, whole).area
+    if outlines and inside < _MIN_ON_SLIDE * area.area:
+        raise AnnotationError(
+            f"{path} was not drawn on {slide.path}: {1 - inside / area.area:.0%} of it lies beyond "
+            f"its {slide.width} x {slide.height} pixels; outlines are in pixels of the full "
+            "resolution."
+        )

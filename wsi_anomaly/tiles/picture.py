@@ -1,0 +1,154 @@
+"""A picture of each slide beside its tile file: where the tissue is, and where it was cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.core.files import atomic_file
+from wsi_anomaly.slides import TISSUE, ReadError, Slide, TissueMap
+from wsi_anomaly.slides.overview import MAP_MPP, Overview
+from wsi_anomaly.tiles.fields import Fields, Status
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw, ImageFont
+
+PICTURE_SUFFIX = ".png"
+STATUS_COLOURS = {
+    Status.OK: (0, 114, 178),
+    Status.FAILED: (90, 90, 90),
+    Status.BLURRED: (230, 159, 0),
+    Status.PEN: (213, 94, 0),
+    Status.FOLDED: (0, 158, 115),
+}
+"""Colours of Okabe and Ito, which colour-blind people tell apart."""
+
+INK = (40, 40, 40)
+_OUTLINE = (20, 20, 20)
+_LONGER_SIDE_PX = 1000
+_FILL_OK, _FILL_OTHER = 0.08, 0.45  # opacity of a field's colour over the tissue
+
+
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Sans serif letters that come with Pillow."""
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def overview_picture(
+    slide: Slide,
+    overview: Overview,
+    tissue: TissueMap,
+    fields: Fields,
+    status: NDArray[np.uint8],
+) -> Image.Image:
+    """Thumbnail of the scanned area with the outline of its tissue and the fields that were cut.
+
+    Parameters
+    ----------
+    slide, overview, tissue, fields
+        The slide, its overview, what was found on it, and the fields.
+    status
+        (N,) uint8, what became of each field.
+    """
+    from PIL import Image, ImageDraw
+
+    ground = _ground(slide, overview)
+    scale = np.array(ground.size) / (slide.bounds.width, slide.bounds.height)
+    origin = np.array((slide.bounds.x, slide.bounds.y))
+    corners = (fields.coords - origin) * scale
+    size = np.array(fields.field_level0) * scale
+
+    colours = Image.new("RGBA", ground.size, (0, 0, 0, 0))
+    draw = ImageDraw.Draw(colours)
+    for (x, y), found in zip(corners, status.tolist(), strict=True):
+        colour = STATUS_COLOURS[Status(found)]
+        fill = round(255 * (_FILL_OK if found == Status.OK else _FILL_OTHER))
+        draw.rectangle((x, y, x + size[0] - 1, y + size[1] - 1), (*colour, fill), (*colour, 255))
+    picture = Image.alpha_composite(ground.convert("RGBA"), colours).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    for polygon in tissue.polygons(TISSUE).geoms:
+        for ring in (polygon.exterior, *polygon.interiors):
+            points = (np.asarray(ring.coords) - origin) * scale
+            draw.line([tuple(point) for point in points], _OUTLINE, 2)
+    return _with_legend(picture, slide, fields, status)
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a PNG; it takes its name when it is whole.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    from PIL import Image
+
+    with atomic_file(path) as partial:
+        # 256 colours take a fifth of the bytes.
+        picture.quantize(256, dither=Image.Dither.NONE).save(partial, format="PNG")
+
+
+def _ground(slide: Slide, overview: Overview) -> Image.Image:
+    """Thumbnail: the overview where it is large enough, small slides from the file."""
+    from PIL import Image
+
+    height, width = overview.rgb.shape[:2]
+    aspect = slide.bounds.height * slide.mpp.y / (slide.bounds.width * slide.mpp.x)
+    longer = _LONGER_SIDE_PX
+    size = (
+        (longer, max(1, round(longer * aspect)))
+        if aspect <= 1
+        else (max(1, round(longer / aspect)), longer)
+    )
+    if max(height, width) < longer:
+        try:
+            small = Image.fromarray(slide.thumbnail(longer))
+            return small.resize(size, Image.Resampling.LANCZOS)
+        except ReadError:
+            pass
+    # The overview's last row and column may reach beyond the scanned area.
+    seen = (
+        min(width, slide.bounds.width * slide.mpp.x / MAP_MPP),
+        min(height, slide.bounds.height * slide.mpp.y / MAP_MPP),
+    )
+    return Image.fromarray(overview.rgb).resize(size, Image.Resampling.LANCZOS, (0, 0, *seen))
+
+
+def _with_legend(
+    picture: Image.Image, slide: Slide, fields: Fields, status: NDArray[np.uint8]
+) -> Image.Image:
+    from PIL import Image, ImageDraw
+
+    bar = 76
+    sheet = Image.new("RGB", (max(picture.width, 700), picture.height + bar), (255, 255, 255))
+    sheet.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(sheet)
+    top = picture.height + 10
+    draw.text(
+        (12, top),
+        f"{slide.path.name}   {slide.width:,} x {slide.height:,} px   {slide.mpp.x:.4g} um/px   "
+        f"{len(fields):,} fields of {fields.field_um:g} um",
+        INK,
+        font(20),
+    )
+    x = 12.0
+    draw.rectangle((x, top + 40, x + 18, top + 52), None, _OUTLINE, 2)
+    x = _word(draw, x + 26, top + 34, "tissue")
+    for kind, colour in STATUS_COLOURS.items():
+        count = int(np.count_nonzero(status == kind))
+        if count:
+            draw.rectangle((x, top + 40, x + 18, top + 52), colour)
+            x = _word(draw, x + 26, top + 34, f"{kind.name.lower()} {count:,}")
+    return sheet
+
+
+def _word(draw: ImageDraw.ImageDraw, x: float, y: float, text: str) -> float:
+    """Write a word; where the next one may start."""
+    letters = font(18)
+    draw.text((x, y), text, INK, letters)
+    return x + float(draw.textlength(text, letters)) + 28
