@@ -35,6 +35,7 @@ from wsi_anomaly.features import PerceptualNetwork
 
 ESTIMATORS = ("mahalanobis", "knn", "both")
 _MAD_TO_SD = 1.4826
+_LEAST_SCALE = 0.1  # of the median deviation
 _TENSORS = ("mean", "scale", "components", "centre", "precision_root", "references", "units")
 
 
@@ -148,14 +149,17 @@ class Density(Detector):
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
         """Distance from normal tiles, in robust units of theirs."""
         del images
-        middle, spread = self.state_["units"]
+        units = self.state_["units"]
         mahalanobis, knn = (
-            (d - m) / s
-            for d, m, s in zip(self._distances(self.embed(truth)), middle, spread, strict=True)
+            (distance - units[0, k]) / units[1, k]
+            for k, distance in enumerate(self._distances(self.embed(truth)))
         )
-        if self.config.estimator == "both":
-            return (mahalanobis + knn) / 2
-        return mahalanobis if self.config.estimator == "mahalanobis" else knn
+        both: Tensor = {
+            "mahalanobis": mahalanobis,
+            "knn": knn,
+            "both": (mahalanobis + knn) / 2,
+        }[self.config.estimator]
+        return both
 
     def _standard(self, embedding: Tensor) -> Tensor:
         return (embedding.float() - self.state_["mean"]) / self.state_["scale"]
@@ -214,7 +218,8 @@ def _learn(found: NDArray[np.float64], config: DensityConfig) -> dict[str, Tenso
     from sklearn.covariance import ledoit_wolf
 
     mean, scale = found.mean(0), found.std(0)
-    scale = np.maximum(scale, max(1e-3 * float(np.median(scale)), 1e-9))
+    # A filter that is nearly dead on normal tiles must not rule on others.
+    scale = np.maximum(scale, max(_LEAST_SCALE * float(np.median(scale)), 1e-9))
     z = (found - mean) / scale
     _, singular, axes = np.linalg.svd(z, full_matrices=False)
     share = np.cumsum(singular**2) / max(float((singular**2).sum()), 1e-12)

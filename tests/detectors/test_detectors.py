@@ -1,0 +1,303 @@
+"""What every detector keeps, whatever its method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from wsi_anomaly.autoencoder import Architecture, GrowthConfig, Stage
+from wsi_anomaly.autoencoder.batches import ArrayTiles, to_images
+from wsi_anomaly.core.errors import ModelError, UsageError
+from wsi_anomaly.detectors import (
+    DETECTORS,
+    Density,
+    DensityConfig,
+    Detector,
+    Dpa,
+    DpaConfig,
+    Fitting,
+    Fusion,
+    growing_stages,
+)
+from wsi_anomaly.features.network import SYMMETRIC, PerceptualNetwork, Stage as Layer
+
+SIZE = 16
+
+
+def network() -> PerceptualNetwork:
+    torch.manual_seed(0)
+    return PerceptualNetwork(
+        "tiny",
+        [
+            Layer("a", nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())),
+            Layer("b", nn.Sequential(nn.Conv2d(8, 12, 3, stride=2, padding=1), nn.ReLU())),
+        ],
+        SYMMETRIC,
+        "b",
+    )
+
+
+def normal_tiles(count: int, seed: int = 0) -> np.ndarray:
+    """Vertical stripes of a pinkish colour, faint noise."""
+    rng = np.random.default_rng(seed)
+    phase = rng.integers(0, 4, count)
+    wave = np.sign(np.sin((np.arange(SIZE)[None] + phase[:, None]) * np.pi / 2 + 0.1))
+    image = np.array([190, 110, 160]) + 30 * wave[:, None, :, None] * np.ones((1, SIZE, 1, 1))
+    return np.clip(image + rng.normal(0, 5, image.shape), 0, 255).astype(np.uint8)
+
+
+def abnormal_tiles(count: int, seed: int = 0) -> np.ndarray:
+    """The same colours in a coarse checkerboard."""
+    rng = np.random.default_rng(seed)
+    y, x = np.indices((SIZE, SIZE))
+    board = np.where((y // 4 + x // 4) % 2, 1, -1)[None, :, :, None]
+    image = np.array([190, 110, 160]) + 30 * board
+    return np.clip(image + rng.normal(0, 5, (count, SIZE, SIZE, 3)), 0, 255).astype(np.uint8)
+
+
+def dpa_config(steps: int = 120) -> DpaConfig:
+    architecture = Architecture(
+        resolution=SIZE, first_resolution=8, latent_resolution=1, latent_channels=3, widths=(8,)
+    )
+    stages = growing_stages(architecture, {8: (0, steps // 2), 16: (steps // 4, steps)})
+    growth = GrowthConfig(layers={8: {"a": 1.0}, 16: {"b": 1.0}}, learning_rate=5e-3)
+    return DpaConfig(architecture, growth, stages, batch_size=16)
+
+
+def make_dpa(features: PerceptualNetwork) -> Detector:
+    return Dpa(features, dpa_config())
+
+
+def make_density(features: PerceptualNetwork) -> Detector:
+    return Density(features, DensityConfig(("a", "b")))
+
+
+def make_fusion(features: PerceptualNetwork) -> Detector:
+    tiles = ArrayTiles(normal_tiles(120))
+    return Fusion([make_density(features).fit(tiles), Dpa(features, dpa_config(8)).fit(tiles)])
+
+
+MAKERS: dict[str, Callable[[PerceptualNetwork], Detector]] = {
+    "dpa": make_dpa,
+    "density": make_density,
+    "fusion": make_fusion,
+}
+
+
+@pytest.fixture(scope="module", params=list(MAKERS))
+def fitted(request: pytest.FixtureRequest) -> Detector:
+    fitting = Fitting.on("cpu")
+    fitting.anomalies = ArrayTiles(abnormal_tiles(10, seed=5))
+    return MAKERS[request.param](network()).fit(
+        ArrayTiles(normal_tiles(120)), ArrayTiles(normal_tiles(40, seed=1)), fitting
+    )
+
+
+def test_every_detector_is_in_this_suite():
+    assert set(MAKERS) == set(DETECTORS)
+
+
+def test_abnormal_tiles_score_higher(fitted):
+    normal = fitted.score_samples(normal_tiles(40, seed=2))
+    abnormal = fitted.score_samples(abnormal_tiles(40, seed=2))
+    assert (abnormal[:, None] > normal[None]).mean() > 0.95
+
+
+def test_scores_are_one_finite_number_a_tile(fitted):
+    images = normal_tiles(200, seed=3)  # more than one batch
+    scores = fitted.score_samples(images)
+    assert scores.shape == (200,)
+    assert scores.dtype == np.float32
+    assert np.isfinite(scores).all()
+    assert fitted.score_samples(images[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_blank_tiles_get_a_finite_score(fitted, value):
+    assert np.isfinite(fitted.score_samples(np.full((3, SIZE, SIZE, 3), value, np.uint8))).all()
+
+
+def test_a_score_does_not_depend_on_the_other_tiles(fitted):
+    images = np.concatenate([normal_tiles(9, seed=4), abnormal_tiles(4)])
+    together = fitted.score_samples(images)
+    alone = np.concatenate([fitted.score_samples(images[i : i + 1]) for i in range(len(images))])
+    assert together == pytest.approx(alone, rel=1e-4, abs=1e-5)
+
+
+def test_scoring_changes_nothing(fitted):
+    images = normal_tiles(20, seed=6)
+    before = images.copy()
+    first = fitted.score_samples(images)
+    assert np.array_equal(fitted.score_samples(images), first)
+    assert np.array_equal(images, before)
+
+
+def test_fitting_twice_gives_the_same_scores(fitted):
+    again = MAKERS[fitted.name](network())
+    fitting = Fitting.on("cpu")
+    fitting.anomalies = ArrayTiles(abnormal_tiles(10, seed=5))
+    again.fit(ArrayTiles(normal_tiles(120)), ArrayTiles(normal_tiles(40, seed=1)), fitting)
+    images = abnormal_tiles(10)
+    assert np.array_equal(again.score_samples(images), fitted.score_samples(images))
+
+
+def test_state_goes_to_json_and_tensors_and_back(fitted):
+    tensors, config = fitted.to_state()
+    assert all(isinstance(t, torch.Tensor) for t in tensors.values())
+    others = {m.name: m for m in getattr(fitted, "members", ())}
+    rebuilt = type(fitted).from_state(tensors, config, fitted.features, others)
+    images = abnormal_tiles(10)
+    assert np.array_equal(rebuilt.score_samples(images), fitted.score_samples(images))
+
+
+def test_damaged_state_is_noticed(fitted):
+    tensors, config = fitted.to_state()
+    others = {m.name: m for m in getattr(fitted, "members", ())}
+    for name in list(tensors)[:3]:
+        broken = {**tensors, name: torch.full_like(tensors[name], float("nan"))}
+        with pytest.raises((ValueError, KeyError, RuntimeError)):
+            type(fitted).from_state(broken, config, fitted.features, others)
+        missing = {k: v for k, v in tensors.items() if k != name}
+        with pytest.raises((ValueError, KeyError, RuntimeError)):
+            type(fitted).from_state(missing, config, fitted.features, others)
+
+
+def test_a_map_has_the_size_of_the_tile_or_does_not_exist(fitted):
+    x = to_images(abnormal_tiles(3))
+    with torch.inference_mode():
+        found = fitted.map_batch(x, fitted.features(x, fitted.layers))
+    if fitted.name == "density":
+        assert found is None
+    else:
+        assert found.shape == (3, SIZE, SIZE)
+        assert (found >= 0).all()
+
+
+# -- what is particular to one method ------------------------------------------------------------
+
+
+def test_the_map_of_dpa_averages_to_its_score():
+    detector = make_dpa(network()).fit(ArrayTiles(normal_tiles(60)))
+    images = abnormal_tiles(4)
+    x = to_images(images)
+    with torch.inference_mode():
+        found = detector.map_batch(x, detector.features(x, detector.layers)).mean((1, 2))
+    assert found.numpy() == pytest.approx(detector.score_samples(images), rel=0.02)
+
+
+def test_dpa_refuses_tiles_of_another_size():
+    with pytest.raises(ModelError, match="16 px"):
+        make_dpa(network()).fit(ArrayTiles(np.zeros((30, 32, 32, 3), np.uint8)))
+
+
+def test_dpa_resumes_from_its_checkpoint(tmp_path):
+    tiles, straight = ArrayTiles(normal_tiles(60)), make_dpa(network())
+    straight.fit(tiles)
+    fitting = Fitting.on("cpu")
+    fitting.checkpoint = tmp_path
+    interrupted = make_dpa(network())
+    interrupted.config = replace(
+        interrupted.config, loop=replace(interrupted.config.loop, report_every=10)
+    )
+    seen = []
+
+    def stop(report) -> None:
+        seen.append(report.step)
+        if len(seen) == 9:
+            raise KeyboardInterrupt
+
+    fitting.progress = stop
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.fit(tiles, None, fitting)
+    fitting.progress = None
+    interrupted.fit(tiles, None, fitting)
+    images = abnormal_tiles(5)
+    assert np.array_equal(interrupted.score_samples(images), straight.score_samples(images))
+
+
+def test_a_schedule_grows_to_the_final_resolution():
+    architecture = Architecture(resolution=64, first_resolution=16)
+    stages = growing_stages(architecture, {16: (0, 20), 32: (5, 20), 64: (5, 8)})
+    assert stages == (
+        Stage(16, transition=False, steps=20),
+        Stage(32, transition=True, steps=5),
+        Stage(32, transition=False, steps=20),
+        Stage(64, transition=True, steps=5),
+        Stage(64, transition=False, steps=8),
+    )
+    with pytest.raises(UsageError, match="64 px"):
+        DpaConfig(architecture, GrowthConfig(), stages[:3])
+
+
+def test_density_agrees_with_scikit_learn():
+    from sklearn.covariance import LedoitWolf
+    from sklearn.neighbors import NearestNeighbors
+
+    features, images = network(), normal_tiles(80)
+    detector = Density(features, DensityConfig(("b",), variance=1.0, estimator="mahalanobis"))
+    detector.fit(ArrayTiles(images))
+    new = abnormal_tiles(12)
+    with torch.inference_mode():
+        known, found = (
+            detector.embed(features(to_images(i), ("b",))).numpy().astype(float)
+            for i in (images, new)
+        )
+        x = to_images(new)
+        distance, neighbour = detector._distances(detector.embed(features(x, ("b",))))
+    scale = np.maximum(known.std(0), 0.1 * np.median(known.std(0)))
+    z, new_z = ((v - known.mean(0)) / scale for v in (known, found))
+    axes = np.linalg.svd(z, full_matrices=False)[2][: len(detector.state_["centre"])]
+    model = LedoitWolf().fit(z @ axes.T)
+    assert distance.numpy() == pytest.approx(np.sqrt(model.mahalanobis(new_z @ axes.T)), rel=1e-3)
+    nearest = NearestNeighbors(n_neighbors=5, metric="cosine").fit(z).kneighbors(new_z)[0]
+    assert neighbour.numpy() == pytest.approx(nearest.mean(1), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"layers": ()}, {"estimator": "magic"}, {"variance": 0.0}, {"neighbours": 0}]
+)
+def test_density_refuses_what_makes_no_sense(wrong):
+    with pytest.raises(UsageError):
+        DensityConfig(**{"layers": ("a",), **wrong})
+
+
+def test_density_needs_more_than_a_few_tiles():
+    with pytest.raises(ModelError, match="too few"):
+        make_density(network()).fit(ArrayTiles(normal_tiles(6)))
+
+
+class Chance(Density):
+    """Scores that say nothing."""
+
+    def score_batch(self, images, truth):
+        return torch.as_tensor(
+            np.random.default_rng(int(images.abs().sum() * 1e3)).normal(size=len(images))
+        ).float()
+
+
+def test_fusion_takes_only_members_that_known_anomalies_support():
+    features, tiles = network(), ArrayTiles(normal_tiles(100))
+    good = make_density(features).fit(tiles)
+    chance = Chance(features, DensityConfig(("a",))).fit(tiles)
+    fitting = Fitting.on("cpu")
+    fitting.anomalies = ArrayTiles(abnormal_tiles(60))
+    held_out = ArrayTiles(normal_tiles(60, seed=7))
+    fusion = Fusion([chance, good]).fit(tiles, held_out, fitting)
+    assert fusion.support_[1] > 0.95
+    assert float(fusion.weights_[1]) > 0.8
+    assert float(fusion.weights_.sum()) == pytest.approx(1)
+
+
+def test_fusion_without_known_anomalies_is_its_first_member():
+    features, tiles = network(), ArrayTiles(normal_tiles(100))
+    first, second = make_density(features).fit(tiles), make_density(features).fit(tiles)
+    fusion = Fusion([first, second]).fit(tiles)
+    assert fusion.weights_.tolist() == [1.0, 0.0]
+    images = abnormal_tiles(9)
+    order = np.argsort(fusion.score_samples(images))
+    assert np.array_equal(order, np.argsort(first.score_samples(images)))
