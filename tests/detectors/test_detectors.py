@@ -24,7 +24,8 @@ from wsi_anomaly.detectors import (
     Fusion,
     growing_stages,
 )
-from wsi_anomaly.features.network import SYMMETRIC, PerceptualNetwork, Stage as Layer
+from wsi_anomaly.features.network import SYMMETRIC, PerceptualNetwork
+from wsi_anomaly.features.network import Stage as Layer
 
 SIZE = 16
 
