@@ -171,14 +171,22 @@ def _read_source(path: Path) -> list[Image.Image]:
                 for n in archive.namelist()
                 if Path(n).suffix in _IMAGES and not n.startswith("test/")
             )
-            return [Image.open(io.BytesIO(archive.read(name))).convert("RGB") for name in names]
+            return [_read_image(io.BytesIO(archive.read(name)), name) for name in names]
     if not path.is_dir():
         raise UsageError(f"{path} does not exist; it is one of the sources compact learns from.")
     slides = [path / name for name in SLIDES if (path / name).is_file()]
     if slides:
         return [region for slide in slides for region in _regions(slide)]
     files = sorted(f for f in path.rglob("*") if f.suffix in _IMAGES)
-    return [Image.open(file).convert("RGB") for file in files]
+    return [_read_image(file, str(file)) for file in files]
+
+
+def _read_image(file: Path | io.BytesIO, name: str) -> Image.Image:
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    except OSError as error:
+        raise UsageError(f"{name} is no readable image; take it out of the source.") from error
 
 
 def _regions(path: Path) -> list[Image.Image]:
