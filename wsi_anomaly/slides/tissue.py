@@ -39,6 +39,7 @@ _CLOSE_UM = 20.0
 _LUMEN_UM = 64.0  # clear glass wider than this (a vessel, a duct) is no tissue; no fat cell is
 _FOLD_UM = 150.0  # a fold is a strip, narrower than this
 _FAT_UM = 24.0  # fat is seen when its thin membranes are averaged over this far
+_SURE_STAIN = 0.05  # green's excess density that every piece of tissue reaches somewhere
 _CLEAR_STAIN = 0.03  # green's excess density of glass near tissue, at most
 _FAINT_STAIN, _FAINT_TEXTURE = 0.015, 0.02  # green's excess density in fat: mean, deviation
 _FOLD_CHANNEL = 1.3  # each channel's density against the slide's, at least
@@ -90,10 +91,13 @@ def label_pixels(
     density = _density(rgb, white)
     excess = density[..., 1] - np.minimum(density[..., 0], density[..., 2])
 
-    pen = _pen(density, mpp) & usable
+    pen = _pen(density, usable, mpp) & usable
     sharp = ndimage.gaussian_filter(excess, 1.0)
     here = usable & ~pen
-    surely = without_small((sharp > _threshold(sharp[here])) & here, _MIN_PIECE_UM2 / 4 / mpp**2)
+    least = _MIN_PIECE_UM2 / 4 / mpp**2
+    surely = without_small((sharp > _threshold(sharp[here])) & here, least)
+    # Pale tissue is darker somewhere; glass that the camera saw a little pinker is not.
+    surely = connected(surely, without_small((sharp > _SURE_STAIN) & here, least / 4))
     faint = _fat(excess, _FAT_UM / mpp) & here & ~surely
     tissue = connected(surely | opened(faint, 1.5 * _FAT_UM / mpp), surely)
     tissue = closed(tissue, _CLOSE_UM / mpp) & usable & ~pen
@@ -153,7 +157,7 @@ def _border(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return border
 
 
-def _pen(density: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
+def _pen(density: NDArray[np.float32], usable: NDArray[np.bool_], mpp: float) -> NDArray[np.bool_]:
     """Ink: dense, of a colour that hematoxylin and eosin cannot mix; and what it fades into."""
     red, green, blue = (density[..., c] for c in range(3))
     total = red + green + blue
@@ -168,7 +172,8 @@ def _pen(density: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
         (low > 0.6 * high, 3.6, 0.7),
     )
     ink = np.zeros(total.shape, bool)
-    for colour, surely, perhaps in kinds:
+    for of_colour, surely, perhaps in kinds:
+        colour = of_colour & usable
         core = without_small(opened(colour & (total > surely), 1.5), _MIN_INK_UM2 / mpp**2)
         if core.any():
             near = grow(core, _INK_REACH_UM / mpp)
