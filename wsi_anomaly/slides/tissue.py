@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wsi_anomaly.slides.base import Slide
+from wsi_anomaly.slides.density import INKS, Densities, densities
 from wsi_anomaly.slides.morphology import (
     closed,
     connected,
@@ -88,17 +89,16 @@ def label_pixels(
     """
     usable = usable & ~_border(rgb)
     white = glass_colour(rgb, usable)
-    density = _density(rgb, white)
-    excess = density[..., 1] - np.minimum(density[..., 0], density[..., 2])
+    density = densities(rgb, white)
 
     pen = _pen(density, usable, mpp) & usable
-    sharp = ndimage.gaussian_filter(excess, 1.0)
+    sharp = ndimage.gaussian_filter(density.excess, 1.0)
     here = usable & ~pen
     least = _MIN_PIECE_UM2 / 4 / mpp**2
     surely = without_small((sharp > _threshold(sharp[here])) & here, least)
     # Pale tissue is darker somewhere; glass that the camera saw a little pinker is not.
     surely = connected(surely, without_small((sharp > _SURE_STAIN) & here, least / 4))
-    faint = _fat(excess, _FAT_UM / mpp) & here & ~surely
+    faint = _fat(density.excess, _FAT_UM / mpp) & here & ~surely
     tissue = connected(surely | opened(faint, 1.5 * _FAT_UM / mpp), surely)
     tissue = closed(tissue, _CLOSE_UM / mpp) & usable & ~pen
     tissue = without_small(tissue, _MIN_PIECE_UM2 / mpp**2)
@@ -107,7 +107,7 @@ def label_pixels(
 
     labels = np.full(tissue.shape, BACKGROUND, np.uint8)
     labels[tissue] = TISSUE
-    labels[tissue & _folds(density, tissue, mpp)] = FOLD
+    labels[tissue & _folds(rgb, density, tissue, mpp)] = FOLD
     labels[pen] = PEN
     return labels, white
 
@@ -157,34 +157,20 @@ def _border(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return border
 
 
-def _pen(density: NDArray[np.float32], usable: NDArray[np.bool_], mpp: float) -> NDArray[np.bool_]:
-    """Ink: dense, of a colour that hematoxylin and eosin cannot mix; and what it fades into."""
-    red, green, blue = (density[..., c] for c in range(3))
-    total = red + green + blue
-    low = np.minimum(np.minimum(red, green), blue)
-    high = np.maximum(np.maximum(red, green), blue)
-    kinds = (
-        # green and blue: red light is absorbed most
-        ((red > 1.1 * green) & ((red > 1.15 * green) | (blue < 0.75 * red)), 0.6, 0.2),
-        # red: blue light is absorbed nearly as much as green, red light hardly (blood: more)
-        ((blue > 0.65 * green) & (red < 0.2 * green), 2.8, 0.6),
-        # black
-        (low > 0.6 * high, 3.6, 0.7),
-    )
-    ink = np.zeros(total.shape, bool)
-    for of_colour, surely, perhaps in kinds:
-        colour = of_colour & usable
-        core = without_small(opened(colour & (total > surely), 1.5), _MIN_INK_UM2 / mpp**2)
+def _pen(density: Densities, usable: NDArray[np.bool_], mpp: float) -> NDArray[np.bool_]:
+    """Dense ink in strokes, and what has its colour not far from it."""
+    ink = np.zeros(usable.shape, bool)
+    for kind in range(len(INKS)):
+        dense = density.has_ink(kind, surely=True) & usable
+        core = without_small(opened(dense, 1.5), _MIN_INK_UM2 / mpp**2)
         if core.any():
-            near = grow(core, _INK_REACH_UM / mpp)
-            ink |= without_small(
-                (colour & near & (total > perhaps)) | core, _MIN_FADED_UM2 / mpp**2
-            )
+            faded = density.has_ink(kind, surely=False) & usable & grow(core, _INK_REACH_UM / mpp)
+            ink |= without_small(faded | core, _MIN_FADED_UM2 / mpp**2)
     return closed(ink, _CLOSE_UM / mpp) if ink.any() else ink
 
 
 def _folds(
-    density: NDArray[np.float32], tissue: NDArray[np.bool_], mpp: float
+    rgb: NDArray[np.uint8], density: Densities, tissue: NDArray[np.bool_], mpp: float
 ) -> NDArray[np.bool_]:
     """Tissue that lies double: a strip far denser than its slide's tissue, in every channel.
 
@@ -193,7 +179,7 @@ def _folds(
     """
     if not tissue.any():
         return np.zeros_like(tissue)
-    total = ndimage.gaussian_filter(density.sum(-1), 1.0)
+    total = ndimage.gaussian_filter(density.total, 1.0)
     inside = total[tissue]
     middle = float(np.median(inside))
     spread = float(np.median(np.abs(inside - middle))) * 1.4826
@@ -201,20 +187,11 @@ def _folds(
     if not dense.any():
         return dense
     for channel in range(3):
-        one = density[..., channel]
-        dense &= one > _FOLD_CHANNEL * float(np.median(one[tissue]))
+        table, intensity = density.tables[channel], rgb[..., channel]
+        usual = table[int(np.median(intensity[tissue]))]
+        dense &= (table > _FOLD_CHANNEL * usual)[intensity]
     opaque = (total > _OPAQUE) & (total > 4 * middle) & tissue
     # A patch is ragged: its gaps are closed before its width is judged, and its fringe is no strip.
     patches = shrink(closed(dense, _CLOSE_UM / mpp), _FOLD_UM / 2 / mpp)
     strips = dense & ~grow(patches, _FOLD_UM / mpp)
     return without_small(np.asarray(strips | opaque), 4_000.0 / mpp**2)
-
-
-def _density(rgb: NDArray[np.uint8], white: tuple[float, float, float]) -> NDArray[np.float32]:
-    """Optical density of each channel: a table of 256 values, so that nothing large is made."""
-    density = np.empty(rgb.shape, np.float32)
-    values = np.log(np.maximum(np.arange(256), 1))
-    for channel in range(3):
-        table = np.maximum(np.log(white[channel]) - values, 0).astype(np.float32)
-        np.take(table, rgb[..., channel], out=density[..., channel])
-    return density
