@@ -116,9 +116,16 @@ def test_predicting_the_average_costs_one(monkeypatch: pytest.MonkeyPatch) -> No
     for head in model.heads.values():
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
-    for name, loss in model.losses(images).items():
-        # Less than 1 where filters are nearly dead: their std is floored.
-        assert 0.8 < float(loss) < 1.02, name
+    losses = model.losses(images)
+    for name, found in model.teach(images).items():
+        target = model.targets[name]
+        # 1 for each filter, less for those that are nearly dead: their std is floored.
+        spread = found.var((0, 2, 3), correction=0) / target.std.flatten() ** 2
+        pooled = found.mean((2, 3)).var(0, correction=0) / target.pooled_std**2
+        assert float(losses[name]) == pytest.approx(float(spread.mean()), rel=0.01)
+        assert float(losses[f"{name} mean"]) == pytest.approx(float(pooled.mean()), rel=0.01)
+        assert 0.5 < float(spread.mean()) < 1.001
+        assert float(spread.median()) == pytest.approx(1, abs=0.01)
 
 
 def test_the_student_learns_to_predict_the_teacher() -> None:
