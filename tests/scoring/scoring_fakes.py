@@ -56,8 +56,8 @@ def make_slide(path: Path, *, seed: int = 0, lesion: bool = True, mpp: float = 1
     tissue = rng.normal((215, 130, 190), 22, (bottom - top, right - left, 3))
     image[top:bottom, left:right] = np.clip(tissue, 0, 255)
     if lesion:
-        t, l, b, r = (round(v * k) for v in (384, 512, 704, 832))
-        image[t:b, l:r] = np.clip(rng.normal((110, 60, 130), 22, (b - t, r - l, 3)), 0, 255)
+        y0, x0, y1, x1 = (round(v * k) for v in (384, 512, 704, 832))
+        image[y0:y1, x0:x1] = np.clip(rng.normal((110, 60, 130), 22, (y1 - y0, x1 - x0, 3)), 0, 255)
     tifffile.imwrite(
         path, image, tile=(256, 256), photometric="rgb", compression="jpeg",
         resolution=(1e4 / mpp, 1e4 / mpp), resolutionunit="CENTIMETER",

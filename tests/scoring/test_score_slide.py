@@ -9,10 +9,10 @@ import pytest
 from scoring_fakes import FakeModel, make_slide
 from shapely.geometry import box
 
-from wsi_anomaly.core.errors import NoTissueError, NotASlideError, TooCoarseError
+from wsi_anomaly.core.ahead import ahead
+from wsi_anomaly.core.errors import NotASlideError, NoTissueError, TooCoarseError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.scoring import score_slide
-from wsi_anomaly.core.ahead import ahead
 from wsi_anomaly.tiles import Status
 
 

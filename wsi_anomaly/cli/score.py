@@ -149,7 +149,6 @@ def command(
     usage; 130 interrupted.
     """
     from wsi_anomaly.cli.devices import choose_device
-    from wsi_anomaly.core.files import make_folder
     from wsi_anomaly.core.shards import parse_shard, take_shard
     from wsi_anomaly.overlays import ScoreOptions, Scoring
     from wsi_anomaly.slides import find_slides
@@ -168,7 +167,6 @@ def command(
     )
     found = take_shard(find_slides(slides), part)
     scoring = Scoring(find_model(model_folder), choose_device(device), options, resume)
-    make_folder(output)
     return _run(found, scoring, output, workers, dask, verbosity)
 
 
@@ -209,6 +207,7 @@ def _run(
     from dataclasses import replace
 
     from wsi_anomaly.cli.score_display import ScoreDisplay
+    from wsi_anomaly.core.files import make_folder
     from wsi_anomaly.core.pool import available_cores
     from wsi_anomaly.overlays import (
         ScoreJob,
@@ -223,6 +222,7 @@ def _run(
 
     out = console(verbosity)
     model = load_model(scoring.model, scoring.device)
+    make_folder(output)
     workers = workers or default_workers(scoring.device, len(slides))
     if workers > 1 and scoring.device == "cpu":
         scoring = replace(scoring, threads=max(1, available_cores() // workers))

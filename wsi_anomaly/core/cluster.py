@@ -41,7 +41,7 @@ def run_on_cluster(
             "--dask needs Dask, which is not installed; install wsi-anomaly[dask]."
         ) from error
     try:
-        client = dask.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+        client = dask.Client(address, timeout=_CONNECT_SECONDS)
     except (OSError, ValueError, TimeoutError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(

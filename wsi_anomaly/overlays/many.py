@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -199,14 +199,18 @@ def _run(
 
             yield score_one(job, model, scoring.options, False, report)
         return
-    events: Iterator[Finished[Scored] | list[Any]] = (
-        run_on_cluster(scoring, jobs, dask)
-        if dask is not None
-        else run_in_processes(scoring, jobs, workers)
-    )
+    events: Iterator[Finished[Scored] | list[Any]]
+    if dask is None:
+        events = run_in_processes(scoring, jobs, workers)
+    else:
+        # A worker elsewhere runs in another folder.
+        there = replace(scoring, model=scoring.model.absolute())
+        elsewhere = [ScoreJob(job.slide.absolute(), job.folder.absolute()) for job in jobs]
+        events = run_on_cluster(there, elsewhere, dask)
     for event in events:
         if isinstance(event, Finished):
-            yield event.result or Scored(jobs[event.index], error=_lost(jobs[event.index], dask))
+            job = jobs[event.index]
+            yield replace(event.result or Scored(job, error=_lost(job, dask)), job=job)
         else:
             for running in event:
                 progress(jobs[running.index], running.done, running.total)

@@ -1,0 +1,322 @@
+"""``wsi-anomaly score`` as a user types it: what it writes, what it says, and its exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "scoring"))
+
+from scoring_fakes import make_slide
+from small_model import save_small_model
+
+from wsi_anomaly.cli.main import main
+from wsi_anomaly.overlays import many
+from wsi_anomaly.overlays.many import load_model
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("score")
+
+
+@pytest.fixture(scope="module")
+def model(work):
+    (work / "normals").mkdir()
+    return save_small_model(work / "model", work / "normals")
+
+
+@pytest.fixture(scope="module")
+def slide(work):
+    (work / "slides").mkdir()
+    return make_slide(work / "slides" / "lesion.tif", seed=1)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def score(*arguments) -> int:
+    return main(["score", *map(str, arguments), "--device", "cpu"])
+
+
+def rows(folder="results"):
+    with open(Path(folder) / "slides.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def summary(name, folder="results"):
+    return json.loads((Path(folder) / name / "summary.json").read_text(encoding="utf-8"))
+
+
+def test_the_line_of_the_readme_works_in_a_fresh_folder(here, model, slide, capsys):
+    shutil.copytree(model, here / "model")
+    shutil.copy(slide, here / "slide.tif")
+    assert score("slide.tif", "--heatmap") == 0
+    assert {p.name for p in (here / "results").iterdir()} == {"slide", "index.html", "slides.csv"}
+    assert (here / "results/slide/heatmap.png").is_file()
+    found = summary("slide")
+    assert found["flagged"]["regions"] >= 1
+    x, y = found["regions"][0]["peak_qupath_px"]
+    assert 512 <= x <= 832
+    assert 384 <= y <= 704
+    said = capsys.readouterr().err
+    assert "1 of 1 slides done." in said
+    assert "Open results/slide/report.html" in said
+    assert not list(here.rglob("*.partial"))
+
+
+def test_a_second_run_keeps_the_result_and_another_setting_does_not(here, model, slide, capsys):
+    assert score(slide, "--model", model) == 0
+    first = (here / "results/lesion/report.html").stat().st_mtime_ns
+    capsys.readouterr()
+    assert score(slide, "--model", model) == 0
+    assert "kept" in capsys.readouterr().err
+    assert (here / "results/lesion/report.html").stat().st_mtime_ns == first
+    for options in (["--false-regions", "0.5"], ["--gzip"], ["--fdr", "0.2"], ["--overwrite"]):
+        assert score(slide, "--model", model, *options) == 0
+        assert "kept" not in capsys.readouterr().err, options
+
+
+def test_results_of_another_model_are_made_anew(here, model, slide, work, capsys):
+    assert score(slide, "--model", model) == 0
+    other = here / "other"
+    shutil.copytree(model, other)
+    facts = json.loads((other / "model.json").read_text())
+    facts["name"] = "another"
+    (other / "model.json").write_text(json.dumps(facts))
+    load_model.cache_clear()
+    capsys.readouterr()
+    assert score(slide, "--model", other) == 0
+    assert "kept" not in capsys.readouterr().err
+    assert summary("lesion")["model"]["name"] == "another"
+
+
+def test_fdr_prints_its_floor(here, model, slide, capsys):
+    assert score(slide, "--model", model, "--fdr", "0.1") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    floor = summary("lesion")["flagged"]["fdr"]["floor"]
+    assert f"fewer than {floor:,} field" in said
+    assert summary("lesion")["flagged"]["rule"] == "benjamini-hochberg"
+
+
+def test_a_slide_of_the_training_gets_a_warning_and_no_flags(here, model, work, capsys):
+    assert score(work / "normals/train.tif", "--model", model) == 0
+    assert "part of the model's training" in " ".join(capsys.readouterr().err.split())
+    found = summary("train")
+    assert found["seen_in"] == "train"
+    assert not found["flagged"]["possible"]
+    assert rows()[0]["status"] == "seen in train"
+
+
+@pytest.fixture
+def mixed(here, slide):
+    """Two good slides among everything that can be wrong with one."""
+    folder = here / "sl ides é'"
+    folder.mkdir()
+    shutil.copy(slide, folder / "good one.tif")
+    make_slide(folder / "z good.tif", seed=5)
+    make_slide(folder / "coarse.tif", mpp=2.5)
+    (folder / "no slide.svs").write_bytes(b"this is no slide" * 100)
+    whole = slide.read_bytes()
+    (folder / "cut.tif").write_bytes(whole[: len(whole) // 3])
+    return folder
+
+
+def test_one_bad_slide_does_not_stop_the_others(here, mixed, model, capsys):
+    assert score(mixed, "--model", model, "--workers", 1) == 1
+    check_mixed(capsys)
+
+
+def test_processes_say_and_write_what_one_process_does(here, mixed, model, capsys):
+    assert score(mixed, "--model", model, "--workers", 2) == 1
+    check_mixed(capsys)
+    good = [mixed / "good one.tif", mixed / "z good.tif"]
+    assert score(*good, "--model", model, "-o", "one", "--workers", 1) == 0
+    for name in ("good one", "z good"):
+        two, one = (here / folder / name / "overlay.geojson" for folder in ("results", "one"))
+        assert two.read_bytes() == one.read_bytes()
+        assert summary(name)["result_hash"] == summary(name, "one")["result_hash"]
+
+
+def check_mixed(capsys):
+    said = capsys.readouterr().err
+    assert "2 of 5 slides done." in said
+    errors = [line for line in said.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 3
+    for name, word in (("coarse.tif", "too coarse"), ("no slide.svs", ""), ("cut.tif", "")):
+        (line,) = [e for e in errors if name in e]
+        assert word in line
+        assert "Traceback" not in line
+        assert "unexpected" not in line
+    assert sorted(r["slide"] for r in rows() if r["status"] == "done") == ["good one", "z good"]
+    assert sorted(r["slide"] for r in rows() if r["status"] == "failed") == [
+        "coarse.tif",
+        "cut.tif",
+        "no slide.svs",
+    ]
+
+
+def test_shards_together_make_one_worklist(here, model, mixed):
+    for i in (1, 2, 3):
+        score(mixed, "--model", model, "--shard", f"{i}/3", "--workers", 1)
+    found = rows()
+    assert len(found) == 5
+    assert [r["status"] for r in found].count("failed") == 3
+    assert [r["rank"] for r in found if r["status"] == "done"] == ["1", "2"]
+
+
+def test_dask_scores_what_one_process_scores(here, model, slide, mixed):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        code = score(
+            mixed / "good one.tif", mixed / "cut.tif", "--model", model,
+            "--dask", cluster.scheduler_address,
+        )  # fmt: skip
+    assert code == 1
+    assert {r["slide"]: r["status"] for r in rows()} == {"good one": "done", "cut.tif": "failed"}
+
+
+def test_a_dask_address_where_nobody_answers_is_wrong_usage(
+    here, model, mixed, monkeypatch, capsys
+):
+    monkeypatch.setattr("wsi_anomaly.core.cluster._CONNECT_SECONDS", 1)
+    code = score(
+        mixed / "good one.tif", mixed / "z good.tif", "--model", model,
+        "--dask", "tcp://127.0.0.1:9",
+    )  # fmt: skip
+    assert code == 2
+    assert "No Dask scheduler answers" in capsys.readouterr().err
+
+
+def test_a_slide_deleted_while_it_is_scored_is_named_and_the_rest_is_done(
+    here, model, mixed, monkeypatch, capsys
+):
+    real = many.score_to_folder
+
+    def delete_then_score(path, *rest):
+        if path.name == "good one.tif":
+
+            def progress(done, total):
+                path.unlink(missing_ok=True)
+
+            return real(path, *rest[:3], progress)
+        return real(path, *rest)
+
+    monkeypatch.setattr(many, "score_to_folder", delete_then_score)
+    good = [mixed / "good one.tif", mixed / "z good.tif"]
+    assert score(*good, "--model", model, "--workers", 1) == 1
+    said = capsys.readouterr().err
+    assert "good one.tif" in next(line for line in said.splitlines() if "Error" in line)
+    assert not (here / "results/good one").exists()
+    assert (here / "results/z good/summary.json").is_file()
+
+
+def damaged(model, here, what):
+    folder = here / "damaged"
+    shutil.copytree(model, folder)
+    description = folder / "model.json"
+    if what == "version":
+        facts = json.loads(description.read_text())
+        description.write_text(json.dumps({**facts, "version": 99}))
+    elif what == "weights":
+        (folder / "model.safetensors").unlink()
+    elif what == "description":
+        description.unlink()
+    elif what == "cut":
+        description.write_text(description.read_text()[:200])
+    elif what == "other weights":
+        (folder / "model.safetensors").write_bytes(b"\0" * 100)
+    else:
+        shutil.rmtree(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("version", "version 99"),
+        ("weights", "lacks model.safetensors"),
+        ("description", "lacks model.json"),
+        ("cut", "model.json"),
+        ("other weights", "damaged"),
+        ("missing", "no model"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_one_sentence(here, model, slide, capsys, what, said):
+    assert score(slide, "--model", damaged(model, here, what)) == 1
+    printed = capsys.readouterr().err
+    assert len(printed.strip().splitlines()) == 1
+    assert said in printed
+    assert "damaged" in printed  # the folder is named
+    assert not (here / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no/such/file.tif"],
+        ["{slide}", "--fdr", "1.5"],
+        ["{slide}", "--shard", "5/4"],
+        ["{slide}", "--stride", "0"],
+        ["{slide}", "--false-regions", "0"],
+        [],
+    ],
+)
+def test_wrong_usage_is_2_and_writes_nothing(here, model, slide, arguments):
+    arguments = [a.format(slide=slide) for a in arguments]
+    assert score(*arguments, "--model", model) == 2
+    assert not (here / "results").exists()
+
+
+def test_a_results_folder_that_cannot_be_written_is_one_sentence(here, model, slide, capsys):
+    (here / "results").write_text("a file stands here")
+    assert score(slide, "--model", model) == 1
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert len([line for line in printed if line.startswith("Error")]) == 1
+    assert "results" in printed[-1]
+
+
+def test_slides_of_one_name_get_folders_of_their_own(here, model, slide):
+    for i, name in enumerate("ab"):
+        (here / name).mkdir()
+        make_slide(here / name / "same.tif", seed=20 + i)
+    assert score("a/same.tif", "b/same.tif", "--model", model, "--workers", 1) == 0
+    folders = [p for p in (here / "results").iterdir() if p.is_dir() and p.name[0] != "."]
+    assert len(folders) == 2
+    assert {summary(f.name)["slide"]["path"] for f in folders} == {"a/same.tif", "b/same.tif"}
+
+
+def test_a_killed_run_leaves_nothing_that_passes_for_a_result(here, model, slide):
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "wsi_anomaly", "score", str(slide), "--model", str(model),
+            "--device", "cpu", "--heatmap", "-q",
+        ],
+        cwd=here,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    # Killed at the worst moment: while the files of the slide are being written.
+    while process.poll() is None and not list(here.glob("results/.lesion.*/scores.zarr")):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (here / "results/lesion").exists()
+    assert score(slide, "--model", model, "--heatmap") == 0
+    assert {"report.html", "summary.json", "heatmap.png"} <= {
+        p.name for p in (here / "results/lesion").iterdir()
+    }
+    assert [row["slide"] for row in rows()] == ["lesion"]
