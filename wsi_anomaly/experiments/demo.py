@@ -1,0 +1,148 @@
+"""The demo's commands and its honest figures.
+
+Seeds were chosen once and lesion slides choose nothing: no threshold, no step count, no method.
+Unseen slides, normal and abnormal, take part in nothing but the last table.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wsi_anomaly import __version__
+from wsi_anomaly.annotations import Outline, read_geojson
+from wsi_anomaly.core.errors import WsiAnomalyError
+from wsi_anomaly.experiments.demo_slides import DemoSlide, outlines_path, slide_path
+from wsi_anomaly.experiments.evaluation import Auc
+from wsi_anomaly.experiments.known_truth import (
+    Finding,
+    ScoredSlide,
+    colour_control,
+    colour_scores,
+    tile_auc,
+    what_was_found,
+)
+from wsi_anomaly.tiles import TileSet, TileStore, find_tile_files
+from wsi_anomaly.training.config import load_config
+
+CONFIG = "fast"
+MAGNIFICATION, TILE_SIZE = 10, 64
+SMALLEST_LESION_MM2 = 0.05
+
+
+@dataclass(frozen=True)
+class DemoFigures:
+    """What the demo's table shows.
+
+    Attributes
+    ----------
+    auc
+        Tile ROC AUC by method, all unseen slides together.
+    colour
+        The same of mean colour alone.
+    primary
+        The method that ranks.
+    flags
+        Lesions found and false regions.
+    normal_slides
+        Names of the unseen normal slides.
+    """
+
+    auc: dict[str, Auc]
+    colour: Auc
+    primary: str
+    flags: Finding
+    normal_slides: tuple[str, ...]
+
+    @property
+    def false_on_normal(self) -> float:
+        """False regions per unseen normal slide."""
+        counts = [self.flags.false_regions[name] for name in self.normal_slides]
+        return sum(counts) / len(counts)
+
+
+def evaluate(slides: Sequence[DemoSlide], folder: Path) -> DemoFigures:
+    """Hold the results of the unseen slides against their outlines.
+
+    Raises
+    ------
+    WsiAnomalyError
+        A result or a tile file is missing or damaged.
+    """
+    unseen = [slide for slide in slides if slide.folder == "new"]
+    scored = [ScoredSlide.read(folder / "results" / slide.name) for slide in unseen]
+    outlines: dict[str, list[Outline]] = {
+        slide.name: read_geojson(outlines_path(folder, slide)) for slide in unseen
+    }
+    stores = [TileStore.open(path) for path in find_tile_files([folder / "tiles"])]
+    tiles = TileSet(stores, MAGNIFICATION, tile_size=TILE_SIZE)
+    control = colour_control(tiles)
+    colours = {
+        slide.name: colour_scores(
+            slide,
+            slide_path(folder, made),
+            control,
+            tiles.preprocessing,
+            magnification=MAGNIFICATION,
+            tile_size=TILE_SIZE,
+        )
+        for slide, made in zip(scored, unseen, strict=True)
+    }
+    return DemoFigures(
+        auc={name: tile_auc(scored, outlines, method=name) for name in scored[0].scores},
+        colour=tile_auc(scored, outlines, colours),
+        primary=scored[0].primary,
+        flags=what_was_found(scored, outlines, at_least_mm2=SMALLEST_LESION_MM2),
+        normal_slides=tuple(slide.name for slide in unseen if slide.lesions is None),
+    )
+
+
+def commands(folder: Path, workers: int) -> list[list[str]]:
+    """Give the command lines of the demo, in order, without the program's name."""
+    return [
+        ["tile", f"{folder / 'slides' / 'normal'}", "-o", f"{folder / 'tiles'}",
+         "--magnifications", str(MAGNIFICATION), "--workers", str(workers)],
+        ["train", f"{folder / 'tiles'}", "-o", f"{folder / 'model'}", "--config", CONFIG],
+        ["score", f"{folder / 'slides' / 'new'}", "--model", f"{folder / 'model'}",
+         "-o", f"{folder / 'results'}", "--heatmap", "--workers", str(workers)],
+    ]  # fmt: skip
+
+
+def model_is_current(folder: Path) -> bool:
+    """Whether the model was trained by this program on exactly the tiles that are there."""
+    try:
+        text = (folder / "model" / "model.json").read_text(encoding="utf-8")
+        description = json.loads(text)
+        stores = [TileStore.open(path) for path in find_tile_files([folder / "tiles"])]
+        made = description["provenance"]
+        return (
+            set(description["seen"]) == {store.fingerprint for store in stores}
+            and made["program"] == f"wsi-anomaly {__version__}"
+            and made["configuration"] == load_config(CONFIG).to_dict()
+        )
+    except (OSError, ValueError, KeyError, TypeError, WsiAnomalyError):
+        return False
+
+
+def figures_as_json(figures: DemoFigures) -> dict[str, Any]:
+    """Turn the figures into plain values; None where an interval cannot be computed."""
+
+    def plain(auc: Auc) -> dict[str, float | int | None]:
+        return {k: None if math.isnan(v) else v for k, v in asdict(auc).items()}
+
+    return {
+        "tile_roc_auc": {name: plain(auc) for name, auc in figures.auc.items()},
+        "tile_roc_auc_mean_colour": plain(figures.colour),
+        "primary": figures.primary,
+        "lesions": {
+            "at_least_mm2": SMALLEST_LESION_MM2,
+            "count": figures.flags.lesions,
+            "flagged": figures.flags.found,
+        },
+        "false_regions": dict(figures.flags.false_regions),
+        "false_regions_per_normal_slide": figures.false_on_normal,
+    }
