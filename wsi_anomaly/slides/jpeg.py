@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
+_END_OF_BLOCK = 0
 _SOI, _EOI, _SOS, _DHT = b"\xff\xd8", 0xD9, 0xDA, 0xC4
 # In coded data ff is followed by 00 (a stuffed byte), ff (padding) or a restart marker.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -43,15 +45,18 @@ def damage(data: bytes, tables: bytes | None = None) -> str | None:
             return "foreign bytes stand in it"
         scan = marker == _SOS
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    if _HOLE in data and not _zeros_are_blank(data) and not _zeros_are_blank(tables or b""):
+    if _HOLE in data and not all(
+        symbol == _END_OF_BLOCK for symbol in (*_zero_codes(data), *_zero_codes(tables or b""))
+    ):
         return "a part of it is zeroed"
     return None
 
 
-def _zeros_are_blank(data: bytes) -> bool:
-    """Whether the shortest code of an AC table, which is all zeros, ends a block.
+def _zero_codes(data: bytes) -> Iterator[int]:
+    """Yield what the shortest code, which is all zeros, means in each of the AC tables.
 
-    Only then does blank glass become long runs of zero bits; standard tables spell it otherwise.
+    Where it ends a block in all of them, blank glass becomes long runs of zero bits. The standard
+    table of brightness spells it otherwise.
     """
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != _SOS:
@@ -59,8 +64,7 @@ def _zeros_are_blank(data: bytes) -> bool:
         if data[position + 1] == _DHT:
             at, end = position + 4, position + 2 + size
             while at + 17 < end:
-                if data[at] >> 4 and data[at + 17] == 0:
-                    return True
+                if data[at] >> 4:
+                    yield data[at + 17]
                 at += 17 + sum(data[at + 1 : at + 17])
         position += 2 + size
-    return False

@@ -21,6 +21,7 @@ from wsi_anomaly.slides.base import MAX_SIDE_PX
 from wsi_anomaly.slides.decoding import Decoder, UnknownCodingError, decoder_of
 
 _VENDORS = frozenset({"avs", "bif", "eer", "ndpi", "ndtiff", "philips", "qpi", "scn", "ventana"})
+_MAX_TILE_PX = 1 << 16
 _MAX_TILE_BYTES = 200_000_000  # a larger strip or tile, decoded, does not fit a worker
 _VIRTUAL_STRIP_BYTES = 1_000_000  # an uncompressed strip is read in parts of this size
 _UNITS = {1: "", 2: "inch", 3: "centimeter"}
@@ -157,7 +158,9 @@ def _level(pages: Sequence[Any]) -> TiffLevel:
         tile_width, tile_height = int(page.tilewidth), int(page.tilelength)
     else:
         tile_width, tile_height = width, min(int(page.rowsperstrip), height)
-    if not (tile_width > 0 and tile_height > 0):
+    if min(tile_width, tile_height) < 1 or (
+        page.is_tiled and max(tile_width, tile_height) > _MAX_TILE_PX
+    ):
         raise DamagedError(f"it claims tiles of {tile_width} x {tile_height} pixels")
     rows, columns = math.ceil(height / tile_height), math.ceil(width / tile_width)
     count = planes * rows * columns
