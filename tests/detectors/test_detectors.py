@@ -238,6 +238,7 @@ def test_a_schedule_grows_to_the_final_resolution():
 def test_density_agrees_with_scikit_learn():
     from sklearn.covariance import LedoitWolf
     from sklearn.neighbors import NearestNeighbors
+    from sklearn.preprocessing import normalize
 
     features, images = network(), normal_tiles(80)
     detector = Density(features, DensityConfig(("b",), variance=1.0, estimator="mahalanobis"))
@@ -251,8 +252,8 @@ def test_density_agrees_with_scikit_learn():
         x = to_images(new)
         distance, neighbour = detector._distances(detector.embed(features(x, ("b",))))
     scale = np.maximum(known.std(0), 0.1 * np.median(known.std(0)))
-    z, new_z = ((v - known.mean(0)) / scale for v in (known, found))
-    axes = np.linalg.svd(z, full_matrices=False)[2][: len(detector.state_["centre"])]
+    z, new_z = (normalize((v - known.mean(0)) / scale) for v in (known, found))
+    axes = np.linalg.svd(z - z.mean(0), full_matrices=False)[2][: len(detector.state_["centre"])]
     model = LedoitWolf().fit(z @ axes.T)
     assert distance.numpy() == pytest.approx(np.sqrt(model.mahalanobis(new_z @ axes.T)), rel=1e-3)
     nearest = NearestNeighbors(n_neighbors=5, metric="cosine").fit(z).kneighbors(new_z)[0]

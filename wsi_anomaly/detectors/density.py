@@ -1,10 +1,13 @@
 """``density``: how far a tile's features lie from those of normal tiles.
 
-One embedding a tile: each layer's normalised activations, averaged over positions. Two distances:
-Mahalanobis after PCA to 99% of the variance, with Ledoit and Wolf's shrinkage (2004), which asks
-whether the combination of features is usual; and the mean cosine distance to the k nearest normal
-tiles, which asks whether anything like it was seen. Neither wins everywhere, so the score is the
-mean of both, each in robust units of the normal tiles (see ``docs/results.md``).
+One embedding a tile: each layer's normalised activations, averaged over positions, standardised
+and brought to length one. The length is left out because it says mostly how much tissue a tile
+holds: with it, tiles at the tissue's edge are the farthest from the mean of all.
+
+Two distances: Mahalanobis after PCA to 99% of the variance, with Ledoit and Wolf's shrinkage
+(2004), which asks whether the combination of features is usual; and the mean cosine distance to
+the k nearest normal tiles, which asks whether anything like it was seen. Neither wins everywhere,
+so the score is the mean of both, each in robust units of the normal tiles (``docs/results.md``).
 
 Neighbours: ``dpa`` rebuilds the tile and compares position by position.
 """
@@ -92,9 +95,9 @@ class Density(Detector):
     ----------
     state_ : dict of Tensor
         ``mean``, ``scale`` (D,) standardise an embedding; ``components`` (k, D) and ``centre``
-        (k,) project it; ``precision_root`` (k, k) turns Mahalanobis into a Euclidean length;
-        ``references`` (m, D) are normal standardised embeddings of unit length; ``units`` (2, 2)
-        median and robust deviation of both distances over normal tiles.
+        (k,) project its direction; ``precision_root`` (k, k) turns Mahalanobis into a Euclidean
+        length; ``references`` (m, D) are directions of normal tiles; ``units`` (2, 2) median and
+        robust deviation of both distances over normal tiles.
     """
 
     name = "density"
@@ -138,7 +141,7 @@ class Density(Detector):
         # The units come from tiles that are not among the references: a tile is its own nearest.
         half = torch.as_tensor(found[1::2]).to(device)
         kept = self.state_["references"]
-        self.state_["references"] = _unit(self._standard(torch.as_tensor(found[::2]).to(device)))
+        self.state_["references"] = self._direction(torch.as_tensor(found[::2]).to(device))
         distances = torch.stack(self._distances(half), 1)
         self.state_["references"] = kept
         middle = distances.median(0).values
@@ -161,15 +164,15 @@ class Density(Detector):
         }[self.config.estimator]
         return both
 
-    def _standard(self, embedding: Tensor) -> Tensor:
-        return (embedding.float() - self.state_["mean"]) / self.state_["scale"]
+    def _direction(self, embedding: Tensor) -> Tensor:
+        return _unit((embedding.float() - self.state_["mean"]) / self.state_["scale"])
 
     def _distances(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """Mahalanobis distance and mean cosine distance to the nearest, each (N,)."""
         s = self.state_
-        z = self._standard(embedding)
-        whitened = (z @ s["components"].T - s["centre"]) @ s["precision_root"]
-        similar = _unit(z) @ s["references"].T
+        u = self._direction(embedding)
+        whitened = (u @ s["components"].T - s["centre"]) @ s["precision_root"]
+        similar = u @ s["references"].T
         k = min(self.config.neighbours, similar.shape[1])
         return torch.linalg.vector_norm(whitened, dim=1), 1 - similar.topk(k, 1).values.mean(1)
 
@@ -221,22 +224,22 @@ def _learn(found: NDArray[np.float64], config: DensityConfig) -> dict[str, Tenso
     # A filter that is nearly dead on normal tiles must not rule on others.
     scale = np.maximum(scale, max(_LEAST_SCALE * float(np.median(scale)), 1e-9))
     z = (found - mean) / scale
-    _, singular, axes = np.linalg.svd(z, full_matrices=False)
+    u = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    _, singular, axes = np.linalg.svd(u - u.mean(0), full_matrices=False)
     share = np.cumsum(singular**2) / max(float((singular**2).sum()), 1e-12)
     count = int(np.searchsorted(share, config.variance - 1e-12)) + 1
     components = axes[:count]
-    projected = z @ components.T
+    projected = u @ components.T
     centre = projected.mean(0)
     covariance, _ = ledoit_wolf(projected)
     values, vectors = np.linalg.eigh(covariance)
     root = vectors / np.sqrt(np.maximum(values, 1e-12 * max(values.max(), 1e-12)))
     rng = np.random.default_rng(config.seed)
-    chosen = rng.choice(len(z), min(len(z), config.references), replace=False)
+    chosen = rng.choice(len(u), min(len(u), config.references), replace=False)
     learned = {
         "mean": mean, "scale": scale, "components": components, "centre": centre,
-        "precision_root": root, "references": z[np.sort(chosen)],
+        "precision_root": root, "references": u[np.sort(chosen)],
     }  # fmt: skip
     state = {name: torch.from_numpy(np.ascontiguousarray(v)).float() for name, v in learned.items()}
-    state["references"] = _unit(state["references"])
     state["units"] = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
     return state

@@ -23,7 +23,7 @@ DETECTOR_CHOICES = ("dpa", "density", "fusion")
 
 # Network -> layer of the loss at each resolution, and layers of the density's embedding.
 _LAYERS: dict[str, tuple[dict[int, str], tuple[str, ...]]] = {
-    "compact": ({8: "c2", 16: "c2", 32: "c2", 64: "c3", 128: "c3", 256: "c3"}, ("c3", "c4")),
+    "compact": ({8: "c2", 16: "c2", 32: "c2", 64: "c3", 128: "c3", 256: "c3"}, ("c2", "c3")),
     "vgg19": (
         {8: "r12", 16: "r32", 32: "r32", 64: "r42", 128: "r42", 256: "r42"},
         ("r42",),
