@@ -38,12 +38,11 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
         The file cannot be read.
     """
     digest = hashlib.sha256()
-    system, inside = open_remote(path) if is_remote(path) else (None, None)
-    size = Path(path).stat().st_size if system is None else int(system.size(inside))
-    digest.update(str(size).encode())
-    last = max(0, size - _BLOCK)
-    steps = min(_SAMPLED_BLOCKS, size // _BLOCK + 1)
-    with open(path, "rb") if system is None else system.open(inside, "rb") as file:
+    with open_remote(path) if is_remote(path) else open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        digest.update(str(size).encode())
+        last = max(0, size - _BLOCK)
+        steps = min(_SAMPLED_BLOCKS, size // _BLOCK + 1)
         for i in range(steps):
             file.seek(last * i // max(1, steps - 1))
             digest.update(file.read(_BLOCK))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from wsi_anomaly.core.errors import NotASlideError
 
@@ -17,7 +17,8 @@ _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])")
 def is_remote(path: str | os.PathLike[str]) -> bool:
     """Whether a path is an address that fsspec opens rather than a file of this machine."""
     text = _text(path)
-    return bool(_SCHEME.match(text)) and not Path(text).exists()
+    scheme = _SCHEME.match(text)
+    return scheme is not None and scheme[1] != "file" and not Path(text).exists()
 
 
 def url_of(path: str | os.PathLike[str]) -> str:
@@ -25,7 +26,30 @@ def url_of(path: str | os.PathLike[str]) -> str:
     return _SCHEME.sub(r"\1://", _text(path), count=1)
 
 
-def open_remote(path: str | os.PathLike[str]) -> tuple[Any, str]:
+def open_remote(path: str | os.PathLike[str], block_bytes: int = 1 << 16) -> IO[bytes]:
+    """Open an address as a seekable file, of which `block_bytes` are fetched at once.
+
+    Raises
+    ------
+    NotASlideError
+        It cannot be reached.
+    """
+    system, inside = remote_place(path)
+    try:
+        return cast(IO[bytes], system.open(inside, "rb", block_size=block_bytes))
+    except Exception as error:
+        raise NotASlideError(
+            f"{url_of(path)} cannot be reached ({reason_of(error)}); check the address and your "
+            "access."
+        ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """One line about an error of somebody else's."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def remote_place(path: str | os.PathLike[str]) -> tuple[Any, str]:
     """File system (fsspec's) and the path inside it.
 
     Raises
@@ -39,8 +63,10 @@ def open_remote(path: str | os.PathLike[str]) -> tuple[Any, str]:
     try:
         system, inside = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise NotASlideError(f"{url} cannot be opened: {reason}.") from error
+        raise NotASlideError(
+            f"{url} cannot be opened ({reason_of(error)}); install wsi-anomaly[remote], or copy "
+            "the slide to this machine."
+        ) from error
     except ValueError as error:
         raise NotASlideError(
             f"{url} is no address that can be opened; give a file, or s3://, https:// and the like."

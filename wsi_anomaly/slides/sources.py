@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO, Protocol, cast
 
 from wsi_anomaly.core.errors import NotASlideError
-from wsi_anomaly.core.remote import is_remote, open_remote, url_of
+from wsi_anomaly.core.remote import is_remote, open_remote, reason_of, remote_place, url_of
 
 _REMOTE_HEADER_BLOCK = 1 << 18  # read ahead while the structure is parsed
 
@@ -60,14 +60,14 @@ class RemoteSource:
     """An address that fsspec opens; each read is one request."""
 
     def __init__(self, path: Path) -> None:
-        self._url = url_of(path)
-        self._system, self._inside = open_remote(path)
+        self._path = path
+        self._system, self._inside = remote_place(path)
         try:
             self.size = int(self._system.size(self._inside))
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise NotASlideError(
-                f"{self._url} cannot be reached ({reason}); check the address and your access."
+                f"{url_of(path)} cannot be reached ({reason_of(error)}); check the address and "
+                "your access."
             ) from error
 
     def read(self, offset: int, size: int) -> bytes:
@@ -78,12 +78,11 @@ class RemoteSource:
         try:
             return cast(bytes, self._system.cat_file(self._inside, start=offset, end=end))
         except Exception as error:
-            raise OSError(f"{self._url}: {error}") from error
+            raise OSError(reason_of(error)) from error
 
     def open(self) -> IO[bytes]:
         """Open as a file."""
-        file: Any = self._system.open(self._inside, "rb", block_size=_REMOTE_HEADER_BLOCK)
-        return cast(IO[bytes], file)
+        return open_remote(self._path, _REMOTE_HEADER_BLOCK)
 
     def close(self) -> None:
         """Leave the connection to fsspec, which shares it."""
