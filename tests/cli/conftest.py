@@ -1,0 +1,34 @@
+"""One small demo, run once, for the tests of what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from cli_running import Ran, run_cli
+
+
+@pytest.fixture(scope="session")
+def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
+    """``wsi-anomaly demo`` on small slides with a handful of training steps."""
+    from wsi_anomaly.experiments import demo, demo_slides
+    from wsi_anomaly.experiments.demo_slides import DemoSlide
+
+    size = (640, 640)
+    slides = (
+        *(DemoSlide("normal", f"normal {i}", 40 + i, size_px=size) for i in range(8)),
+        DemoSlide("new", "unseen normal", 60, size_px=size),
+        DemoSlide("new", "unseen lesion 1", 61, "easy", size_px=size),
+        DemoSlide("new", "unseen lesion 2", 62, "easy", size_px=size),
+    )
+    folder = tmp_path_factory.mktemp("small demo")
+    config = folder / "few steps.json"
+    config.write_text(
+        json.dumps({"steps": {"16": [0, 2], "32": [1, 2], "64": [1, 4]}, "batch_size": 8})
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_slides, "SLIDES", slides)
+        patch.setattr(demo, "CONFIG", str(config))
+        code, printed = run_cli("demo", "-o", folder / "demo", "--workers", "1")
+        yield Ran(folder / "demo", code, printed)
