@@ -1,3 +1,32 @@
-"""wsi-anomaly: learn normal tissue from normal slides; show where a slide is not normal."""
+"""wsi-anomaly: learn normal tissue from normal slides; show where a slide is not normal.
+
+The verbs of the command line, for programs::
+
+    import wsi_anomaly
+
+    wsi_anomaly.tile("slides/", "tiles")
+    wsi_anomaly.train("tiles", "model")
+    wsi_anomaly.score("slide.tif", model="model", output="results", heatmap=True)
+
+They raise :class:`wsi_anomaly.core.errors.WsiAnomalyError` with one sentence that says what is
+wrong. Each loads its packages when it is called first, so importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from wsi_anomaly.api import calibrate, score, tile, train
+
+__all__ = ["__version__", "calibrate", "score", "tile", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"calibrate", "score", "tile", "train"}:
+        from wsi_anomaly import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'wsi_anomaly' has no attribute {name!r}")

@@ -67,14 +67,11 @@ def command(
     from wsi_anomaly.cli.devices import choose_device
     from wsi_anomaly.cli.score import DEFAULT_MODEL, find_model
     from wsi_anomaly.cli.train_display import TrainDisplay
-    from wsi_anomaly.core.errors import ModelError
     from wsi_anomaly.core.resources import models_folder
-    from wsi_anomaly.detectors import Model
     from wsi_anomaly.slides import find_slides
     from wsi_anomaly.tiles.jobs import look_up, read_cases_csv
-    from wsi_anomaly.training.card import keep_card
     from wsi_anomaly.training.normals import NormalSlide
-    from wsi_anomaly.training.run import calibrate
+    from wsi_anomaly.training.run import recalibrate
 
     folder = find_model(model_folder)
     if output is None:
@@ -82,17 +79,12 @@ def command(
         output = DEFAULT_MODEL if shipped else folder
     found = find_slides(normals)
     table = read_cases_csv(cases) if cases else {}
-    model = Model.load(folder, device=choose_device(device))
     slides = [NormalSlide(path, look_up(table, path) or path.stem, mpp) for path in found]
     out = console(verbosity)
     with TrainDisplay(out, verbosity) as display:
-        calibration, seen = calibrate(model, slides, watch=display.watch())
-    if not calibration:
-        raise ModelError("None of the slides could be used; the model is as it was.")
-    kept = {mark: part for mark, part in model.seen.items() if part != "calibration"}
-    calibrated = model.with_calibration(calibration, {**kept, **seen})
-    card, files = keep_card(folder, calibrated)
-    calibrated.save(output, card=card, files=files)
-    display.calibration(calibrated)
-    out.print(f"{len(seen)} of {len(slides)} slides used; model in {output}/", markup=False)
-    return 0 if len(seen) == len(slides) else 1
+        model, used = recalibrate(
+            folder, slides, output, device=choose_device(device), watch=display.watch()
+        )
+    display.calibration(model)
+    out.print(f"{used} of {len(slides)} slides used; model in {output}/", markup=False)
+    return 0 if used == len(slides) else 1

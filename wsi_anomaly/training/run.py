@@ -24,7 +24,7 @@ from wsi_anomaly.detectors.base import fit_missing_statistics
 from wsi_anomaly.features import PerceptualNetwork, load_features
 from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.tiles import TileSet, TileStore, find_tile_files
-from wsi_anomaly.training.card import log_csv, model_card
+from wsi_anomaly.training.card import keep_card, log_csv, model_card
 from wsi_anomaly.training.config import TrainConfig
 from wsi_anomaly.training.normals import NormalSlide, score_normal_slide
 from wsi_anomaly.training.picture import training_picture
@@ -192,6 +192,47 @@ def calibrate(
         for name, values in found.items():
             scores[name].append(values)
     return {name: Calibration.fit(parts) for name, parts in scores.items() if parts}, seen
+
+
+def recalibrate(
+    folder: str | Path,
+    slides: Sequence[NormalSlide],
+    output: str | Path,
+    *,
+    device: str = "cpu",
+    watch: Watch | None = None,
+) -> tuple[Model, int]:
+    """Give a model another normal reference, without training it.
+
+    Parameters
+    ----------
+    folder
+        The model.
+    slides
+        Normal slides; they take the place of the former reference.
+    output
+        Where the calibrated model goes; may be `folder`.
+    device, watch
+        As in :func:`train`.
+
+    Returns
+    -------
+    The calibrated model, and how many slides could be used.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be read, or no slide can be used (the model is then as it was).
+    """
+    model = Model.load(folder, device=device)
+    calibration, seen = calibrate(model, slides, watch=watch)
+    if not calibration:
+        raise ModelError("None of the slides could be used; the model is as it was.")
+    learned = {mark: part for mark, part in model.seen.items() if part != "calibration"}
+    calibrated = model.with_calibration(calibration, {**learned, **seen})
+    card, files = keep_card(Path(folder), calibrated)
+    calibrated.save(output, card=card, files=files)
+    return calibrated, len(seen)
 
 
 def _stores(

@@ -1,0 +1,44 @@
+"""Cases are parted, never split; what is not possible is said."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsi_anomaly.calibration import MIN_CASES
+from wsi_anomaly.training.splits import split_cases
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=8), st.integers(1, 5000), min_size=1))
+def test_every_case_is_in_exactly_one_part_and_some_train(tiles):
+    split = split_cases(tiles)
+    parts = [*split.train, *split.validation, *split.calibration]
+    assert sorted(parts) == sorted(tiles)
+    assert split.train
+    assert all(case in getattr(split, split.part(case)) for case in tiles)
+
+
+@given(st.integers(8, 200))
+def test_from_eight_cases_on_there_are_enough_for_flags(count):
+    split = split_cases({f"case{i}": 100 for i in range(count)})
+    assert len(split.calibration) >= MIN_CASES
+    assert len(split.validation) >= 1
+    assert len(split.train) >= len(split.validation)
+    assert split.note == ""
+
+
+def test_the_choice_depends_on_names_and_seed_alone():
+    tiles = {f"case{i}": i + 1 for i in range(20)}
+    shuffled = dict(reversed(tiles.items()))
+    assert split_cases(tiles) == split_cases(shuffled)
+    assert split_cases(tiles) == split_cases(dict.fromkeys(tiles, 7))
+    assert split_cases(tiles, seed=1) != split_cases(tiles)
+
+
+def test_with_very_few_cases_the_largest_teaches_and_the_user_is_told():
+    one = split_cases({"a": 10})
+    assert (one.train, one.calibration) == (("a",), ())
+    assert "only one case" in one.note
+    two = split_cases({"large": 2000, "small": 300})
+    assert (two.train, two.calibration) == (("large",), ("small",))
+    assert "too few" in two.note
