@@ -90,6 +90,8 @@ def run_in_processes(
         else:
             suspects = [i for i in left if i in started and i not in finished]
             left = [i for i in left if i not in started and i not in finished]
+            if not suspects and not finished:  # processes die before they begin: never for ever
+                suspects, left = left, []
 
 
 class _Pool:

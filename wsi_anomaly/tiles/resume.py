@@ -15,6 +15,7 @@ from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.store import TileStore
 
 _LEFT_BEHIND_SECONDS = 24 * 3600.0
+_IN_WORDS = {"tissue_mask": "tissue mask has", "annotations": "annotations have"}
 _PARTIAL = re.compile(rf"\..+\.(\d+){re.escape(PARTIAL_SUFFIX)}")
 
 
@@ -43,7 +44,7 @@ def finished(
         return None, "redone: its case has changed"
     for name, mark in sources.items():
         if store.sources[name] != mark:
-            return None, f"redone: its {name.replace('_', ' ')} has changed"
+            return None, f"redone: its {_IN_WORDS[name]} changed"
     return store, ""
 
 

@@ -21,6 +21,9 @@ from wsi_anomaly.tiles.config import FORMAT, FORMAT_VERSION, TileConfig
 from wsi_anomaly.tiles.fields import Fields
 
 
+_PAGE = 4096  # images start on one: whole pages are written and mapped
+
+
 class TileWriter:
     """An open tile file that is being filled; made by :func:`write_tiles`."""
 
@@ -102,7 +105,13 @@ def write_tiles(
         }
     side = {m: config.tile_size * m // 10 for m in magnifications}
     with atomic_file(path) as partial:
-        with h5py.File(partial, "w", libver=("v108", "v110")) as file:
+        with h5py.File(
+            partial,
+            "w",
+            libver=("v108", "v110"),
+            alignment_threshold=_PAGE,
+            alignment_interval=_PAGE,
+        ) as file:
             file.attrs.update(attributes)
             coords = file.create_dataset("coords", data=fields.coords)
             coords.attrs.update(_trident(slide, fields, config, magnifications, path))
