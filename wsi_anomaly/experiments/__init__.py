@@ -4,8 +4,9 @@ from wsi_anomaly.experiments.evaluation import (
     Auc,
     ColourControl,
     label_fields,
+    mean_colours,
     roc_auc,
     slide_bootstrap,
 )
 
-__all__ = ["Auc", "ColourControl", "label_fields", "roc_auc", "slide_bootstrap"]
+__all__ = ["Auc", "ColourControl", "label_fields", "mean_colours", "roc_auc", "slide_bootstrap"]
