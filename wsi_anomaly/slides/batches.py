@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,16 +73,13 @@ def _runs(slide: Slide, coords: NDArray[np.int64], size_px: int, mpp: float) -> 
     downsample = slide.level_downsamples[slide.best_level(mpp)]
     height = size_px * mpp / slide.mpp.y / downsample
     longest = _MAX_RUN_PX / height * downsample
-    start = 0
-    for i in range(1, len(coords) + 1):
-        if (
-            i == len(coords)
-            or coords[i, 1] != coords[start, 1]
-            or not 0 <= coords[i, 0] - coords[i - 1, 0] <= (1 + _MAX_GAP) * side
-            or coords[i, 0] + side - coords[start, 0] > longest
-        ):
-            yield slice(start, i)
-            start = i
+    step = np.diff(coords, axis=0)
+    apart = (step[:, 1] != 0) | (step[:, 0] < 0) | (step[:, 0] > (1 + _MAX_GAP) * side)
+    edges = [0, *(np.flatnonzero(apart) + 1).tolist(), len(coords)]
+    for start, stop in pairwise(edges):
+        part = ((coords[start:stop, 0] - coords[start, 0]) // longest).astype(np.intp)
+        inner = [start, *(np.flatnonzero(np.diff(part)) + 1 + start).tolist(), stop]
+        yield from (slice(first, last) for first, last in pairwise(inner))
 
 
 def _read_run(slide: Slide, coords: NDArray[np.int64], mpp: float, out: NDArray[np.uint8]) -> bool:

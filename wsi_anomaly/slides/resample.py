@@ -176,6 +176,10 @@ def _fill(  # type: ignore[no-untyped-def]
     )
     left, top = left - origin[0], top - origin[1]
     if exact and 0 <= left <= source.shape[1] - width and 0 <= top <= source.shape[0] - height:
-        out[:] = source[top : top + height, left : left + width]
+        # Line by line over flat pixels: a three-dimensional copy goes pixel by pixel.
+        flat = source.reshape(source.shape[0], source.shape[1] * 3)
+        lines = out.reshape(height, width * 3)
+        for i in range(height):
+            lines[i] = flat[top + i, left * 3 : (left + width) * 3]
     else:
         _resample(source, origin, x, y, scale_x, scale_y, out)

@@ -38,19 +38,23 @@ def _sharpness(  # type: ignore[no-untyped-def]
     images, factor, out
 ):  # pragma: no cover - compiled
     """One pass over each tile while it is in the cache; variances from sums in whole numbers."""
-    side = images.shape[1] // factor
-    green = np.empty((side, images.shape[2] // factor), np.int64)
-    count = (side - 2) * (green.shape[1] - 2)
+    side, width = images.shape[1] // factor, images.shape[2] // factor
+    flat = images.reshape(images.shape[0], images.shape[1], images.shape[2] * 3)
+    green = np.empty((side, width), np.int32)
+    count = (side - 2) * (width - 2)
     for n in range(len(images)):
-        green[:] = 0
-        for y in range(side * factor):
-            line, pixels = green[y // factor], images[n, y]
-            for x in range(green.shape[1] * factor):
-                line[x // factor] += pixels[x, 1]
-        total = total2 = fine = fine2 = 0
+        for y in range(side):
+            line = green[y]
+            line[:] = 0
+            for k in range(factor):
+                pixels = flat[n, y * factor + k]
+                for j in range(factor):
+                    for x in range(width):
+                        line[x] += pixels[3 * (x * factor + j) + 1]
+        total, total2, fine, fine2 = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
         for y in range(1, side - 1):
             above, line, below = green[y - 1], green[y], green[y + 1]
-            for x in range(1, green.shape[1] - 1):
+            for x in range(1, width - 1):
                 value = line[x]
                 edge = above[x] + below[x] + line[x - 1] + line[x + 1] - 4 * value
                 total += value
