@@ -14,7 +14,7 @@ from wsi_anomaly.synthetic import make_slide
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory):
     path = tmp_path_factory.mktemp("info") / "Präparat [1] 'a'.tif"
-    return make_slide(path, seed=3, size_px=(900, 700), mpp=0.2527).path
+    return make_slide(path, seed=3, size_px=(900, 840), mpp=0.2527).path
 
 
 def info_json(*paths):
@@ -26,13 +26,13 @@ def info_json(*paths):
 def test_a_slide_says_its_size_its_pixels_and_what_it_serves(slide):
     code, printed = run_cli("info", slide)
     assert code == 0
-    for words in (slide.name, "900 x 700 px", "0.2527 um", "TIFF resolution", "40x, 20x, 10x"):
+    for words in (slide.name, "900 x 840 px", "0.2527 um", "TIFF resolution", "40x, 20x, 10x"):
         assert words in printed
     (facts,) = info_json(slide)
     assert facts["kind"] == "slide"
     assert facts["mpp"] == pytest.approx([0.2527, 0.2527], rel=1e-6)
     assert facts["magnifications"] == [40, 20, 10]
-    assert facts["bounds"] == [0, 0, 900, 700]
+    assert facts["bounds"] == [0, 0, 900, 840]
     assert facts["levels"][1]["downsample"] == 2
     assert facts["vendor"] == "generic-tiff"
     assert facts["file_bytes"] == slide.stat().st_size
@@ -71,7 +71,7 @@ def test_a_folder_of_slides_has_a_line_for_each(slide, tmp_path):
     (tmp_path / "bad.tif").write_text("no slide")
     code, printed = run_cli("info", tmp_path)
     assert code == 0
-    assert "900 x 700 px" in printed
+    assert "900 x 840 px" in printed
     assert "cannot be used" in printed
 
 
@@ -132,7 +132,7 @@ def test_one_bad_path_does_not_hide_the_others(slide, tmp_path):
     (tmp_path / "text.svs").write_text("no slide")
     code, printed = run_cli("info", tmp_path / "text.svs", slide)
     assert code == 1
-    assert "900 x 700 px" in printed
+    assert "900 x 840 px" in printed
     assert printed.count("Error: ") == 1
 
 

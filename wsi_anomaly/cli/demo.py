@@ -117,11 +117,14 @@ def _run(arguments: list[str], out: Console, verbosity: int) -> int:
 
 
 def _show(figures: DemoFigures, out: Console) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from wsi_anomaly.experiments.demo import SMALLEST_LESION_MM2
 
-    table = Table(title="Unseen slides against their known lesions", title_justify="left")
+    table = Table(
+        title="Unseen slides against their known lesions", title_justify="left", box=SIMPLE_HEAD
+    )
     table.add_column("What")
     table.add_column("Result", justify="right")
     table.add_column("[dim]Meaning[/]", style="dim")

@@ -1,0 +1,145 @@
+"""QuPath's GeoJSON in and out."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import uuid
+
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from shapely.geometry import MultiPolygon, Polygon
+
+from wsi_anomaly.annotations import Outline, read_geojson, read_outlines, write_geojson
+from wsi_anomaly.core.errors import AnnotationError
+
+SQUARE = [[[0, 0], [100, 0], [100, 100], [0, 100], [0, 0]]]
+
+
+def feature(coordinates=SQUARE, kind="Polygon", **properties):
+    return {
+        "type": "Feature",
+        "id": str(uuid.uuid4()),
+        "geometry": {"type": kind, "coordinates": coordinates},
+        "properties": {"objectType": "annotation", **properties},
+    }
+
+
+@pytest.fixture
+def read(tmp_path):
+    def reader(document):
+        path = tmp_path / "export.geojson"
+        text = document if isinstance(document, str) else json.dumps(document)
+        path.write_text(text, encoding="utf-8")
+        return read_outlines(path)
+
+    return reader
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda one: {"type": "FeatureCollection", "features": [one]},
+        lambda one: [one],
+        lambda one: one,
+    ],
+)
+def test_collection_list_and_single_feature(read, wrap):
+    (outline,) = read(wrap(feature(classification={"name": "Tumor", "color": [1, 2, 3]})))
+    assert outline.label == "Tumor"
+    assert outline.polygon.area == 10_000
+
+
+def test_labels_as_qupath_has_written_them(read):
+    features = [
+        feature(classification={"name": "Tumor: in situ", "colorRGB": -3670016}),
+        feature(classification="Stroma"),
+        feature(),
+        feature(classification=None),
+    ]
+    assert [o.label for o in read(features)] == ["Tumor: in situ", "Stroma", "", ""]
+
+
+def test_a_bow_tie_is_repaired_and_pieces_of_a_multipolygon_stay_together(read):
+    bow_tie = [[[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]]
+    two = [SQUARE, [[[200, 0], [210, 0], [210, 10], [200, 0]]]]
+    first, second = read([feature(bow_tie), feature(two, "MultiPolygon")])
+    assert first.polygon.is_valid
+    assert first.polygon.area == 50
+    assert isinstance(second.polygon, MultiPolygon)
+    assert second.polygon.area == 10_050
+
+
+def test_gzipped_exports_are_read(tmp_path):
+    path = tmp_path / "export.geojson.gz"
+    path.write_bytes(gzip.compress(json.dumps([feature()]).encode()))
+    assert len(read_outlines(path)) == 1
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(AnnotationError, match=r"export\.geojson\.gz"):
+        read_outlines(path)
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ("{", "no JSON"),
+        ({"type": "Topology"}, "no GeoJSON features"),
+        ([{"type": "Polygon"}], "object 1: it is no GeoJSON feature"),
+        ([feature(), feature([3, 4], "Point")], "object 2: its geometry is Point"),
+        ([feature([[[0, 0], [1, 1], [0, 0]]])], "fewer than four points"),
+        ([feature([[[0, 0], [1, 1], [2, 2], [0, 0]]])], "encloses nothing"),
+        ([feature([[[0, 0], [9, 0], [9, 9], [0, 9]]])], "not closed"),
+        ([feature([[["0", 0], [9, 0], [9, 9], ["0", 0]]])], "no pair of pixel coordinates"),
+        ([feature([])], "outline is empty"),
+        ([feature(classification={"name": 7})], "classification has no name"),
+    ],
+)
+def test_a_bad_file_is_one_sentence_that_says_where(read, document, says):
+    with pytest.raises(AnnotationError, match=says) as caught:
+        read(document)
+    assert "export.geojson" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(AnnotationError, match="cannot be read"):
+        read_geojson(tmp_path / "none.geojson")
+
+
+def test_what_is_written_is_what_qupath_accepts(tmp_path):
+    path = tmp_path / "out.geojson"
+    outlines = [Outline("Lesion", shapely.box(0, 0, 9, 9)), Outline("", shapely.box(20, 0, 29, 9))]
+    write_geojson(path, outlines, "slide")
+    document = json.loads(path.read_text())
+    assert document["type"] == "FeatureCollection"
+    first, second = document["features"]
+    assert first["properties"]["objectType"] == "annotation"
+    assert first["properties"]["classification"]["name"] == "Lesion"
+    assert len(first["properties"]["classification"]["color"]) == 3
+    assert "classification" not in second["properties"]
+    ids = [str(uuid.UUID(one["id"])) for one in document["features"]]
+    assert len(set(ids)) == 2
+    # A second export of the same outlines gives the same ids: QuPath notices a double import.
+    write_geojson(path, outlines, "slide")
+    assert [one["id"] for one in json.loads(path.read_text())["features"]] == ids
+    write_geojson(path, outlines, "another slide")
+    assert json.loads(path.read_text())["features"][0]["id"] != ids[0]
+
+
+@given(
+    x=st.floats(0, 150_000), y=st.floats(0, 150_000), size=st.floats(30, 5000),
+    label=st.text(max_size=20),
+)  # fmt: skip
+def test_what_was_written_is_read_back(tmp_path, x, y, size, label):
+    ring = Polygon(
+        shapely.box(x, y, x + size, y + size).exterior,
+        [shapely.box(x + 5, y + 5, x + size / 2, y + size / 2).exterior.coords],
+    )
+    outline = Outline(label, ring)
+    write_geojson(tmp_path / "round.geojson", [outline], "slide")
+    (back,) = read_geojson(tmp_path / "round.geojson")
+    assert back.label == label
+    apart = back.polygon.symmetric_difference(ring).area
+    assert apart <= 0.01 * ring.length + 0.01  # QuPath's grid of 0.01 px
