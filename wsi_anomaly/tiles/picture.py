@@ -75,7 +75,8 @@ def overview_picture(
         for ring in (polygon.exterior, *polygon.interiors):
             points = (np.asarray(ring.coords) - origin) * scale
             draw.line([tuple(point) for point in points], _OUTLINE, 2)
-    return _with_legend(picture, slide, fields, status)
+    sheet = _with_legend(picture, slide, fields, status)
+    return sheet.quantize(256, dither=Image.Dither.NONE)  # a fifth of the bytes
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
@@ -86,11 +87,8 @@ def save_picture(path: Path, picture: Image.Image) -> None:
     OutputError
         It cannot be written.
     """
-    from PIL import Image
-
     with atomic_file(path) as partial:
-        # 256 colours take a fifth of the bytes.
-        picture.quantize(256, dither=Image.Dither.NONE).save(partial, format="PNG")
+        picture.save(partial, format="PNG")
 
 
 def _ground(slide: Slide, overview: Overview) -> Image.Image:

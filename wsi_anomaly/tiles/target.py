@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def read_target(path: Path, method: str) -> StainProfile:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             if image.size[0] * image.size[1] > _MAX_PIXELS:
                 raise UsageError(
                     f"{path} is too large for a stain target; cut a region of a few thousand "

@@ -20,7 +20,6 @@ from wsi_anomaly.stain import StainProfile
 from wsi_anomaly.tiles.config import FORMAT, FORMAT_VERSION, TileConfig
 from wsi_anomaly.tiles.fields import Fields
 
-
 _PAGE = 4096  # images start on one: whole pages are written and mapped
 
 
