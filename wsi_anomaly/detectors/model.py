@@ -152,7 +152,7 @@ class Model:
 
     def save(
         self, folder: str | Path, *, card: str = "", files: Mapping[str, bytes] | None = None
-    ) -> None:
+    ) -> Self:
         """Write the model folder; what stood there before is replaced as a whole.
 
         Parameters
@@ -163,6 +163,10 @@ class Model:
             The model card (Markdown).
         files
             Further small files by name (training log, pictures).
+
+        Returns
+        -------
+        The model with the identity that its files give it.
 
         Raises
         ------
@@ -204,6 +208,7 @@ class Model:
                 write_text(partial / CARD, card)
             for name, content in (files or {}).items():
                 (partial / name).write_bytes(content)
+        return replace(self, hash=config_hash(description))
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> Self:

@@ -148,7 +148,7 @@ def train(
     files = {"training.png": picture}
     if log:
         files["training.csv"] = log_csv(log).encode()
-    model.save(output, card=model_card(model, config, split), files=files)
+    model = model.save(output, card=model_card(model, config, split), files=files)
     shutil.rmtree(working, ignore_errors=True)
     return model
 
@@ -231,8 +231,7 @@ def recalibrate(
     learned = {mark: part for mark, part in model.seen.items() if part != "calibration"}
     calibrated = model.with_calibration(calibration, {**learned, **seen})
     card, files = keep_card(Path(folder), calibrated)
-    calibrated.save(output, card=card, files=files)
-    return calibrated, len(seen)
+    return calibrated.save(output, card=card, files=files), len(seen)
 
 
 def _stores(
@@ -256,6 +255,8 @@ def _stores(
             f"{len(without)} of {len(without) + len(stores)} tile files have no "
             f"{config.magnification}x tiles and are left out, {without[0].path} among them."
         )
+    # All parts alike, those that only calibrate too.
+    TileSet(stores, config.magnification, tile_size=config.tile_size)
     return stores
 
 
