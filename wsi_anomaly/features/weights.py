@@ -40,9 +40,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         SafetensorError,
     ) as error:
         if not path.is_file():
-            raise ModelError(
-                f"There are no weights in {path}; check the path given with --feature-weights."
-            ) from error
+            raise ModelError(f"There are no weights in {path}; check the path.") from error
         raise ModelError(
             f"{path} cannot be read as weights: it is damaged, or holds more than tensors; give "
             "the file that torchvision or timm publishes, or a .safetensors file."
