@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsi_anomaly.core.errors import NoTissueError, StainError, TileStoreError
-from wsi_anomaly.slides import TISSUE, ReadError, Slide, TissueMap
+from wsi_anomaly.slides import TISSUE, UNREADABLE, ReadError, Slide, TissueMap
 from wsi_anomaly.stain import (
     METHODS,
     StainNormalizer,
@@ -214,6 +214,8 @@ def sample_tissue(slide: Slide, tissue: TissueMap) -> NDArray[np.uint8]:
         There is no tissue, or it cannot be read.
     """
     rows, columns = np.nonzero(tissue.labels == TISSUE)
+    if not len(rows) and (tissue.labels == UNREADABLE).any():
+        raise NoTissueError(f"The tissue of {slide.path} cannot be read; copy the file again.")
     if not len(rows):
         raise NoTissueError(
             f"No tissue was found on {slide.path}; look at it, and leave it out if it is empty."
