@@ -120,6 +120,7 @@ def build_summary(
         "slide_score": _number(found.slide_score),
         "slide_percentile": _number(found.slide_percentile),
         "mean_of_top_tenth": _number(found.top_mean),
+        "color_range": list(found.color_range),
         "flagged": {
             "possible": found.can_flag,
             "rule": "benjamini-hochberg" if found.fdr else "false regions per normal slide",

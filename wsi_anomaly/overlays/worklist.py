@@ -47,6 +47,7 @@ class Row:
     thumbnail: str = ""
     model: str = ""
     path: str = ""
+    folder: str = ""
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
@@ -125,6 +126,7 @@ def _row(folder: Path, summary: Mapping[str, Any]) -> Row:
         thumbnail=f"{here}/thumbnail.jpg" if thumbnail.is_file() else "",
         model=str(_dict(summary.get("model")).get("hash", "")),
         path=str(slide.get("path", "")),
+        folder=folder.name,
     )
 
 
@@ -171,7 +173,7 @@ def write_worklist(results: str | Path) -> Path:
     results = Path(results)
     rows = collect(results)
     text = io.StringIO()
-    names = [f.name for f in fields(Row) if f.name != "thumbnail"]
+    names = [f.name for f in fields(Row) if f.name not in {"thumbnail", "folder"}]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     for row in rows:

@@ -1,0 +1,56 @@
+"""``wsi-anomaly view``: results beside their slides, in a browser on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from wsi_anomaly.cli.common import common_options, console
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
+@click.option(
+    "--slides",
+    type=click.Path(path_type=Path, exists=True),
+    help="Folder in which the slides lie now, if they are not where they were scored.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Port of this machine.  [default: any that is free]",
+)
+@click.option("--browser/--no-browser", default=True, help="Open a browser.", show_default=True)
+@common_options
+def command(
+    *, results: Path, slides: Path | None, port: int, browser: bool, verbosity: int = 0
+) -> int:
+    r"""Look at results in a browser: the slide in deep zoom under its heatmap.
+
+    RESULTS is the folder that score has written (default: results/). The page lists the slides,
+    most abnormal first; on a slide, sliders set the heatmap's opacity and the lowest score shown,
+    and the list of regions (or n and p on the keyboard) jumps to each. Only this machine can open
+    it; nothing is sent anywhere. Ctrl-C ends it.
+
+    \b
+    Examples:
+      wsi-anomaly view results/
+      wsi-anomaly view results/ --slides /media/slides --no-browser --port 8800
+    """
+    from wsi_anomaly.overlays.viewer import Results, Viewer
+
+    server = Viewer(Results(results, slides), port)
+    console(verbosity).print(f"Open {server.url} (Ctrl-C ends)", markup=False, soft_wrap=True)
+    if browser:
+        import webbrowser
+
+        webbrowser.open(server.url)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.server_close()
+    return 0

@@ -1,0 +1,258 @@
+"""The page of one slide in the viewer: deep zoom, heatmap and regions as a Bokeh figure.
+
+World coordinates are micrometres: x to the right from the left edge of what QuPath shows, y up, so
+that the top of the slide lies at the side of a square world that the tile pyramid halves evenly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.core.errors import OutputError
+from wsi_anomaly.overlays.colors import ANOMALOUS, NOT_ASSESSED, paint
+from wsi_anomaly.scoring import union_of_fields
+from wsi_anomaly.tiles import Fields
+
+TILE_PX = 256
+_COLORS = 256
+
+
+@dataclass(frozen=True)
+class World:
+    """Where the slide lies in the square world of the tile pyramid.
+
+    Attributes
+    ----------
+    mpp_x, mpp_y
+        Micrometres per level-0 pixel.
+    origin
+        Level-0 position of QuPath's (0, 0).
+    width_um, height_um
+        Extent that is shown.
+    max_zoom
+        Zoom level at which a picture pixel is as small as the slide's own.
+    """
+
+    mpp_x: float
+    mpp_y: float
+    origin: tuple[int, int]
+    width_um: float
+    height_um: float
+    max_zoom: int
+
+    @classmethod
+    def of(cls, summary: Mapping[str, Any]) -> World:
+        """Read it from a summary."""
+        slide = summary["slide"]
+        mpp_x, mpp_y = (float(v) for v in slide["mpp"])
+        if summary["qupath_origin"] == "bounds":
+            x, y, width, height = (int(v) for v in slide["bounds"])
+        else:
+            x, y, (width, height) = 0, 0, slide["size_px"]
+        size = max(width * mpp_x, height * mpp_y)
+        zoom = max(0, math.ceil(math.log2(size / (TILE_PX * min(mpp_x, mpp_y)))))
+        return cls(mpp_x, mpp_y, (x, y), width * mpp_x, height * mpp_y, zoom)
+
+    @property
+    def side_um(self) -> float:
+        """Side of the square world."""
+        return self.mpp(0) * TILE_PX
+
+    def mpp(self, zoom: int) -> float:
+        """Micrometres per pixel at a zoom level."""
+        return min(self.mpp_x, self.mpp_y) * 2.0 ** (self.max_zoom - zoom)
+
+    def corner_level0(self, zoom: int, x: int, y: int) -> tuple[float, float]:
+        """Level-0 position of a tile's top left corner."""
+        step = self.mpp(zoom) * TILE_PX
+        return (
+            self.origin[0] + x * step / self.mpp_x,
+            self.origin[1] + y * step / self.mpp_y,
+        )
+
+    def um(self, xy_level0: NDArray[np.floating]) -> NDArray[np.floating]:
+        """World coordinates of level-0 positions (..., 2)."""
+        x = (xy_level0[..., 0] - self.origin[0]) * self.mpp_x
+        y = self.side_um - (xy_level0[..., 1] - self.origin[1]) * self.mpp_y
+        return np.stack([x, y], -1)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredMap:
+    """What the viewer needs of ``scores.zarr``."""
+
+    fields: Fields
+    score: NDArray[np.float32]
+    flagged: NDArray[np.bool_]
+
+    @classmethod
+    def read(cls, folder: Path) -> StoredMap:
+        """Read a result folder.
+
+        Raises
+        ------
+        OutputError
+            The scores are missing or damaged.
+        """
+        import zarr
+
+        try:
+            tiles: Any = zarr.open_group(str(folder / "scores.zarr"), mode="r")["tiles"]
+            facts = dict(tiles.attrs)
+            arrays = {
+                name: tiles[name][...]
+                for name in ("coords", "row", "col", "tissue_fraction", "status", "flagged")
+            }
+            score = tiles["scores"][facts["primary"]][...]
+            side, stride = facts["field_level0"], facts["stride_level0"]
+            fields = Fields(
+                arrays["coords"], arrays["row"], arrays["col"], tuple(facts["grid_shape"]),
+                tuple(facts["origin_level0"]), tuple(side), tuple(stride),
+                side[0] * facts["mpp"][0], arrays["tissue_fraction"], arrays["status"],
+            )  # fmt: skip
+            return cls(fields, score, arrays["flagged"].astype(bool))
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise OutputError(
+                f"{folder / 'scores.zarr'} is missing or damaged ({error}); score the slide again."
+            ) from error
+
+    def grid(self) -> NDArray[np.float32]:
+        """Scores on the grid (rows, columns), NaN elsewhere."""
+        out = np.full(self.fields.grid_shape, np.nan, np.float32)
+        out[self.fields.row, self.fields.col] = self.score
+        return out
+
+
+def page_data(name: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that the page's script needs: figure, scores, colours, regions; JSON-ready.
+
+    Raises
+    ------
+    OutputError
+        The scores cannot be read.
+    """
+    from urllib.parse import quote
+
+    from bokeh.core.types import ID
+    from bokeh.embed import json_item
+
+    world, stored = World.of(summary), StoredMap.read(folder)
+    low, high = (float(v) for v in summary["color_range"])
+    known = stored.score[np.isfinite(stored.score)]
+    top = float(known.max()) if len(known) else high
+    grid = stored.grid()
+    assessed = np.full(stored.fields.grid_shape, 0, np.uint8)  # 0: no field, 1: scored, 2: not
+    assessed[stored.fields.row, stored.fields.col] = np.where(np.isfinite(stored.score), 1, 2)
+    figure = _figure(world, stored, f"/tile/{quote(name, safe='')}/{{Z}}/{{X}}/{{Y}}.jpg")
+    colors = paint(np.linspace(0, 1, _COLORS), 0.0, 1.0).tolist()
+    return {
+        "figure": json_item(figure, ID("figure")),
+        "scores": [None if not np.isfinite(v) else float(f"{v:.6g}") for v in grid.ravel()],
+        "kind": assessed.ravel().tolist(),
+        "color_range": [low, high],
+        "highest": max(top, high),
+        "colors": colors,
+        "not_assessed": [*NOT_ASSESSED.color, 150],
+        "threshold": summary["flagged"]["threshold"],
+        "regions": [
+            {
+                "qupath": region["peak_qupath_px"],
+                "um": world.um(
+                    np.asarray(region["peak_qupath_px"], float) + np.asarray(world.origin)
+                ).tolist(),
+                "area_mm2": region["area_mm2"],
+                "max_score": region["max_score"],
+            }
+            for region in summary["regions"][:200]
+        ],
+        "extent": [world.width_um, world.height_um, world.side_um],
+    }
+
+
+def _figure(world: World, stored: StoredMap, url: str) -> Any:
+    from bokeh.models import ColumnDataSource, Range1d, WMTSTileSource
+    from bokeh.plotting import figure as new_figure
+
+    top = world.side_um
+    made = new_figure(
+        match_aspect=True,
+        sizing_mode="stretch_both",
+        x_range=Range1d(start=0, end=world.width_um, name="x_range"),
+        y_range=Range1d(start=top - world.height_um, end=top, name="y_range"),
+        tools="pan,wheel_zoom,box_zoom",
+        active_scroll="wheel_zoom",
+        toolbar_location=None,
+        output_backend="canvas",
+        background_fill_color="#ffffff",
+        outline_line_color=None,
+    )
+    made.axis.visible = False
+    made.grid.visible = False
+    made.min_border = 0
+    made.add_tile(
+        WMTSTileSource(
+            url=url,
+            tile_size=TILE_PX,
+            min_zoom=0,
+            max_zoom=world.max_zoom,
+            initial_resolution=world.mpp(0),
+            x_origin_offset=0,
+            y_origin_offset=0,
+            wrap_around=False,
+        )
+    )
+    fields = stored.fields
+    rows, cols = fields.grid_shape
+    corner = world.um(np.asarray(fields.origin))
+    step = (fields.stride_level0[0] * world.mpp_x, fields.stride_level0[1] * world.mpp_y)
+    # With overlap a field stands for the square of one stride around its centre.
+    inset = (
+        (fields.field_level0[0] * world.mpp_x - step[0]) / 2,
+        (fields.field_level0[1] * world.mpp_y - step[1]) / 2,
+    )
+    made.image_rgba(
+        image="image", x="x", y="y", dw="dw", dh="dh", name="heatmap",
+        source=ColumnDataSource(
+            {
+                "image": [np.zeros((rows, cols), np.uint32)],
+                "x": [corner[0] + inset[0]],
+                "y": [corner[1] - inset[1] - rows * step[1]],
+                "dw": [cols * step[0]],
+                "dh": [rows * step[1]],
+            },
+            name="map",
+        ),
+    )  # fmt: skip
+    made.multi_polygons(
+        xs="xs", ys="ys", fill_alpha=0, line_width=2, line_color="#0a0a14", name="regions",
+        source=ColumnDataSource(_outlines(world, stored)),
+    )  # fmt: skip
+    made.scatter(
+        x="x", y="y", marker="circle", size=26, fill_alpha=0, line_width=3,
+        line_color="#{:02x}{:02x}{:02x}".format(*ANOMALOUS.color),
+        source=ColumnDataSource({"x": [], "y": []}, name="mark"),
+    )  # fmt: skip
+    return made
+
+
+def _outlines(world: World, stored: StoredMap) -> dict[str, list[Any]]:
+    import shapely
+
+    flagged = np.flatnonzero(stored.flagged)
+    shape = union_of_fields(stored.fields, flagged, close_gaps=True)
+    xs: list[Any] = []
+    ys: list[Any] = []
+    for part in shapely.get_parts(shape):
+        if part.is_empty:
+            continue
+        rings = [world.um(np.asarray(ring.coords)) for ring in (part.exterior, *part.interiors)]
+        xs.append([[ring[:, 0].tolist() for ring in rings]])
+        ys.append([[ring[:, 1].tolist() for ring in rings]])
+    return {"xs": xs, "ys": ys}
