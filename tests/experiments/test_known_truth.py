@@ -13,6 +13,7 @@ from wsi_anomaly.experiments.known_truth import (
     ScoredSlide,
     colour_scores,
     labels_of,
+    smoothed,
     tile_auc,
     what_was_found,
 )
@@ -110,6 +111,18 @@ def test_other_methods_can_be_asked_for():
     outlines = {"a": [lesion(0, 0)]}
     assert tile_auc([slide], outlines).value == 1.0
     assert tile_auc([slide], outlines, method="density").value == 0.0
+
+
+def test_smoothing_takes_the_mean_of_assessed_neighbours_for_a_control_as_well():
+    values = grid(at_2_2=9)
+    values[2, 3] = np.nan
+    slide = scored("a", values)
+    own = smoothed([slide])["a"].reshape(6, 8)
+    assert own[2, 2] == pytest.approx(9 / 8)
+    assert np.isnan(own[2, 3])
+    control = smoothed([slide], {"a": grid(at_0_0=4).ravel()})["a"].reshape(6, 8)
+    assert control[0, 0] == pytest.approx(4 / 4)
+    assert control[5, 7] == 0
 
 
 def test_a_folder_without_scores_is_named(tmp_path):

@@ -136,7 +136,12 @@ def _show(figures: DemoFigures, out: Console) -> None:
             "the method that ranks; 95% interval over slides" if ranks else "fitted beside it",
             style="bold" if ranks else "",
         )
+        if ranks:
+            table.add_row(
+                "  over 3 x 3 tiles", str(figures.smoothed), "smoothed, as flags and rank use it"
+            )
     table.add_row("Tile ROC AUC, mean colour", str(figures.colour), "control: no detector at all")
+    table.add_row("  over 3 x 3 tiles", str(figures.colour_smoothed), "smoothed the same way")
     flags = figures.flags
     table.add_row(
         "Lesions flagged",

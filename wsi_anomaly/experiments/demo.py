@@ -23,6 +23,7 @@ from wsi_anomaly.experiments.known_truth import (
     ScoredSlide,
     colour_control,
     colour_scores,
+    smoothed,
     tile_auc,
     what_was_found,
 )
@@ -42,7 +43,9 @@ class DemoFigures:
     ----------
     auc
         Tile ROC AUC by method, all unseen slides together.
-    colour
+    smoothed
+        Of the method that ranks, scores averaged over 3 x 3 fields: what flags are made of.
+    colour, colour_smoothed
         The same of mean colour alone.
     primary
         The method that ranks.
@@ -53,7 +56,9 @@ class DemoFigures:
     """
 
     auc: dict[str, Auc]
+    smoothed: Auc
     colour: Auc
+    colour_smoothed: Auc
     primary: str
     flags: Finding
     normal_slides: tuple[str, ...]
@@ -94,7 +99,9 @@ def evaluate(slides: Sequence[DemoSlide], folder: Path) -> DemoFigures:
     }
     return DemoFigures(
         auc={name: tile_auc(scored, outlines, method=name) for name in scored[0].scores},
+        smoothed=tile_auc(scored, outlines, smoothed(scored)),
         colour=tile_auc(scored, outlines, colours),
+        colour_smoothed=tile_auc(scored, outlines, smoothed(scored, colours)),
         primary=scored[0].primary,
         flags=what_was_found(scored, outlines, at_least_mm2=SMALLEST_LESION_MM2),
         normal_slides=tuple(slide.name for slide in unseen if slide.lesions is None),
@@ -136,7 +143,9 @@ def figures_as_json(figures: DemoFigures) -> dict[str, Any]:
 
     return {
         "tile_roc_auc": {name: plain(auc) for name, auc in figures.auc.items()},
+        "tile_roc_auc_smoothed": plain(figures.smoothed),
         "tile_roc_auc_mean_colour": plain(figures.colour),
+        "tile_roc_auc_mean_colour_smoothed": plain(figures.colour_smoothed),
         "primary": figures.primary,
         "lesions": {
             "at_least_mm2": SMALLEST_LESION_MM2,

@@ -15,7 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_anomaly.annotations import Outline, fractions_inside
-from wsi_anomaly.calibration import label_regions
+from wsi_anomaly.calibration import label_regions, smooth_scores
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.experiments.evaluation import (
@@ -96,6 +96,23 @@ class ScoredSlide:
     def assessed(self) -> NDArray[np.bool_]:
         """(N,) whether a field was judged."""
         return np.isfinite(self.scores[self.primary])
+
+
+def smoothed(
+    slides: Sequence[ScoredSlide], scores: Mapping[str, NDArray[np.floating]] | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Scores by slide name, each the mean over its 3 x 3 fields: what flags are made of.
+
+    `scores` are a control's, smoothed the same way; the primary method's own when None.
+    """
+    return {
+        slide.name: smooth_scores(
+            slide.row,
+            slide.col,
+            slide.scores[slide.primary] if scores is None else scores[slide.name],
+        )
+        for slide in slides
+    }
 
 
 @dataclass(frozen=True)
