@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
-from slide_files import sparse, stained, write
+from slide_files import jpeg_tiles, sparse, stained, write
 
 from wsi_anomaly.core.errors import MissingMppError, NotASlideError
 from wsi_anomaly.slides import Bounds, open_slide
@@ -290,3 +290,23 @@ def test_a_closed_slide_opens_again_when_it_is_read(tmp_path):
         slide.close()
         np.testing.assert_array_equal(slide.read_level(0, 0, 0, 300, 300).rgb, before)
         slide.close()
+
+
+def test_layouts_that_are_a_vendors_own_go_to_openslide(tmp_path):
+    """Aperio fills a level's missing tiles from the finer one: OpenSlide knows how."""
+    path = tmp_path / "a.svs"
+    image = stained(512, 512)
+    options = {"photometric": "rgb", "compression": "jpeg", "metadata": None, "tile": (256, 256)}
+    described = {"description": APERIO.format(w=512, h=512)}
+    with tifffile.TiffWriter(path) as tif:
+        tif.write(image, **options, **described)
+        small = jpeg_tiles(image[::2, ::2], {(0, 0)}, tile=128)
+        options["tile"] = (128, 128)
+        tif.write(small, shape=(256, 256, 3), dtype="uint8", **options, **described)
+    with open_slide(path) as slide:
+        assert slide.backend == "openslide"
+    with pytest.raises(NotASlideError, match=r"missing.*leave the backend to be chosen"):
+        open_slide(path, backend="tiff")
+    philips = write(tmp_path / "p.tif", [image], software="Philips DP v1.0")
+    with pytest.raises(NotASlideError, match="vendor's own"):
+        open_slide(philips, backend="tiff")

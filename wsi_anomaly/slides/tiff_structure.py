@@ -7,7 +7,10 @@ whose tiles (or strips) make up the picture without overlap. The rest is left to
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
+import os
+import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +23,7 @@ from numpy.typing import NDArray
 from wsi_anomaly.slides.base import MAX_SIDE_PX
 from wsi_anomaly.slides.decoding import Decoder, UnknownCodingError, decoder_of
 
+_LOG = logging.getLogger("tifffile")
 _VENDORS = frozenset({"avs", "bif", "eer", "ndpi", "ndtiff", "philips", "qpi", "scn", "ventana"})
 _MAX_TILE_PX = 1 << 16
 _MAX_TILE_BYTES = 200_000_000  # a larger strip or tile, decoded, does not fit a worker
@@ -75,6 +79,15 @@ def read_structure(file: IO[bytes]) -> TiffStructure:
     DamagedError
         It is one, but damaged.
     """
+    # What tifffile would log is raised here, in one sentence.
+    _LOG.disabled, before = True, _LOG.disabled
+    try:
+        return _parsed(file)
+    finally:
+        _LOG.disabled = before
+
+
+def _parsed(file: IO[bytes]) -> TiffStructure:
     try:
         tif = tifffile.TiffFile(file)
     except tifffile.TiffFileError as error:
@@ -82,13 +95,31 @@ def read_structure(file: IO[bytes]) -> TiffStructure:
     except Exception as error:  # a damaged header fails in many ways
         raise DamagedError(f"its header cannot be read ({error})") from error
     try:
-        return _structure(tif)
+        structure = _structure(tif)
+        _check_end(tif, structure, file.seek(0, os.SEEK_END))
+        return structure
     except UnknownCodingError as error:
         raise LayoutError(str(error)) from error
     except DamagedError:
         raise
     except Exception as error:
         raise DamagedError(f"its directories cannot be read ({error})") from error
+
+
+def _check_end(tif: tifffile.TiffFile, structure: TiffStructure, size: int) -> None:
+    """Refuse a file that was cut off: half a slide must not pass for a whole one."""
+    last, form = tif.pages[-1], tif.tiff
+    tif.filehandle.seek(last.offset)
+    tags = struct.unpack(form.tagnoformat, tif.filehandle.read(form.tagnosize))[0]
+    tif.filehandle.seek(last.offset + form.tagnosize + tags * form.tagsize)
+    following = tif.filehandle.read(form.offsetsize)
+    if len(following) < form.offsetsize or any(following):
+        raise DamagedError("it is cut off, or its directories are")
+    needed = max(int((level.offsets + level.byte_counts).max()) for level in structure.levels)
+    if needed > size:
+        raise DamagedError(
+            f"it is cut off, at least {needed - size:,} of {needed:,} bytes are gone"
+        )
 
 
 def _structure(tif: tifffile.TiffFile) -> TiffStructure:
