@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from wsi_anomaly.features.network import SYMMETRIC, PerceptualNetwork, Stage
+from wsi_anomaly.features.network import PerceptualNetwork, Stage
+from wsi_anomaly.features.scaling import SYMMETRIC
 
 
 def identity_network() -> PerceptualNetwork:

@@ -24,8 +24,9 @@ from wsi_anomaly.detectors import (
     Fusion,
     growing_stages,
 )
-from wsi_anomaly.features.network import SYMMETRIC, PerceptualNetwork
+from wsi_anomaly.features.network import PerceptualNetwork
 from wsi_anomaly.features.network import Stage as Layer
+from wsi_anomaly.features.scaling import SYMMETRIC
 
 SIZE = 16
 

@@ -9,13 +9,8 @@ from hypothesis import given
 from torch import nn
 
 from wsi_anomaly.core.errors import ModelError
-from wsi_anomaly.features.network import (
-    IMAGENET,
-    SYMMETRIC,
-    InputScaling,
-    PerceptualNetwork,
-    Stage,
-)
+from wsi_anomaly.features.network import PerceptualNetwork, Stage
+from wsi_anomaly.features.scaling import IMAGENET, SYMMETRIC, InputScaling
 
 
 def identity(scaling: InputScaling = SYMMETRIC) -> PerceptualNetwork:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from wsi_anomaly.features.network import SYMMETRIC, PerceptualNetwork, Stage
+from wsi_anomaly.features.network import PerceptualNetwork, Stage
+from wsi_anomaly.features.scaling import SYMMETRIC
 
 STRIDES = {"c2": 4, "c3": 8, "c4": 16}
 WIDTHS = {"stem": 32, "c2": 48, "c3": 96, "c4": 224}

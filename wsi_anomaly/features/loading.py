@@ -15,14 +15,8 @@ from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.core.tensors import load_tensors
 from wsi_anomaly.features import resnet, squeezenet, vgg
 from wsi_anomaly.features.compact import DEFAULT_LAYER, compact_stages
-from wsi_anomaly.features.network import (
-    IMAGENET,
-    SYMMETRIC,
-    InputScaling,
-    PerceptualNetwork,
-    Stage,
-    scaling_from,
-)
+from wsi_anomaly.features.network import PerceptualNetwork, Stage
+from wsi_anomaly.features.scaling import IMAGENET, SYMMETRIC, InputScaling, scaling_from
 from wsi_anomaly.features.timm_models import PREFIX, timm_network
 from wsi_anomaly.features.weights import download, read_weights
 

@@ -7,7 +7,6 @@ its activations are large.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.features.scaling import InputScaling
 
 STD_FLOOR = (0.1, 0.01)
 """A filter's std is at least these fractions of its layer's median and largest std.
@@ -24,40 +24,6 @@ STD_FLOOR = (0.1, 0.01)
 Near-dead filters stay quiet: divided by their own tiny std they would drown all others. The second
 one holds where most of a layer is dead, and with it the median.
 """
-
-
-@dataclass(frozen=True)
-class InputScaling:
-    """What a network wants instead of RGB in [-1, 1].
-
-    The image is brought to [0, 1], its channels put in order (`bgr` or RGB), then
-    ``(image - mean) / std`` with the three values in that order.
-    """
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    bgr: bool = False
-
-
-def scaling_from(values: Mapping[str, Any]) -> InputScaling:
-    """Read what ``dataclasses.asdict`` made of an :class:`InputScaling`, checked.
-
-    Raises
-    ------
-    ValueError
-        Not three finite numbers each, or a std that is not positive.
-    """
-    mean, std = (tuple(float(v) for v in values[key]) for key in ("mean", "std"))
-    if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
-        raise ValueError("the input scaling is damaged")
-    return InputScaling((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), bool(values["bgr"]))
-
-
-SYMMETRIC = InputScaling((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-"""The image as it is, in [-1, 1]."""
-
-IMAGENET = InputScaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""The scaling of torchvision's and most of timm's networks."""
 
 
 @dataclass(frozen=True)

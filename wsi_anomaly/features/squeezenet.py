@@ -11,7 +11,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from wsi_anomaly.features.network import InputScaling, Stage
+from wsi_anomaly.features.network import Stage
+from wsi_anomaly.features.scaling import InputScaling
 
 CAFFE = InputScaling((104 / 255, 117 / 255, 123 / 255), (1 / 255, 1 / 255, 1 / 255), bgr=True)
 """BGR in 0..255, minus the mean colour: what the original weights expect."""

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from wsi_anomaly.core.errors import ModelError
-from wsi_anomaly.features.network import InputScaling, Stage
+from wsi_anomaly.features.network import Stage
+from wsi_anomaly.features.scaling import InputScaling
 from wsi_anomaly.features.weights import no_download
 
 PREFIX = "timm:"
