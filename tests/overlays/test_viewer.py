@@ -247,3 +247,11 @@ def test_the_page_works_in_a_browser(browser, server, tmp_path):
     pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)[:, 300:]
     pinkish = (pixels[..., 0] > 120) & (pixels[..., 1] < pixels[..., 0] - 30)
     assert pinkish.mean() > 0.2, "the slide is not drawn"
+
+
+def test_a_region_can_be_gone_to(browser, server, tmp_path):
+    done = chromium(browser, tmp_path, f"{server.url}view/sl%20ide#1", "--dump-dom")
+    page = done.stdout.decode()
+    assert 'aria-current="true"' in page
+    assert "Region 1: x " in page
+    assert "100 µm" in page  # the scale bar of a view of 700 um

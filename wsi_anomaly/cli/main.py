@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "Learn normal tissue from tiles of normal slides.",
     "calibrate": "Make a lab's own normal slides the reference of a model.",
     "score": "Score new slides; write heatmaps, QuPath overlays and reports.",
+    "view": "Look at results beside their slides, in a browser.",
     "demo": "Run the whole path on slides it makes itself.",
     "info": "Show what is known of a slide, a tile file, a model or a result.",
     "doctor": "Check the installation.",

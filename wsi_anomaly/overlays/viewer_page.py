@@ -182,7 +182,6 @@ def _figure(world: World, stored: StoredMap, url: str) -> Any:
 
     top = world.side_um
     made = new_figure(
-        match_aspect=True,
         sizing_mode="stretch_both",
         x_range=Range1d(start=0, end=world.width_um, name="x_range"),
         y_range=Range1d(start=top - world.height_um, end=top, name="y_range"),

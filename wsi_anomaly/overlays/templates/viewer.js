@@ -24,7 +24,6 @@ async function start() {
 class View {
   constructor(data, page) {
     this.data = data;
-    this.plot = page.roots()[0];
     this.x = page.get_model_by_name("x_range");
     this.y = page.get_model_by_name("y_range");
     this.map = page.get_model_by_name("map");
@@ -41,12 +40,12 @@ class View {
     for (const range of [this.x, this.y]) {
       range.properties.start.change.connect(() => this.drawBar());
     }
-    // Square pixels whatever the window's shape: Bokeh says how large its canvas came out.
-    for (const name of ["inner_width", "inner_height"]) {
-      this.plot.properties[name].change.connect(() => this.move(0, 0, 1));
-    }
+    // Square pixels whatever the window's shape, also when it changes.
+    new ResizeObserver(() => this.move(0, 0, 1)).observe(byId("figure"));
     this.whole();
     this.paint();
+    // A link to a region: /view/NAME#2
+    if (/^#\d+$/.test(location.hash)) this.go(Number(location.hash.slice(1)) - 1);
   }
 
   // Lowest score that is shown; the slider's left end shows everything.
@@ -118,7 +117,7 @@ class View {
 
   size() {
     const box = byId("figure").getBoundingClientRect();
-    return [this.plot.inner_width || box.width, this.plot.inner_height || box.height];
+    return [box.width, box.height];
   }
 
   show(x, y, width) {
