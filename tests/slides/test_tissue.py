@@ -263,3 +263,16 @@ def test_real_pen_marks(real_data, name, recall, overlap):
     found = labels == PEN
     assert (found & truth).sum() / truth.sum() > recall
     assert iou(found, truth) > overlap
+
+
+def test_fluorescence_has_no_tissue(real_data):
+    with open_slide(real_data / "odd_files" / "fluorescence.ndpi") as slide:
+        assert not find_tissue(slide).labels.any()
+
+
+def test_black_padding_does_not_make_a_slide_fluorescent():
+    image = picture()
+    image[:, 200:] = 0
+    stain(image, np.s_[60:240, 20:140], hematoxylin_eosin((180, 120)))
+    labels = labelled(image)
+    assert (labels[64:236, 24:136] == TISSUE).mean() > 0.97

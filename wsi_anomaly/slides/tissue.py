@@ -45,7 +45,7 @@ _CLEAR_STAIN = 0.03  # green's excess density of glass near tissue, at most
 _FAINT_STAIN, _FAINT_TEXTURE = 0.015, 0.02  # green's excess density in fat: mean, deviation
 _FOLD_CHANNEL = 1.3  # each channel's density against the slide's, at least
 _OPAQUE = 4.5  # density of the three channels together through which nothing is seen
-_BLACK_LEVEL = 40
+_BLACK_LEVEL, _GLASS_LEVEL = 40, 150
 _MIN_STAIN, _MAX_STAIN = 0.025, 0.08  # limits of the threshold on green's excess density
 
 
@@ -85,10 +85,13 @@ def label_pixels(
 
     Returns
     -------
-    (H, W) uint8 labels, and the intensity of bare glass.
+    (H, W) uint8 labels, and the intensity of bare glass. A picture on black (fluorescence) has no
+    tissue: what follows knows stained tissue on white alone.
     """
     usable = usable & ~_border(rgb)
     white = glass_colour(rgb, usable)
+    if not _is_bright_field(rgb[usable]):
+        return np.full(usable.shape, BACKGROUND, np.uint8), white
     density = densities(rgb, white)
 
     pen = _pen(density, usable, mpp) & usable
@@ -140,6 +143,12 @@ def _fat(excess: NDArray[np.float32], radius: float) -> NDArray[np.bool_]:
     mean = ndimage.gaussian_filter(excess, radius)
     spread = ndimage.gaussian_filter(excess**2, radius) - mean**2
     return np.asarray((mean > _FAINT_STAIN) & (spread > _FAINT_TEXTURE**2))
+
+
+def _is_bright_field(pixels: NDArray[np.uint8]) -> bool:
+    """Whether light shines through: fluorescence has much black and hardly any white."""
+    black = float((pixels.max(-1) < _BLACK_LEVEL).mean()) if len(pixels) else 0.0
+    return black < 0.3 or float((pixels.min(-1) > _GLASS_LEVEL).mean()) > 0.05
 
 
 def _border(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
