@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -112,19 +113,21 @@ class Brightness:
 
 
 def large_slide(path: Path, side: int) -> Path:
-    """A slide full of tissue at 0.25 um a pixel: one drawn tile over and over, level 0 empty."""
+    """A slide full of tissue at 0.25 um a pixel: one drawn tile over and over."""
     rng = np.random.default_rng(0)
-    coarse = np.kron(rng.random((_TILE // 16, _TILE // 16, 1)), np.ones((16, 16, 1)))
-    tile = coarse * (90, 120, 80) + (130, 60, 130)
-    tile[: _TILE // 8] = 245  # glass
-    encoded = jpeg_encode(np.clip(tile + rng.normal(0, 4, tile.shape), 0, 255).astype(np.uint8), 60)
+    amount = np.kron(rng.random((_TILE // 16, _TILE // 16, 2)) * (0.8, 1.2), np.ones((16, 16, 1)))
+    density = amount @ np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])  # two stains
+    plain = 245 * np.exp(-density)
+    plain[: _TILE // 8] = 245  # glass
+    grainy = plain + rng.normal(0, 4, plain.shape)
+    # The finest level is hardly read: without grain its tiles are a few kilobytes.
+    finest, encoded = (
+        jpeg_encode(np.clip(tile, 0, 255).astype(np.uint8), 60) for tile in (plain, grainy)
+    )
 
     def tiles(size: int, level: int) -> Iterator[bytes]:
         count = -(-size // _TILE)
-        for row in range(count):
-            for column in range(count):
-                missing = level == 0 and (row, column) != (0, 0)
-                yield b"" if missing else encoded
+        return repeat(encoded if level else finest, count * count)
 
     with tifffile.TiffWriter(path, bigtiff=True) as tif:
         for level, factor in enumerate(_LEVELS):
