@@ -61,3 +61,4 @@ def test_every_command_has_a_help_that_teaches(
     printed = capsys.readouterr().out
     assert f"wsi-anomaly {name}" in printed  # a line that can be copied
     assert "--debug" in printed
+    assert "\\b" not in printed

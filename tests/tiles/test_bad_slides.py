@@ -233,3 +233,17 @@ def test_an_unexpected_error_of_one_slide_is_an_outcome(
     outcome = run_job(Job(tmp_path / "a.tif", "a"), tmp_path, CONFIG, True, None)
     assert outcome.result is None
     assert "unexpected error: odd header" in outcome.error
+
+
+def test_a_slide_at_an_address_gives_the_same_tiles(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
+    path = write_slide(tmp_path / "a.tif")
+    here = tile_slide(path, tmp_path / "here", TileConfig(max_tiles=5))
+    with fsspec.open("memory://bucket/a.tif", "wb") as file:
+        file.write(path.read_bytes())
+    there = tile_slide("memory://bucket/a.tif", tmp_path / "there", TileConfig(max_tiles=5))
+    store, other = TileStore.open(here.path), TileStore.open(there.path)
+    assert store.fingerprint == other.fingerprint
+    np.testing.assert_array_equal(store.images(10, slice(None)), other.images(10, slice(None)))
+    again = tile_slide("memory://bucket/a.tif", tmp_path / "there", TileConfig(max_tiles=5))
+    assert again.skipped

@@ -42,12 +42,21 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"wsi_anomaly.cli.{cmd_name}")
         command: click.Command = module.command
+        command.help = laid_out(command.help)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table, importing none of them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def laid_out(text: str | None) -> str | None:
+    """Let click see which paragraphs keep their lines.
+
+    It looks for the control character of a backspace; raw docstrings hold its two letters.
+    """
+    return text and text.replace("\\b\n", "\b\n")
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,6 +72,9 @@ def cli() -> None:
 
     Nothing at hand to try it on?  wsi-anomaly demo
     """
+
+
+cli.help = laid_out(cli.help)
 
 
 def run(arguments: list[str] | None = None) -> None:
