@@ -56,11 +56,15 @@ def assert_is_one_sentence(error: BaseException, path: Path) -> None:
     assert ". " not in text.replace(str(path), "")
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("kind", ["random", "cut off", "gone", "hole"])
+@pytest.mark.parametrize(
+    ("backend", "kind"),
+    [
+        *((backend, kind) for backend in BACKENDS for kind in ("random", "cut off", "gone")),
+        # OpenSlide decodes a zeroed stretch as a picture.
+        ("tiff", "hole"),
+    ],
+)
 def test_a_damaged_tile_fails_alone_and_never_becomes_a_picture(tmp_path, backend, kind):
-    if (backend, kind) == ("openslide", "hole"):
-        pytest.skip("OpenSlide decodes zeros as a picture: one reason for our own reader")
     image = stained(1024, 1024)
     path = write(tmp_path / "s.tif", [image], compressionargs={"level": 95})
     with open_slide(path, backend=backend) as slide:
