@@ -21,6 +21,7 @@ from wsi_anomaly.overlays import (
     write_results,
     write_worklist,
 )
+from wsi_anomaly.overlays.raster import overlay_picture
 from wsi_anomaly.overlays.report import percent, verdict
 from wsi_anomaly.overlays.results import frame_thumbnail
 from wsi_anomaly.scoring import PixelMaps, interpret
@@ -39,7 +40,8 @@ def report_of(score_map, slide_file, folder) -> str:
     with open_slide(slide_file) as slide:
         frame = Frame.of(score_map.slide)
         thumbnail = frame_thumbnail(slide, frame, 400)
-        write_report(folder / "report.html", score_map, slide, thumbnail, frame)
+        overlay = overlay_picture(score_map, frame, thumbnail)
+        write_report(folder / "report.html", score_map, slide, thumbnail, overlay, frame)
     return (folder / "report.html").read_text(encoding="utf-8")
 
 

@@ -17,7 +17,6 @@ from wsi_anomaly.core.files import write_text
 from wsi_anomaly.overlays.charts import color_bar, histogram
 from wsi_anomaly.overlays.frame import Frame
 from wsi_anomaly.overlays.pictures import data_uri, gallery
-from wsi_anomaly.overlays.raster import overlay_picture
 from wsi_anomaly.overlays.summary import not_assessed_total_mm2, region_position
 from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.slides import Slide
@@ -130,6 +129,7 @@ def write_report(
     score_map: ScoreMap,
     slide: Slide,
     thumbnail: NDArray[np.uint8],
+    overlay: NDArray[np.uint8],
     frame: Frame,
     *,
     geojson: str = "overlay.geojson",
@@ -142,8 +142,8 @@ def write_report(
         The HTML file.
     score_map, slide
         The result, and the open slide (for the gallery).
-    thumbnail, frame
-        (h, w, 3) picture of the frame.
+    thumbnail, overlay, frame
+        (h, w, 3) pictures of the frame: the slide, and scores over it.
     geojson
         Name of the overlay beside the report.
 
@@ -176,7 +176,7 @@ def write_report(
         field_um=score_map.fields.field_um,
         stride_um=score_map.settings["stride_um"],
         width_mm=frame.width * score_map.slide.mpp.x / 1000,
-        overlay=data_uri(overlay_picture(score_map, frame, thumbnail)),
+        overlay=data_uri(overlay),
         slide_picture=data_uri(thumbnail, quality=80),
         thumbnail=data_uri(np.asarray(small)),
         marks=_marks(score_map, frame),

@@ -92,14 +92,15 @@ def write_results(
     folder = Path(folder)
     frame = Frame.of(score_map.slide, origin)
     thumbnail = frame_thumbnail(slide, frame)
+    overlay = overlay_picture(score_map, frame, thumbnail)
     with atomic_folder(folder) as partial:
         write_zarr(partial / "scores.zarr", score_map)
-        overlay = write_geojson(
+        tiles = write_geojson(
             partial, score_map, frame=frame, gzip=gzip, provenance=provenance(score_map)
         )
-        files = {"scores": "scores.zarr", "overlay": overlay.name, "report": "report.html"}
+        files = {"scores": "scores.zarr", "overlay": tiles.name, "report": "report.html"}
         if heatmap:
-            write_heatmap_png(partial / "heatmap.png", score_map, thumbnail, frame)
+            write_heatmap_png(partial / "heatmap.png", score_map, overlay, frame)
             write_ome_tiff(partial / "heatmap.ome.tif", score_map)
             write_qupath_picture(partial / PICTURE, score_map, frame)
             write_qupath_script(partial / SCRIPT, folder / PICTURE)
@@ -110,9 +111,9 @@ def write_results(
                 "qupath_script": SCRIPT,
             }
         write_report(
-            partial / "report.html", score_map, slide, thumbnail, frame, geojson=overlay.name
+            partial / "report.html", score_map, slide, thumbnail, overlay, frame, geojson=tiles.name
         )
-        small = Image.fromarray(overlay_picture(score_map, frame, thumbnail))
+        small = Image.fromarray(overlay)
         small.thumbnail((_SMALL_PX, _SMALL_PX), Image.Resampling.LANCZOS)
         with atomic_file(partial / "thumbnail.jpg") as file:
             small.save(file, "JPEG", quality=85)
