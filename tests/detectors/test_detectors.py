@@ -236,29 +236,60 @@ def test_a_schedule_grows_to_the_final_resolution():
         DpaConfig(architecture, GrowthConfig(), stages[:3])
 
 
-def test_density_agrees_with_scikit_learn():
+def density_of(estimator: str, images: np.ndarray, **config) -> tuple[Density, np.ndarray]:
+    """A fitted density and the standardised embeddings of its tiles."""
+    features = network()
+    detector = Density(features, DensityConfig(("b",), estimator=estimator, **config))
+    detector.fit(ArrayTiles(images))
+    return detector, standardised(detector, images)
+
+
+def standardised(detector: Density, images: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        embedded = detector.embed(detector.features(to_images(images), ("b",)))
+    s = detector.state_
+    return ((embedded - s["mean"]) / s["scale"]).double().numpy()
+
+
+@pytest.mark.parametrize("estimator", ["mahalanobis", "directional"])
+def test_density_agrees_with_the_covariance_of_scikit_learn(estimator):
     from sklearn.covariance import LedoitWolf
-    from sklearn.neighbors import NearestNeighbors
     from sklearn.preprocessing import normalize
 
-    features, images = network(), normal_tiles(80)
-    detector = Density(features, DensityConfig(("b",), variance=1.0, estimator="mahalanobis"))
-    detector.fit(ArrayTiles(images))
     new = abnormal_tiles(12)
-    with torch.inference_mode():
-        known, found = (
-            detector.embed(features(to_images(i), ("b",))).numpy().astype(float)
-            for i in (images, new)
-        )
-        x = to_images(new)
-        distance, neighbour = detector._distances(detector.embed(features(x, ("b",))))
-    scale = np.maximum(known.std(0), 0.1 * np.median(known.std(0)))
-    z, new_z = (normalize((v - known.mean(0)) / scale) for v in (known, found))
-    axes = np.linalg.svd(z - z.mean(0), full_matrices=False)[2][: len(detector.state_["centre"])]
-    model = LedoitWolf().fit(z @ axes.T)
-    assert distance.numpy() == pytest.approx(np.sqrt(model.mahalanobis(new_z @ axes.T)), rel=1e-3)
-    nearest = NearestNeighbors(n_neighbors=5, metric="cosine").fit(z).kneighbors(new_z)[0]
-    assert neighbour.numpy() == pytest.approx(nearest.mean(1), abs=1e-4)
+    detector, known = density_of(estimator, normal_tiles(80), variance=1.0)
+    found = standardised(detector, new)
+    if estimator == "directional":
+        known, found = normalize(known), normalize(found)
+    axes = detector.state_[f"{estimator}.components"].double().numpy()
+    model = LedoitWolf().fit(known @ axes.T)
+    expected = np.sqrt(model.mahalanobis(found @ axes.T))
+    middle, spread = detector.state_["units"][:, 0].tolist()
+    assert detector.score_samples(new) * spread + middle == pytest.approx(expected, rel=1e-2)
+
+
+def test_density_agrees_with_the_neighbours_of_scikit_learn():
+    from sklearn.neighbors import NearestNeighbors
+
+    new = abnormal_tiles(12)
+    detector, known = density_of("knn", normal_tiles(80))
+    nearest = NearestNeighbors(n_neighbors=5, metric="cosine").fit(known)
+    expected = nearest.kneighbors(standardised(detector, new))[0].mean(1)
+    middle, spread = detector.state_["units"][:, 0].tolist()
+    assert detector.score_samples(new) * spread + middle == pytest.approx(expected, abs=1e-4)
+
+
+def test_both_is_the_mean_of_the_two_in_robust_units():
+    images, new = normal_tiles(80), abnormal_tiles(9)
+    parts = [density_of(e, images)[0].score_samples(new) for e in ("mahalanobis", "directional")]
+    both = density_of("both", images)[0].score_samples(new)
+    assert both == pytest.approx(np.mean(parts, axis=0), rel=1e-4)
+
+
+def test_the_units_are_those_of_tiles_that_were_left_out():
+    detector, _ = density_of("both", normal_tiles(300))
+    fresh = detector.score_samples(normal_tiles(300, seed=8))
+    assert abs(float(np.median(fresh))) < 0.5
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """``density``: how far a tile's features lie from those of normal tiles.
 
-One embedding a tile: each layer's normalised activations, averaged over positions, standardised
-and brought to length one. The length is left out because it says mostly how much tissue a tile
-holds: with it, tiles at the tissue's edge are the farthest from the mean of all.
+One embedding a tile: each layer's normalised activations, averaged over positions and
+standardised. Three distances:
 
-Two distances: Mahalanobis after PCA to 99% of the variance, with Ledoit and Wolf's shrinkage
-(2004), which asks whether the combination of features is usual; and the mean cosine distance to
-the k nearest normal tiles, which asks whether anything like it was seen. Neither wins everywhere,
-so the score is the mean of both, each in robust units of the normal tiles (``docs/results.md``).
+- ``mahalanobis``: after PCA to 99% of the variance, with Ledoit and Wolf's shrinkage (2004). Is
+  the combination of features usual?
+- ``directional``: the same of the embedding brought to length one. On tissue the length says mostly
+  how much of it a tile holds, and tiles at the edge are the farthest from the mean of all.
+- ``knn``: mean cosine distance to the k nearest normal tiles. Was anything like it seen?
+
+``both``, the default, is the mean of the first two, each in robust units of the normal tiles: on
+tissue the second is the better one, on radiographs the first (``docs/results.md``).
 
 Neighbours: ``dpa`` rebuilds the tile and compares position by position.
 """
@@ -36,10 +39,10 @@ from wsi_anomaly.detectors.base import (
 )
 from wsi_anomaly.features import PerceptualNetwork
 
-ESTIMATORS = ("mahalanobis", "knn", "both")
+ESTIMATORS = ("mahalanobis", "directional", "knn", "both")
+_PARTS = {"both": ("mahalanobis", "directional")}
 _MAD_TO_SD = 1.4826
 _LEAST_SCALE = 0.1  # of the median deviation
-_TENSORS = ("mean", "scale", "components", "centre", "precision_root", "references", "units")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class DensityConfig:
     layers
         Layers of the perceptual network whose averages make the embedding.
     estimator
-        "mahalanobis", "knn", or "both": the mean of the two in robust units.
+        "mahalanobis", "directional", "knn", or "both": the mean of the first two in robust units.
     variance
         Share of the variance that PCA keeps.
     neighbours
@@ -94,10 +97,11 @@ class Density(Detector):
     Attributes
     ----------
     state_ : dict of Tensor
-        ``mean``, ``scale`` (D,) standardise an embedding; ``components`` (k, D) and ``centre``
-        (k,) project its direction; ``precision_root`` (k, k) turns Mahalanobis into a Euclidean
-        length; ``references`` (m, D) are directions of normal tiles; ``units`` (2, 2) median and
-        robust deviation of both distances over normal tiles.
+        ``mean``, ``scale`` (D,) standardise an embedding. For each of ``mahalanobis`` and
+        ``directional`` that is used, ``.components`` (k, D) and ``.centre`` (k,) project it and
+        ``.root`` (k, k) turns Mahalanobis into a Euclidean length; for ``knn``,
+        ``knn.references`` (m, D) are directions of normal tiles. ``units`` (2, n): median and
+        robust deviation of each distance over normal tiles.
     """
 
     name = "density"
@@ -105,6 +109,7 @@ class Density(Detector):
     def __init__(self, features: PerceptualNetwork, config: DensityConfig) -> None:
         super().__init__(features)
         self.config = config
+        self._parts = _PARTS.get(config.estimator, (config.estimator,))
         features.check_layers(config.layers)
 
     @property
@@ -130,51 +135,66 @@ class Density(Detector):
                 self.embed(self.features(to_images(b, device), self.layers)).float().cpu()
                 for b in batches(images)
             ]
-        ).numpy()
+        )
         if len(found) < 2 * self.config.neighbours + 2:
             raise ModelError(
                 f"{len(found)} tiles are too few to learn a density from; give at least "
                 f"{2 * self.config.neighbours + 2}."
             )
-        self.state_ = _learn(found.astype(np.float64), self.config)
-        self.to(device)
-        # The units come from tiles that are not among the references: a tile is its own nearest.
-        half = torch.as_tensor(found[1::2]).to(device)
-        kept = self.state_["references"]
-        self.state_["references"] = self._direction(torch.as_tensor(found[::2]).to(device))
-        distances = torch.stack(self._distances(half), 1)
-        self.state_["references"] = kept
+        # The units come from tiles that were left out of a first fit: a tile that was learned from
+        # is too near, and its own nearest neighbour.
+        self.state_ = self._learn(found[::2])
+        distances = self._distances(found[1::2])
+        self.state_ = self._learn(found)
         middle = distances.median(0).values
         spread = _MAD_TO_SD * (distances - middle).abs().median(0).values
         self.state_["units"] = torch.stack((middle, spread.clamp_min(1e-6)))
-        return self
+        return self.to(device)
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
         """Distance from normal tiles, in robust units of theirs."""
         del images
-        units = self.state_["units"]
-        mahalanobis, knn = (
-            (distance - units[0, k]) / units[1, k]
-            for k, distance in enumerate(self._distances(self.embed(truth)))
-        )
-        both: Tensor = {
-            "mahalanobis": mahalanobis,
-            "knn": knn,
-            "both": (mahalanobis + knn) / 2,
-        }[self.config.estimator]
-        return both
+        middle, spread = self.state_["units"]
+        score: Tensor = ((self._distances(self.embed(truth)) - middle) / spread).mean(1)
+        return score
 
-    def _direction(self, embedding: Tensor) -> Tensor:
-        return _unit((embedding.float() - self.state_["mean"]) / self.state_["scale"])
-
-    def _distances(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Mahalanobis distance and mean cosine distance to the nearest, each (N,)."""
+    def _distances(self, embedding: Tensor) -> Tensor:
+        """Each distance that is used, (N, n)."""
         s = self.state_
-        u = self._direction(embedding)
-        whitened = (u @ s["components"].T - s["centre"]) @ s["precision_root"]
-        similar = u @ s["references"].T
-        k = min(self.config.neighbours, similar.shape[1])
-        return torch.linalg.vector_norm(whitened, dim=1), 1 - similar.topk(k, 1).values.mean(1)
+        z = (embedding.float() - s["mean"]) / s["scale"]
+        found = []
+        for part in self._parts:
+            if part == "knn":
+                similar = _unit(z) @ s["knn.references"].T
+                k = min(self.config.neighbours, similar.shape[1])
+                found.append(1 - similar.topk(k, 1).values.mean(1))
+                continue
+            projected = (z if part == "mahalanobis" else _unit(z)) @ s[f"{part}.components"].T
+            whitened = (projected - s[f"{part}.centre"]) @ s[f"{part}.root"]
+            found.append(torch.linalg.vector_norm(whitened, dim=1))
+        return torch.stack(found, 1)
+
+    def _learn(self, found: Tensor) -> dict[str, Tensor]:
+        """All of the state but the units."""
+        embedding = found.double().numpy()
+        mean, scale = embedding.mean(0), embedding.std(0)
+        # A filter that is nearly dead on normal tiles must not rule on others.
+        scale = np.maximum(scale, max(_LEAST_SCALE * float(np.median(scale)), 1e-9))
+        z = (embedding - mean) / scale
+        unit = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+        learned = {"mean": mean, "scale": scale}
+        for part in self._parts:
+            if part == "knn":
+                rng = np.random.default_rng(self.config.seed)
+                most = min(len(unit), self.config.references)
+                learned["knn.references"] = unit[np.sort(rng.permutation(len(unit))[:most])]
+            else:
+                gaussian = _gaussian(z if part == "mahalanobis" else unit, self.config.variance)
+                learned |= {f"{part}.{key}": value for key, value in gaussian.items()}
+        return {
+            name: torch.from_numpy(np.ascontiguousarray(value)).float()
+            for name, value in learned.items()
+        }
 
     def to(self, device: torch.device | str) -> Self:
         """Move what has been learned."""
@@ -198,17 +218,25 @@ class Density(Detector):
         """Rebuild the detector; see :meth:`Detector.from_state`."""
         values = {**config, "layers": tuple(str(name) for name in config["layers"])}
         detector = cls(features, DensityConfig(**values))
-        state = {name: tensors[name].float() for name in _TENSORS}
-        width, kept = state["mean"].shape[0], state["centre"].shape[0]
-        expected = {
-            "mean": (width,), "scale": (width,), "components": (kept, width), "centre": (kept,),
-            "precision_root": (kept, kept), "units": (2, 2),
-            "references": (state["references"].shape[0], width),
+        width = tensors["mean"].shape[0]
+        expected: dict[str, tuple[int, ...]] = {
+            "mean": (width,), "scale": (width,), "units": (2, len(detector._parts)),
         }  # fmt: skip
+        for part in detector._parts:
+            if part == "knn":
+                count = tensors["knn.references"].shape[0]
+                expected["knn.references"] = (count, width)
+            else:
+                kept = tensors[f"{part}.centre"].shape[0]
+                expected |= {
+                    f"{part}.components": (kept, width),
+                    f"{part}.centre": (kept,),
+                    f"{part}.root": (kept, kept),
+                }
         for name, shape in expected.items():
-            if state[name].shape != shape or not torch.isfinite(state[name]).all():
+            if tensors[name].shape != shape or not torch.isfinite(tensors[name]).all():
                 raise ValueError(f"density/{name} is not as it should be")
-        detector.state_ = state
+        detector.state_ = {name: tensors[name].float() for name in expected}
         return detector
 
 
@@ -216,30 +244,15 @@ def _unit(vectors: Tensor) -> Tensor:
     return torch.nn.functional.normalize(vectors, dim=1)
 
 
-def _learn(found: NDArray[np.float64], config: DensityConfig) -> dict[str, Tensor]:
-    """Standardise, project, shrink, keep references; all but the units."""
+def _gaussian(values: NDArray[np.float64], variance: float) -> dict[str, NDArray[np.float64]]:
+    """PCA to a share of the variance, and the whitening of Ledoit and Wolf's covariance."""
     from sklearn.covariance import ledoit_wolf
 
-    mean, scale = found.mean(0), found.std(0)
-    # A filter that is nearly dead on normal tiles must not rule on others.
-    scale = np.maximum(scale, max(_LEAST_SCALE * float(np.median(scale)), 1e-9))
-    z = (found - mean) / scale
-    u = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
-    _, singular, axes = np.linalg.svd(u - u.mean(0), full_matrices=False)
+    _, singular, axes = np.linalg.svd(values - values.mean(0), full_matrices=False)
     share = np.cumsum(singular**2) / max(float((singular**2).sum()), 1e-12)
-    count = int(np.searchsorted(share, config.variance - 1e-12)) + 1
-    components = axes[:count]
-    projected = u @ components.T
-    centre = projected.mean(0)
+    components = axes[: int(np.searchsorted(share, variance - 1e-12)) + 1]
+    projected = values @ components.T
     covariance, _ = ledoit_wolf(projected)
-    values, vectors = np.linalg.eigh(covariance)
-    root = vectors / np.sqrt(np.maximum(values, 1e-12 * max(values.max(), 1e-12)))
-    rng = np.random.default_rng(config.seed)
-    chosen = rng.choice(len(u), min(len(u), config.references), replace=False)
-    learned = {
-        "mean": mean, "scale": scale, "components": components, "centre": centre,
-        "precision_root": root, "references": u[np.sort(chosen)],
-    }  # fmt: skip
-    state = {name: torch.from_numpy(np.ascontiguousarray(v)).float() for name, v in learned.items()}
-    state["units"] = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
-    return state
+    spread, vectors = np.linalg.eigh(covariance)
+    root = vectors / np.sqrt(np.maximum(spread, 1e-12 * max(spread.max(), 1e-12)))
+    return {"components": components, "centre": projected.mean(0), "root": root}
