@@ -38,10 +38,8 @@ def workers(slides: int, side: int, rounds: int) -> dict[str, float]:
     """Seconds of one and of two workers for the same slides, and their ratio."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        files = [
-            make_slide(root / f"{k}.tif", seed=k, size_px=(side, side), mpp=0.25).path
-            for k in range(slides)
-        ]
+        drawn = make_slide(root / "0.tif", seed=0, size_px=(side, side), mpp=0.25).path
+        files = [drawn, *(Path(shutil.copy(drawn, root / f"{k}.tif")) for k in range(1, slides))]
         wall: dict[int, list[float]] = {1: [], 2: []}
         cpu: dict[int, list[float]] = {1: [], 2: []}
         for count in [1, 2] * rounds:
@@ -169,15 +167,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["workers", "memory", "one"])
     parser.add_argument("slide", type=Path, nargs="?")
-    parser.add_argument("--slides", type=int, default=8)
+    parser.add_argument("--slides", type=int, default=24)
     parser.add_argument(
-        "--side", type=int, help="px; default: 4096 for workers, 100,000 for memory"
+        "--side", type=int, help="px; default: 6144 for workers, 100,000 for memory"
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--levels", type=int, default=4, help="of the huge slide; 1: no pyramid")
     options = parser.parse_args()
     if options.what == "workers":
-        result = workers(options.slides, options.side or 4096, options.rounds)
+        result = workers(options.slides, options.side or 6144, options.rounds)
     elif options.what == "memory":
         result = memory(options.side or 100_000, options.levels)
     else:
