@@ -197,6 +197,22 @@ def test_dpa_refuses_tiles_of_another_size():
         make_dpa(network()).fit(ArrayTiles(np.zeros((30, 32, 32, 3), np.uint8)))
 
 
+def test_dpa_rebuilds_larger_tiles_whole():
+    config = dpa_config(30)
+    architecture = replace(config.architecture, resolution=8, latent_resolution=4)
+    stages = growing_stages(architecture, {8: (0, 30)})
+    growth = GrowthConfig(layers={8: {"b": 1.0}}, learning_rate=5e-3)
+    detector = Dpa(network(), DpaConfig(architecture, growth, stages, batch_size=16))
+    detector.fit(ArrayTiles(normal_tiles(60)), ArrayTiles(normal_tiles(10, seed=1)))
+    scores = detector.score_samples(abnormal_tiles(5))
+    assert scores.shape == (5,)
+    assert np.isfinite(scores).all()
+    x = to_images(abnormal_tiles(5))
+    with torch.inference_mode():
+        assert detector.autoencoder_(x).shape == x.shape
+        assert detector.map_batch(x, detector.features(x, ("b",))).shape == (5, SIZE, SIZE)
+
+
 def test_dpa_resumes_from_its_checkpoint(tmp_path):
     tiles, straight = ArrayTiles(normal_tiles(60)), make_dpa(network())
     straight.fit(tiles)

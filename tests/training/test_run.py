@@ -124,12 +124,14 @@ def test_a_checkpoint_of_another_configuration_is_refused_until_overwritten(
         ({"pixel_weight": 1.0}, ("dpa", "density")),
         ({"adversarial_weight": 0.1}, ("dpa", "density")),
         ({"first_resolution": 64, "steps": {64: (0, 6)}}, ("dpa", "density")),
-        ({"detector": "density"}, ("density",)),
+        ({"magnification": 20}, ("dpa", "density")),
+        ({"detector": "density", "beside": ()}, ("density",)),
     ],
 )
 def test_the_rows_of_the_ablation_are_configurations(cohort, config, tmp_path, extra, detectors):
     model = train(cohort / "tiles", tmp_path / "model", replace(config, **extra))
     assert model.methods == detectors
+    assert model.tile_size == (128 if "magnification" in extra else 64)
     assert Model.load(tmp_path / "model").primary == model.primary
 
 
@@ -232,7 +234,7 @@ def test_no_tiles(config, tmp_path):
 def test_tiles_of_another_magnification_size_or_stain(cohort, config, tmp_path):
     with pytest.raises(TileStoreError, match="40x"):
         train(cohort / "tiles", tmp_path / "model", replace(config, magnification=40))
-    larger = replace(config, tile_size=128, first_resolution=128, steps={128: (0, 3)})
+    larger = replace(config, field_um=128)
     with pytest.raises(TileStoreError, match="128 px"):
         train(cohort / "tiles", tmp_path / "model", larger)
     slide = cohort / "slides" / "normal0.tif"

@@ -84,6 +84,39 @@ class ArrayTiles:
         return cut
 
 
+class Crops:
+    """Smaller tiles out of larger ones: a random place in training, the centre otherwise.
+
+    Parameters
+    ----------
+    tiles
+        The larger ones.
+    tile_size
+        Side handed out, px.
+    """
+
+    def __init__(self, tiles: Tiles, tile_size: int) -> None:
+        self._tiles = tiles
+        self.tile_size = tile_size
+        self.tile_side = tiles.tile_size
+
+    def __len__(self) -> int:
+        return len(self._tiles)
+
+    def batch(self, indices: NDArray[np.intp] | Sequence[int]) -> NDArray[np.uint8]:
+        """Centres of tiles."""
+        start = (self.tile_side - self.tile_size) // 2
+        centre = slice(start, start + self.tile_size)
+        return self._tiles.batch(indices)[:, centre, centre]
+
+    def cut(
+        self, indices: NDArray[np.intp] | Sequence[int], corners: NDArray[np.integer]
+    ) -> NDArray[np.uint8]:
+        """Tiles cut at their corners."""
+        whole = ArrayTiles(self._tiles.batch(indices), self.tile_size)
+        return whole.cut(np.arange(len(whole)), corners)
+
+
 def to_images(tiles: NDArray[np.uint8] | Tensor, device: torch.device | str = "cpu") -> Tensor:
     """Tiles (N, S, S, C) uint8 as images (N, C, S, S) float32 in [-1, 1], channels last."""
     tensor = torch.as_tensor(tiles).to(device, non_blocking=True)

@@ -30,8 +30,8 @@ from wsi_anomaly.cli.common import common_options, console
 @click.option(
     "--detector",
     type=click.Choice(["dpa", "density", "fusion"]),
-    help="Method that ranks: the perceptual autoencoder, the density of pooled features, or both "
-    "weighted by known anomalies.  [default: that of --config]",
+    help="Method that ranks: the perceptual autoencoder, the density of pooled features alone "
+    "(seconds), or both weighted by known anomalies.  [default: that of --config]",
 )
 @click.option(
     "--features",
@@ -109,8 +109,9 @@ def command(
     from wsi_anomaly.training.run import train
 
     config = load_config(config_name)
+    if detector is not None:
+        config = config.ranked_by(detector)
     changes = {
-        "detector": detector,
         "features": features,
         "magnification": None if magnification is None else int(magnification),
         "seed": seed,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, GrowthTrainer, Stage, pixel_map
-from wsi_anomaly.autoencoder.batches import BatchStream, Tiles, to_images
+from wsi_anomaly.autoencoder.batches import BatchStream, Crops, Tiles, to_images
 from wsi_anomaly.autoencoder.distributed import rank_and_world
 from wsi_anomaly.autoencoder.loop import LoopConfig, TrainingLoop
 from wsi_anomaly.autoencoder.loss import weighted_l1
@@ -154,11 +154,17 @@ class Dpa(Detector):
         """Train the autoencoder through its stages; see :meth:`Detector.fit`."""
         fitting = fitting or Fitting.on(device_of(self.features))
         config, device = self.config, fitting.device
-        if tiles.tile_size != config.architecture.resolution:
+        size = config.architecture.resolution
+        # A latent map slides over a larger tile, a latent vector does not.
+        fixed = config.architecture.latent_resolution == 1
+        if tiles.tile_size < size or (fixed and tiles.tile_size != size):
             raise ModelError(
-                f"The autoencoder is made for {config.architecture.resolution} px, the tiles have "
-                f"{tiles.tile_size} px; choose another configuration or tile again."
+                f"The autoencoder is made for {size} px, the tiles have {tiles.tile_size} px; "
+                "choose another configuration or tile again."
             )
+        if tiles.tile_size > size:
+            tiles = Crops(tiles, size)
+            validation = None if validation is None else Crops(validation, size)
         used = {name for layers in config.growth.layers.values() for name in layers}
         fit_missing_statistics(self.features, tiles, sorted(used))
         torch.manual_seed(config.seed)
@@ -201,7 +207,10 @@ class Dpa(Detector):
         return self
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """L(x, x'): see :func:`wsi_anomaly.autoencoder.loss.relative_l1`."""
+        """L(x, x'): see :func:`wsi_anomaly.autoencoder.loss.relative_l1`.
+
+        Tiles larger than the autoencoder's images are rebuilt whole: it is convolutional.
+        """
         layers = self._weights()
         return weighted_l1(truth, self.features(self.autoencoder_(images), list(layers)), layers)
 

@@ -296,17 +296,18 @@ def _fit(
     fitting: Fitting,
     watch: Watch,
 ) -> dict[str, Detector]:
-    """Fit the method that was asked for, what it needs, and ``density``, which costs little."""
+    """Fit the methods of a configuration, one after the other."""
     found: dict[str, Detector] = {}
     dpa, density = config.dpa(features.default_layer), config.density(features.default_layer)
     used = [name for layers in dpa.growth.layers.values() for name in layers]
     fit_missing_statistics(features, tiles, list(dict.fromkeys([*used, *density.layers])))
-    if config.detector != "density":
+    if "dpa" in config.methods:
         watch.stage("training")
         found["dpa"] = Dpa(features, dpa).fit(tiles, validation, fitting)
-    watch.stage("fitting density")
-    found["density"] = Density(features, density).fit(tiles, validation, fitting)
-    if config.detector == "fusion":
+    if "density" in config.methods:
+        watch.stage("fitting density")
+        found["density"] = Density(features, density).fit(tiles, validation, fitting)
+    if "fusion" in config.methods:
         if fitting.anomalies is None:
             raise ModelError(
                 "fusion needs a few known abnormal tiles to choose weights by; give tile files of "
