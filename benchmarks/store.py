@@ -68,7 +68,7 @@ def bare_write(path: Path, images: np.ndarray) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=50)
-    parser.add_argument("--tiles", type=int, default=1000, help="a file")
+    parser.add_argument("--tiles", type=int, default=4000, help="a file")
     parser.add_argument("--folder", type=Path, help="where to write; default: a temporary one")
     options = parser.parse_args()
     images = np.random.default_rng(0).integers(0, 256, (options.tiles, 64, 64, 3), np.uint8)
