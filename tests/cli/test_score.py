@@ -21,7 +21,7 @@ from small_model import save_small_model
 
 from wsi_anomaly.cli.main import main
 from wsi_anomaly.overlays import many
-from wsi_anomaly.overlays.many import load_model
+from wsi_anomaly.scoring import load_model
 
 
 @pytest.fixture(scope="module")

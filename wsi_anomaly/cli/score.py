@@ -218,7 +218,7 @@ def _run(
         score_slides,
         write_worklist,
     )
-    from wsi_anomaly.overlays.many import load_model
+    from wsi_anomaly.scoring import load_model
 
     out = console(verbosity)
     model = load_model(scoring.model, scoring.device)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from wsi_anomaly.core.errors import OutputError, WsiAnomalyError
 from wsi_anomaly.core.pool import Finished, Report, available_cores, run_in_processes
 from wsi_anomaly.overlays.jobs import ScoreOptions, is_done, score_to_folder
 from wsi_anomaly.overlays.worklist import read_summary
-from wsi_anomaly.scoring import ScoringModel
+from wsi_anomaly.scoring import ScoringModel, load_model
 
 Progress = Callable[["ScoreJob", int, int], None]
 
@@ -89,18 +88,6 @@ class Scoring:
         except WsiAnomalyError as error:
             return Scored(job, error=str(error), fatal=True)
         return score_one(job, model, self.options, self.resume, report)
-
-
-@lru_cache(maxsize=2)
-def load_model(folder: Path, device: str, threads: int | None = None) -> ScoringModel:
-    """Load a model, once in a process."""
-    import torch
-
-    from wsi_anomaly.detectors import Model
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return Model.load(folder, device=device)
 
 
 def score_one(

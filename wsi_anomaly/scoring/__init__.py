@@ -6,7 +6,7 @@ does.
 """
 
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
-from wsi_anomaly.scoring.model import ScoringModel, scoring_settings
+from wsi_anomaly.scoring.model import ScoringModel, load_model, scoring_settings
 from wsi_anomaly.scoring.places import PixelMaps
 from wsi_anomaly.scoring.regions import AnomalousRegion, merge_regions, union_of_fields
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
@@ -20,6 +20,7 @@ __all__ = [
     "ScoringModel",
     "SlideFacts",
     "interpret",
+    "load_model",
     "merge_regions",
     "score_slide",
     "scoring_settings",

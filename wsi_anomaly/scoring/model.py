@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -90,3 +92,15 @@ def scoring_settings(
         "fdr": fdr,
         "pixel_map": pixel_map,
     }
+
+
+@lru_cache(maxsize=2)
+def load_model(folder: Path, device: str, threads: int | None = None) -> ScoringModel:
+    """Load a model, once in a process."""
+    import torch
+
+    from wsi_anomaly.detectors import Model
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return Model.load(folder, device=device)
