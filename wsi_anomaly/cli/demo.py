@@ -120,7 +120,7 @@ def _show(figures: DemoFigures, out: Console) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from wsi_anomaly.experiments.demo import SMALLEST_LESION_MM2
+    from wsi_anomaly.experiments.demo import LARGE_LESION_MM2, SMALLEST_LESION_MM2
 
     table = Table(
         title="Unseen slides against their known lesions", title_justify="left", box=SIMPLE_HEAD
@@ -143,11 +143,12 @@ def _show(figures: DemoFigures, out: Console) -> None:
     table.add_row("Tile ROC AUC, mean colour", str(figures.colour), "control: no detector at all")
     table.add_row("  over 3 x 3 tiles", str(figures.colour_smoothed), "smoothed the same way")
     flags = figures.flags
-    table.add_row(
-        "Lesions flagged",
-        f"{flags.found} of {flags.lesions}",
-        f"of at least {SMALLEST_LESION_MM2:g} mm², touched by a flagged region",
-    )
+    for found, smallest in ((figures.large, LARGE_LESION_MM2), (flags, SMALLEST_LESION_MM2)):
+        table.add_row(
+            "Lesions flagged",
+            f"{found.found} of {found.lesions}",
+            f"of at least {smallest:g} mm², touched by a flagged region",
+        )
     table.add_row(
         "False regions",
         f"{figures.false_on_normal:.2g} per slide",

@@ -31,8 +31,9 @@ from wsi_anomaly.tiles import TileSet, TileStore, find_tile_files
 from wsi_anomaly.training.config import load_config
 
 CONFIG = "fast"
-MAGNIFICATION, TILE_SIZE = 10, 64
+MAGNIFICATION, TILE_SIZE = 20, 128
 SMALLEST_LESION_MM2 = 0.05
+LARGE_LESION_MM2 = 0.2
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class DemoFigures:
         The method that ranks.
     flags
         Lesions found and false regions.
+    large
+        The same for lesions of at least `LARGE_LESION_MM2` alone.
     normal_slides
         Names of the unseen normal slides.
     """
@@ -61,6 +64,7 @@ class DemoFigures:
     colour_smoothed: Auc
     primary: str
     flags: Finding
+    large: Finding
     normal_slides: tuple[str, ...]
 
     @property
@@ -104,6 +108,7 @@ def evaluate(slides: Sequence[DemoSlide], folder: Path) -> DemoFigures:
         colour_smoothed=tile_auc(scored, outlines, smoothed(scored, colours)),
         primary=scored[0].primary,
         flags=what_was_found(scored, outlines, at_least_mm2=SMALLEST_LESION_MM2),
+        large=what_was_found(scored, outlines, at_least_mm2=LARGE_LESION_MM2),
         normal_slides=tuple(slide.name for slide in unseen if slide.lesions is None),
     )
 
@@ -113,7 +118,8 @@ def commands(folder: Path, workers: int) -> list[list[str]]:
     return [
         ["tile", f"{folder / 'slides' / 'normal'}", "-o", f"{folder / 'tiles'}",
          "--magnifications", str(MAGNIFICATION), "--workers", str(workers)],
-        ["train", f"{folder / 'tiles'}", "-o", f"{folder / 'model'}", "--config", CONFIG],
+        ["train", f"{folder / 'tiles'}", "-o", f"{folder / 'model'}", "--config", CONFIG,
+         "--magnification", str(MAGNIFICATION)],
         ["score", f"{folder / 'slides' / 'new'}", "--model", f"{folder / 'model'}",
          "-o", f"{folder / 'results'}", "--heatmap", "--workers", str(workers)],
     ]  # fmt: skip
@@ -147,11 +153,13 @@ def figures_as_json(figures: DemoFigures) -> dict[str, Any]:
         "tile_roc_auc_mean_colour": plain(figures.colour),
         "tile_roc_auc_mean_colour_smoothed": plain(figures.colour_smoothed),
         "primary": figures.primary,
-        "lesions": {
-            "at_least_mm2": SMALLEST_LESION_MM2,
-            "count": figures.flags.lesions,
-            "flagged": figures.flags.found,
-        },
+        "lesions": [
+            {"at_least_mm2": smallest, "count": found.lesions, "flagged": found.found}
+            for smallest, found in (
+                (LARGE_LESION_MM2, figures.large),
+                (SMALLEST_LESION_MM2, figures.flags),
+            )
+        ],
         "false_regions": dict(figures.flags.false_regions),
         "false_regions_per_normal_slide": figures.false_on_normal,
     }
