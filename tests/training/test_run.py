@@ -252,6 +252,25 @@ def test_a_slide_without_the_magnification_is_left_out_and_named(cohort, config,
     assert any("only20x" in note for note in notes)
 
 
+def test_tiles_cut_inside_annotations_are_not_taken_for_normal(cohort, config, tmp_path):
+    from shapely.geometry import box
+
+    from wsi_anomaly.annotations import Outline, write_geojson
+
+    shutil.copytree(cohort / "tiles", tmp_path / "tiles")
+    slide = cohort / "slides" / "normal0.tif"
+    outlines = tmp_path / "normal0.geojson"
+    write_geojson(outlines, [Outline("Tumour", box(150, 150, 650, 650))], "normal0")
+    tile_slide(
+        slide, tmp_path / "tiles", TileConfig(magnifications=(10,)), name="known",
+        annotations=outlines,
+    )  # fmt: skip
+    notes: list[str] = []
+    model = train(tmp_path / "tiles", tmp_path / "model", config, watch=Watch(note=notes.append))
+    assert any("known.h5 was cut inside annotations (Tumour)" in note for note in notes)
+    assert model.provenance["training_cases"] == 4
+
+
 def test_a_damaged_tile_file_is_named(cohort, config, tmp_path):
     shutil.copytree(cohort / "tiles", tmp_path / "tiles")
     path = tmp_path / "tiles" / "normal1.h5"

@@ -41,6 +41,16 @@ def common_options(function: F) -> F:
     )(function)
 
 
+backend_option = click.option(
+    "--backend",
+    type=click.Choice(["auto", "openslide", "tiff"]),
+    default="auto",
+    show_default=True,
+    help="Reader of the slides: auto decodes TIFF files directly, which is faster, and takes "
+    "OpenSlide for the rest; the pixels are the same.",
+)
+
+
 def console(verbosity: int = NORMAL) -> Console:
     """Console for people: progress, tables, warnings on stderr; silent with ``--quiet``."""
     from rich.console import Console

@@ -33,6 +33,7 @@ def command(
     tissue_mask: Path | None,
     annotations: Path | None,
     cases: Path | None,
+    backend: str,
     workers: int | None,
     dask: str | None,
     shard: str | None,
@@ -81,6 +82,7 @@ def command(
         cases=read_cases_csv(cases) if cases else None,
         tissue_mask=tissue_mask,
         annotations=annotations,
+        backend=backend,
     )
     mine = set(take_shard(found, part))
     jobs = [job for job in jobs if job.slide in mine]  # names are those of the whole run

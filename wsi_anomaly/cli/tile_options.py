@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from wsi_anomaly.cli.common import backend_option
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -133,6 +135,7 @@ _OPTIONS = (
         help="Lines of slide,case: slides of one patient or animal are never split between "
         "training and calibration. Without it every slide is a case of its own.",
     ),
+    backend_option,
     click.option("--seed", type=int, default=0, show_default=True, help="Draws the fields."),
     click.option(
         "--workers", type=click.IntRange(min=1), help="Processes.  [default: one for each core]"

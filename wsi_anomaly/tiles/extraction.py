@@ -79,6 +79,7 @@ def tile_slide(
     case: str | None = None,
     tissue_mask: str | Path | None = None,
     annotations: str | Path | None = None,
+    backend: str = "auto",
     progress: Progress | None = None,
 ) -> TileResult:
     """Cut one slide into tiles: a tile file, and a picture of where they lie beside it.
@@ -103,6 +104,8 @@ def tile_slide(
         Outlines or a mask image of the tissue, in place of finding it; or a folder of them.
     annotations
         Cut only inside these outlines (of the classes that `config` names), or a folder of them.
+    backend
+        Reader: "auto", "openslide" or "tiff"; the pixels are the same.
     progress
         Told how far it is.
 
@@ -118,7 +121,7 @@ def tile_slide(
     report = progress or (lambda _stage, _done, _total: None)
     target = Path(out_dir) / f"{name}{SUFFIX}"
     report("opening", 0, 0)
-    with open_slide(path, mpp=mpp) as slide:
+    with open_slide(path, mpp=mpp, backend=backend) as slide:
         files = {
             source: file_for(Path(place), path) if place else None
             for source, place in (("tissue_mask", tissue_mask), ("annotations", annotations))

@@ -33,6 +33,8 @@ class Job:
     tissue_mask, annotations
         Files that say where the tissue is, and where to cut; or folders of files named as the
         slides.
+    backend
+        Reader: "auto", "openslide" or "tiff".
     """
 
     slide: Path
@@ -41,6 +43,7 @@ class Job:
     case: str | None = None
     tissue_mask: Path | None = None
     annotations: Path | None = None
+    backend: str = "auto"
 
 
 def plan_jobs(
@@ -52,6 +55,7 @@ def plan_jobs(
     cases: Mapping[str, str] | None = None,
     tissue_mask: Path | None = None,
     annotations: Path | None = None,
+    backend: str = "auto",
 ) -> list[Job]:
     """Give every slide a tile file of its own and its options.
 
@@ -64,7 +68,7 @@ def plan_jobs(
         Micrometres per pixel of every slide, and of some slides by name (these win).
     cases
         Case by slide name.
-    tissue_mask, annotations
+    tissue_mask, annotations, backend
         As in :class:`Job`.
 
     Raises
@@ -89,6 +93,7 @@ def plan_jobs(
             look_up(cases or {}, slide),
             tissue_mask,
             annotations,
+            backend,
         )
         for slide in slides
     ]

@@ -76,6 +76,7 @@ def run_job(
             case=job.case,
             tissue_mask=job.tissue_mask,
             annotations=job.annotations,
+            backend=job.backend,
             progress=progress,
         )
     except WsiAnomalyError as error:

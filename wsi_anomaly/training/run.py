@@ -240,8 +240,15 @@ def _stores(
     places = [tiles] if isinstance(tiles, str | Path) else list(tiles)
     stores: list[TileStore] = []
     without: list[TileStore] = []
+    named = {Path(place) for place in places}
     for path in find_tile_files(places):
         store = TileStore.open(path)
+        if store.label is not None and path not in named:
+            note(
+                f"{path} was cut inside annotations ({', '.join(sorted(set(store.label)))}) and is "
+                "left out: it may show what is not normal; name the file itself to learn from it."
+            )
+            continue
         (stores if config.magnification in store.magnifications else without).append(store)
     if not stores:
         stored = sorted({m for s in without for m in s.magnifications})
