@@ -320,3 +320,39 @@ def test_a_killed_run_leaves_nothing_that_passes_for_a_result(here, model, slide
         p.name for p in (here / "results/lesion").iterdir()
     }
     assert [row["slide"] for row in rows()] == ["lesion"]
+
+
+def outlines(path, *corners):
+    """A QuPath file with one rectangle."""
+    x0, y0, x1, y1 = corners
+    ring = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "annotation"},
+    }
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    return path
+
+
+def test_a_tissue_mask_decides_what_is_looked_at_and_the_result_says_so(here, model, slide, capsys):
+    mask = outlines(here / "mask.geojson", 192, 192, 640, 640)
+    assert score(slide, "--model", model, "--tissue-mask", mask) == 0
+    found = summary("lesion")
+    assert found["tissue_mm2"] == pytest.approx(448**2 / 1e6, rel=0.1)
+    assert any("nothing outside it was looked at" in w for w in found["warnings"])
+    capsys.readouterr()
+    assert score(slide, "--model", model, "--tissue-mask", mask) == 0
+    assert "kept" in capsys.readouterr().err
+    outlines(mask, 192, 192, 640, 512)
+    assert score(slide, "--model", model, "--tissue-mask", mask) == 0
+    assert "kept" not in capsys.readouterr().err
+
+
+def test_a_tissue_mask_of_another_slide_is_one_sentence(here, model, slide, capsys):
+    mask = outlines(here / "mask.geojson", 50_000, 50_000, 60_000, 60_000)
+    assert score(slide, "--model", model, "--tissue-mask", mask) == 1
+    assert "mask.geojson" in capsys.readouterr().err
+    (here / "masks").mkdir()
+    assert score(slide, "--model", model, "--tissue-mask", here / "masks") == 1
+    assert "masks has no file for" in capsys.readouterr().err

@@ -71,6 +71,12 @@ DEFAULT_MODEL = Path("model")
     help="Least share of tissue in a field.",
 )
 @click.option(
+    "--tissue-mask",
+    type=click.Path(path_type=Path, exists=True),
+    help="Outlines (QuPath GeoJSON, ASAP XML) or a mask image of the tissue, in place of finding "
+    "it; or a folder of files named as the slides.",
+)
+@click.option(
     "--mpp",
     type=click.FloatRange(min=0.01, max=20.0),
     help="Micrometres per pixel of all these slides, over what they say.",
@@ -120,6 +126,7 @@ def command(
     fdr: float | None,
     pixel_map: bool,
     min_tissue: float,
+    tissue_mask: Path | None,
     mpp: float | None,
     qupath_origin: Literal["bounds", "level0"],
     gzip: bool,
@@ -161,6 +168,7 @@ def command(
         false_regions=false_regions,
         fdr=fdr,
         pixel_map=pixel_map,
+        tissue_mask=None if tissue_mask is None else tissue_mask.absolute(),
         heatmap=heatmap,
         origin=qupath_origin,
         gzip=gzip,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from wsi_anomaly.core.errors import AnnotationError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.overlays.frame import Origin
 from wsi_anomaly.overlays.results import write_results
@@ -16,6 +17,7 @@ from wsi_anomaly.overlays.worklist import read_summary
 from wsi_anomaly.scoring import ScoreMap, ScoringModel, score_slide, scoring_settings
 from wsi_anomaly.scoring.slide import Progress
 from wsi_anomaly.slides import open_slide
+from wsi_anomaly.tiles.inputs import file_for
 
 
 class ScoringChoices(TypedDict):
@@ -27,6 +29,7 @@ class ScoringChoices(TypedDict):
     false_regions: float
     fdr: float | None
     pixel_map: bool
+    tissue_mask: Path | None
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,20 @@ class ScoreOptions:
     false_regions: float = 1.0
     fdr: float | None = None
     pixel_map: bool = False
+    tissue_mask: Path | None = None
     heatmap: bool = False
     origin: Origin = "bounds"
     gzip: bool = False
 
-    def scoring(self) -> ScoringChoices:
-        """Those that :func:`~wsi_anomaly.scoring.score_slide` takes."""
+    def scoring(self, slide: Path) -> ScoringChoices:
+        """Those that :func:`~wsi_anomaly.scoring.score_slide` takes for one slide.
+
+        Raises
+        ------
+        AnnotationError
+            The folder of tissue masks has none for the slide.
+        """
+        mask = None if self.tissue_mask is None else file_for(self.tissue_mask, slide)
         return {
             "stride_um": self.stride_um,
             "min_tissue": self.min_tissue,
@@ -52,6 +63,7 @@ class ScoreOptions:
             "false_regions": self.false_regions,
             "fdr": self.fdr,
             "pixel_map": self.pixel_map,
+            "tissue_mask": mask,
         }
 
 
@@ -84,7 +96,10 @@ def is_done(path: Path, model: ScoringModel, folder: Path, options: ScoreOptions
     summary = read_summary(folder)
     if summary is None:
         return False
-    settings = scoring_settings(model, **options.scoring())
+    try:
+        settings = scoring_settings(model, **options.scoring(path))
+    except (AnnotationError, OSError):
+        return False  # scoring it will say what is wrong
     identity = result_hash(
         model.hash,
         _identity(path),
@@ -111,7 +126,7 @@ def score_to_folder(
         The slide cannot be scored, or the results cannot be written; nothing is left behind.
     """
     options = options or ScoreOptions()
-    score_map = score_slide(path, model, progress=progress, **options.scoring())
+    score_map = score_slide(path, model, progress=progress, **options.scoring(path))
     with open_slide(path, mpp=options.mpp) as slide:
         write_results(
             score_map,

@@ -117,11 +117,14 @@ def model_facts(model: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def settings_text(settings: Mapping[str, Any]) -> str:
     """Write the options that were set, as they are typed."""
-    return " ".join(
-        f"--{key.removesuffix('_um').replace('_', '-')}" + ("" if value is True else f" {value:g}")
-        for key, value in settings.items()
-        if value is not None and value is not False
-    )
+    words = []
+    for key, value in settings.items():
+        if value is None or value is False:
+            continue
+        words.append(f"--{key.removesuffix('_um').replace('_', '-')}")
+        if value is not True:
+            words.append(value if isinstance(value, str) else f"{value:g}")
+    return " ".join(words)
 
 
 def write_report(

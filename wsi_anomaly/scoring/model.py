@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.calibration import Calibration
+from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.magnification import mpp_of
 
 
@@ -81,7 +82,8 @@ def scoring_settings(
     false_regions: float = 1.0,
     fdr: float | None = None,
     pixel_map: bool = False,
-) -> dict[str, float | None]:
+    tissue_mask: Path | None = None,
+) -> dict[str, float | str | None]:
     """Options that decide a result, with their defaults filled in; see ``score_slide``."""
     field_um = model.tile_size * mpp_of(model.magnification)
     return {
@@ -91,6 +93,7 @@ def scoring_settings(
         "false_regions": false_regions,
         "fdr": fdr,
         "pixel_map": pixel_map,
+        "tissue_mask": None if tissue_mask is None else fingerprint(tissue_mask),
     }
 
 

@@ -19,6 +19,7 @@ from wsi_anomaly.scoring.model import ScoringModel, scoring_settings
 from wsi_anomaly.scoring.places import PixelMaps, fields_to_map
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
 from wsi_anomaly.slides import Slide, find_tissue, open_slide
+from wsi_anomaly.slides.overview import read_overview
 from wsi_anomaly.tiles import (
     Fields,
     Preprocessing,
@@ -27,11 +28,16 @@ from wsi_anomaly.tiles import (
     plan_fields,
     read_fields,
 )
+from wsi_anomaly.tiles.inputs import tissue_from_file
 from wsi_anomaly.tiles.sharpness import sharpness
 
 BATCH_SIZE = 256
 _SHARPNESS_STEP = 8  # every so many fields: the median needs no more
 _QUEUED_BATCHES = 4  # bounds the memory; more only hides longer stalls of the disk
+_MASK_WARNING = (
+    "The tissue was given by a mask: nothing outside it was looked at, and silence there does not "
+    "mean normal."
+)
 Progress = Callable[[int, int], None]
 Batch = tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -62,6 +68,7 @@ def score_slide(
     false_regions: float = 1.0,
     fdr: float | None = None,
     pixel_map: bool = False,
+    tissue_mask: Path | None = None,
     progress: Progress | None = None,
 ) -> ScoreMap:
     """Score every field of tissue of a slide.
@@ -84,6 +91,8 @@ def score_slide(
         Flag single fields by Benjamini-Hochberg at this q instead.
     pixel_map
         Keep the error maps of all flagged fields (at most 1,000), not only of the gallery's.
+    tissue_mask
+        Outlines or a mask image of the tissue, in place of finding it.
     progress
         Called with fields done and fields in all, after every batch.
 
@@ -91,6 +100,8 @@ def score_slide(
     ------
     SlideError
         The slide cannot be opened, has no mpp, no tissue, or is too coarse for the model.
+    AnnotationError
+        The tissue mask cannot be read, or was made for another slide.
     """
     timings: dict[str, float] = {}
     with open_slide(path, mpp=mpp) as slide:
@@ -102,7 +113,11 @@ def score_slide(
             )
         facts = slide_facts(slide)
         start = time.perf_counter()
-        tissue = find_tissue(slide)
+        tissue = (
+            find_tissue(slide)
+            if tissue_mask is None
+            else tissue_from_file(slide, tissue_mask, read_overview(slide))
+        )
         field_um = model.tile_size * mpp_of(model.magnification)
         fields = plan_fields(
             slide, tissue, field_um=field_um, stride_um=stride_um, min_tissue=min_tissue,
@@ -142,12 +157,15 @@ def score_slide(
             seen=seen,
             false_regions=false_regions,
             fdr=fdr,
-            domain_warnings=domain_warnings(
-                model.domain,
-                preprocessor=preprocess,
-                mpp=slide.finest_mpp,
-                sharpness=median_sharpness,
-            ),
+            domain_warnings=[
+                *([] if tissue_mask is None else [_MASK_WARNING]),
+                *domain_warnings(
+                    model.domain,
+                    preprocessor=preprocess,
+                    mpp=slide.finest_mpp,
+                    sharpness=median_sharpness,
+                ),
+            ],
         )
         chosen = fields_to_map(
             fields,
@@ -186,6 +204,7 @@ def score_slide(
             false_regions=false_regions,
             fdr=fdr,
             pixel_map=pixel_map,
+            tissue_mask=tissue_mask,
         ),
         tissue=outline,
         tissue_mm2=tissue_mm2,
