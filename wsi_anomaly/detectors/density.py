@@ -136,6 +136,10 @@ class Density(Detector):
                 for b in batches(images)
             ]
         )
+        return self.fit_embeddings(found).to(device)
+
+    def fit_embeddings(self, found: Tensor) -> Self:
+        """Learn from embeddings (N, D) on the CPU, as :meth:`embed` makes them of normal tiles."""
         if len(found) < 2 * self.config.neighbours + 2:
             raise ModelError(
                 f"{len(found)} tiles are too few to learn a density from; give at least "
@@ -149,13 +153,17 @@ class Density(Detector):
         middle = distances.median(0).values
         spread = _MAD_TO_SD * (distances - middle).abs().median(0).values
         self.state_["units"] = torch.stack((middle, spread.clamp_min(1e-6)))
-        return self.to(device)
+        return self
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
         """Distance from normal tiles, in robust units of theirs."""
         del images
+        return self.score_embeddings(self.embed(truth))
+
+    def score_embeddings(self, embedding: Tensor) -> Tensor:
+        """Raw scores (N,) of embeddings (N, D)."""
         middle, spread = self.state_["units"]
-        score: Tensor = ((self._distances(self.embed(truth)) - middle) / spread).mean(1)
+        score: Tensor = ((self._distances(embedding) - middle) / spread).mean(1)
         return score
 
     def _distances(self, embedding: Tensor) -> Tensor:
