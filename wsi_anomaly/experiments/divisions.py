@@ -97,7 +97,8 @@ def colour_clusters(images: ImageSet, seed: int) -> NDArray[np.intp]:
 
     colours = images.mean_over_images(images.tiles.mean((1, 2)))
     means = KMeans(CLUSTERS, n_init=10, random_state=seed).fit(colours)
-    return means.labels_.astype(np.intp)
+    labels: NDArray[np.intp] = means.labels_.astype(np.intp)
+    return labels
 
 
 def _two_classes(images: ImageSet, group: NDArray[np.intp]) -> Callable[..., Division]:
