@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 SHIFT_CONFIDENCE = 0.9
 """Confidence of the prediction bound for a new slide's shift."""
@@ -99,7 +99,7 @@ def threshold_for(slides: Sequence[SlideRegions], allowed: float) -> float:
         return seen
     location = [np.mean([s.location for s in slides if s.case == case]) for case in cases]
     spread = np.std(location, ddof=1) * np.sqrt(1 + 1 / n)
-    bound = float(np.mean(location) + stats.t.ppf(SHIFT_CONFIDENCE, n - 1) * spread)
+    bound = float(np.mean(location) + special.stdtrit(n - 1, SHIFT_CONFIDENCE) * spread)
     return max(seen, bound + _lowest(values - shifts, weights, allowed))
 
 

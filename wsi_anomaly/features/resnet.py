@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torchvision
 from torch import Tensor, nn
 
 from wsi_anomaly.core.errors import ModelError
@@ -18,7 +17,7 @@ from wsi_anomaly.features.network import Stage
 
 def resnet_stages() -> list[Stage]:
     """Layers ``layer1`` to ``layer4``, with random weights."""
-    return _cut(torchvision.models.resnet18().eval())
+    return _cut(_network())
 
 
 def from_torchvision(weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
@@ -29,7 +28,7 @@ def from_torchvision(weights: Mapping[str, Tensor], source: str) -> dict[str, Te
     ModelError
         They belong to another network.
     """
-    network = torchvision.models.resnet18().eval()
+    network = _network()
     try:
         network.load_state_dict(dict(weights))
     except RuntimeError as error:
@@ -43,6 +42,12 @@ def from_torchvision(weights: Mapping[str, Tensor], source: str) -> dict[str, Te
     }
 
 
+def _network() -> nn.Module:
+    import torchvision  # heavy: only this network pays for it
+
+    return torchvision.models.resnet18().eval()
+
+
 def _cut(network: nn.Module) -> list[Stage]:
     fold(network)
     parts = dict(network.named_children())
@@ -52,4 +57,6 @@ def _cut(network: nn.Module) -> list[Stage]:
 
 def published() -> object:
     """Which of torchvision's weights are meant."""
+    import torchvision  # heavy: only these networks pay for it
+
     return torchvision.models.ResNet18_Weights.IMAGENET1K_V1

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from wsi_anomaly.features.network import Stage
@@ -90,4 +89,6 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def published() -> object:
     """Which of torchvision's weights are meant."""
+    import torchvision  # heavy: only these networks pay for it
+
     return torchvision.models.SqueezeNet1_0_Weights.IMAGENET1K_V1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torchvision
 from torch import Tensor, nn
 
 from wsi_anomaly.features.network import Stage
@@ -58,4 +57,6 @@ def _rename(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str
 
 def published() -> object:
     """Which of torchvision's weights are meant."""
+    import torchvision  # heavy: only these networks pay for it
+
     return torchvision.models.VGG19_Weights.IMAGENET1K_V1
