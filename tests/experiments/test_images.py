@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from image_folders import make_image_sets
 from sklearn.metrics import roc_auc_score
 
 from wsi_anomaly.experiments import cells as cells_module
 from wsi_anomaly.experiments import images as images_module
-from wsi_anomaly.experiments.cells import COLUMNS, measure
+from wsi_anomaly.experiments.cells import COLUMNS, measure, weighted_aucs
 from wsi_anomaly.experiments.divisions import Division
 from wsi_anomaly.experiments.images import main, markdown_rows, seen_by_features, summarise
 
@@ -37,6 +39,20 @@ def a_division(group: np.ndarray, abnormal: np.ndarray) -> Division:
     return Division("all", "", 0, np.array([0]), judge, judge, abnormal, group)
 
 
+@given(st.integers(0, 10_000), st.integers(2, 40))
+def test_all_draws_agree_with_scikit_learn(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([[False, True], rng.random(n) < 0.5])
+    scores = rng.integers(0, 6, n + 2).astype(float)  # many ties
+    weights = rng.integers(0, 4, (5, n + 2)).astype(float)
+    weights[0] = labels  # one class only
+    weights[1:, :2] = 1
+    found = weighted_aucs(labels, scores, weights)
+    assert np.isnan(found[0])
+    for auc, row in zip(found[1:], weights[1:], strict=True):
+        assert auc == pytest.approx(roc_auc_score(labels, scores, sample_weight=row))
+
+
 def test_the_auc_is_that_of_the_judged_images() -> None:
     rng = np.random.default_rng(0)
     group = np.concatenate([[0], rng.integers(1, 9, 60)])
@@ -45,9 +61,8 @@ def test_the_auc_is_that_of_the_judged_images() -> None:
     scores[5] = np.nan
     found = measure({"x": scores}, a_division(group, abnormal))
     judged = np.isfinite(scores) & (np.arange(61) > 0)
-    assert found["auc"]["x"] == pytest.approx(
-        roc_auc_score(abnormal[judged], scores[judged]), abs=1e-4
-    )
+    expected = roc_auc_score(abnormal[judged], scores[judged])
+    assert found["auc"]["x"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_interval_is_over_groups(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ averaged one by one, and the interval of a mean over divisions is one over group
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -211,32 +211,40 @@ def measure(
     Images without a score (NaN) are left out; a draw without both classes gives None.
     """
     found: dict[str, Any] = {"auc": {}, "draws": {}}
-    weights = list(_draws(division))
+    drawn = _draws(division)
     for column, values in scores.items():
         judged = division.judge[np.isfinite(values[division.judge])]
-        labels, own = division.abnormal[judged], values[judged]
-        group = division.group[judged]
-        found["auc"][column] = _weighted(labels, own, np.ones(len(judged)))
-        found["draws"][column] = [_weighted(labels, own, w[group]) for w in weights]
+        weights = np.vstack((np.ones(len(judged)), drawn[:, division.group[judged]]))
+        aucs = weighted_aucs(division.abnormal[judged], values[judged], weights)
+        plain = [None if np.isnan(auc) else round(float(auc), 4) for auc in aucs]
+        found["auc"][column], found["draws"][column] = plain[0], plain[1:]
     return found
 
 
-def _draws(division: Division) -> Iterator[NDArray[np.float64]]:
-    """How often each group is drawn, with replacement, in draw 0, 1, ..."""
+def weighted_aucs(
+    labels: NDArray[np.bool_], scores: NDArray[np.floating], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """ROC AUC for each row of `weights` (draws, N), all at once; NaN without both classes.
+
+    scikit-learn's ``roc_auc_score(labels, scores, sample_weight=row)``, which takes a thousand
+    times as long for hundreds of rows.
+    """
+    _, place = np.unique(scores, return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    # Equal scores are one step of the curve.
+    first = np.flatnonzero(np.diff(place[order], prepend=-1))
+    normal = np.add.reduceat(np.where(labels, 0, weights)[:, order], first, axis=1)
+    abnormal = np.add.reduceat(np.where(labels, weights, 0)[:, order], first, axis=1)
+    below = np.cumsum(normal, 1) - normal / 2
+    pairs = normal.sum(1) * abnormal.sum(1)
+    with np.errstate(invalid="ignore"):
+        aucs: NDArray[np.float64] = (abnormal * below).sum(1) / pairs
+    return aucs
+
+
+def _draws(division: Division) -> NDArray[np.float64]:
+    """How often each group is drawn, with replacement, (draws, groups)."""
     count = int(division.group.max()) + 1
     rng = np.random.default_rng(0)
-    for _ in range(DRAWS):
-        drawn = rng.integers(0, count, count)
-        yield np.bincount(drawn, minlength=count).astype(np.float64)
-
-
-def _weighted(
-    labels: NDArray[np.bool_], scores: NDArray[np.floating], weights: NDArray[np.float64]
-) -> float | None:
-    from sklearn.metrics import roc_auc_score
-
-    there = weights > 0
-    if len(np.unique(labels[there])) < 2:
-        return None
-    auc = roc_auc_score(labels[there], scores[there], sample_weight=weights[there])
-    return round(float(auc), 4)
+    rows = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(DRAWS)]
+    return np.array(rows, np.float64)
