@@ -71,6 +71,9 @@ class Calibration:
     Build it with :meth:`fit` or :meth:`from_state`.
     """
 
+    case_noun = "normal case"
+    """What its cases are, for people."""
+
     def __init__(self, slides: Sequence[CaseScores]) -> None:
         if not slides:
             raise ValueError("a calibration needs at least one normal slide")
@@ -80,6 +83,11 @@ class Calibration:
     def fit(cls, cases: Sequence[CaseScores]) -> Calibration:
         """Calibrate on normal slides that took no part in training or validation."""
         return cls(cases)
+
+    @property
+    def name(self) -> str:
+        """What the reference is, for people."""
+        return f"{self.n_cases} {self.case_noun}{'' if self.n_cases == 1 else 's'}"
 
     @property
     def n_slides(self) -> int:
@@ -197,8 +205,8 @@ class Calibration:
                 None,
                 false_regions,
                 None,
-                f"No field is flagged: the model was calibrated on {n} normal case"
-                f"{'' if n == 1 else 's'}, and flags take at least {MIN_CASES}.",
+                f"No field is flagged: the reference is {self.name}, and flags take at least "
+                f"{MIN_CASES}.",
             )
         # A slide with more regions than all slides together may have settles the matter.
         most = int(np.ceil(self.n_slides * false_regions)) + 2
@@ -214,7 +222,7 @@ class Calibration:
             false_regions,
             expected,
             f"At most {false_regions:g} false region(s) on a normal slide, on average, by leaving "
-            f"out each of {n} normal cases in turn.",
+            f"out each of {n} {self.case_noun}s in turn.",
         )
 
     @property

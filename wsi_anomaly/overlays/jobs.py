@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -14,7 +14,7 @@ from wsi_anomaly.overlays.frame import Origin
 from wsi_anomaly.overlays.results import write_results
 from wsi_anomaly.overlays.summary import result_hash
 from wsi_anomaly.overlays.worklist import read_summary
-from wsi_anomaly.scoring import ScoreMap, ScoringModel, score_slide, scoring_settings
+from wsi_anomaly.scoring import Controls, ScoreMap, ScoringModel, score_slide, scoring_settings
 from wsi_anomaly.scoring.slide import Progress
 from wsi_anomaly.slides import open_slide
 from wsi_anomaly.tiles.inputs import file_for
@@ -30,11 +30,15 @@ class ScoringChoices(TypedDict):
     fdr: float | None
     pixel_map: bool
     tissue_mask: Path | None
+    controls: Controls | None
 
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """How slides are scored and what is written; see :func:`wsi_anomaly.scoring.score_slide`."""
+    """How slides are scored and what is written; see :func:`wsi_anomaly.scoring.score_slide`.
+
+    With `shown_as` the results show a slide under that name, and nowhere under its own.
+    """
 
     stride_um: float | None = None
     min_tissue: float = 0.1
@@ -46,6 +50,8 @@ class ScoreOptions:
     heatmap: bool = False
     origin: Origin = "bounds"
     gzip: bool = False
+    controls: Controls | None = None
+    shown_as: str | None = None
 
     def scoring(self, slide: Path) -> ScoringChoices:
         """Those that :func:`~wsi_anomaly.scoring.score_slide` takes for one slide.
@@ -64,6 +70,7 @@ class ScoreOptions:
             "fdr": self.fdr,
             "pixel_map": self.pixel_map,
             "tissue_mask": mask,
+            "controls": self.controls,
         }
 
 
@@ -127,6 +134,9 @@ def score_to_folder(
     """
     options = options or ScoreOptions()
     score_map = score_slide(path, model, progress=progress, **options.scoring(path))
+    if options.shown_as is not None:
+        name = options.shown_as
+        score_map = replace(score_map, slide=replace(score_map.slide, name=name, path=name))
     with open_slide(path, mpp=options.mpp) as slide:
         write_results(
             score_map,

@@ -16,17 +16,33 @@ from wsi_anomaly.core.errors import OutputError, WsiAnomalyError
 from wsi_anomaly.core.pool import Finished, Report, available_cores, run_in_processes
 from wsi_anomaly.overlays.jobs import ScoreOptions, is_done, score_to_folder
 from wsi_anomaly.overlays.worklist import read_summary
-from wsi_anomaly.scoring import ScoringModel, load_model
+from wsi_anomaly.scoring import Controls, ScoringModel, load_model
 
 Progress = Callable[["ScoreJob", int, int], None]
 
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """One slide to score, and the folder of its results."""
+    """One slide to score, and the folder of its results.
+
+    Attributes
+    ----------
+    slide, folder
+        From where to where.
+    controls
+        Concurrent controls that are its reference.
+    shown_as
+        Name under which its results show it, in place of its own.
+    """
 
     slide: Path
     folder: Path
+    controls: Controls | None = None
+    shown_as: str | None = None
+
+    def options(self, common: ScoreOptions) -> ScoreOptions:
+        """Options of this slide: those of all, and its own."""
+        return replace(common, controls=self.controls, shown_as=self.shown_as)
 
 
 @dataclass(frozen=True)
@@ -87,19 +103,33 @@ class Scoring:
             model = load_model(self.model, self.device, self.threads)
         except WsiAnomalyError as error:
             return Scored(job, error=str(error), fatal=True)
-        return score_one(job, model, self.options, self.resume, report)
+        if self.resume and (kept := self.kept(job, model)) is not None:
+            return kept
+        return self.score(job, model, report)
+
+    def kept(self, job: ScoreJob, model: ScoringModel) -> Scored | None:
+        """Look for a result of this very model and these settings."""
+        if not is_done(job.slide, model, job.folder, job.options(self.options)):
+            return None
+        return Scored(job, read_summary(job.folder) or {}, kept=True)
+
+    def score(self, job: ScoreJob, model: ScoringModel, report: Report) -> Scored:
+        """Score one slide into its folder; every error becomes part of the outcome."""
+
+        def work() -> Mapping[str, Any]:
+            score_to_folder(job.slide, model, job.folder, job.options(self.options), report)
+            return read_summary(job.folder) or {}
+
+        return attempt(job, work)
 
 
-def score_one(
-    job: ScoreJob, model: ScoringModel, options: ScoreOptions, resume: bool, report: Report
-) -> Scored:
-    """Score one slide into its folder; every error becomes part of the outcome."""
+def attempt(job: ScoreJob, work: Callable[[], Mapping[str, Any]]) -> Scored:
+    """Do the work on a slide; every error becomes part of the outcome."""
     started = time.perf_counter()
+    summary: Mapping[str, Any] = {}
     error, fatal = "", False
     try:
-        if resume and is_done(job.slide, model, job.folder, options):
-            return Scored(job, read_summary(job.folder) or {}, kept=True)
-        score_to_folder(job.slide, model, job.folder, options, report)
+        summary = work()
     except OutputError as problem:
         error, fatal = str(problem), True
     except WsiAnomalyError as problem:
@@ -117,10 +147,7 @@ def score_one(
             f"{job.slide} could not be scored: unexpected {type(problem).__name__}: {text} (please "
             "report it)."
         )
-    seconds = time.perf_counter() - started
-    if error:
-        return Scored(job, error=error, fatal=fatal, seconds=seconds)
-    return Scored(job, read_summary(job.folder) or {}, seconds=seconds)
+    return Scored(job, summary, error=error, fatal=fatal, seconds=time.perf_counter() - started)
 
 
 def score_slides(
@@ -160,8 +187,8 @@ def score_slides(
     """
     left: list[ScoreJob] = []
     for job in jobs:
-        if scoring.resume and is_done(job.slide, model, job.folder, scoring.options):
-            yield Scored(job, read_summary(job.folder) or {}, kept=True)
+        if scoring.resume and (kept := scoring.kept(job, model)) is not None:
+            yield kept
         else:
             left.append(job)
     for outcome in _run(left, model, scoring, workers, dask, progress or _quiet):
@@ -184,7 +211,7 @@ def _run(
             def report(done: int, total: int, job: ScoreJob = job) -> None:
                 progress(job, done, total)
 
-            yield score_one(job, model, scoring.options, False, report)
+            yield scoring.score(job, model, report)
         return
     events: Iterator[Finished[Scored] | list[Any]]
     if dask is None:
@@ -192,7 +219,9 @@ def _run(
     else:
         # A worker elsewhere runs in another folder.
         there = replace(scoring, model=scoring.model.absolute())
-        elsewhere = [ScoreJob(job.slide.absolute(), job.folder.absolute()) for job in jobs]
+        elsewhere = [
+            replace(job, slide=job.slide.absolute(), folder=job.folder.absolute()) for job in jobs
+        ]
         events = run_on_cluster(there, elsewhere, dask)
     for event in events:
         if isinstance(event, Finished):

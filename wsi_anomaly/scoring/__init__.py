@@ -5,6 +5,13 @@ mean against normal tissue, and the merged anomalous regions. It writes no files
 does.
 """
 
+from wsi_anomaly.scoring.cohort import Cohort, CohortSlide, read_cohort
+from wsi_anomaly.scoring.controls import (
+    ConcurrentControls,
+    Controls,
+    ControlScores,
+    save_raw_scores,
+)
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
 from wsi_anomaly.scoring.model import ScoringModel, load_model, scoring_settings
 from wsi_anomaly.scoring.places import PixelMaps
@@ -14,6 +21,11 @@ from wsi_anomaly.scoring.slide import score_slide
 
 __all__ = [
     "AnomalousRegion",
+    "Cohort",
+    "CohortSlide",
+    "ConcurrentControls",
+    "ControlScores",
+    "Controls",
     "Interpretation",
     "PixelMaps",
     "ScoreMap",
@@ -22,6 +34,8 @@ __all__ = [
     "interpret",
     "load_model",
     "merge_regions",
+    "read_cohort",
+    "save_raw_scores",
     "score_slide",
     "scoring_settings",
     "union_of_fields",

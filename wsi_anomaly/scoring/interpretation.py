@@ -92,6 +92,7 @@ def interpret(
     seen: str | None = None,
     false_regions: float = 1.0,
     fdr: float | None = None,
+    concurrent: bool = False,
     domain_warnings: Sequence[str] = (),
 ) -> Interpretation:
     """Say what raw scores mean, and only what may be said (facts on calibration: docs/method.md).
@@ -110,6 +111,8 @@ def interpret(
         The promise for a normal slide.
     fdr
         Flag single fields by Benjamini-Hochberg at this q instead.
+    concurrent
+        Whether the reference is, or should have been, the control animals of the same study.
     domain_warnings
         In what the slide differs from those that the model has learned from.
     """
@@ -118,7 +121,7 @@ def interpret(
     highest = float(np.nanmax(smoothed)) if known.any() else float("nan")
     top = np.sort(score[known])[-max(1, int(np.ceil(TOP_SHARE * known.sum()))) :]
     p_value = None if calibration is None or seen else calibration.p_value(score)
-    point = _operating_point(calibration, seen, false_regions)
+    point = _operating_point(calibration, seen, false_regions, concurrent=concurrent)
     flagged = np.zeros(len(score), bool)
     discovery = None
     if fdr is not None and calibration is not None and p_value is not None:
@@ -143,20 +146,22 @@ def interpret(
         top_mean=float(top.mean()) if known.any() else float("nan"),
         color_range=_color_range(calibration, score[known]),
         color_range_fixed=calibration is not None,
-        warnings=_warnings(score, calibration, seen, domain_warnings),
+        warnings=_warnings(score, calibration, seen, domain_warnings, concurrent=concurrent),
     )
 
 
 def _operating_point(
-    calibration: Calibration | None, seen: str | None, false_regions: float
+    calibration: Calibration | None, seen: str | None, false_regions: float, *, concurrent: bool
 ) -> OperatingPoint:
     if calibration is None:
         return OperatingPoint(
             None,
             false_regions,
             None,
-            "No field is flagged: the model was trained on too few cases to keep some apart for "
-            "calibration.",
+            "No field is flagged: there is no control animal to compare this slide with."
+            if concurrent
+            else "No field is flagged: the model was trained on too few cases to keep some apart "
+            "for calibration.",
         )
     point = calibration.operating_point(false_regions)
     if seen is not None and point.threshold is not None:
@@ -185,6 +190,8 @@ def _warnings(
     calibration: Calibration | None,
     seen: str | None,
     domain_warnings: Sequence[str],
+    *,
+    concurrent: bool,
 ) -> list[str]:
     known = np.isfinite(score)
     out = []
@@ -203,14 +210,17 @@ def _warnings(
     out += domain_warnings
     if calibration is None:
         out.append(
-            "The model has no calibration slides: raw scores only, with colours that do not "
+            "There is no control animal to compare this slide with: raw scores only, with colours "
+            "that do not compare between slides."
+            if concurrent
+            else "The model has no calibration slides: raw scores only, with colours that do not "
             "compare between slides. Train it on more cases, or calibrate it."
         )
         return out
     if calibration.n_cases < MIN_CASES:
         out.append(
-            f"The model was calibrated on {calibration.n_cases} normal case(s), at least "
-            f"{MIN_CASES} are needed for p-values and flags; percentiles are rough."
+            f"The reference is {calibration.name}, at least {MIN_CASES} are needed for p-values "
+            "and flags; percentiles are rough."
         )
     if known.any() and seen is None:
         median = float(np.median(score[known]))
@@ -218,8 +228,12 @@ def _warnings(
         reach = max(float(np.ptp(normal)), calibration.center_and_scale[1])
         if median > normal.max() + reach:
             out.append(
-                "The slide as a whole scores far above every normal calibration slide: its stain, "
-                "scanner or organ may differ from what the model has learned, and flags may say "
-                "no more than that."
+                "The slide as a whole scores far above every concurrent control: a change that is "
+                "everywhere, or another stain or scanner; the map shows where it is strongest, not "
+                "where it ends."
+                if concurrent
+                else "The slide as a whole scores far above every normal calibration slide: its "
+                "stain, scanner or organ may differ from what the model has learned, and flags may "
+                "say no more than that."
             )
     return out

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.magnification import mpp_of
+from wsi_anomaly.scoring.controls import Controls
 
 
 class ScoringModel(Protocol):
@@ -83,10 +84,11 @@ def scoring_settings(
     fdr: float | None = None,
     pixel_map: bool = False,
     tissue_mask: Path | None = None,
+    controls: Controls | None = None,
 ) -> dict[str, float | str | None]:
     """Options that decide a result, with their defaults filled in; see ``score_slide``."""
     field_um = model.tile_size * mpp_of(model.magnification)
-    return {
+    settings = {
         "stride_um": field_um if stride_um is None else stride_um,
         "min_tissue": min_tissue,
         "mpp": mpp,
@@ -95,6 +97,7 @@ def scoring_settings(
         "pixel_map": pixel_map,
         "tissue_mask": None if tissue_mask is None else fingerprint(tissue_mask),
     }
+    return settings if controls is None else settings | {"controls": controls.identity}
 
 
 @lru_cache(maxsize=2)

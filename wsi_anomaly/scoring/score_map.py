@@ -52,7 +52,7 @@ class ScoreMap:
     interpretation
         What the primary scores mean.
     calibration
-        Normal reference of the primary method, if the model has one.
+        Normal reference of the primary method: the concurrent controls, or the model's own.
     seen
         "train", "validation" or "calibration" when the model has seen this slide, else None.
     model

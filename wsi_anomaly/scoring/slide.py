@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.ahead import ahead
 from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.magnification import mpp_of, serves
+from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings
 from wsi_anomaly.scoring.interpretation import interpret
 from wsi_anomaly.scoring.model import ScoringModel, scoring_settings
@@ -69,6 +71,7 @@ def score_slide(
     fdr: float | None = None,
     pixel_map: bool = False,
     tissue_mask: Path | None = None,
+    controls: Controls | None = None,
     progress: Progress | None = None,
 ) -> ScoreMap:
     """Score every field of tissue of a slide.
@@ -93,6 +96,8 @@ def score_slide(
         Keep the error maps of all flagged fields (at most 1,000), not only of the gallery's.
     tissue_mask
         Outlines or a mask image of the tissue, in place of finding it.
+    controls
+        Concurrent controls, in place of the model's own calibration slides.
     progress
         Called with fields done and fields in all, after every batch.
 
@@ -102,6 +107,8 @@ def score_slide(
         The slide cannot be opened, has no mpp, no tissue, or is too coarse for the model.
     AnnotationError
         The tissue mask cannot be read, or was made for another slide.
+    ModelError
+        The scores of the controls cannot be read.
     """
     timings: dict[str, float] = {}
     with open_slide(path, mpp=mpp) as slide:
@@ -146,8 +153,12 @@ def score_slide(
         outline = tissue.polygons()
         tissue_mm2 = tissue.area_mm2()
 
-        calibration = model.calibration.get(model.primary)
+        calibration: Calibration | None = model.calibration.get(model.primary)
         seen = model.seen.get(facts.fingerprint)
+        if controls is not None:
+            calibration = controls.calibration()
+            # The model has not learned from its calibration slides, and they are not in use now.
+            seen = None if seen == "calibration" else seen
         start = time.perf_counter()
         found = interpret(
             fields,
@@ -157,6 +168,7 @@ def score_slide(
             seen=seen,
             false_regions=false_regions,
             fdr=fdr,
+            concurrent=controls is not None,
             domain_warnings=[
                 *([] if tissue_mask is None else [_MASK_WARNING]),
                 *domain_warnings(
@@ -205,6 +217,7 @@ def score_slide(
             fdr=fdr,
             pixel_map=pixel_map,
             tissue_mask=tissue_mask,
+            controls=controls,
         ),
         tissue=outline,
         tissue_mm2=tissue_mm2,
