@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from wsi_anomaly.core.files import (
     config_hash,
     fingerprint,
     make_folder,
+    remove_left_behind,
     write_json,
 )
 
@@ -82,6 +84,59 @@ def test_kill_nine_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
     with atomic_file(target) as partial:
         partial.write_text("whole")
     assert target.read_text() == "whole"
+
+
+def test_what_killed_processes_left_is_removed_and_what_is_being_written_is_not(
+    tmp_path: Path,
+) -> None:
+    script = (
+        "import os, sys; from pathlib import Path\n"
+        "from wsi_anomaly.core.files import atomic_file, atomic_folder\n"
+        "with atomic_file(sys.argv[1] + '/a.h5') as a, atomic_folder(sys.argv[1] + '/b') as b:\n"
+        "    a.touch(); (b / 'half').touch()\n"
+        "    Path(sys.argv[1] + '/c').rename(b.with_name(b.name.replace('.b.', '.c.'))\n"
+        "                                    .with_suffix('.former'))\n"
+        "    os._exit(9)"
+    )
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "result").touch()
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    assert len(names(tmp_path)) == 3
+    elsewhere = [tmp_path / f".{name}.h5.0123abcd.1.partial" for name in ("old", "young")]
+    others = [tmp_path / name for name in ("mine.partial", ".hidden")]
+    for file in (*elsewhere, *others):
+        file.touch()
+        os.utime(file, (0, 0))
+    os.utime(elsewhere[1])
+    with atomic_folder(tmp_path / "d") as partial:
+        (partial / "half").touch()
+        remove_left_behind(tmp_path)
+        assert names(tmp_path) == sorted(
+            ["c", partial.name, elsewhere[1].name, *(other.name for other in others)]
+        )
+    assert names(tmp_path / "c") == ["result"]
+    assert names(tmp_path / "d") == ["half"]
+
+
+def test_a_folder_within_is_flushed_once_with_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    fsync = os.fsync
+
+    def note(handle: int) -> None:
+        flushed.append(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    with atomic_folder(tmp_path / "results") as partial:
+        with atomic_folder(partial / "scores.zarr") as inner:
+            (inner / "0").write_text("map")
+        with atomic_file(partial / "report.html") as file:
+            file.write_text("report")
+        assert not flushed
+    written = [tmp_path, tmp_path / "results", *(tmp_path / "results").rglob("*")]
+    assert sorted(flushed) == sorted(path.stat().st_ino for path in written)
 
 
 def test_errors_name_the_file_and_the_remedy(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
 from wsi_anomaly.tiles.jobs import Job, plan_jobs, read_cases_csv, read_mpp_csv
 from wsi_anomaly.tiles.ledger import Ledger, write_ledger
 from wsi_anomaly.tiles.pool import Outcome, run_job, tile_slides
-from wsi_anomaly.tiles.resume import remove_left_behind
 
 CONFIG = TileConfig(max_tiles=5, magnifications=(10,))
 
@@ -225,13 +224,3 @@ def test_a_slides_own_mpp_wins_over_that_of_all(slides: Path, tmp_path: Path) ->
     files = sorted(slides.glob("s*.tif"))
     jobs = plan_jobs(files, tmp_path, mpp=0.5, mpp_of={"s1.tif": 0.25})
     assert [job.mpp for job in jobs] == [0.5, 0.25]
-
-
-def test_what_a_killed_process_left_is_removed_the_next_day_only(tmp_path: Path) -> None:
-    old, young = tmp_path / ".a.h5.1.partial", tmp_path / ".b.h5.2.partial"
-    for file in (old, young, tmp_path / "mine.partial"):
-        file.touch()
-        os.utime(file, (0, 0))
-    os.utime(young)
-    remove_left_behind(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".b.h5.2.partial", "mine.partial"]

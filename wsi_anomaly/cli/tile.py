@@ -158,10 +158,10 @@ def _run(
 
     from wsi_anomaly.cli.tile_display import TileDisplay
     from wsi_anomaly.core.errors import OutputError
+    from wsi_anomaly.core.files import remove_left_behind
     from wsi_anomaly.tiles.cluster import tile_slides_on_cluster
     from wsi_anomaly.tiles.ledger import Ledger
     from wsi_anomaly.tiles.pool import Outcome, default_workers, tile_slides
-    from wsi_anomaly.tiles.resume import remove_left_behind
 
     out = console(verbosity)
     remove_left_behind(output)

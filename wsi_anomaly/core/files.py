@@ -12,8 +12,12 @@ import errno
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,12 @@ from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.remote import is_remote, open_remote
 
 PARTIAL_SUFFIX = ".partial"
+_FORMER_SUFFIX = ".former"
+_LEFT_BEHIND = re.compile(
+    rf"\.(?P<name>.+)\.(?P<machine>[0-9a-f]{{8}})\.(?P<process>\d+)"
+    rf"(?P<kind>{re.escape(PARTIAL_SUFFIX)}|{re.escape(_FORMER_SUFFIX)})"
+)
+_LEFT_BEHIND_SECONDS = 24 * 3600.0
 _BLOCK = 1 << 16
 _SAMPLED_BLOCKS = 64
 
@@ -88,8 +98,21 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
+@cache
+def _machine() -> str:
+    """Short name of what gives out process numbers: this machine, or a container on it."""
+    numbers = ""
+    with contextlib.suppress(OSError):  # only Linux says
+        numbers = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - no path, a name
+    return hashlib.sha256(f"{platform.node()} {numbers}".encode()).hexdigest()[:8]
+
+
+def _partial_end() -> str:
+    return f".{_machine()}.{os.getpid()}{PARTIAL_SUFFIX}"
+
+
 def _partial_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    return path.with_name(f".{path.name}{_partial_end()}")
 
 
 def _fsync(path: Path) -> None:
@@ -98,6 +121,17 @@ def _fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _flush(target: Path, written: Iterable[Path]) -> None:
+    """Flush what was written for `target` to the disk.
+
+    Not if the target lies in a partial folder of this process: that is flushed as a whole, once,
+    before it gets its name.
+    """
+    if not any(parent.name.endswith(_partial_end()) for parent in target.parents):
+        for path in written:
+            _fsync(path)
 
 
 @contextlib.contextmanager
@@ -115,9 +149,9 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         with output_errors(path):
             yield partial
-            _fsync(partial)
+            _flush(path, [partial])
             partial.replace(path)
-            _fsync(path.parent)
+            _flush(path, [path.parent])
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -133,22 +167,54 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     make_folder(path.parent)
     partial = _partial_name(path)
-    former = path.with_name(f".{path.name}.{os.getpid()}.former")
+    former = partial.with_suffix(_FORMER_SUFFIX)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with output_errors(path):
             partial.mkdir()
             yield partial
-            for file in partial.rglob("*"):
-                if file.is_file():
-                    _fsync(file)
+            _flush(path, [*partial.rglob("*"), partial])
             if path.exists():
+                os.utime(path)  # or it would look left behind
                 path.rename(former)
             partial.rename(path)
-            _fsync(path.parent)
+            _flush(path, [path.parent])
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
+
+
+def remove_left_behind(folder: str | os.PathLike[str]) -> None:
+    """Delete what processes left in `folder` when they were killed while they wrote.
+
+    Partial files and folders go when their process of this machine has ended, and after a day:
+    younger ones may belong to a process on another machine that writes there too. A former folder
+    that was moved aside, and whose successor never took its place, comes back.
+    """
+    for path in Path(folder).glob(".*"):
+        found = _LEFT_BEHIND.fullmatch(path.name)
+        with contextlib.suppress(OSError):
+            if found is None or not _is_left_behind(path, found["machine"], int(found["process"])):
+                continue
+            target = path.with_name(found["name"])
+            if found["kind"] == _FORMER_SUFFIX and not target.exists():
+                path.rename(target)
+            elif path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def _is_left_behind(path: Path, machine: str, process: int) -> bool:
+    if time.time() - path.stat().st_mtime > _LEFT_BEHIND_SECONDS:
+        return True
+    if machine != _machine():
+        return False
+    try:
+        os.kill(process, 0)  # asks only
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from wsi_anomaly.core.cluster import run_on_cluster
 from wsi_anomaly.core.errors import OutputError, WsiAnomalyError
+from wsi_anomaly.core.files import remove_left_behind
 from wsi_anomaly.core.pool import Finished, Report, available_cores, run_in_processes
 from wsi_anomaly.overlays.jobs import ScoreOptions, is_done, score_to_folder
 from wsi_anomaly.overlays.worklist import read_summary
@@ -185,6 +186,8 @@ def score_slides(
     OutputError
         The results cannot be written; what is finished stays.
     """
+    for results in {job.folder.parent for job in jobs}:
+        remove_left_behind(results)
     left: list[ScoreJob] = []
     for job in jobs:
         if scoring.resume and (kept := scoring.kept(job, model)) is not None:

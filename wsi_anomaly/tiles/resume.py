@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from wsi_anomaly.core.errors import TileStoreError
-from wsi_anomaly.core.files import PARTIAL_SUFFIX
 from wsi_anomaly.slides import Slide
 from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.store import TileStore
 
-_LEFT_BEHIND_SECONDS = 24 * 3600.0
 _IN_WORDS = {"tissue_mask": "tissue mask has", "annotations": "annotations have"}
-_PARTIAL = re.compile(rf"\..+\.(\d+){re.escape(PARTIAL_SUFFIX)}")
 
 
 def finished(
@@ -46,15 +40,3 @@ def finished(
         if store.sources[name] != mark:
             return None, f"redone: its {_IN_WORDS[name]} changed"
     return store, ""
-
-
-def remove_left_behind(folder: Path) -> None:
-    """Delete partial files that a process left when it was killed, a day ago or more.
-
-    Younger ones may belong to a process on another machine.
-    """
-    for file in folder.glob(f".*{PARTIAL_SUFFIX}"):
-        if _PARTIAL.fullmatch(file.name):
-            with contextlib.suppress(OSError):
-                if time.time() - file.stat().st_mtime > _LEFT_BEHIND_SECONDS:
-                    file.unlink()
