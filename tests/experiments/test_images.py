@@ -59,7 +59,7 @@ def test_the_auc_is_that_of_the_judged_images() -> None:
     abnormal = np.concatenate([[False], rng.random(60) < 0.5])
     scores = rng.normal(size=61) + abnormal
     scores[5] = np.nan
-    found = measure({"x": scores}, a_division(group, abnormal))
+    found = measure({"x": scores}, a_division(group, abnormal), group)
     judged = np.isfinite(scores) & (np.arange(61) > 0)
     expected = roc_auc_score(abnormal[judged], scores[judged])
     assert found["auc"]["x"] == pytest.approx(expected, abs=1e-4)
@@ -75,7 +75,7 @@ def test_the_interval_is_over_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def width(times: int) -> float:
         more = [np.concatenate([a[:1], np.repeat(a[1:], times)]) for a in (group, abnormal, scores)]
-        cell = measure({"x": more[2]}, a_division(more[0], more[1]))
+        cell = measure({"x": more[2]}, a_division(more[0], more[1]), more[0])
         _, low, high = summarise([cell], "x")
         return high - low
 
@@ -83,20 +83,24 @@ def test_the_interval_is_over_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     assert width(1) > 0.1
 
 
+def cells_of(folder: Path) -> list[dict[str, Any]]:
+    (file,) = folder.glob("*.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
 def test_a_cell_with_all_controls_and_a_row(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(folder, tmp_path, "--seeds", "1") == 0
-    files = sorted(tmp_path.glob("*.json"))
-    assert len(files) == 5
-    for file in files:
-        cell = json.loads(file.read_text())
+    cells = cells_of(tmp_path)
+    assert len(cells) == 5
+    for cell in cells:
         assert set(cell["auc"]) == set(COLUMNS)
         assert cell["seen_by_features"] is True  # the shipped network has seen radiographs
         assert cell["settings"]["data"] == "chest"
         assert "steps" not in cell["settings"]
     # Stripes of unchanged mean: features find them, the mean colour does not.
-    assert summarise([json.loads(f.read_text()) for f in files], "method")[0] > 0.95
+    assert summarise(cells, "method")[0] > 0.95
     out = capsys.readouterr().out
     assert "has seen the set" in out
     assert out.splitlines()[-1].endswith("| 5 |")
@@ -107,28 +111,28 @@ def test_finished_cells_are_not_computed_again(
 ) -> None:
     assert run(folder, tmp_path, "--seeds", "1") == 0
     first = capsys.readouterr().out
-    files = sorted(tmp_path.glob("*.json"))
-    before = files[0].read_bytes()
-    files[0].unlink()
+    (file,) = tmp_path.glob("*.jsonl")
+    before = file.read_text().splitlines()
+    file.write_text("\n".join(before[:3]) + "\n")  # stopped after three
     made: list[str] = []
     real = images_module.Bench.run
     monkeypatch.setattr(
         images_module.Bench, "run", lambda self, d: made.append(d.name) or real(self, d)
     )
     assert run(folder, tmp_path, "--seeds", "1") == 0
-    assert len(made) == 1
-    assert files[0].read_bytes() == before
+    assert len(made) == 2
+    assert file.read_text().splitlines() == before
     assert capsys.readouterr().out == first
-    # Another setting is another cell.
+    # Other settings have a file of their own.
     assert run(folder, tmp_path, "--seeds", "1", "--estimator", "mahalanobis") == 0
-    assert len(made) == 6
+    assert len(made) == 7
+    assert len(list(tmp_path.glob("*.jsonl"))) == 2
 
 
 def test_dpa_trains_both_networks_equally_long(folder: Path, tmp_path: Path) -> None:
     options = ("--method", "dpa", "--steps", "3", "--seeds", "1")
     assert run(folder, tmp_path, *options, data="cifar10") == 0
-    for file in tmp_path.glob("*.json"):
-        cell = json.loads(file.read_text())
+    for cell in cells_of(tmp_path):
         assert cell["settings"]["steps"] == 3
         assert all(cell["auc"][column] is not None for column in COLUMNS)
 
@@ -174,6 +178,6 @@ def test_bad_requests_end_with_one_sentence(
         assert error.count("\n") == 1
     damaged = tmp_path / "cells"
     assert run(folder, damaged, "--seeds", "1") == 0
-    next(iter(damaged.glob("*.json"))).write_text("{")
+    next(iter(damaged.glob("*.jsonl"))).write_text("{")
     assert run(folder, damaged, "--seeds", "1") == 2
     assert "is damaged" in capsys.readouterr().err

@@ -5,8 +5,9 @@ supervised upper bound, logistic regression on the same pooled features, cross-v
 A network without per-filter statistics gets those of the set's images, without their labels (of
 its training images, where the set has such): a scaling, not knowledge.
 
-Every cell resamples the same groups in the same draws, so the draws of several cells can be
-averaged one by one, and the interval of a mean over divisions is one over groups.
+Every cell resamples the same groups (patients, slides; images where nothing more is known) in the
+same draws, so the draws of several cells can be averaged one by one, and the interval of a mean
+over divisions is one over groups.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from wsi_anomaly.features.precision import fast_precision
 
 METHODS = ("density", "dpa")
 COLUMNS = ("method", "mean colour", "random features", "supervised")
-DRAWS = 300
+DRAWS = 200
 
 _STATISTICS_TILES = 2048
 _FOLDS = 5
@@ -142,7 +143,7 @@ class Bench:
             "random features": self._scores(division, *self._random(division.seed)),
             "supervised": self._supervised(division),
         }
-        return measure(scores, division) | {
+        return measure(scores, division, self.images.group) | {
             "division": division.name,
             "row": division.row,
             "learned from": len(division.learn),
@@ -204,20 +205,22 @@ class Bench:
 
 
 def measure(
-    scores: Mapping[str, NDArray[np.floating]], division: Division
+    scores: Mapping[str, NDArray[np.floating]], division: Division, group: NDArray[np.intp]
 ) -> dict[str, dict[str, Any]]:
     """ROC AUC of each score (M,) over the judged images, and the same in each draw of groups.
 
-    Images without a score (NaN) are left out; a draw without both classes gives None.
+    Images without a score (NaN) are left out; a draw without both classes gives None. `group` (M,)
+    is what is drawn, with replacement.
     """
     found: dict[str, Any] = {"auc": {}, "draws": {}}
-    drawn = _draws(division)
+    drawn = _draws(int(group.max()) + 1)
     for column, values in scores.items():
         judged = division.judge[np.isfinite(values[division.judge])]
-        weights = np.vstack((np.ones(len(judged)), drawn[:, division.group[judged]]))
+        weights = np.vstack((np.ones(len(judged)), drawn[:, group[judged]]))
         aucs = weighted_aucs(division.abnormal[judged], values[judged], weights)
-        plain = [None if np.isnan(auc) else round(float(auc), 4) for auc in aucs]
-        found["auc"][column], found["draws"][column] = plain[0], plain[1:]
+        draws = [None if np.isnan(auc) else round(float(auc), 3) for auc in aucs[1:]]
+        found["auc"][column] = None if np.isnan(aucs[0]) else round(float(aucs[0]), 4)
+        found["draws"][column] = draws
     return found
 
 
@@ -242,9 +245,8 @@ def weighted_aucs(
     return aucs
 
 
-def _draws(division: Division) -> NDArray[np.float64]:
-    """How often each group is drawn, with replacement, (draws, groups)."""
-    count = int(division.group.max()) + 1
+def _draws(groups: int) -> NDArray[np.float64]:
+    """How often each group is drawn, (draws, groups)."""
     rng = np.random.default_rng(0)
-    rows = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(DRAWS)]
+    rows = [np.bincount(rng.integers(0, groups, groups), minlength=groups) for _ in range(DRAWS)]
     return np.array(rows, np.float64)

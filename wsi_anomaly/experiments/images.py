@@ -3,17 +3,17 @@
     python -m wsi_anomaly.experiments.images DATA --dataset chest --method density \
         --features compact --feature-weights no_chest/compact.safetensors -o cells/
 
-DATA is the folder of the sets (for ``synthetic`` that of ``wsi-anomaly demo``). Each division of
-the set gives one JSON file in the output folder; a division that has its file is not computed
-again. The divisions are in ``divisions.py``, the controls in ``cells.py``. Prints one line of a
-Markdown table for each row: mean ROC AUC over its divisions and its 95% interval over groups.
+DATA is the folder of the sets (for ``synthetic`` that of ``wsi-anomaly demo``). The output folder
+gets one file of JSON lines for these settings, a line for each division of the set; a division that
+has its line is not computed again. The divisions are in ``divisions.py``, the controls in
+``cells.py``. Prints one line of a Markdown table for each row: mean ROC AUC over its divisions and
+its 95% interval over groups.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy as np
 
 from wsi_anomaly import __version__
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
-from wsi_anomaly.core.files import config_hash, fingerprint, make_folder, write_json
+from wsi_anomaly.core.files import config_hash, fingerprint, make_folder, write_text
 from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.experiments.cells import COLUMNS, METHODS, Bench, Settings
 from wsi_anomaly.experiments.divisions import divide
@@ -58,45 +58,43 @@ def run_cells(
     weights: Path | None = None,
     seeds: int = 3,
 ) -> list[Cell]:
-    """Measure every division that has no file yet; return all cells.
+    """Measure every division that has no line yet; return all cells.
 
     Raises
     ------
     WsiAnomalyError
-        The network's weights are missing, or a file cannot be written.
+        The network's weights are missing, or the file cannot be read or written.
     """
+    key = config_hash(settings.to_dict())[:8]
+    path = make_folder(output) / f"{settings.data}_{settings.method}_{key}.jsonl"
+    found = _read(path)
     bench: Bench | None = None
-    cells = []
-    for division in divide(images, seeds):
-        name = re.sub(r"\W+", "_", f"{settings.data} {settings.method} {division.name}")
-        path = make_folder(output) / f"{name}_{config_hash(settings.to_dict())[:8]}.json"
-        cell = _read(path)
-        if cell is None:
-            if bench is None:
-                network = load_features(settings.features, weights=weights)
-                bench = Bench(images, settings, network)
-            cell = {
-                "settings": settings.to_dict(),
-                "program": f"wsi-anomaly {__version__}",
-                "seen_by_features": seen_by_features(settings.data, settings.features, weights),
-                **bench.run(division),
-            }
-            write_json(path, cell)
-            print(f"{division.name}: {cell['auc']}", file=sys.stderr, flush=True)
-        cells.append(cell)
-    return cells
+    divisions = divide(images, seeds)
+    for division in divisions:
+        if division.name in found:
+            continue
+        if bench is None:
+            bench = Bench(images, settings, load_features(settings.features, weights=weights))
+        found[division.name] = {
+            "settings": settings.to_dict(),
+            "program": f"wsi-anomaly {__version__}",
+            "seen_by_features": seen_by_features(settings.data, settings.features, weights),
+            **bench.run(division),
+        }
+        write_text(path, "".join(json.dumps(cell) + "\n" for cell in found.values()))
+        print(f"{division.name}: {found[division.name]['auc']}", file=sys.stderr, flush=True)
+    return [found[division.name] for division in divisions]
 
 
-def _read(path: Path) -> Cell | None:
+def _read(path: Path) -> dict[str, Cell]:
+    """Cells of a file by the name of their division."""
     try:
-        cell = json.loads(path.read_text(encoding="utf-8"))
+        cells = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {str(cell["division"]): cell for cell in cells}
     except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is damaged; delete it to have it computed again.") from error
-    if set(cell.get("auc", {})) != set(COLUMNS):
-        raise UsageError(f"{path} is no cell of these results; choose another output folder.")
-    return dict(cell)
 
 
 def summarise(cells: Sequence[Cell], column: str) -> tuple[float, float, float]:
