@@ -11,10 +11,12 @@ from PIL import Image
 from scipy import ndimage
 from slide_files import stained, tissue_slide, write
 
+from wsi_anomaly.annotations import fractions_inside
 from wsi_anomaly.slides import BACKGROUND, FOLD, PEN, TISSUE, find_tissue, open_slide
 from wsi_anomaly.slides.morphology import closed, grow, opened, shrink
 from wsi_anomaly.slides.overview import glass_colour
 from wsi_anomaly.slides.tissue import label_pixels
+from wsi_anomaly.synthetic import make_slide
 
 GLASS = (241, 240, 243)
 MPP = 8.0
@@ -276,3 +278,17 @@ def test_black_padding_does_not_make_a_slide_fluorescent():
     stain(image, np.s_[60:240, 20:140], hematoxylin_eosin((180, 120)))
     labels = labelled(image)
     assert (labels[64:236, 24:136] == TISSUE).mean() > 0.97
+
+
+@pytest.mark.parametrize("seed", [12, 504, 606])
+def test_ink_over_tissue_is_pen_though_nuclei_show_through(tmp_path, seed):
+    """Once such strokes were taken for folds and tissue, and spoilt the slide's stain matrix."""
+    drawn = make_slide(tmp_path / "pen.tif", seed=seed, size_px=(1600, 1600), mpp=0.5, pens=1)
+    with open_slide(drawn.path) as slide:
+        tissue = find_tissue(slide)
+    row, column = np.indices(tissue.labels.shape)
+    corners = np.stack([column.ravel(), row.ravel()], 1) * 16  # 8 um of 0.5 um pixels
+    inside = fractions_inside(drawn.pens, corners, (16.0, 16.0)).reshape(row.shape)
+    found = tissue.labels == PEN
+    assert found[inside > 0.9].mean() > 0.8
+    assert (inside[found] > 0).mean() > 0.8

@@ -176,7 +176,8 @@ class Dpa(Detector):
             self.features,
             config.stages,
             config.growth,
-            autocast=torch.bfloat16 if device.type == "cuda" else None,
+            # The autoencoder runs in the format of the frozen network, its weights in float32.
+            autocast=None if self.features.precision == torch.float32 else torch.bfloat16,
         )
         held_out = None
         if validation is not None and len(validation):

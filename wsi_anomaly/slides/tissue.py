@@ -170,7 +170,9 @@ def _pen(density: Densities, usable: NDArray[np.bool_], mpp: float) -> NDArray[n
     """Dense ink in strokes, and what has its colour not far from it."""
     ink = np.zeros(usable.shape, bool)
     for kind in range(len(INKS)):
-        dense = density.has_ink(kind, surely=True) & usable
+        # By majority: under the ink, single nuclei and clefts of the tissue have another colour.
+        sure = density.has_ink(kind, surely=True).astype(np.float32)
+        dense = (ndimage.uniform_filter(sure, 3) > 0.5) & usable
         core = without_small(opened(dense, 1.5), _MIN_INK_UM2 / mpp**2)
         if core.any():
             faded = density.has_ink(kind, surely=False) & usable & grow(core, _INK_REACH_UM / mpp)

@@ -19,18 +19,23 @@ from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.core.errors import ModelError, TileStoreError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder
+from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.detectors import Density, Detector, Dpa, Fitting, Fusion, Model
 from wsi_anomaly.detectors.base import fit_missing_statistics
 from wsi_anomaly.features import PerceptualNetwork, load_features
 from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.tiles import TileSet, TileStore, find_tile_files
+from wsi_anomaly.tiles.sharpness import sharpness
 from wsi_anomaly.training.card import keep_card, log_csv, model_card
 from wsi_anomaly.training.config import TrainConfig
 from wsi_anomaly.training.normals import NormalSlide, score_normal_slide
 from wsi_anomaly.training.picture import training_picture
 from wsi_anomaly.training.splits import Split, split_cases
+from wsi_anomaly.training.tensorboard import TensorBoardLog
 
 Notes = Callable[[str], None]
+
+_SHARPNESS_TILES = 256  # of each slide: enough for a median
 
 
 @dataclass
@@ -113,11 +118,18 @@ def train(
     working = output.with_name(f".{output.name}.training")
     if not resume:
         shutil.rmtree(working, ignore_errors=True)
+    curves = TensorBoardLog(working / "tensorboard")
+
+    def report(line: Report) -> None:
+        watch.report(line)
+        if not rank_and_world()[0]:
+            curves.report(line)
+
     fitting = Fitting(
         device=torch.device(device),
         checkpoint=make_folder(working),
         identity={"tiles": sorted(s.fingerprint + s.config_hash for s in train_set.stores)},
-        progress=watch.report,
+        progress=report,
         anomalies=_anomalies(anomalies, train_set, config),
     )
     detectors = _fit(config, features, train_set, validation, fitting, watch)
@@ -130,7 +142,7 @@ def train(
         detectors=detectors,
         primary=config.detector,
         seen=seen,
-        domain=_domain(train_set.stores),
+        domain=_domain(train_set),
         provenance=_provenance(config, split, train_set, validation),
     )
     if rank_and_world()[0]:
@@ -148,6 +160,7 @@ def train(
     files = {"training.png": picture}
     if log:
         files["training.csv"] = log_csv(log).encode()
+        files |= curves.files()
     model = model.save(output, card=model_card(model, config, split), files=files)
     shutil.rmtree(working, ignore_errors=True)
     return model
@@ -324,10 +337,21 @@ def _fit(
     return found
 
 
-def _domain(stores: Sequence[TileStore]) -> dict[str, Any]:
+def _domain(tiles: TileSet) -> dict[str, Any]:
     """Ranges of what differs between slides, for warnings about slides beyond them."""
+    stores = tiles.stores
     mpp = [s.mpp.x for s in stores]
-    domain: dict[str, Any] = {"mpp_range": [min(mpp), max(mpp)]}
+    sharp = [
+        float(
+            np.median(sharpness(tiles.batch(own[:_SHARPNESS_TILES]), mpp_of(tiles.magnification)))
+        )
+        for own in (np.flatnonzero(tiles.slide == k) for k in range(len(stores)))
+        if len(own)
+    ]
+    domain: dict[str, Any] = {
+        "mpp_range": [min(mpp), max(mpp)],
+        "sharpness_range": [min(sharp), max(sharp)],
+    }
     stains = [s.stain for s in stores if s.stain is not None]
     if stains:
         mean = np.mean([s.matrix for s in stains], axis=0)
