@@ -53,6 +53,7 @@ def training_step(network: PerceptualNetwork, layer: str, tiles: ArrayTiles) -> 
         network,
         (Stage(SIZE, transition=False, steps=1_000_000),),
         GrowthConfig(layers={SIZE: {layer: 1.0}}),
+        autocast=None if network.precision == torch.float32 else torch.bfloat16,  # as dpa does
     )
     stream = BatchStream(tiles, BATCH, 0)
     steps = iter(range(1_000_000))

@@ -35,7 +35,9 @@ def trained(cohort, config):
 
 def test_the_folder_holds_all_that_scoring_needs(trained, cohort):
     names = {p.name for p in (cohort / "model").iterdir()}
-    assert names == {
+    # TensorBoard's, where that is installed.
+    assert {n for n in names if n.startswith("events.")} <= {"events.out.tfevents.0"}
+    assert {n for n in names if not n.startswith("events.")} == {
         "model.json", "model.safetensors", "README.md", "training.csv", "training.png",
     }  # fmt: skip
     loaded = Model.load(cohort / "model")

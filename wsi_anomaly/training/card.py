@@ -55,7 +55,9 @@ def keep_card(folder: Path, model: Model) -> tuple[str, dict[str, bytes]]:
     files = {
         file.name: file.read_bytes()
         for file in sorted(folder.iterdir())
-        if file.is_file() and file.name not in known and file.suffix in (".png", ".csv")
+        if file.is_file()
+        and file.name not in known
+        and (file.suffix in (".png", ".csv") or file.name.startswith("events."))
     }
     return card, files
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from wsi_anomaly.autoencoder.loop import Report
 
+_NAME = "events.out.tfevents"  # by which TensorBoard knows them; the time follows
+
 
 class TensorBoardLog:
     """Writes each report as scalars; does nothing without TensorBoard.
@@ -40,8 +42,9 @@ class TensorBoardLog:
         self._writer.flush()
 
     def files(self) -> dict[str, bytes]:
-        """Return the event files by name; the log is closed."""
+        """Return the event files, numbered (their own names tell the machine's); closes the log."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        return {file.name: file.read_bytes() for file in sorted(self._folder.glob("events.*"))}
+        files = sorted(self._folder.glob(f"{_NAME}.*"))
+        return {f"{_NAME}.{i}": file.read_bytes() for i, file in enumerate(files)}
