@@ -18,7 +18,6 @@ from wsi_anomaly.synthetic.lesions import Difficulty
 
 _MPP = 0.5
 _MARK = ".made"
-_NEW_PX = (3400, 3400)  # large enough for lesions of 0.2 mm2
 
 
 @dataclass(frozen=True)
@@ -31,21 +30,15 @@ class DemoSlide:
     lesions: Difficulty | None = None
     folds: int = 0
     pens: int = 0
-    size_px: tuple[int, int] = (2000, 2000)
+    size_px: tuple[int, int] = (3400, 3400)
 
 
 SLIDES: tuple[DemoSlide, ...] = (
-    *(DemoSlide("normal", f"normal_{i:02d}", 100 + i, None, i % 2, 0) for i in range(1, 17)),
-    *(
-        DemoSlide("new", f"unseen_normal_{i}", 500 + i, None, i % 2, i // 4, _NEW_PX)
-        for i in range(1, 5)
-    ),
-    *(
-        DemoSlide("new", f"unseen_lesion_{i}", 600 + i, "medium", 0, i // 6, _NEW_PX)
-        for i in range(1, 7)
-    ),
+    *(DemoSlide("normal", f"normal_{i:02d}", 100 + i, None, i % 2, 0) for i in range(1, 13)),
+    *(DemoSlide("new", f"unseen_normal_{i}", 500 + i, None, i % 2, i // 4) for i in range(1, 5)),
+    *(DemoSlide("new", f"unseen_lesion_{i}", 600 + i, "medium", 0, i // 6) for i in range(1, 7)),
 )
-"""16 normal slides to learn from; 4 normal and 6 with lesions that nobody has seen."""
+"""12 normal slides to learn from; 4 normal and 6 with lesions that nobody has seen."""
 
 
 def slide_path(folder: Path, slide: DemoSlide) -> Path:
