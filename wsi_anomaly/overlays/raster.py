@@ -15,6 +15,7 @@ from wsi_anomaly.scoring import ScoreMap
 FADE = 0.62
 OUTLINE_COLOR = (10, 10, 20)
 _HATCH_PX = 8
+_HATCH_OPACITY = (60, 210)
 _LONGEST_SIDE_PX = 4096
 
 
@@ -59,17 +60,20 @@ def score_picture(score_map: ScoreMap, frame: Frame, size: tuple[int, int]) -> N
 
     Fields that were not assessed are hatched grey, never the colour of a low score.
     """
-    where = field_at(score_map, frame, size)
-    picture = np.zeros((*where.shape, 4), np.uint8)
-    inside = where >= 0
+    return _colored(score_map, field_at(score_map, frame, size))
+
+
+def _colored(score_map: ScoreMap, where: NDArray[np.int64]) -> NDArray[np.uint8]:
     low, high = score_map.interpretation.color_range
-    picture[inside] = paint(score_map.score[where[inside]], low, high)
-    unknown = inside.copy()
-    unknown[inside] = ~score_map.assessed[where[inside]]
-    rows, cols = np.nonzero(unknown)
-    stripe = (rows + cols) % _HATCH_PX < _HATCH_PX // 2
-    picture[rows, cols, :3] = NOT_ASSESSED.color
-    picture[rows, cols, 3] = np.where(stripe, 210, 60)
+    assessed = score_map.assessed
+    colors = paint(score_map.score, low, high)
+    colors[~assessed] = (*NOT_ASSESSED.color, _HATCH_OPACITY[0])
+    # The last row is for pixels without a field, whose index is -1.
+    picture = np.append(colors, np.zeros((1, 4), np.uint8), axis=0).take(where, axis=0, mode="wrap")
+    if not assessed.all():
+        rows, cols = np.nonzero(np.append(~assessed, False)[where])
+        stripe = (rows + cols) % _HATCH_PX < _HATCH_PX // 2
+        picture[rows[stripe], cols[stripe], 3] = _HATCH_OPACITY[1]
     return picture
 
 
@@ -79,14 +83,12 @@ def faded(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:
     return (255 - FADE * (255 - grey))[..., None]
 
 
-def outline_pixels(score_map: ScoreMap, frame: Frame, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels (height, width) on the edge of an anomalous region."""
-    where = field_at(score_map, frame, size)
-    flagged = np.zeros(where.shape, bool)
-    flagged[where >= 0] = score_map.interpretation.flagged[where[where >= 0]]
+def outline_pixels(score_map: ScoreMap, where: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Pixels (height, width) on the edge of an anomalous region; `where` says their fields."""
     from scipy import ndimage
 
-    thick = max(1, round(max(size) / 700))
+    flagged = np.append(score_map.interpretation.flagged, False)[where]
+    thick = max(1, round(max(where.shape) / 700))
     grown = ndimage.binary_dilation(flagged, np.ones((3, 3)), iterations=thick)
     return np.asarray(grown & ~flagged)
 
@@ -95,9 +97,9 @@ def overlay_picture(
     score_map: ScoreMap, frame: Frame, thumbnail: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
     """Scores over the thumbnail of the frame, anomalous regions outlined in black."""
-    size = (thumbnail.shape[1], thumbnail.shape[0])
-    out = blend(score_picture(score_map, frame, size), faded(thumbnail))
-    out[outline_pixels(score_map, frame, size)] = OUTLINE_COLOR
+    where = field_at(score_map, frame, (thumbnail.shape[1], thumbnail.shape[0]))
+    out = blend(_colored(score_map, where), faded(thumbnail))
+    out[outline_pixels(score_map, where)] = OUTLINE_COLOR
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -93,11 +94,16 @@ def write_results(
     frame = Frame.of(score_map.slide, origin)
     thumbnail = frame_thumbnail(slide, frame)
     overlay = overlay_picture(score_map, frame, thumbnail)
-    with atomic_folder(folder) as partial:
-        write_zarr(partial / "scores.zarr", score_map)
+    # The report reads the slide and encodes pictures while the other files are computed.
+    with atomic_folder(folder) as partial, ThreadPoolExecutor(1) as beside:
         tiles = write_geojson(
             partial, score_map, frame=frame, gzip=gzip, provenance=provenance(score_map)
         )
+        report = beside.submit(
+            write_report, partial / "report.html", score_map, slide, thumbnail, overlay, frame,
+            geojson=tiles.name,
+        )  # fmt: skip
+        write_zarr(partial / "scores.zarr", score_map)
         files = {"scores": "scores.zarr", "overlay": tiles.name, "report": "report.html"}
         if heatmap:
             write_heatmap_png(partial / "heatmap.png", score_map, overlay, frame)
@@ -110,14 +116,12 @@ def write_results(
                 "heatmap_for_qupath": PICTURE,
                 "qupath_script": SCRIPT,
             }
-        write_report(
-            partial / "report.html", score_map, slide, thumbnail, overlay, frame, geojson=tiles.name
-        )
         small = Image.fromarray(overlay)
         small.thumbnail((_SMALL_PX, _SMALL_PX), Image.Resampling.LANCZOS)
         with atomic_file(partial / "thumbnail.jpg") as file:
             small.save(file, "JPEG", quality=85)
         files["thumbnail"] = "thumbnail.jpg"
+        report.result()
         identity = result_hash(
             str(score_map.model["hash"]),
             score_map.slide.fingerprint,
