@@ -21,9 +21,11 @@ DEFAULT_MODEL = Path("model")
 @click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--model",
-    "model_folder",
-    type=click.Path(path_type=Path),
-    help="Folder of the model.  [default: model/, else the shipped model]",
+    "models",
+    multiple=True,
+    metavar="FOLDER",
+    help="Folder of the model; with --cohort also ORGAN=FOLDER, once for each organ.  [default: "
+    "model/, else the shipped model]",
 )
 @click.option(
     "-o",
@@ -77,6 +79,24 @@ DEFAULT_MODEL = Path("model")
     "it; or a folder of files named as the slides.",
 )
 @click.option(
+    "--cohort",
+    "table",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="CSV",
+    help="A study: the columns slide, animal, group, organ. Slides are compared with its control "
+    "animals; also writes cohort.html and cohort.csv, a table by organ and group.",
+)
+@click.option(
+    "--control",
+    metavar="NAME",
+    help="Control group of the study.  [default: the one called control, vehicle or 0]",
+)
+@click.option(
+    "--blinded",
+    is_flag=True,
+    help="Show the slides of the study by codes, without groups; unblinding.csv holds the key.",
+)
+@click.option(
     "--mpp",
     type=click.FloatRange(min=0.01, max=20.0),
     help="Micrometres per pixel of all these slides, over what they say.",
@@ -118,7 +138,7 @@ DEFAULT_MODEL = Path("model")
 def command(
     *,
     slides: tuple[Path, ...],
-    model_folder: Path | None,
+    models: tuple[str, ...],
     output: Path,
     heatmap: bool,
     stride: float | None,
@@ -127,6 +147,9 @@ def command(
     pixel_map: bool,
     min_tissue: float,
     tissue_mask: Path | None,
+    table: Path | None,
+    control: str | None,
+    blinded: bool,
     mpp: float | None,
     qupath_origin: Literal["bounds", "level0"],
     gzip: bool,
@@ -150,14 +173,19 @@ def command(
       wsi-anomaly score new_slides/ -o results --false-regions 0.5
       wsi-anomaly score slide.svs --mpp 0.2527     a slide that does not say its pixel size
       wsi-anomaly score new_slides/ --shard 3/8    the third of eight machines
+      wsi-anomaly score study7/ --cohort study7.csv --model liver=models/liver
+          --model kidney=models/kidney --blinded   a study: concurrent controls, read by codes
 
     \b
     Exit code: 0 all done; 1 some slides could not be scored, the others are done; 2 wrong
     usage; 130 interrupted.
     """
     from wsi_anomaly.cli.devices import choose_device
+    from wsi_anomaly.cli.score_cohort import models_of_organs, run_cohort
+    from wsi_anomaly.core.errors import UsageError
     from wsi_anomaly.core.shards import parse_shard, take_shard
     from wsi_anomaly.overlays import ScoreOptions, Scoring
+    from wsi_anomaly.scoring import read_cohort
     from wsi_anomaly.slides import find_slides
 
     part = parse_shard(shard)
@@ -174,7 +202,26 @@ def command(
         gzip=gzip,
     )
     found = take_shard(find_slides(slides), part)
-    scoring = Scoring(find_model(model_folder), choose_device(device), options, resume)
+    if table is not None:
+        if shard is not None:
+            raise UsageError(
+                "--cohort takes no --shard: every slide waits for the controls of the whole "
+                "study; use --workers or --dask."
+            )
+        cohort = read_cohort(table, found, control)
+        scorings = {
+            organ: Scoring(folder, choose_device(device), options, resume)
+            for organ, folder in models_of_organs(models, cohort.organs).items()
+        }
+        return run_cohort(
+            cohort, table, scorings, output,
+            workers=workers, dask=dask, blinded=blinded, verbosity=verbosity,
+        )  # fmt: skip
+    if control is not None or blinded or len(models) > 1:
+        option = "--control" if control else "--blinded" if blinded else "More than one --model"
+        raise UsageError(f"{option} goes with --cohort CSV only, the table of a study.")
+    model = find_model(Path(models[0]) if models else None)
+    scoring = Scoring(model, choose_device(device), options, resume)
     return _run(found, scoring, output, workers, dask, verbosity)
 
 

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from wsi_anomaly.overlays import Scored, ScoreJob
 
 
+def shown_name(job: ScoreJob) -> str:
+    """Name of a slide, or its code in a blinded reading."""
+    return job.shown_as or job.slide.name
+
+
 class ScoreDisplay:
     """A progress bar for each slide under way and for all, and a line for each that is finished.
 
@@ -54,7 +59,7 @@ class ScoreDisplay:
     def progress(self, job: ScoreJob, done: int, total: int) -> None:
         """Fields done and fields in all of a slide under way."""
         if job not in self._under_way:
-            self._under_way[job] = self._progress.add_task(job.slide.name, total=None), 0.0
+            self._under_way[job] = self._progress.add_task(shown_name(job), total=None), 0.0
         task, _ = self._under_way[job]
         self._under_way[job] = task, done / max(1, total)
         self._progress.update(task, completed=done, total=total or None)
@@ -97,8 +102,16 @@ class ScoreDisplay:
 
     def _print(self, outcome: Scored, text: str, style: str | None = None) -> None:
         self._console.print(
-            f"[{self._number}/{self._count}] {outcome.job.slide.name}: {text}",
+            f"[{self._number}/{self._count}] {shown_name(outcome.job)}: {text}",
             style=style,
             markup=False,
             soft_wrap=True,
         )
+
+
+class ControlDisplay(ScoreDisplay):
+    """The same for control slides that are scored to be the reference."""
+
+    def _found(self, outcome: Scored) -> None:
+        fields = outcome.summary["fields"]
+        self._print(outcome, f"control, {fields:,} fields, {outcome.seconds:.0f} s")

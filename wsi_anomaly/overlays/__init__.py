@@ -1,6 +1,16 @@
 """Everything that a person opens: heatmaps, QuPath overlays, reports, the worklist."""
 
 from wsi_anomaly.overlays.arrays import write_ome_tiff, write_zarr
+from wsi_anomaly.overlays.blinding import is_blinded, start_blinding, write_key
+from wsi_anomaly.overlays.cohort_jobs import (
+    ControlScoring,
+    Places,
+    blind,
+    control_jobs,
+    for_reference,
+    slide_jobs,
+)
+from wsi_anomaly.overlays.cohort_report import write_cohort
 from wsi_anomaly.overlays.frame import Frame
 from wsi_anomaly.overlays.geojson import write_geojson
 from wsi_anomaly.overlays.heatmap import write_heatmap_png
@@ -17,13 +27,19 @@ from wsi_anomaly.overlays.worklist import (
 )
 
 __all__ = [
+    "ControlScoring",
     "Frame",
+    "Places",
     "ScoreJob",
     "ScoreOptions",
     "Scored",
     "Scoring",
+    "blind",
+    "control_jobs",
     "default_workers",
+    "for_reference",
     "forget_failure",
+    "is_blinded",
     "is_done",
     "note_failure",
     "read_summary",
@@ -31,8 +47,12 @@ __all__ = [
     "result_hash",
     "score_slides",
     "score_to_folder",
+    "slide_jobs",
+    "start_blinding",
+    "write_cohort",
     "write_geojson",
     "write_heatmap_png",
+    "write_key",
     "write_ome_tiff",
     "write_report",
     "write_results",

@@ -16,6 +16,15 @@ _MARGIN = 14
 _STOPS = 16
 
 
+def round_ticks(low: float, high: float, most: int) -> list[tuple[float, str]]:
+    """Round values between two ends, and their labels."""
+    span = high - low
+    power = 10.0 ** np.floor(np.log10(span / most))
+    step = next(s * power for s in (1, 2, 5, 10) if span / (s * power) <= most)
+    values = np.arange(np.ceil(low / step) * step, high + step * 1e-9, step)
+    return [(float(v), f"{round(float(v), 9):.5g}") for v in values]
+
+
 @dataclass(frozen=True)
 class Axis:
     """A linear axis over the width of a chart."""
@@ -30,11 +39,7 @@ class Axis:
 
     def ticks(self, most: int = 7) -> list[tuple[float, str]]:
         """Positions and labels of round values."""
-        span = self.high - self.low
-        power = 10.0 ** np.floor(np.log10(span / most))
-        step = next(s * power for s in (1, 2, 5, 10) if span / (s * power) <= most)
-        values = np.arange(np.ceil(self.low / step) * step, self.high + step * 1e-9, step)
-        return [(self.px(float(v)), f"{round(float(v), 9):.5g}") for v in values]
+        return [(self.px(v), label) for v, label in round_ticks(self.low, self.high, most)]
 
 
 @dataclass(frozen=True)

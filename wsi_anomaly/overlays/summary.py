@@ -146,6 +146,7 @@ def build_summary(
         "calibration": None
         if score_map.calibration is None
         else {
+            "name": score_map.calibration.name,
             "cases": score_map.calibration.n_cases,
             "slides": score_map.calibration.n_slides,
             "fields": score_map.calibration.n_fields,

@@ -22,6 +22,7 @@ from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.overlays.report import environment
 from wsi_anomaly.overlays.summary import FORMAT
 
+COHORT_PAGE = "cohort.html"
 _FAILED = ".failed"
 
 
@@ -45,6 +46,7 @@ class Row:
     note: str = ""
     report: str = ""
     thumbnail: str = ""
+    reference: str = ""
     model: str = ""
     path: str = ""
     folder: str = ""
@@ -124,19 +126,26 @@ def _row(folder: Path, summary: Mapping[str, Any]) -> Row:
         note=" ".join(map(str, warnings)) if isinstance(warnings, list) else "",
         report=f"{here}/report.html",
         thumbnail=f"{here}/thumbnail.jpg" if thumbnail.is_file() else "",
+        reference=str(_dict(summary.get("calibration")).get("name", "")),
         model=str(_dict(summary.get("model")).get("hash", "")),
         path=str(slide.get("path", "")),
         folder=folder.name,
     )
 
 
+def read_row(folder: Path) -> Row | None:
+    """Row of one slide; None where there is no result."""
+    summary = read_summary(folder)
+    return None if summary is None else _row(folder, summary)
+
+
 def collect(results: Path) -> list[Row]:
     """Rows of a results folder: scored slides by falling slide score, then what failed."""
     rows = []
     for folder in sorted(p for p in results.iterdir() if p.is_dir() and p.name[0] != "."):
-        summary = read_summary(folder)
-        if summary is not None:
-            rows.append(_row(folder, summary))
+        row = read_row(folder)
+        if row is not None:
+            rows.append(row)
     rows.sort(key=lambda r: (r.slide_score is None, -(r.slide_score or 0.0), r.slide))
     ranked = [replace(row, rank=i) for i, row in enumerate(rows, start=1)]
     return ranked + [
@@ -145,7 +154,7 @@ def collect(results: Path) -> list[Row]:
     ]
 
 
-def _cell(value: Any) -> Any:
+def safe_cell(value: Any) -> Any:
     """Guard a text cell against being run as a formula by a spreadsheet."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return "'" + value
@@ -177,7 +186,7 @@ def write_worklist(results: str | Path) -> Path:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
-        writer.writerow(["" if (v := getattr(row, n)) is None else _cell(v) for n in names])
+        writer.writerow(["" if (v := getattr(row, n)) is None else safe_cell(v) for n in names])
     write_text(results / "slides.csv", text.getvalue())
     page = (
         environment()
@@ -188,6 +197,7 @@ def write_worklist(results: str | Path) -> Path:
             seen=sum(1 for r in rows if r.status.startswith("seen")),
             failed=sum(1 for r in rows if r.status == "failed"),
             models=len({r.model for r in rows if r.model}),
+            cohort=(results / COHORT_PAGE).is_file(),
         )
     )
     write_text(results / "index.html", page)

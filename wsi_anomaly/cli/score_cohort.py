@@ -1,0 +1,239 @@
+"""``wsi-anomaly score --cohort``: a study with concurrent controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from wsi_anomaly.cli.common import console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from wsi_anomaly.cli.score_display import ScoreDisplay
+    from wsi_anomaly.overlays import Places, Scored, ScoreJob, Scoring
+    from wsi_anomaly.scoring import Cohort, ScoringModel
+
+
+def models_of_organs(given: Sequence[str], organs: Sequence[str]) -> dict[str, Path]:
+    """Folder of the model of each organ.
+
+    Parameters
+    ----------
+    given
+        Values of ``--model``: ``organ=folder``, or one folder for all organs that have none of
+        their own; by default model/ or the shipped model.
+    organs
+        Of the study.
+
+    Raises
+    ------
+    UsageError
+        An organ has none, or a model is for no organ of the study.
+    """
+    from wsi_anomaly.cli.score import find_model
+    from wsi_anomaly.core.errors import UsageError
+
+    own: dict[str, Path] = {}
+    for_all: Path | None = None
+    for value in given:
+        organ, equals, folder = value.partition("=")
+        if not equals or Path(value).is_dir():
+            if for_all is not None:
+                raise UsageError(
+                    f"--model {for_all} and --model {value} are both for all organs; write "
+                    "--model ORGAN=FOLDER."
+                )
+            for_all = Path(value)
+        elif organ not in organs:
+            raise UsageError(
+                f"--model {value} is for {organ}, which is no organ of this study, only "
+                f"{', '.join(organs)} are."
+            )
+        else:
+            own[organ] = Path(folder)
+    lacking = [organ for organ in organs if organ not in own]
+    if own and lacking and for_all is None:
+        raise UsageError(
+            f"There is no model for {lacking[0]}; give it with --model {lacking[0]}=FOLDER, or one "
+            "for all other organs with --model FOLDER."
+        )
+    common = find_model(for_all) if lacking else Path()
+    return {organ: own.get(organ, common) for organ in organs}
+
+
+def run_cohort(
+    cohort: Cohort,
+    table: Path,
+    scorings: Mapping[str, Scoring],
+    output: Path,
+    *,
+    workers: int | None,
+    dask: str | None,
+    blinded: bool,
+    verbosity: int,
+) -> int:
+    """Score a study: its controls, then every slide beside them; tables and key come last.
+
+    Parameters
+    ----------
+    cohort, table
+        The study, and the file that it was read from.
+    scorings
+        How the slides of each organ are scored.
+    output
+        Folder of results.
+    workers, dask
+        Where the work is done.
+    blinded
+        Show slides by codes, and no groups.
+    verbosity
+        How much is said.
+    """
+    from dataclasses import replace
+
+    from wsi_anomaly.core.files import make_folder
+    from wsi_anomaly.core.pool import available_cores
+    from wsi_anomaly.overlays import (
+        Places,
+        default_workers,
+        is_blinded,
+        start_blinding,
+        write_cohort,
+        write_key,
+        write_worklist,
+    )
+    from wsi_anomaly.scoring import load_model
+
+    out = console(verbosity)
+    device = next(iter(scorings.values())).device
+    workers = workers or default_workers(device, len(cohort.slides))
+    threads = max(1, available_cores() // workers) if workers > 1 and device == "cpu" else None
+    scorings = {organ: replace(s, threads=threads) for organ, s in scorings.items()}
+    models = {organ: load_model(s.model, s.device) for organ, s in scorings.items()}
+    make_folder(output)
+    if blinded:
+        start_blinding(output)
+    places = Places.of(cohort, output, blinded=is_blinded(output))
+    study = _Study(cohort, scorings, models, places, output, workers, dask)
+    study.score_controls(out, verbosity)
+    study.score_slides(out, verbosity)
+    index = write_worklist(output)
+    out.print(f"{len(study.done)} of {len(cohort.slides)} slides done.", markup=False)
+    for error in study.errors.values():
+        click.echo(f"Error: {error}", err=True)
+    if blinded:
+        key = write_key(output, cohort.slides, places.names, study.errors_by_code)
+        out.print(
+            f"Read blinded: open {index}; keep {key} from the readers. Afterwards the same command "
+            "without --blinded adds the tables by group.",
+            markup=False,
+            soft_wrap=True,
+        )
+    else:
+        options = next(iter(scorings.values())).options
+        names = {organ: model.name for organ, model in models.items()}
+        page = write_cohort(output, cohort, study.done, table=table, models=names, options=options)
+        write_worklist(output)  # now with a link to the study
+        out.print(f"Open {page}", markup=False, soft_wrap=True)
+    return 1 if study.errors else 0
+
+
+class _Study:
+    """A study under way.
+
+    Attributes
+    ----------
+    done
+        Results folder of each slide that is scored.
+    errors, errors_by_code
+        Why a slide could not be scored.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        scorings: Mapping[str, Scoring],
+        models: Mapping[str, ScoringModel],
+        places: Places,
+        output: Path,
+        workers: int,
+        dask: str | None,
+    ) -> None:
+        self.cohort, self.scorings, self.models = cohort, scorings, models
+        self.places, self.output = places, output
+        self.workers, self.dask = workers, dask
+        self._controls: dict[Path, Path] = {}
+        self.done: dict[Path, Path] = {}
+        self.errors: dict[Path, str] = {}
+        self.errors_by_code: dict[str, str] = {}
+
+    def score_controls(self, out: Console, verbosity: int) -> None:
+        """Find the raw scores of the control slides."""
+        from wsi_anomaly.cli.score_display import ControlDisplay
+        from wsi_anomaly.overlays import control_jobs, for_reference
+
+        cohort = self.cohort
+        jobs = {
+            organ: control_jobs(
+                [s for s in cohort.of_organ(organ) if cohort.is_control(s)],
+                self.models[organ],
+                scoring.options,
+                self.output,
+            )
+            for organ, scoring in self.scorings.items()
+        }
+        with ControlDisplay(out, sum(map(len, jobs.values())), verbosity) as display:
+            for organ, scoring in self.scorings.items():
+                for outcome in self._run(jobs[organ], organ, for_reference(scoring), display):
+                    # What fails here fails again as a slide of the study, and is named then.
+                    if not outcome.error:
+                        self._controls[outcome.job.slide] = outcome.job.folder
+
+    def score_slides(self, out: Console, verbosity: int) -> None:
+        """Score every slide; the worklist is brought up to date after each."""
+        from wsi_anomaly.cli.score_display import ScoreDisplay
+        from wsi_anomaly.overlays import (
+            blind,
+            forget_failure,
+            note_failure,
+            slide_jobs,
+            write_worklist,
+        )
+
+        with ScoreDisplay(out, len(self.cohort.slides), verbosity) as display:
+            for organ, scoring in self.scorings.items():
+                jobs = slide_jobs(self.cohort, organ, self._controls, self.places)
+                for outcome in self._run(jobs, organ, scoring, display):
+                    slide = outcome.job.slide
+                    name, reason = blind(outcome.job, outcome.error)
+                    if outcome.error:
+                        self.errors[slide] = self.errors_by_code[name] = outcome.error
+                        note_failure(self.output, name, reason)
+                    else:
+                        self.done[slide] = outcome.job.folder
+                        forget_failure(self.output, name)
+                    write_worklist(self.output)
+
+    def _run(
+        self, jobs: Sequence[ScoreJob], organ: str, scoring: Scoring, display: ScoreDisplay
+    ) -> Iterator[Scored]:
+        from contextlib import closing
+
+        from wsi_anomaly.overlays import score_slides
+
+        outcomes = score_slides(
+            jobs,
+            self.models[organ],
+            scoring,
+            workers=self.workers,
+            dask=self.dask,
+            progress=display.progress,
+        )
+        with closing(outcomes):
+            for outcome in outcomes:
+                display.finished(outcome)
+                yield outcome

@@ -1,0 +1,156 @@
+"""Blinded reading: slides under codes, and the key apart from the pages.
+
+The codes come from the content of the slides and a secret of the results folder, so that running
+the same command again gives the same ones, and another folder gives others. A folder that holds
+such a secret shows no slide by its name.
+"""
+
+from __future__ import annotations
+
+import csv
+import hmac
+import io
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from wsi_anomaly.core.errors import OutputError, UsageError
+from wsi_anomaly.core.files import atomic_file, fingerprint, output_errors
+from wsi_anomaly.overlays.worklist import COHORT_PAGE, safe_cell
+from wsi_anomaly.scoring import CohortSlide
+
+KEY = "unblinding.csv"
+PRIVATE = ".cohort"
+"""Folder in the results for what nobody opens; readable for its owner alone."""
+
+# Without vowels, which make words, and without signs that look alike.
+_ALPHABET = "BCDFGHJKMNPQRSTVWXYZ23456789"
+_LETTERS = 5
+
+
+def private_folder(results: Path) -> Path:
+    """Make the folder for what nobody opens."""
+    folder = results / PRIVATE
+    with output_errors(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def is_blinded(results: Path) -> bool:
+    """Whether a results folder shows slides by codes."""
+    return (results / PRIVATE / "secret").is_file()
+
+
+def start_blinding(results: Path) -> None:
+    """Make a results folder one that shows slides by codes.
+
+    Raises
+    ------
+    UsageError
+        It shows slides by name already, or has been unblinded.
+    """
+    if (results / COHORT_PAGE).exists():
+        raise UsageError(
+            f"{results} shows the groups in {COHORT_PAGE}; choose another folder with -o for a "
+            "blinded reading."
+        )
+    if is_blinded(results):
+        return
+    if results.is_dir() and any(p.name != PRIVATE for p in results.iterdir()):
+        raise UsageError(
+            f"{results} is not empty and may show slides by name; choose another folder with -o "
+            "for a blinded reading."
+        )
+    path = private_folder(results) / "secret"
+    with atomic_file(path) as partial:
+        _write_private(partial, secrets.token_hex(16))
+
+
+def read_secret(results: Path) -> bytes:
+    """Secret of a blinded results folder.
+
+    Raises
+    ------
+    OutputError
+        It cannot be read.
+    """
+    path = results / PRIVATE / "secret"
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be read ({error.strerror}); run the command as the user who began the "
+            "blinded reading, or choose another folder with -o."
+        ) from error
+
+
+def secret_order(secret: bytes, text: str) -> str:
+    """Sort by this to put names in an order that says nothing of them."""
+    return hmac.new(secret, text.encode("utf-8", "surrogateescape"), "sha256").hexdigest()
+
+
+def codes(secret: bytes, slides: Sequence[Path]) -> dict[Path, str]:
+    """Give each slide a code, such as S-7KQ4F."""
+    out: dict[Path, str] = {}
+    used: set[str] = set()
+    for path in sorted(slides):
+        try:
+            identity = fingerprint(path)
+        except OSError:  # scoring it will say what is wrong
+            identity = str(path)
+        attempt = 0
+        while (code := _code(secret, f"{identity}/{attempt}")) in used:
+            attempt += 1
+        used.add(code)
+        out[path] = code
+    return out
+
+
+def _code(secret: bytes, text: str) -> str:
+    number = int(secret_order(secret, text), 16)
+    letters = []
+    for _ in range(_LETTERS):
+        number, letter = divmod(number, len(_ALPHABET))
+        letters.append(_ALPHABET[letter])
+    return "S-" + "".join(letters)
+
+
+def write_key(
+    results: Path,
+    slides: Sequence[CohortSlide],
+    names: Mapping[Path, str],
+    errors: Mapping[str, str],
+) -> Path:
+    """Write the key of the codes, ``unblinding.csv``, readable for its owner alone.
+
+    Parameters
+    ----------
+    results
+        The folder.
+    slides, names
+        The study, and the code of each slide.
+    errors
+        Why a slide could not be scored, by its code.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["code", "slide", "animal", "group", "organ", "path", "not_scored_because"])
+    for slide in sorted(slides, key=lambda s: names[s.path]):
+        code = names[slide.path]
+        facts = (slide.path.name, slide.animal, slide.group, slide.organ, str(slide.path))
+        writer.writerow([code, *map(safe_cell, facts), errors.get(code, "")])
+    with atomic_file(results / KEY) as partial:
+        _write_private(partial, text.getvalue())
+    return results / KEY
+
+
+def _write_private(path: Path, text: str) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
