@@ -119,7 +119,7 @@ def settings_text(settings: Mapping[str, Any]) -> str:
     """Write the options that were set, as they are typed."""
     words = []
     for key, value in settings.items():
-        if value is None or value is False:
+        if value is None or value is False or key == "controls":  # not typed as a value
             continue
         words.append(f"--{key.removesuffix('_um').replace('_', '-')}")
         if value is not True:
