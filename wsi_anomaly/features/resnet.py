@@ -45,7 +45,8 @@ def from_torchvision(weights: Mapping[str, Tensor], source: str) -> dict[str, Te
 def _network() -> nn.Module:
     import torchvision  # heavy: only this network pays for it
 
-    return torchvision.models.resnet18().eval()
+    network: nn.Module = torchvision.models.resnet18().eval()
+    return network
 
 
 def _cut(network: nn.Module) -> list[Stage]:

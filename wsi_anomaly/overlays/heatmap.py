@@ -95,7 +95,7 @@ def write_heatmap_png(
     _legend(figure, score_map, total, text)
 
     # The picture is laid down first, pixel by pixel: matplotlib would resample it once more.
-    renderer = canvas.get_renderer()
+    renderer: Any = canvas.get_renderer()  # type: ignore[no-untyped-call]
     pixels = np.asarray(renderer.buffer_rgba())
     pixels[...] = 255
     size = (round(shown * _DPI), round(tall * _DPI))
