@@ -205,6 +205,18 @@ def test_a_slide_that_has_moved_is_found_by_its_content(results, tmp_path):
         Results(tmp_path / "results", tmp_path).tile("sl ide", 0, 0, 0)
 
 
+def test_a_slide_of_a_blinded_reading_is_found_among_the_slides_given(results, tmp_path):
+    shutil.copytree(results, tmp_path / "results")
+    file = tmp_path / "results" / "sl ide" / "summary.json"
+    summary = json.loads(file.read_text())
+    summary["slide"] |= {"name": "S-BCDFG", "path": "S-BCDFG"}
+    file.write_text(json.dumps(summary))
+    (tmp_path / "slides").mkdir()
+    shutil.copy(results.parent / "slide.tif", tmp_path / "slides" / "rat 7.tif")
+    found = Results(tmp_path / "results", tmp_path / "slides")
+    assert found.tile("sl ide", 0, 0, 0)[:2] == b"\xff\xd8"
+
+
 def test_wrong_usage_is_one_sentence(tmp_path, results, server, capsys):
     assert main(["view", str(tmp_path), "--no-browser"]) == 2
     assert "holds no results" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.overlays.report import environment
 from wsi_anomaly.overlays.viewer_page import TILE_PX, World, page_data
 from wsi_anomaly.overlays.worklist import collect, read_summary
-from wsi_anomaly.slides import ReadError, Slide, open_slide
+from wsi_anomaly.slides import ReadError, Slide, find_slides, open_slide
 
 HOST = "127.0.0.1"
 POLICY = (
@@ -109,9 +109,18 @@ class Results:
         for place in places:
             if place.is_file() and fingerprint(place) == facts["fingerprint"]:
                 return place
+        if (found := self._by_content.get(str(facts["fingerprint"]))) is not None:
+            return found
         raise NotHereError(
             f"The slide {path} is not where it was scored; start the viewer with --slides FOLDER."
         )
+
+    @cached_property
+    def _by_content(self) -> dict[str, Path]:
+        """Slides of the folder by what they hold: a blinded reading does not tell their names."""
+        if self._slides is None or not self._slides.is_dir():
+            return {}
+        return {fingerprint(path): path for path in find_slides([self._slides])}
 
     def tile(self, name: str, zoom: int, x: int, y: int) -> bytes:
         """Read a tile of the slide, as JPEG."""
