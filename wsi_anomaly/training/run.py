@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from wsi_anomaly import __version__
 from wsi_anomaly.autoencoder.distributed import rank_and_world
 from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.calibration import Calibration, CaseScores
-from wsi_anomaly.core.errors import ModelError, TileStoreError, WsiAnomalyError
+from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder
-from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.detectors import Density, Detector, Dpa, Fitting, Fusion, Model
 from wsi_anomaly.detectors.base import fit_missing_statistics
 from wsi_anomaly.features import PerceptualNetwork, load_features
 from wsi_anomaly.features.precision import fast_precision
-from wsi_anomaly.tiles import TileSet, TileStore, find_tile_files
-from wsi_anomaly.tiles.sharpness import sharpness
+from wsi_anomaly.tiles import TileSet
 from wsi_anomaly.training.card import keep_card, log_csv, model_card
 from wsi_anomaly.training.config import TrainConfig
+from wsi_anomaly.training.inputs import (
+    Notes,
+    anomaly_set,
+    domain_of,
+    read_stores,
+    tile_set,
+    tiles_of_cases,
+)
 from wsi_anomaly.training.normals import NormalSlide, score_normal_slide
 from wsi_anomaly.training.picture import training_picture
 from wsi_anomaly.training.splits import Split, split_cases
 from wsi_anomaly.training.tensorboard import TensorBoardLog
-
-Notes = Callable[[str], None]
-
-_SHARPNESS_TILES = 256  # of each slide: enough for a median
 
 
 @dataclass
@@ -103,12 +103,12 @@ def train(
     """
     watch = watch or Watch()
     output = Path(output)
-    stores = _stores(tiles, config, watch.note)
-    split = split_cases(_tiles_of_cases(stores), seed=config.seed)
+    stores = read_stores(tiles, config, watch.note)
+    split = split_cases(tiles_of_cases(stores), seed=config.seed)
     if split.note:
         watch.note(split.note)
     parts = {
-        name: _tile_set(stores, set(getattr(split, name)), config)
+        name: tile_set(stores, set(getattr(split, name)), config)
         for name in ("train", "validation")
     }
     train_set, validation = parts["train"], parts["validation"]
@@ -130,7 +130,7 @@ def train(
         checkpoint=make_folder(working),
         identity={"tiles": sorted(s.fingerprint + s.config_hash for s in train_set.stores)},
         progress=report,
-        anomalies=_anomalies(anomalies, train_set, config),
+        anomalies=anomaly_set(anomalies, train_set, config),
     )
     detectors = _fit(config, features, train_set, validation, fitting, watch)
     seen = {s.fingerprint: split.part(s.case) for s in stores}
@@ -142,7 +142,7 @@ def train(
         detectors=detectors,
         primary=config.detector,
         seen=seen,
-        domain=_domain(train_set),
+        domain=domain_of(train_set),
         provenance=_provenance(config, split, train_set, validation),
     )
     if rank_and_world()[0]:
@@ -247,67 +247,6 @@ def recalibrate(
     return calibrated.save(output, card=card, files=files), len(seen)
 
 
-def _stores(
-    tiles: str | Path | Sequence[str | Path], config: TrainConfig, note: Notes
-) -> list[TileStore]:
-    places = [tiles] if isinstance(tiles, str | Path) else list(tiles)
-    stores: list[TileStore] = []
-    without: list[TileStore] = []
-    named = {Path(place) for place in places}
-    for path in find_tile_files(places):
-        store = TileStore.open(path)
-        if store.label is not None and path not in named:
-            note(
-                f"{path} was cut inside annotations ({', '.join(sorted(set(store.label)))}) and is "
-                "left out: it may show what is not normal; name the file itself to learn from it."
-            )
-            continue
-        (stores if config.magnification in store.magnifications else without).append(store)
-    if not stores:
-        stored = sorted({m for s in without for m in s.magnifications})
-        raise TileStoreError(
-            f"None of the tile files has {config.magnification}x tiles, only "
-            f"{', '.join(f'{m}x' for m in stored)}; choose --magnification accordingly or tile "
-            "slides of a higher resolution."
-        )
-    if without:
-        note(
-            f"{len(without)} of {len(without) + len(stores)} tile files have no "
-            f"{config.magnification}x tiles and are left out, {without[0].path} among them."
-        )
-    # All parts alike, those that only calibrate too.
-    TileSet(stores, config.magnification, tile_size=config.tile_size)
-    return stores
-
-
-def _tiles_of_cases(stores: Sequence[TileStore]) -> Mapping[str, int]:
-    counts: Counter[str] = Counter()
-    for store in stores:
-        counts[store.case] += int(np.count_nonzero(store.status == 0))
-    return counts
-
-
-def _tile_set(stores: Sequence[TileStore], cases: set[str], config: TrainConfig) -> TileSet | None:
-    chosen = [s for s in stores if s.case in cases]
-    if not chosen:
-        return None
-    return TileSet(chosen, config.magnification, tile_size=config.tile_size)
-
-
-def _anomalies(
-    paths: Sequence[str | Path], train_set: TileSet, config: TrainConfig
-) -> TileSet | None:
-    if not paths:
-        return None
-    stores = [TileStore.open(path) for path in find_tile_files(paths)]
-    if stores[0].preprocessing != train_set.preprocessing:
-        raise TileStoreError(
-            f"{stores[0].path} was tiled with other stain options than the normal tiles; tile it "
-            "again with the same ones."
-        )
-    return TileSet(stores, config.magnification, tile_size=config.tile_size)
-
-
 def _fit(
     config: TrainConfig,
     features: PerceptualNetwork,
@@ -335,38 +274,6 @@ def _fit(
             )
         found["fusion"] = Fusion(list(found.values())).fit(tiles, validation, fitting)
     return found
-
-
-def _domain(tiles: TileSet) -> dict[str, Any]:
-    """Ranges of what differs between slides, for warnings about slides beyond them."""
-    stores = tiles.stores
-    mpp = [s.mpp.x for s in stores]
-    sharp = [
-        float(
-            np.median(sharpness(tiles.batch(own[:_SHARPNESS_TILES]), mpp_of(tiles.magnification)))
-        )
-        for own in (np.flatnonzero(tiles.slide == k) for k in range(len(stores)))
-        if len(own)
-    ]
-    domain: dict[str, Any] = {
-        "mpp_range": [min(mpp), max(mpp)],
-        "sharpness_range": [min(sharp), max(sharp)],
-    }
-    stains = [s.stain for s in stores if s.stain is not None]
-    if stains:
-        mean = np.mean([s.matrix for s in stains], axis=0)
-        mean /= np.linalg.norm(mean, axis=1, keepdims=True)
-        angles = [
-            float(np.degrees(np.arccos(np.clip((s.matrix * mean).sum(1), -1, 1))).max())
-            for s in stains
-        ]
-        maxima = np.array([s.maxima for s in stains])
-        domain |= {
-            "stain_matrix_mean": mean.tolist(),
-            "stain_angle_max_deg": max(angles),
-            "maxima_range": np.stack((maxima.min(0), maxima.max(0)), 1).tolist(),
-        }
-    return domain
 
 
 def _provenance(
