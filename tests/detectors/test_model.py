@@ -14,6 +14,7 @@ from wsi_anomaly.autoencoder import Architecture, GrowthConfig, Stage
 from wsi_anomaly.autoencoder.batches import ArrayTiles
 from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.detectors import Density, DensityConfig, Dpa, DpaConfig, Model
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.precision import fast_precision
@@ -220,3 +221,17 @@ def test_scores_hardly_depend_on_the_number_format(model):
         a, b = found[torch.float32][name], found[torch.bfloat16][name]
         assert np.corrcoef(a, b)[0, 1] > 0.98
         assert np.abs(a - b).max() < 0.15 * max(a.std(), 1e-3) + 0.01 * np.abs(a).max()
+
+
+def test_the_shipped_model_scores_but_flags_nothing_and_its_card_says_so():
+    folder = models_folder() / "synthetic-20x"
+    shipped = Model.load(folder)
+    assert shipped.methods == ("dpa", "density")
+    size = shipped.tile_size
+    images = np.random.default_rng(0).integers(0, 255, (3, size, size, 3)).astype(np.uint8)
+    assert all(np.isfinite(s).all() for s in shipped.score_tiles(images).values())
+    point = shipped.calibration[shipped.primary].operating_point()
+    assert point.threshold is None
+    card = (folder / "README.md").read_text()
+    assert "drawn" in card
+    assert "not for diagnosis" in card
