@@ -1,0 +1,242 @@
+"""The documents stay true: links, tables, commands, options, keys."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+from test_structure import MAY_IMPORT, REPOSITORY
+
+from wsi_anomaly.cli.main import COMMANDS, cli
+from wsi_anomaly.cli.reference import with_commands
+
+DOCS = REPOSITORY / "docs"
+PAGES = sorted(
+    [
+        *REPOSITORY.glob("*.md"),
+        *DOCS.rglob("*.md"),
+        *(REPOSITORY / "models").glob("*.md"),
+    ]
+)
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+CONTEXT = click.Context(cli, info_name="wsi-anomaly")
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(REPOSITORY))
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    found = FENCE.findall(page.read_text(encoding="utf-8"))
+    return [text for _, language, text in found if language in languages]
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def anchors(page: Path) -> set[str]:
+    """Names under which GitHub links to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    cleaned = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in cleaned}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), f"{target} in {name_of(page)}"
+        assert found.is_relative_to(REPOSITORY), f"{target} leaves the repository"
+        if anchor:
+            assert anchor in anchors(found), f"{target} in {name_of(page)}"
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, left = set(), [REPOSITORY / "README.md"]
+    while left:
+        page = left.pop()
+        if page in reached or page.suffix != ".md":
+            continue
+        reached.add(page)
+        targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose(page))
+        left += [
+            (page.parent / target).resolve()
+            for target in targets
+            if not re.match(r"[a-z]+:", target)
+        ]
+    assert {name_of(page) for page in PAGES} <= {name_of(page) for page in reached}
+
+
+def test_the_table_of_rooms_is_that_of_the_structure_test() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    shown = {
+        room: set(re.findall(r"`(\w+)`", may))
+        for room, may in re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", text, re.MULTILINE)
+    }
+    assert shown == MAY_IMPORT
+
+
+def test_the_reference_has_the_commands_of_this_version() -> None:
+    page = (DOCS / "reference.md").read_text(encoding="utf-8")
+    assert with_commands(page) == page, "run python -m wsi_anomaly.cli.reference docs/reference.md"
+    for command in COMMANDS:
+        assert f"### `wsi-anomaly {command}`" in page
+
+
+def test_the_readme_lists_every_command_and_the_three_lines() -> None:
+    readme = REPOSITORY / "README.md"
+    assert set(re.findall(r"^\| `wsi-anomaly (\w+)` \|", prose(readme), re.MULTILINE)) == set(
+        COMMANDS
+    )
+    assert (
+        "wsi-anomaly tile slides/\nwsi-anomaly train\nwsi-anomaly score slide.tif --heatmap\n"
+        in blocks(readme, "bash")
+    )
+
+
+def command_lines(page: Path) -> list[str]:
+    text = "\n".join(blocks(page, "bash", "")).replace("\\\n", " ")
+    lines = re.findall(
+        r"(?:^ *|-m |\.venv/bin/)(?:wsi-anomaly|wsi_anomaly) (.*)$", text, re.MULTILINE
+    )
+    # Command lines inside a sentence count as well.
+    lines += re.findall(r"`wsi-anomaly ([^`]+)`", prose(page))
+    return [line for line in lines if not line.startswith("-")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_and_options_exist(page: Path) -> None:
+    for line in command_lines(page):
+        name, *words = shlex.split(line, comments=True)
+        assert name in COMMANDS, f"wsi-anomaly {line}"
+        command = cli.get_command(CONTEXT, name)
+        assert command is not None
+        context = click.Context(command, CONTEXT, name)
+        known = {
+            option
+            for parameter in command.get_params(context)
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        used = {word.partition("=")[0] for word in words if re.match(r"-[a-z-]", word)}
+        assert used <= known | {"-h"}, f"wsi-anomaly {line}"
+
+
+def test_there_are_command_lines_to_check() -> None:
+    assert sum(len(command_lines(page)) for page in PAGES) > 40
+
+
+def test_options_named_in_prose_exist() -> None:
+    known = {"--nproc-per-node", "--version", "--steps", "--teacher", "--leave-out", "--help"}
+    for name in COMMANDS:
+        command = cli.get_command(CONTEXT, name)
+        assert command is not None
+        for parameter in command.params:
+            known |= {*parameter.opts, *parameter.secondary_opts}
+    own = [page for page in PAGES if page.name not in {"results.md", "benchmarks.md"}]
+    for page in own:
+        if page.name == "CHANGELOG.md":
+            continue
+        named = set(re.findall(r"`[^`\n]*?(?<![\w-])(--[a-z][a-z-]+)", prose(page)))
+        assert named <= known, f"{name_of(page)}: {sorted(named - known)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_blocks_compile_and_import_what_is_there(page: Path) -> None:
+    for text in blocks(page, "python"):
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wsi_anomaly"):
+                module = __import__(node.module, fromlist=["_"])
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_pictures_are_small(page: Path) -> None:
+    for target in re.findall(r"!\[[^\]]+\]\(([^)\s]+)\)", prose(page)):
+        assert (page.parent / target).stat().st_size < 400_000, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_page_names_a_place_of_one_machine(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"(?<![\w.])/(?:work|home|root)/|/tmp/(?!trial)", text)
+
+
+def test_configurations_in_the_documents_are_read(tmp_path: Path) -> None:
+    from wsi_anomaly.training.config import load_config
+
+    found = [text for page in PAGES for text in blocks(page, "toml")]
+    assert found
+    for text in found:
+        path = tmp_path / "config.toml"
+        path.write_text(text, encoding="utf-8")
+        load_config(str(path))
+
+
+def test_the_reference_names_every_key_and_column() -> None:
+    from wsi_anomaly.overlays.cohort import AnimalResult, GroupResult
+    from wsi_anomaly.overlays.colors import TILE_CLASSES
+    from wsi_anomaly.overlays.worklist import Row
+    from wsi_anomaly.tiles import Status
+    from wsi_anomaly.tiles.ledger import COLUMNS
+    from wsi_anomaly.training.config import PRESETS, TrainConfig
+
+    page = (DOCS / "reference.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([^`\n]+)`", page))
+    assert set(COLUMNS) <= named
+    assert {field.name for field in fields(Row)} - {"thumbnail", "folder"} <= named
+    for table in (TrainConfig, AnimalResult, GroupResult):
+        assert {field.name for field in fields(table)} <= named
+    assert {kind.name for kind in TILE_CLASSES} <= named
+    for status in Status:
+        assert f"{int(status)} {status.name.lower()}" in page
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+ \| [^|]+) \|", page, re.MULTILINE))
+    for key in ("features", "detector", "batch_size", "learning_rate", "validate_every"):
+        values = " | ".join(str(getattr(PRESETS[name], key)) for name in ("fast", "paper"))
+        assert rows[key] == values, key
+
+
+def keys_assigned_in(room: Path, function: str) -> set[str]:
+    """Texts that a function of a room uses as keys of dictionaries."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(room.rglob("*.py"))]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    found = [n for n in nodes if isinstance(n, ast.FunctionDef) and n.name == function]
+    assert len(found) == 1, f"{function} in {room}"
+    return {
+        key.value
+        for node in ast.walk(found[0])
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Constant) and isinstance(key.value, str)
+    }
+
+
+@pytest.mark.parametrize(
+    ("room", "function"),
+    [
+        ("tiles", "write_tiles"),
+        ("tiles", "_trident"),
+        ("detectors", "save"),
+        ("training", "domain_of"),
+        ("overlays", "build_summary"),
+        ("overlays", "write_zarr"),
+        ("overlays", "write_results"),
+    ],
+)
+def test_the_reference_names_what_the_files_hold(room: str, function: str) -> None:
+    page = (DOCS / "reference.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"\w+", page))
+    # The separator is an argument of zarr's.
+    keys = keys_assigned_in(REPOSITORY / "wsi_anomaly" / room, function) - {"separator"}
+    assert keys
+    missing = {key for key in keys if not set(re.findall(r"\w+", key)) <= words}
+    assert not missing
