@@ -9,6 +9,15 @@ import numpy as np
 import tifffile
 
 
+def peak_mb() -> float:
+    """Peak resident memory of this process so far, MiB.
+
+    From /proc: ``ru_maxrss`` starts at the size of the process that started this one.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
 def huge_slide(path: Path, side: int = 100_000, tile: int = 512, mpp: float = 0.25) -> Path:
     """Write a pyramidal slide of `side` x `side` pixels in a few megabytes and seconds.
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+from common import peak_mb
 from imagecodecs import jpeg_encode
 from numpy.typing import NDArray
 
@@ -188,8 +188,7 @@ def peak_of_one(path: Path) -> None:
     """Score a slide in this process and print its peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         made = score_to_folder(path, Brightness(), Path(folder) / "r", ScoreOptions(heatmap=True))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"fields": len(made.fields), "peak_mb": round(peak, 1)}))
+    print(json.dumps({"fields": len(made.fields), "peak_mb": round(peak_mb(), 1)}))
 
 
 def memory() -> dict[str, object]:

@@ -25,6 +25,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from common import peak_mb
 
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import TileConfig, tile_slide
@@ -159,7 +160,7 @@ def one(path: Path) -> dict[str, float]:
         "tiles": result.tiles,
         "tile_file_mb": size / 1e6,
         "seconds": time.perf_counter() - start,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_mb(),
     }
 
 

@@ -36,7 +36,7 @@ def test_it_ends_with_the_figures_and_the_file_to_open(small_demo: Ran) -> None:
 
 def test_the_figures_are_kept_as_numbers(small_demo: Ran) -> None:
     figures = json.loads((small_demo.folder / "evaluation.json").read_text())
-    assert figures["primary"] == "dpa"
+    assert figures["primary"] == "density"
     for auc in (
         *figures["tile_roc_auc"].values(),
         figures["tile_roc_auc_smoothed"],

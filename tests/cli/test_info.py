@@ -86,7 +86,7 @@ def test_a_tile_file_a_model_and_results(small_demo: Ran):
     )
     assert tile_file["kind"] == "tile file"
     assert tile_file["tiles"] == sum(tile_file["status"].values()) > 0
-    assert tile_file["tile_side_px"] == {"10x": 64}
+    assert tile_file["tile_side_px"] == {"20x": 128}
     assert len(tile_file["stain_matrix"]) == 2
     assert folder["tile_files"] == folder["cases"] == 8
     assert folder["tiles"] >= tile_file["tiles"]
@@ -101,8 +101,8 @@ def test_a_tile_file_a_model_and_results(small_demo: Ran):
 
 def test_they_read_well_too(small_demo: Ran):
     for part, words in {
-        "tiles": ("8 of 8 cases", "10x in 8 files"),
-        "model": ("64 px at 10x", "4 normal cases", "4 calibration"),
+        "tiles": ("8 of 8 cases", "20x in 8 files"),
+        "model": ("128 px at 20x", "4 normal cases", "4 calibration"),
         "results": ("3, ", "index.html", "unseen normal"),
         "results/unseen lesion 1": ("slide score", "not assessed", "report.html"),
     }.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,7 @@ def commands(folder: Path, workers: int) -> list[list[str]]:
 
 def model_is_current(folder: Path) -> bool:
     """Whether the model was trained by this program on exactly the tiles that are there."""
+    config = replace(load_config(CONFIG), magnification=MAGNIFICATION)
     try:
         text = (folder / "model" / "model.json").read_text(encoding="utf-8")
         description = json.loads(text)
@@ -135,7 +136,7 @@ def model_is_current(folder: Path) -> bool:
         return (
             set(description["seen"]) == {store.fingerprint for store in stores}
             and made["program"] == f"wsi-anomaly {__version__}"
-            and made["configuration"] == load_config(CONFIG).to_dict()
+            and made["configuration"] == config.to_dict()
         )
     except (OSError, ValueError, KeyError, TypeError, WsiAnomalyError):
         return False
