@@ -14,8 +14,10 @@ from wsi_anomaly.core.errors import ModelError, TileStoreError, UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.slides import find_tissue, open_slide
-from wsi_anomaly.tiles import Fields, TileConfig, TileStore, plan_fields, tile_slide
+from wsi_anomaly.tiles import Fields, TileConfig, TileSet, TileStore, plan_fields, tile_slide
+from wsi_anomaly.tiles.sharpness import sharpness
 from wsi_anomaly.training.config import load_config
+from wsi_anomaly.training.inputs import domain_of
 from wsi_anomaly.training.normals import NormalSlide, sample_windows, score_normal_slide
 from wsi_anomaly.training.run import Watch, recalibrate, train
 
@@ -191,6 +193,30 @@ def test_calibrate_takes_other_normals_and_leaves_out_those_that_taught(trained,
     card = (tmp_path / "other" / "README.md").read_text()
     assert "4 normal cases, 4 slides" in card
     assert (tmp_path / "other" / "training.png").exists()
+
+
+def test_the_range_of_sharpness_comes_from_all_over_a_slide(tmp_path, monkeypatch):
+    """Once it came from the first tiles: a slide's own model called it less sharp than itself."""
+    import tifffile
+
+    rng = np.random.default_rng(0)
+    coarse = np.kron(rng.integers(0, 2, (160, 40)), np.ones((8, 8)))
+    fine = np.kron(rng.integers(0, 2, (640, 160)), np.ones((2, 2)))
+    texture = np.concatenate([coarse[:384], fine[:896]], 0)[..., None]
+    image = (np.array([200, 120, 180]) - texture * (60, 60, 50)).astype(np.uint8)
+    tifffile.imwrite(
+        tmp_path / "s.tif", image, tile=(256, 256), photometric="rgb",
+        resolution=(1e4, 1e4), resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    config = TileConfig(magnifications=(10,), stain="none", min_tissue=0.0)
+    store = TileStore.open(tile_slide(tmp_path / "s.tif", tmp_path / "tiles", config).path)
+    tiles = TileSet([store], 10)
+    monkeypatch.setattr("wsi_anomaly.training.inputs._SHARPNESS_TILES", 20)
+    low, high = domain_of(tiles)["sharpness_range"]
+    values = sharpness(tiles.all(), 1.0)
+    assert low == high
+    assert low == pytest.approx(np.median(values), rel=0.2)
+    assert np.median(values[:20]) < low / 2
 
 
 def test_windows_of_a_large_slide_are_whole():

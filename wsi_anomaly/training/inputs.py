@@ -107,7 +107,13 @@ def domain_of(tiles: TileSet) -> dict[str, Any]:
     mpp = [s.mpp.x for s in stores]
     sharp = [
         float(
-            np.median(sharpness(tiles.batch(own[:_SHARPNESS_TILES]), mpp_of(tiles.magnification)))
+            np.median(
+                sharpness(
+                    # All over the slide: its tiles lie in the file row by row.
+                    tiles.batch(own[:: len(own) // _SHARPNESS_TILES + 1]),
+                    mpp_of(tiles.magnification),
+                )
+            )
         )
         for own in (np.flatnonzero(tiles.slide == k) for k in range(len(stores)))
         if len(own)
