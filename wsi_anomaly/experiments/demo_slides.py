@@ -34,11 +34,11 @@ class DemoSlide:
 
 
 SLIDES: tuple[DemoSlide, ...] = (
-    *(DemoSlide("normal", f"normal_{i:02d}", 100 + i, None, i % 2, 0) for i in range(1, 13)),
+    *(DemoSlide("normal", f"normal_{i:02d}", 100 + i, None, i % 2, 0) for i in range(1, 21)),
     *(DemoSlide("new", f"unseen_normal_{i}", 500 + i, None, i % 2, i // 4) for i in range(1, 5)),
     *(DemoSlide("new", f"unseen_lesion_{i}", 600 + i, "medium", 0, i // 6) for i in range(1, 7)),
 )
-"""12 normal slides to learn from; 4 normal and 6 with lesions that nobody has seen."""
+"""20 normal slides to learn from; 4 normal and 6 with lesions that nobody has seen."""
 
 
 def slide_path(folder: Path, slide: DemoSlide) -> Path:
