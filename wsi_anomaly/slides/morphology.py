@@ -53,7 +53,10 @@ def connected(mask: Mask, seeds: Mask) -> Mask:
 def without_small(mask: Mask, min_px: float) -> Mask:
     """Keep the parts of `mask` that have at least `min_px` pixels."""
     components, count = ndimage.label(mask)
-    sizes = np.bincount(components.ravel(), minlength=count + 1)
+    sizes = np.zeros(count + 1, np.int64)
+    for rows in np.array_split(components, len(components) // 256 + 1):
+        # By parts, because bincount copies what it counts to eight bytes a pixel.
+        sizes += np.bincount(rows.ravel(), minlength=count + 1)
     keep = sizes >= min_px
     keep[0] = False
     return np.asarray(keep[components])

@@ -141,8 +141,13 @@ def _fat(excess: NDArray[np.float32], radius: float) -> NDArray[np.bool_]:
     Evenness tells them from glass that one field of the scanner's camera saw a little pinker.
     """
     mean = ndimage.gaussian_filter(excess, radius)
-    spread = ndimage.gaussian_filter(excess**2, radius) - mean**2
-    return np.asarray((mean > _FAINT_STAIN) & (spread > _FAINT_TEXTURE**2))
+    found = np.asarray(mean > _FAINT_STAIN)
+    # In place: on a large slide every picture of floats counts.
+    spread = excess * excess
+    ndimage.gaussian_filter(spread, radius, output=spread)
+    spread -= np.square(mean, out=mean)
+    found &= spread > _FAINT_TEXTURE**2
+    return found
 
 
 def _is_bright_field(pixels: NDArray[np.uint8]) -> bool:
