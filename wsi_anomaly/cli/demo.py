@@ -37,7 +37,7 @@ def command(*, output: Path, workers: int | None, verbosity: int = 0) -> int:
 
     The slides are synthetic: drawn by the program, with lesions of enlarged, irregular nuclei
     whose outlines are known. The demo then runs the same commands that you would type, shows
-    each, and holds the result against the truth. About five minutes on two cores. Run it again
+    each, and holds the result against the truth. About four minutes on two cores. Run it again
     after an interruption: what is done is kept.
 
     \b

@@ -226,7 +226,8 @@ class TrainConfig:
 
 PRESETS: dict[str, TrainConfig] = {
     "fast": TrainConfig(
-        # Measured to be the better one on tissue, and quick; the paper's method stands beside it.
+        # The better one on drawn slides, and quick to fit (docs/results.md); the paper's method
+        # stands beside it.
         detector="density",
         beside=("dpa",),
         steps={16: (0, 300), 32: (200, 300), 64: (300, 1200)},
