@@ -90,8 +90,8 @@ def test_a_tile_file_a_model_and_results(small_demo: Ran):
     assert len(tile_file["stain_matrix"]) == 2
     assert folder["tile_files"] == folder["cases"] == 8
     assert folder["tiles"] >= tile_file["tiles"]
-    assert model["magnification"] == 10
-    assert model["primary"] == "dpa"
+    assert model["magnification"] == 20
+    assert model["primary"] == "density"
     assert model["calibration_cases"] == 4
     assert sum(model["slides_seen"].values()) == 8
     assert results["slides"] == 3
