@@ -356,3 +356,12 @@ def test_a_tissue_mask_of_another_slide_is_one_sentence(here, model, slide, caps
     (here / "masks").mkdir()
     assert score(slide, "--model", model, "--tissue-mask", here / "masks") == 1
     assert "masks has no file for" in capsys.readouterr().err
+
+
+def test_either_reader_gives_the_same_scores(here, slide, model):
+    for reader in ("tiff", "openslide"):
+        assert score(slide, "--model", model, "-o", reader, "--backend", reader) == 0
+    found = [summary("lesion", reader) for reader in ("tiff", "openslide")]
+    assert [f["slide"]["backend"] for f in found] == ["tiff", "openslide"]
+    assert found[0]["slide_score"] == pytest.approx(found[1]["slide_score"], rel=1e-5)
+    assert found[0]["regions"] == found[1]["regions"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console
+from wsi_anomaly.cli.common import backend_option, common_options, console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,6 +101,7 @@ DEFAULT_MODEL = Path("model")
     type=click.FloatRange(min=0.01, max=20.0),
     help="Micrometres per pixel of all these slides, over what they say.",
 )
+@backend_option
 @click.option(
     "--qupath-origin",
     type=click.Choice(["bounds", "level0"]),
@@ -151,6 +152,7 @@ def command(
     control: str | None,
     blinded: bool,
     mpp: float | None,
+    backend: str,
     qupath_origin: Literal["bounds", "level0"],
     gzip: bool,
     workers: int | None,
@@ -193,6 +195,7 @@ def command(
         stride_um=stride,
         min_tissue=min_tissue,
         mpp=mpp,
+        backend=backend,
         false_regions=false_regions,
         fdr=fdr,
         pixel_map=pixel_map,

@@ -51,6 +51,7 @@ class ScoreOptions:
     origin: Origin = "bounds"
     gzip: bool = False
     controls: Controls | None = None
+    backend: str = "auto"
     shown_as: str | None = None
 
     def scoring(self, slide: Path) -> ScoringChoices:
@@ -133,11 +134,13 @@ def score_to_folder(
         The slide cannot be scored, or the results cannot be written; nothing is left behind.
     """
     options = options or ScoreOptions()
-    score_map = score_slide(path, model, progress=progress, **options.scoring(path))
+    score_map = score_slide(
+        path, model, backend=options.backend, progress=progress, **options.scoring(path)
+    )
     if options.shown_as is not None:
         name = options.shown_as
         score_map = replace(score_map, slide=replace(score_map.slide, name=name, path=name))
-    with open_slide(path, mpp=options.mpp) as slide:
+    with open_slide(path, mpp=options.mpp, backend=options.backend) as slide:
         write_results(
             score_map,
             slide,

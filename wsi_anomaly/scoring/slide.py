@@ -72,6 +72,7 @@ def score_slide(
     pixel_map: bool = False,
     tissue_mask: Path | None = None,
     controls: Controls | None = None,
+    backend: str = "auto",
     progress: Progress | None = None,
 ) -> ScoreMap:
     """Score every field of tissue of a slide.
@@ -98,6 +99,8 @@ def score_slide(
         Outlines or a mask image of the tissue, in place of finding it.
     controls
         Concurrent controls, in place of the model's own calibration slides.
+    backend
+        Reader: "auto", "openslide" or "tiff"; the pixels are the same.
     progress
         Called with fields done and fields in all, after every batch.
 
@@ -111,7 +114,7 @@ def score_slide(
         The scores of the controls cannot be read.
     """
     timings: dict[str, float] = {}
-    with open_slide(path, mpp=mpp) as slide:
+    with open_slide(path, mpp=mpp, backend=backend) as slide:
         if not serves(slide.finest_mpp, model.magnification):
             raise TooCoarseError(
                 f"{path} has {slide.finest_mpp:.3g} um per pixel at its finest, too coarse for "
