@@ -34,6 +34,12 @@ def join() -> tuple[int, int]:
     return rank_and_world()
 
 
+def wait_for_all() -> None:
+    """Go on when every process has come so far."""
+    if rank_and_world()[1] > 1:
+        dist.barrier()
+
+
 def leave() -> None:
     """End the group, if this process is in one."""
     if dist.is_available() and dist.is_initialized():

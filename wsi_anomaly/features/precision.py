@@ -8,8 +8,9 @@ import torch
 def fast_precision(device: torch.device | str) -> torch.dtype:
     """Return bfloat16 where the processor multiplies it natively, else float32.
 
-    Convolutions alone run in it; statistics, distances and scores stay float32. Scores differ by
-    less than a percent of their spread between the two formats.
+    Convolutions alone run in it; statistics, distances and scores stay float32. Between the two
+    formats scores of the shipped model differ by under 1% of their spread in the median tile, and
+    by 6% at most (169 tiles of drawn slides).
     """
     device = torch.device(device)
     if device.type == "cuda":

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from wsi_anomaly import __version__
-from wsi_anomaly.autoencoder.distributed import rank_and_world
+from wsi_anomaly.autoencoder.distributed import rank_and_world, wait_for_all
 from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
@@ -116,8 +116,9 @@ def train(
     features = load_features(config.features, weights=feature_weights).to(device)
     features.set_precision(fast_precision(torch.device(device)))
     working = output.with_name(f".{output.name}.training")
-    if not resume:
+    if not resume and rank_and_world()[0] == 0:
         shutil.rmtree(working, ignore_errors=True)
+    wait_for_all()  # no process may find what another is about to remove
     curves = TensorBoardLog(working / "tensorboard")
 
     def report(line: Report) -> None:
