@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from drawn import SIZE, abnormal_tiles, network, normal_tiles
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, Stage
 from wsi_anomaly.autoencoder.batches import ArrayTiles, to_images
@@ -24,42 +24,8 @@ from wsi_anomaly.detectors import (
     Fusion,
     growing_stages,
 )
+from wsi_anomaly.detectors.compared import DeepIf, DeepIfConfig
 from wsi_anomaly.features.network import PerceptualNetwork
-from wsi_anomaly.features.network import Stage as Layer
-from wsi_anomaly.features.scaling import SYMMETRIC
-
-SIZE = 16
-
-
-def network() -> PerceptualNetwork:
-    torch.manual_seed(0)
-    return PerceptualNetwork(
-        "tiny",
-        [
-            Layer("a", nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())),
-            Layer("b", nn.Sequential(nn.Conv2d(8, 12, 3, stride=2, padding=1), nn.ReLU())),
-        ],
-        SYMMETRIC,
-        "b",
-    )
-
-
-def normal_tiles(count: int, seed: int = 0) -> np.ndarray:
-    """Vertical stripes of a pinkish colour, faint noise."""
-    rng = np.random.default_rng(seed)
-    phase = rng.integers(0, 4, count)
-    wave = np.sign(np.sin((np.arange(SIZE)[None] + phase[:, None]) * np.pi / 2 + 0.1))
-    image = np.array([190, 110, 160]) + 30 * wave[:, None, :, None] * np.ones((1, SIZE, 1, 1))
-    return np.clip(image + rng.normal(0, 5, image.shape), 0, 255).astype(np.uint8)
-
-
-def abnormal_tiles(count: int, seed: int = 0) -> np.ndarray:
-    """The same colours in a coarse checkerboard."""
-    rng = np.random.default_rng(seed)
-    y, x = np.indices((SIZE, SIZE))
-    board = np.where((y // 4 + x // 4) % 2, 1, -1)[None, :, :, None]
-    image = np.array([190, 110, 160]) + 30 * board
-    return np.clip(image + rng.normal(0, 5, (count, SIZE, SIZE, 3)), 0, 255).astype(np.uint8)
 
 
 def dpa_config(steps: int = 120) -> DpaConfig:
@@ -79,6 +45,10 @@ def make_density(features: PerceptualNetwork) -> Detector:
     return Density(features, DensityConfig(("a", "b")))
 
 
+def make_deep_if(features: PerceptualNetwork) -> Detector:
+    return DeepIf(features, DeepIfConfig(layers=("a", "b")))
+
+
 def make_fusion(features: PerceptualNetwork) -> Detector:
     tiles = ArrayTiles(normal_tiles(120))
     return Fusion([make_density(features).fit(tiles), Dpa(features, dpa_config(8)).fit(tiles)])
@@ -88,7 +58,11 @@ MAKERS: dict[str, Callable[[PerceptualNetwork], Detector]] = {
     "dpa": make_dpa,
     "density": make_density,
     "fusion": make_fusion,
+    "deep-if": make_deep_if,
 }
+
+
+WITHOUT_MAP = {"density", "deep-if"}
 
 
 @pytest.fixture(scope="module", params=list(MAKERS))
@@ -161,7 +135,8 @@ def test_damaged_state_is_noticed(fitted):
     tensors, config = fitted.to_state()
     others = {m.name: m for m in getattr(fitted, "members", ())}
     for name in list(tensors)[:3]:
-        broken = {**tensors, name: torch.full_like(tensors[name], float("nan"))}
+        nothing = float("nan") if tensors[name].is_floating_point() else -1
+        broken = {**tensors, name: torch.full_like(tensors[name], nothing)}
         with pytest.raises((ValueError, KeyError, RuntimeError)):
             type(fitted).from_state(broken, config, fitted.features, others)
         missing = {k: v for k, v in tensors.items() if k != name}
@@ -173,7 +148,7 @@ def test_a_map_has_the_size_of_the_tile_or_does_not_exist(fitted):
     x = to_images(abnormal_tiles(3))
     with torch.inference_mode():
         found = fitted.map_batch(x, fitted.features(x, fitted.layers))
-    if fitted.name == "density":
+    if fitted.name in WITHOUT_MAP:
         assert found is None
     else:
         assert found.shape == (3, SIZE, SIZE)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.training.config import PRESETS, TrainConfig, load_config
+from wsi_anomaly.detectors import COMPARED, DETECTORS
+from wsi_anomaly.training.config import DETECTOR_CHOICES, PRESETS, TrainConfig, load_config
 
 
 def test_paper_is_the_published_schedule():
@@ -68,3 +70,45 @@ def test_what_makes_no_sense_is_said(tmp_path, text, said):
 def test_neither_preset_nor_file():
     with pytest.raises(UsageError, match="fast or paper"):
         load_config("slow")
+
+
+def test_the_command_line_offers_what_can_be_trained():
+    from wsi_anomaly.cli.train import DETECTORS as OFFERED
+
+    assert set(OFFERED) == set(DETECTOR_CHOICES) == set(DETECTORS)
+
+
+@pytest.mark.parametrize("name", list(COMPARED))
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_compared_system_can_be_chosen(preset, name):
+    config = replace(PRESETS[preset].ranked_by(name), seed=7)
+    assert config.methods == (name,)
+    own = config.compared(name, "c3")
+    assert own.seed == 7
+    assert type(own).from_dict(json.loads(json.dumps(own.to_dict()))) == own
+
+
+def test_options_of_a_compared_system_go_over_those_of_the_preset(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('detector = "deep-if"\nseed = 3\n[options.deep-if]\ntrees = 20\n')
+    own = load_config(str(path)).compared("deep-if", "c3")
+    assert (own.trees, own.samples, own.seed, own.layers) == (20, 256, 3, ("c2", "c3"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[options.magic]\ntrees = 3", "not 'magic'"),
+        ("[options.deep-if]\ntree = 3", "unknown entry 'tree'"),
+        ("[options.deep-if]\ntrees = 3.5", "no whole number"),
+        ("[options.deep-if]\ntrees = 0", "positive"),
+        ("[options.deep-if]\nlayers = []", "at least one layer"),
+        ("options = 3", "makes no sense"),
+        ("[options]\ndeep-if = 3", "makes no sense"),
+    ],
+)
+def test_options_that_make_no_sense_are_said(tmp_path, text, said):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=said):
+        load_config(str(path))

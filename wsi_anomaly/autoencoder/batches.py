@@ -135,6 +135,8 @@ class BatchStream:
     device : torch.device
     rank, world : int
         Number of this process and of all; each takes every `world`-th tile of a batch.
+    flips : bool
+        Whether tiles are flipped at random: tissue has no upside, radiographs and cars have one.
     """
 
     def __init__(
@@ -146,12 +148,13 @@ class BatchStream:
         *,
         rank: int = 0,
         world: int = 1,
+        flips: bool = True,
     ) -> None:
         if batch_size % world:
             raise ValueError(f"a batch of {batch_size} tiles cannot be shared by {world} processes")
         self.source, self.batch_size, self.seed = source, batch_size, seed
         self.device = torch.device(device)
-        self._rank, self._world = rank, world
+        self._rank, self._world, self._flips = rank, world, flips
         self._orders: dict[int, NDArray[np.intp]] = {}
         self._resident = self._on_device()
 
@@ -179,7 +182,8 @@ class BatchStream:
         else:
             cut = self.source.cut(indices, corners) if room else self.source.batch(indices)
             tiles = torch.as_tensor(cut).to(self.device, non_blocking=True)
-        return _flipped(to_images(tiles, self.device), flips)
+        images = to_images(tiles, self.device)
+        return _flipped(images, flips) if self._flips else images
 
     def stream(self, first: int, count: int) -> Iterator[Tensor]:
         """Batches first, first + 1, ...; made ahead in a thread unless they lie on the device."""

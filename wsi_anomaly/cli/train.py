@@ -8,6 +8,9 @@ import click
 
 from wsi_anomaly.cli.common import common_options, console
 
+# Spelled out so that --help need not load PyTorch; a test compares it with what can be trained.
+DETECTORS = ("dpa", "density", "fusion", "deep-if")
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("tiles", nargs=-1, type=click.Path(path_type=Path))
@@ -29,9 +32,10 @@ from wsi_anomaly.cli.common import common_options, console
 )
 @click.option(
     "--detector",
-    type=click.Choice(["dpa", "density", "fusion"]),
-    help="Method that ranks: the perceptual autoencoder, the density of pooled features alone "
-    "(seconds), or both weighted by known anomalies.  [default: that of --config]",
+    type=click.Choice(DETECTORS),
+    help="Method that ranks: the perceptual autoencoder (dpa), the density of pooled features "
+    "alone (seconds), both weighted by known anomalies (fusion), or a system that the paper "
+    "compares with.  [default: that of --config]",
 )
 @click.option(
     "--features",

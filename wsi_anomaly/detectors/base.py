@@ -171,7 +171,8 @@ class Detector(ABC):
         parts = []
         for batch in batches(images):
             x = to_images(batch, device)
-            parts.append(self.score_batch(x, self.features(x, self.layers)).float().cpu())
+            truth = self.features(x, self.layers) if self.layers else {}
+            parts.append(self.score_batch(x, truth).float().cpu())
         return torch.cat(parts).numpy() if parts else np.empty(0, np.float32)
 
 

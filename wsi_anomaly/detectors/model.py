@@ -22,9 +22,16 @@ from torch import Tensor
 from wsi_anomaly.autoencoder.batches import to_images
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
-from wsi_anomaly.core.files import atomic_folder, config_hash, write_json, write_text
+from wsi_anomaly.core.files import (
+    atomic_folder,
+    config_hash,
+    remove_left_behind,
+    write_json,
+    write_text,
+)
 from wsi_anomaly.core.tensors import load_tensors, save_tensors
 from wsi_anomaly.detectors.base import Detector, batches
+from wsi_anomaly.detectors.compared import COMPARED
 from wsi_anomaly.detectors.density import Density
 from wsi_anomaly.detectors.dpa import Dpa
 from wsi_anomaly.detectors.fusion import Fusion
@@ -35,7 +42,9 @@ FORMAT = "wsi-anomaly-model"
 VERSION = 1
 DESCRIPTION, NUMBERS, CARD = "model.json", "model.safetensors", "README.md"
 
-DETECTORS: dict[str, type[Detector]] = {d.name: d for d in (Dpa, Density, Fusion)}
+_OWN: tuple[type[Detector], ...] = (Dpa, Density, Fusion)
+
+DETECTORS: dict[str, type[Detector]] = {**{d.name: d for d in _OWN}, **COMPARED}
 """Every method by name."""
 
 
@@ -173,7 +182,8 @@ class Model:
         OutputError
             It cannot be written; the former folder stays.
         """
-        layers = self._layers()
+        # Of a network that nothing asks for only a beginning is kept: it says where to compute.
+        layers = self._layers() or self.features.layers[:1]
         tensors, config = self.features.to_state(layers)
         numbers = {f"features/{key}": value for key, value in tensors.items()}
         description: dict[str, Any] = {
@@ -271,6 +281,9 @@ class Model:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not folder.is_dir():
+        # Killed in the instant between the old model and the new: the old one comes back.
+        remove_left_behind(folder.parent, folder.name)
     if not folder.is_dir():
         raise ModelError(
             f"There is no model in {folder}; train one with wsi-anomaly train, or give another "

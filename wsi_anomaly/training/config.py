@@ -17,9 +17,10 @@ from typing import Any, Self
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, Stage
 from wsi_anomaly.autoencoder.loop import LoopConfig
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.detectors import DensityConfig, DpaConfig, growing_stages
+from wsi_anomaly.detectors import COMPARED, DensityConfig, DpaConfig, growing_stages
+from wsi_anomaly.detectors.compared import Settings
 
-DETECTOR_CHOICES = ("dpa", "density", "fusion")
+DETECTOR_CHOICES = ("dpa", "density", "fusion", *COMPARED)
 
 # Network -> layer of the loss at each resolution, and layers of the density's embedding.
 _LAYERS: dict[str, tuple[dict[int, str], tuple[str, ...]]] = {
@@ -48,7 +49,7 @@ class TrainConfig:
     field_um
         Side of a tile, um: as many pixels at 10x, twice as many at 20x.
     detector
-        Method that ranks: "dpa", "density" or "fusion".
+        Method that ranks: "dpa", "density", "fusion", or a system that the paper compares with.
     beside
         Further methods that are fitted and scored beside it; a fusion's members are among them.
     resolution
@@ -70,6 +71,9 @@ class TrainConfig:
         Early stopping in the last stage.
     seed
         Of the split, the weights and the batches.
+    options
+        Name of a compared system to entries of its own configuration, over what it shares with
+        this one (resolution, layers, seed).
     """
 
     features: str = "compact"
@@ -93,6 +97,7 @@ class TrainConfig:
     validate_every: int = 1000
     patience: int = 3
     seed: int = 0
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         unknown = [m for m in (self.detector, *self.beside) if m not in DETECTOR_CHOICES]
@@ -118,6 +123,10 @@ class TrainConfig:
             )
         if any(len(pair) != 2 or min(pair) < 0 or pair[1] < 1 for pair in self.steps.values()):
             raise UsageError("steps are two whole numbers for each resolution, the second above 0.")
+        for name in self.options:
+            if name not in COMPARED:
+                raise UsageError(f"options are for {', '.join(COMPARED)}, not {name!r}.")
+            self.compared(name, "any")
 
     @property
     def tile_size(self) -> int:
@@ -175,6 +184,23 @@ class TrainConfig:
         layers = self.density_layers or usual or (default_layer,)
         return DensityConfig(layers, estimator=self.density_estimator, seed=self.seed)
 
+    def compared(self, name: str, default_layer: str) -> Settings:
+        """Configure a compared system."""
+        kind = COMPARED[name].config_type
+        own = dict(self.options.get(name, {}))
+        usual, layers = _LAYERS.get(self.features, ({}, ()))
+        resolution = own.get("resolution", self.resolution)
+        shared = {
+            "layers": self.density_layers or layers or (default_layer,),
+            "layer": usual.get(resolution, default_layer),
+            "resolution": resolution,
+            "flips": True,
+            "seed": self.seed,
+        }
+        known = {f.name for f in fields(kind)}
+        shared = {key: value for key, value in shared.items() if key in known}
+        return kind.from_dict(shared | own, f"The options of {name}")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         value = asdict(self)
@@ -182,6 +208,7 @@ class TrainConfig:
             value[name] = list(value[name])
         value["steps"] = {str(r): list(pair) for r, pair in self.steps.items()}
         value["layers"] = {str(r): dict(layers) for r, layers in self.layers.items()}
+        value["options"] = {name: dict(own) for name, own in self.options.items()}
         return value
 
     @classmethod
@@ -216,6 +243,10 @@ class TrainConfig:
             for name in ("widths", "density_layers", "beside"):
                 if name in found:
                     found[name] = tuple(found[name])
+            if "options" in found:
+                given, quick = found["options"], PRESETS["fast"].options
+                changed = {name: {**quick.get(name, {}), **own} for name, own in given.items()}
+                found["options"] = {**quick, **changed}
             for name in ("learning_rate", "pixel_weight", "adversarial_weight"):
                 if name in found:
                     found[name] = float(found[name])

@@ -17,7 +17,7 @@ from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder
-from wsi_anomaly.detectors import Density, Detector, Dpa, Fitting, Fusion, Model
+from wsi_anomaly.detectors import COMPARED, Density, Detector, Dpa, Fitting, Fusion, Model
 from wsi_anomaly.detectors.base import fit_missing_statistics
 from wsi_anomaly.features import PerceptualNetwork, load_features
 from wsi_anomaly.features.precision import fast_precision
@@ -156,7 +156,8 @@ def train(
     calibration, _ = calibrate(model, slides, watch=watch)
     model = replace(model, calibration=calibration)
     watch.stage("writing")
-    log = next((d.log_ for d in detectors.values() if d.log_), [])
+    ranking_first = [detectors[config.detector], *detectors.values()]
+    log = next((d.log_ for d in ranking_first if d.log_), [])
     picture = training_picture(model, log, validation or train_set)
     files = {"training.png": picture}
     if log:
@@ -259,8 +260,12 @@ def _fit(
     """Fit the methods of a configuration, one after the other."""
     found: dict[str, Detector] = {}
     dpa, density = config.dpa(features.default_layer), config.density(features.default_layer)
-    used = [name for layers in dpa.growth.layers.values() for name in layers]
-    fit_missing_statistics(features, tiles, list(dict.fromkeys([*used, *density.layers])))
+    used: list[str] = []
+    if "dpa" in config.methods:
+        used += [name for layers in dpa.growth.layers.values() for name in layers]
+    if "density" in config.methods:
+        used += density.layers
+    fit_missing_statistics(features, tiles, list(dict.fromkeys(used)))
     if "dpa" in config.methods:
         watch.stage("training")
         found["dpa"] = Dpa(features, dpa).fit(tiles, validation, fitting)
@@ -274,6 +279,11 @@ def _fit(
                 "them with --anomalies, or use --detector dpa or density."
             )
         found["fusion"] = Fusion(list(found.values())).fit(tiles, validation, fitting)
+    for name in config.methods:
+        if name in COMPARED:
+            watch.stage(f"fitting {name}")
+            own = config.compared(name, features.default_layer)
+            found[name] = COMPARED[name](features, own).fit(tiles, validation, fitting)
     return found
 
 

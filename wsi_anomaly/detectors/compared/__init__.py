@@ -1,0 +1,14 @@
+"""The systems that the paper compares with, under the same protocol as our own detectors.
+
+Each is a small module that cites its paper; ``docs/detectors.md`` says what each is, what it costs,
+and where it departs from its paper.
+"""
+
+from wsi_anomaly.detectors.compared.base import Compared
+from wsi_anomaly.detectors.compared.deep_if import DeepIf, DeepIfConfig
+from wsi_anomaly.detectors.compared.settings import NetworkSettings, Settings
+
+__all__ = ["COMPARED", "Compared", "DeepIf", "DeepIfConfig", "NetworkSettings", "Settings"]
+
+COMPARED: dict[str, type[Compared]] = {d.name: d for d in (DeepIf,)}
+"""The compared systems by name; each has its ``config_type``."""

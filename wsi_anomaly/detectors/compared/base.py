@@ -1,0 +1,118 @@
+"""What the compared systems share as detectors: a configuration, and networks that are trained."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from wsi_anomaly.autoencoder.batches import Tiles
+from wsi_anomaly.detectors.base import (
+    Detector,
+    Fitting,
+    State,
+    device_of,
+    fit_missing_statistics,
+)
+from wsi_anomaly.detectors.compared.loop import Learner, train
+from wsi_anomaly.detectors.compared.networks import resized
+from wsi_anomaly.detectors.compared.settings import NetworkSettings, Settings
+from wsi_anomaly.features import PerceptualNetwork
+
+
+class Compared(Detector):
+    """A system that the paper compares with.
+
+    Parameters
+    ----------
+    features : PerceptualNetwork
+    config : Settings
+        Of the kind that :attr:`config_type` names.
+    """
+
+    config_type: ClassVar[type[Settings]]
+
+    def __init__(self, features: PerceptualNetwork, config: Any) -> None:
+        super().__init__(features)
+        if not isinstance(config, self.config_type):
+            raise TypeError(f"{self.name} takes {self.config_type.__name__}")
+        self.config: Any = config
+        features.check_layers(self.layers)
+
+
+class NetworkDetector(Compared):
+    """A compared system that trains networks of its own.
+
+    Attributes
+    ----------
+    networks_ : nn.ModuleDict
+        What scoring needs, frozen.
+    """
+
+    networks_: nn.ModuleDict
+    config: NetworkSettings
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """None: most of these systems look at pixels."""
+        return ()
+
+    @abstractmethod
+    def build(self) -> nn.ModuleDict:
+        """Make the networks that scoring needs, with new weights."""
+
+    @abstractmethod
+    def learner(self, networks: nn.ModuleDict, tiles: Tiles, device: torch.device) -> Learner:
+        """Make what trains these networks."""
+
+    def finish(self, tiles: Tiles, device: torch.device) -> None:
+        """Learn what comes after the training of the networks; nothing for most systems."""
+
+    def fit(
+        self, tiles: Tiles, validation: Tiles | None = None, fitting: Fitting | None = None
+    ) -> Self:
+        """Train for a fixed number of steps, as published; see :meth:`Detector.fit`."""
+        fitting = fitting or Fitting.on(device_of(self.features))
+        fit_missing_statistics(self.features, tiles, self.layers)
+        torch.manual_seed(self.config.seed)
+        networks = self.build()
+        learner = self.learner(networks, tiles, fitting.device)
+        self.log_ = train(learner, tiles, self.config, fitting, self.name)
+        self.networks_ = networks.eval().requires_grad_(requires_grad=False)
+        self.finish(tiles, fitting.device)
+        return self
+
+    def resized(self, images: Tensor) -> Tensor:
+        """Images at the side that the networks see."""
+        return resized(images, self.config.resolution)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the networks."""
+        self.networks_.to(device)
+        return self
+
+    def to_state(self) -> State:
+        """Weights of the networks that scoring needs, and the configuration."""
+        state = self.networks_.state_dict()
+        return {k: t.detach().cpu().contiguous() for k, t in state.items()}, self.config.to_dict()
+
+    @classmethod
+    def from_state(
+        cls,
+        tensors: Mapping[str, Tensor],
+        config: Mapping[str, Any],
+        features: PerceptualNetwork,
+        others: Mapping[str, Detector],
+    ) -> Self:
+        """Rebuild the detector; see :meth:`Detector.from_state`."""
+        detector = cls(features, cls.config_type.from_dict(config))
+        with torch.random.fork_rng(devices=[]):
+            networks = detector.build()
+        networks.load_state_dict(dict(tensors))
+        if not all(torch.isfinite(t).all() for t in tensors.values()):
+            raise ValueError(f"a weight of {cls.name} is not finite")
+        detector.networks_ = networks.eval().requires_grad_(requires_grad=False)
+        return detector
