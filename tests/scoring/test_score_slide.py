@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import numpy as np
 import pytest
 from scoring_fakes import FakeModel, make_slide
-from shapely.geometry import box
+from shapely.geometry import box, mapping
 
 from wsi_anomaly.core.ahead import ahead
 from wsi_anomaly.core.errors import NotASlideError, NoTissueError, TooCoarseError
@@ -120,6 +121,44 @@ def test_a_score_that_is_no_number_is_not_assessed(slide):
     result = score_slide(slide, Broken())
     assert (result.status == Status.FAILED).sum() >= 1
     assert result.not_assessed_mm2()["failed"] > 0
+
+
+def outline_of(path, *corners):
+    feature = {"type": "Feature", "geometry": mapping(box(*corners)), "properties": {}}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    return path
+
+
+def test_tissue_outside_the_mask_is_masked_and_is_never_read(slide, scored, tmp_path):
+    mask = outline_of(tmp_path / "mask.geojson", 128, 128, 640, 896)
+    model = FakeModel()
+    looked_at = []
+    score_tiles = model.score_tiles
+    model.score_tiles = lambda images: looked_at.append(len(images)) or score_tiles(images)
+    half = score_slide(slide, model, tissue_mask=mask)
+    masked = half.status == Status.MASKED
+    left, right = half.fields.coords[:, 0], half.fields.coords[:, 0] + 64
+    assert masked.any()
+    assert (right[~masked] > 128).all()
+    assert (left[~masked] < 640).all()
+    assert (left[masked] >= 640 - 64).all()
+    assert np.isnan(half.score[masked]).all()
+    assert sum(looked_at) == (~masked).sum()
+    # Fields on the edge of the tissue count as a whole.
+    assert 512 * 768 < half.not_assessed_mm2()["masked"] * 1e6 < (512 + 64) * (768 + 128)
+    # What is judged is judged as without the mask.
+    places = {tuple(c): s for c, s in zip(scored.fields.coords.tolist(), scored.score, strict=True)}
+    inside = right <= 640
+    for corner, score in zip(half.fields.coords[inside].tolist(), half.score[inside], strict=True):
+        assert score == pytest.approx(places[tuple(corner)])
+
+
+def test_a_mask_over_all_tissue_masks_nothing(slide, scored, tmp_path):
+    mask = outline_of(tmp_path / "mask.geojson", 0, 0, 1280, 1024)
+    whole = score_slide(slide, FakeModel(), tissue_mask=mask)
+    assert (whole.status != Status.MASKED).all()
+    assert "masked" not in whole.not_assessed_mm2()
+    assert any("(0.00 mm2 of tissue)" in warning for warning in whole.interpretation.warnings)
 
 
 def test_reading_ahead_passes_on_errors_and_stops_with_its_user():

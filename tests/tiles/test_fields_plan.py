@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tile_fakes import ArraySlide
 
 from wsi_anomaly.annotations import Outline
-from wsi_anomaly.slides import BACKGROUND, FOLD, PEN, TISSUE, UNREADABLE, TissueMap
+from wsi_anomaly.slides import BACKGROUND, FOLD, MASKED, PEN, TISSUE, UNREADABLE, TissueMap
 from wsi_anomaly.tiles import Status, plan_fields
 
 BLANK = np.zeros((4, 4, 3), np.uint8)
@@ -84,6 +84,30 @@ def test_what_stands_on_a_field_decides_its_status(label: int, status: Status) -
     fields = plan_fields(slide, all_tissue(slide, label), field_um=64, min_tissue=0.5)
     assert len(fields) == 15 * 15
     assert (fields.status == status).all()
+
+
+def test_tissue_outside_a_mask_is_masked_where_too_little_lies_inside() -> None:
+    slide = BigSlide(2048, 2048, (0.5, 0.5))
+    found = all_tissue(slide)
+    mask = all_tissue(slide)
+    mask.labels[:, 61:] = BACKGROUND  # a field is 8 map pixels wide: the 8th keeps five of them
+    mask.labels[:40] = BACKGROUND
+    both = mask.with_masked(found)
+    assert (both.labels[:40] == MASKED).all()
+    fields = plan_fields(slide, both, field_um=64, min_tissue=0.5)
+    assert len(fields) == 16 * 16
+    masked = fields.status == Status.MASKED
+    assert (masked == ((fields.col > 7) | (fields.row < 5))).all()
+    assert fields.tissue_fraction == pytest.approx(1)
+    alone = plan_fields(slide, mask, field_um=64, min_tissue=0.5)
+    np.testing.assert_array_equal(alone.coords, fields.coords[~masked])
+
+
+def test_a_narrow_rim_around_a_mask_is_not_masked() -> None:
+    slide = BigSlide(2048, 2048, (0.5, 0.5))
+    found, mask = all_tissue(slide), all_tissue(slide)
+    mask.labels[:, 100:104] = BACKGROUND  # 32 um
+    assert (mask.with_masked(found).labels != MASKED).all()
 
 
 def test_a_sample_prefers_fields_that_can_be_judged() -> None:

@@ -163,10 +163,11 @@ def tile_file_facts(path: Path) -> Facts:
     """Facts of a tile file."""
     import numpy as np
 
-    from wsi_anomaly.tiles import Status, TileStore
+    from wsi_anomaly.tiles import TileStore
+    from wsi_anomaly.tiles.fields import STORED
 
     store = TileStore.open(path)
-    counts = {s.name.lower(): int((store.status == s).sum()) for s in Status}
+    counts = {s.name.lower(): int((store.status == s).sum()) for s in STORED}
     found = {name: count for name, count in counts.items() if count}
     sizes = {m: store.tile_side(m) for m in store.magnifications}
     values: dict[str, Any] = {

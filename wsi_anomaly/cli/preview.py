@@ -54,7 +54,9 @@ def command(*, tiles: tuple[Path, ...], output: Path | None, verbosity: int = 0)
             errors.append(str(error))
             continue
         text = f"{file.name} -> {place}"
-        out.print(text + (f" (without 'before': {note})" if note else ""), markup=False)
+        out.print(
+            text + (f" (without 'before': {note})" if note else ""), markup=False, soft_wrap=True
+        )
     for text in errors:
         click.echo(f"Error: {text}", err=True)
     return 1 if errors else 0

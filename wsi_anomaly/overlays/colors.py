@@ -30,7 +30,7 @@ UNUSUAL = TileClass("Unusual", (240, 190, 50), "95th to 99th percentile of norma
 VERY_UNUSUAL = TileClass("Very unusual", (230, 120, 0), "above the 99th percentile")
 ANOMALOUS = TileClass("Anomalous", (200, 30, 60), "above the operating point")
 UNCALIBRATED = TileClass("Not calibrated", (140, 140, 200), "raw score only")
-NOT_ASSESSED = TileClass("Not assessed", (120, 120, 120), "could not be judged")
+NOT_ASSESSED = TileClass("Not assessed", (120, 120, 120), "not judged, for the reason given")
 TISSUE = TileClass("Tissue", (60, 140, 90), "outline of the tissue")
 
 TILE_CLASSES = (NORMAL, UNUSUAL, VERY_UNUSUAL, ANOMALOUS, UNCALIBRATED, NOT_ASSESSED)

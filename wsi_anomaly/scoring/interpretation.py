@@ -17,7 +17,7 @@ from wsi_anomaly.calibration import (
     smooth_scores,
 )
 from wsi_anomaly.scoring.regions import AnomalousRegion, merge_regions
-from wsi_anomaly.tiles import Fields
+from wsi_anomaly.tiles import Fields, Status
 
 TOP_SHARE = 0.10
 _MUCH_NOT_ASSESSED = 0.2
@@ -146,7 +146,9 @@ def interpret(
         top_mean=float(top.mean()) if known.any() else float("nan"),
         color_range=_color_range(calibration, score[known]),
         color_range_fixed=calibration is not None,
-        warnings=_warnings(score, calibration, seen, domain_warnings, concurrent=concurrent),
+        warnings=_warnings(
+            fields, score, calibration, seen, domain_warnings, concurrent=concurrent
+        ),
     )
 
 
@@ -186,6 +188,7 @@ def _color_range(
 
 
 def _warnings(
+    fields: Fields,
     score: NDArray[np.float32],
     calibration: Calibration | None,
     seen: str | None,
@@ -194,6 +197,7 @@ def _warnings(
     concurrent: bool,
 ) -> list[str]:
     known = np.isfinite(score)
+    asked = fields.status != Status.MASKED  # what a mask leaves out has a warning of its own
     out = []
     if seen is not None:
         part = {"train": "training", "validation": "validation"}.get(seen, seen)
@@ -203,7 +207,7 @@ def _warnings(
         )
     if not known.any():
         out.append("Nothing on this slide could be assessed; look at the slide itself.")
-    elif (share := 1 - known.mean()) > _MUCH_NOT_ASSESSED:
+    elif (share := 1 - known[asked].mean()) > _MUCH_NOT_ASSESSED:
         out.append(
             f"{share:.0%} of the tissue could not be assessed; silence there does not mean normal."
         )

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon
 
 from wsi_anomaly.calibration import Calibration
+from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.scoring.interpretation import Interpretation
 from wsi_anomaly.scoring.places import PixelMaps
-from wsi_anomaly.slides import Bounds, Mpp
+from wsi_anomaly.slides import Bounds, Mpp, Slide
 from wsi_anomaly.tiles import Fields, Status
 
 
@@ -31,6 +32,22 @@ class SlideFacts:
     backend: str
     objective_power: float | None = None
     vendor: str | None = None
+
+    @classmethod
+    def of(cls, slide: Slide) -> SlideFacts:
+        """Collect the facts of an open slide."""
+        return cls(
+            name=slide.name,
+            path=str(slide.path),
+            fingerprint=fingerprint(slide.path),
+            width=slide.width,
+            height=slide.height,
+            mpp=slide.mpp,
+            bounds=slide.bounds,
+            backend=slide.backend,
+            objective_power=slide.objective_power,
+            vendor=slide.properties.get("openslide.vendor"),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +112,10 @@ class ScoreMap:
     @property
     def field_mm2(self) -> float:
         """Area that one field stands for (its stride squared), square millimetres."""
-        width, height = self.fields.stride_level0
-        return width * height * self.slide.mpp.x * self.slide.mpp.y / 1e6
+        return self.fields.area_mm2((self.slide.mpp.x, self.slide.mpp.y))
 
     def not_assessed_mm2(self) -> dict[str, float]:
-        """Area of fields with tissue that could not be judged, per reason."""
+        """Area of fields with tissue that could not, or should not, be judged, per reason."""
         return {
             status.name.lower(): float((self.status == status).sum()) * self.field_mm2
             for status in Status

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.ahead import ahead
 from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
-from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings
@@ -20,7 +19,7 @@ from wsi_anomaly.scoring.interpretation import interpret
 from wsi_anomaly.scoring.model import ScoringModel, scoring_settings
 from wsi_anomaly.scoring.places import PixelMaps, fields_to_map
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
-from wsi_anomaly.slides import Slide, find_tissue, open_slide
+from wsi_anomaly.slides import Mpp, Slide, TissueMap, find_tissue, open_slide
 from wsi_anomaly.slides.overview import read_overview
 from wsi_anomaly.tiles import (
     Fields,
@@ -36,28 +35,8 @@ from wsi_anomaly.tiles.sharpness import sharpness
 BATCH_SIZE = 256
 _SHARPNESS_STEP = 8  # every so many fields: the median needs no more
 _QUEUED_BATCHES = 4  # bounds the memory; more only hides longer stalls of the disk
-_MASK_WARNING = (
-    "The tissue was given by a mask: nothing outside it was looked at, and silence there does not "
-    "mean normal."
-)
 Progress = Callable[[int, int], None]
 Batch = tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.uint8]]
-
-
-def slide_facts(slide: Slide) -> SlideFacts:
-    """Collect the facts of an open slide that results carry."""
-    return SlideFacts(
-        name=slide.name,
-        path=str(slide.path),
-        fingerprint=fingerprint(slide.path),
-        width=slide.width,
-        height=slide.height,
-        mpp=slide.mpp,
-        bounds=slide.bounds,
-        backend=slide.backend,
-        objective_power=slide.objective_power,
-        vendor=slide.properties.get("openslide.vendor"),
-    )
 
 
 def score_slide(
@@ -121,19 +100,15 @@ def score_slide(
                 f"this model, which looks at {model.magnification}x "
                 f"({mpp_of(model.magnification):g} um); use a scan of a higher magnification."
             )
-        facts = slide_facts(slide)
+        facts = SlideFacts.of(slide)
         start = time.perf_counter()
-        tissue = (
-            find_tissue(slide)
-            if tissue_mask is None
-            else tissue_from_file(slide, tissue_mask, read_overview(slide))
-        )
+        tissue = _find_tissue(slide, tissue_mask)
         field_um = model.tile_size * mpp_of(model.magnification)
         fields = plan_fields(
             slide, tissue, field_um=field_um, stride_um=stride_um, min_tissue=min_tissue,
             max_tiles=None,
         )  # fmt: skip
-        if not len(fields):
+        if (fields.status == Status.MASKED).all():
             raise NoTissueError(
                 f"No tissue was found on {path}; look at it, or lower --min-tissue."
             )
@@ -141,16 +116,17 @@ def score_slide(
         timings["tissue and stain"] = time.perf_counter() - start
 
         start = time.perf_counter()
+        looked_at = np.flatnonzero(fields.status != Status.MASKED)
         batches = read_fields(
             slide,
-            fields,
+            fields.take(looked_at),
             magnification=model.magnification,
             tile_size=model.tile_size,
             preprocess=preprocess,
             batch_size=BATCH_SIZE,
         )
         status, scores, median_sharpness = _score_batches(
-            batches, model, fields.status, progress, timings
+            batches, model, fields.status, looked_at, progress, timings
         )
         timings["read and score"] = time.perf_counter() - start
         outline = tissue.polygons()
@@ -173,7 +149,7 @@ def score_slide(
             fdr=fdr,
             concurrent=controls is not None,
             domain_warnings=[
-                *([] if tissue_mask is None else [_MASK_WARNING]),
+                *([] if tissue_mask is None else [_mask_warning(fields, facts.mpp)]),
                 *domain_warnings(
                     model.domain,
                     preprocessor=preprocess,
@@ -229,22 +205,41 @@ def score_slide(
     )
 
 
+def _find_tissue(slide: Slide, mask: Path | None) -> TissueMap:
+    """Find the tissue; what a mask leaves out of it is MASKED."""
+    if mask is None:
+        return find_tissue(slide)
+    overview = read_overview(slide)
+    return tissue_from_file(slide, mask, overview).with_masked(find_tissue(slide, overview))
+
+
+def _mask_warning(fields: Fields, mpp: Mpp) -> str:
+    masked = np.count_nonzero(fields.status == Status.MASKED) * fields.area_mm2((mpp.x, mpp.y))
+    return (
+        f"The tissue was given by a mask: nothing outside it was looked at ({masked:.2f} mm2 of "
+        "tissue), and silence there does not mean normal."
+    )
+
+
 def _score_batches(
     batches: Iterator[Batch],
     model: ScoringModel,
     planned: NDArray[np.uint8],
+    looked_at: NDArray[np.intp],
     progress: Progress | None,
     timings: dict[str, float],
 ) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]], float]:
     """Judge the fields that can be judged; the rest keep NaN and their reason.
 
-    The last of the three is the median sharpness of the judged fields, NaN without any.
+    The batches hold positions in `looked_at`, which holds positions in all fields. The last of the
+    three is the median sharpness of the judged fields, NaN without any.
     """
     status = planned.copy()
     scores = {m: np.full(len(planned), np.nan, np.float32) for m in model.methods}
     done, network = 0, 0.0
     sharp: list[NDArray[np.float32]] = []
-    for indices, images, seen in ahead(batches, _QUEUED_BATCHES):
+    for positions, images, seen in ahead(batches, _QUEUED_BATCHES):
+        indices = looked_at[positions]
         found = seen.copy()
         good = found == Status.OK
         if good.any():
@@ -260,7 +255,7 @@ def _score_batches(
         status[indices] = found
         done += len(indices)
         if progress is not None:
-            progress(done, len(planned))
+            progress(done, len(looked_at))
     timings["network"] = network
     return status, scores, float(np.median(np.concatenate(sharp))) if sharp else float("nan")
 

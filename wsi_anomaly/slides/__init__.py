@@ -7,6 +7,7 @@ from wsi_anomaly.slides.tissue import find_tissue
 from wsi_anomaly.slides.tissue_map import (
     BACKGROUND,
     FOLD,
+    MASKED,
     PEN,
     TISSUE,
     UNREADABLE,
@@ -16,6 +17,7 @@ from wsi_anomaly.slides.tissue_map import (
 __all__ = [
     "BACKGROUND",
     "FOLD",
+    "MASKED",
     "PEN",
     "TISSUE",
     "UNREADABLE",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import AnnotationError
 from wsi_anomaly.slides.base import Slide
+from wsi_anomaly.slides.morphology import opened
 from wsi_anomaly.slides.overview import MAP_MPP, Overview, glass_colour, map_shape, read_overview
 
 if TYPE_CHECKING:
     from shapely.geometry import MultiPolygon, Polygon
 
-BACKGROUND, TISSUE, PEN, FOLD, UNREADABLE = range(5)
-LABEL_NAMES = ("background", "tissue", "pen", "fold", "unreadable")
+BACKGROUND, TISSUE, PEN, FOLD, UNREADABLE, MASKED = range(6)
+LABEL_NAMES = ("background", "tissue", "pen", "fold", "unreadable", "masked")
 
+_RIM_UM = 48.0
 _MAX_ASPECT_ERROR = 0.02  # a mask that differs by more was made for something else
 
 
@@ -29,7 +31,8 @@ class TissueMap:
     Attributes
     ----------
     labels
-        (H, W) uint8: BACKGROUND, TISSUE, PEN, FOLD or UNREADABLE (the file is damaged there).
+        (H, W) uint8: BACKGROUND, TISSUE, PEN, FOLD, UNREADABLE (the file is damaged there) or
+        MASKED (tissue that somebody's mask leaves out).
     mpp
         Micrometres per map pixel.
     origin
@@ -152,6 +155,21 @@ class TissueMap:
         labels[~overview.readable] = UNREADABLE
         return cls.over(slide, labels, glass_colour(overview.rgb, overview.usable))
 
+    def with_masked(self, found: TissueMap) -> Self:
+        """Label as MASKED the tissue, folded or inked too, that `found` has and this map has not.
+
+        A narrow rim is not: two outlines of one piece of tissue never agree to the pixel.
+
+        Parameters
+        ----------
+        found
+            The same slide's tissue as :func:`~wsi_anomaly.slides.find_tissue` finds it.
+        """
+        labels = self.labels.copy()
+        left_out = (labels == BACKGROUND) & np.isin(found.labels, (TISSUE, PEN, FOLD))
+        labels[opened(left_out, _RIM_UM / 2 / self.mpp)] = MASKED
+        return replace(self, labels=labels)
+
     def fractions(
         self, coords: NDArray[np.int64], field_level0: tuple[float, float]
     ) -> NDArray[np.float32]:
@@ -166,7 +184,7 @@ class TissueMap:
 
         Returns
         -------
-        (N, 5) float32, one column a label; what lies beyond the map is background.
+        (N, 6) float32, one column a label; what lies beyond the map is background.
         """
         corner = (np.asarray(coords, np.float64) - self.origin) / self.downsample
         size = np.asarray(field_level0, np.float64) / self.downsample

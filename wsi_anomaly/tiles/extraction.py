@@ -20,7 +20,7 @@ from wsi_anomaly.core.magnification import served
 from wsi_anomaly.slides import Slide, find_tissue, open_slide
 from wsi_anomaly.slides.overview import read_overview
 from wsi_anomaly.tiles.config import TileConfig
-from wsi_anomaly.tiles.fields import Fields, Status, plan_fields
+from wsi_anomaly.tiles.fields import STORED, Fields, Status, plan_fields
 from wsi_anomaly.tiles.inputs import file_for, outlines_from_file, tissue_from_file
 from wsi_anomaly.tiles.picture import PICTURE_SUFFIX, overview_picture, save_picture
 from wsi_anomaly.tiles.reading import read_fields
@@ -273,4 +273,4 @@ def _extract(
 
 
 def _counts(status: np.ndarray) -> dict[str, int]:
-    return {s.name.lower(): int(np.count_nonzero(status == s)) for s in Status}
+    return {s.name.lower(): int(np.count_nonzero(status == s)) for s in STORED}

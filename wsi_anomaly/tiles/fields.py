@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.annotations import Outline, fractions_inside
-from wsi_anomaly.slides import FOLD, PEN, TISSUE, UNREADABLE, Slide, TissueMap
+from wsi_anomaly.slides import FOLD, MASKED, PEN, TISSUE, UNREADABLE, Slide, TissueMap
 
 PEN_SHARE = 0.02
 """Share of ink from which a field is PEN: a little ink is colour that no tissue has."""
@@ -22,6 +22,8 @@ FOLD_SHARE = 0.25
 UNREADABLE_SHARE = 0.25
 INSIDE_SHARE = 0.99
 """Share of a field that lies inside annotations of one class from which it is of that class."""
+
+_ROUNDING = 0.005  # fractions carry the rounding of corners and of the map
 
 
 class Status(IntEnum):
@@ -32,6 +34,12 @@ class Status(IntEnum):
     BLURRED = 2
     PEN = 3
     FOLDED = 4
+    MASKED = 5
+    """Tissue outside the tissue mask that somebody gave; never stored as a tile."""
+
+
+STORED = tuple(status for status in Status if status is not Status.MASKED)
+"""What a field of a tile file may be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +61,7 @@ class Fields:
     field_um
         Side of a field, micrometres.
     tissue_fraction
-        (N,) float32, share of the field that is tissue, folded or inked included.
+        (N,) float32, share of the field that is tissue; folded, inked and masked included.
     status
         (N,) uint8, :class:`Status`.
     label
@@ -74,6 +82,11 @@ class Fields:
 
     def __len__(self) -> int:
         return len(self.coords)
+
+    def area_mm2(self, mpp: tuple[float, float]) -> float:
+        """Area that one field stands for (its stride squared), at `mpp` um per level-0 pixel."""
+        width, height = self.stride_level0
+        return width * mpp[0] * height * mpp[1] / 1e6
 
     def take(self, indices: NDArray[np.intp]) -> Fields:
         """Keep only these fields of the grid."""
@@ -110,7 +123,8 @@ def plan_fields(
     stride_um
         From one field to the next; `field_um` when None (no overlap, no gap).
     min_tissue
-        Least share of tissue (ink and folds count: what lies under them is not glass).
+        Least share of tissue (ink and folds count: what lies under them is not glass). A field
+        that reaches it only with tissue outside a mask is MASKED.
     max_tiles
         At most so many fields, drawn at random by `seed` from those that can be assessed; None:
         all of them.
@@ -137,11 +151,14 @@ def plan_fields(
         axis=1,
     ).astype(np.int64)
     shares = tissue.fractions(coords, field)
-    fraction = shares[:, TISSUE] + shares[:, PEN] + shares[:, FOLD] + shares[:, UNREADABLE]
+    inside = shares[:, TISSUE] + shares[:, PEN] + shares[:, FOLD] + shares[:, UNREADABLE]
+    fraction = inside + shares[:, MASKED]
+    least = min_tissue - _ROUNDING
     status = np.full(len(coords), Status.OK, np.uint8)
     status[shares[:, FOLD] >= FOLD_SHARE] = Status.FOLDED
     status[shares[:, PEN] >= PEN_SHARE] = Status.PEN
     status[shares[:, UNREADABLE] >= UNREADABLE_SHARE] = Status.FAILED
+    status[inside < least] = Status.MASKED
     fields = Fields(
         coords,
         row.astype(np.int32),
@@ -154,8 +171,7 @@ def plan_fields(
         fraction,
         status,
     )
-    # Half a percent of slack: fractions carry the rounding of corners and of the map.
-    kept = np.flatnonzero(fraction >= min_tissue - 0.005)
+    kept = np.flatnonzero(fraction >= least)
     if outlines is not None:
         label = np.full(len(coords), "", object)
         label[kept] = _labels(outlines, coords[kept], field)

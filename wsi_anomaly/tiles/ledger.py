@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.files import output_errors, write_text
-from wsi_anomaly.tiles.fields import Status
+from wsi_anomaly.tiles.fields import STORED
 from wsi_anomaly.tiles.pool import Outcome
 
 COLUMNS = (
@@ -23,7 +23,7 @@ COLUMNS = (
     "case",
     "magnifications",
     "tiles",
-    *(status.name.lower() for status in Status),
+    *(status.name.lower() for status in STORED),
     "seconds",
 )
 _EVERY_SECONDS = 10.0
