@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"detectors", "autoencoder", "features", "tiles", "slides", "calibration"},
     "scoring": {"slides", "tiles", "detectors", "calibration"},
     "overlays": {"scoring", "slides", "tiles", "annotations", "calibration"},
+    "evaluation": {"overlays", "scoring", "slides", "tiles", "annotations", "calibration"},
 }
 EVERYWHERE = {"experiments", "cli"}
 

@@ -8,13 +8,12 @@ import shapely
 
 from wsi_anomaly.annotations import Outline
 from wsi_anomaly.core.errors import WsiAnomalyError
-from wsi_anomaly.experiments import ColourControl, mean_colours
+from wsi_anomaly.evaluation import ColourControl, ScoredSlide, mean_colours
 from wsi_anomaly.experiments.known_truth import (
-    ScoredSlide,
     colour_scores,
     labels_of,
     smoothed,
-    tile_auc,
+    tile_performance,
     what_was_found,
 )
 from wsi_anomaly.slides import find_tissue, open_slide
@@ -33,6 +32,7 @@ def scored(name, scores, flagged=(), rows=6, columns=8, **more):
         name=name,
         coords=np.stack([col, row], 1).astype(np.int64) * int(FIELD),
         field=(FIELD, FIELD),
+        stride=(FIELD, FIELD),
         mpp=(0.5, 0.5),
         scores={"dpa": np.asarray(scores, np.float32).ravel(), **more},
         primary="dpa",
@@ -90,8 +90,8 @@ def test_the_auc_pools_slides_and_leaves_the_border_out():
     outlines = {"one": [lesion(0, 0), Outline("Lesion", shapely.box(128, 0, 160, 128))]}
     # (0, 1) is a quarter inside: neither lesion nor normal.
     assert labels_of(one, outlines["one"])[:3].tolist() == [1, -1, 0]
-    auc = tile_auc([one, two], outlines)
-    assert (auc.value, auc.abnormal, auc.normal) == (1.0, 1, 46 + 48)
+    found = tile_performance([one, two], outlines)
+    assert (found.roc_auc.value, found.abnormal, found.normal) == (1.0, 1, 46 + 48)
 
 
 def test_a_control_is_asked_about_the_same_fields():
@@ -100,17 +100,17 @@ def test_a_control_is_asked_about_the_same_fields():
     slide = scored("a", values)
     control = {"a": np.arange(48, dtype=float)[::-1]}
     outlines = {"a": [lesion(0, 0, 2, 1)]}
-    auc = tile_auc([slide], outlines, control)
-    assert (auc.abnormal, auc.normal) == (1, 46)
-    assert auc.value == 1.0
-    assert tile_auc([slide], outlines).abnormal == 1
+    found = tile_performance([slide], outlines, control)
+    assert (found.abnormal, found.normal) == (1, 46)
+    assert found.roc_auc.value == 1.0
+    assert tile_performance([slide], outlines).abnormal == 1
 
 
 def test_other_methods_can_be_asked_for():
     slide = scored("a", grid(at_0_0=9), density=-grid(at_0_0=9).ravel().astype(np.float32))
     outlines = {"a": [lesion(0, 0)]}
-    assert tile_auc([slide], outlines).value == 1.0
-    assert tile_auc([slide], outlines, method="density").value == 0.0
+    assert tile_performance([slide], outlines).roc_auc.value == 1.0
+    assert tile_performance([slide], outlines, method="density").roc_auc.value == 0.0
 
 
 def test_smoothing_takes_the_mean_of_assessed_neighbours_for_a_control_as_well():
@@ -140,7 +140,7 @@ def test_the_colour_control_looks_at_the_fields_of_the_table(tmp_path):
         )
     chosen = np.arange(len(fields))[::-2]  # some, in another order
     table = ScoredSlide(
-        "slide", fields.coords[chosen], (FIELD, FIELD), (0.5, 0.5),
+        "slide", fields.coords[chosen], (FIELD, FIELD), (FIELD, FIELD), (0.5, 0.5),
         {"dpa": np.zeros(len(chosen), np.float32)}, "dpa",
         fields.row[chosen], fields.col[chosen], np.zeros(len(chosen), bool),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from skimage.filters import threshold_otsu
 from skimage.morphology import disk, opening
 
 from wsi_anomaly.annotations import fractions_inside
-from wsi_anomaly.experiments import ColourControl, label_fields, roc_auc
+from wsi_anomaly.evaluation import ColourControl, label_fields, roc_auc
 from wsi_anomaly.synthetic import make_slide
 
 SEEDS = range(100, 106)

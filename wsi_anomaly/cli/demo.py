@@ -128,20 +128,26 @@ def _show(figures: DemoFigures, out: Console) -> None:
     table.add_column("What")
     table.add_column("Result", justify="right")
     table.add_column("[dim]Meaning[/]", style="dim")
-    for name, auc in figures.auc.items():
+    for name, tiles in figures.tiles.items():
         ranks = name == figures.primary
         table.add_row(
             f"Tile ROC AUC, {name}",
-            str(auc),
+            str(tiles.roc_auc),
             "the method that ranks; 95% interval over slides" if ranks else "fitted beside it",
             style="bold" if ranks else "",
         )
         if ranks:
             table.add_row(
-                "  over 3 x 3 tiles", str(figures.smoothed), "smoothed, as flags and rank use it"
+                "  over 3 x 3 tiles",
+                str(figures.smoothed.roc_auc),
+                "smoothed, as flags and rank use it",
             )
-    table.add_row("Tile ROC AUC, mean colour", str(figures.colour), "control: no detector at all")
-    table.add_row("  over 3 x 3 tiles", str(figures.colour_smoothed), "smoothed the same way")
+    table.add_row(
+        "Tile ROC AUC, mean colour", str(figures.colour.roc_auc), "control: no detector at all"
+    )
+    table.add_row(
+        "  over 3 x 3 tiles", str(figures.colour_smoothed.roc_auc), "smoothed the same way"
+    )
     flags = figures.flags
     for found, smallest in ((figures.large, LARGE_LESION_MM2), (flags, SMALLEST_LESION_MM2)):
         table.add_row(

@@ -27,8 +27,8 @@ from wsi_anomaly.autoencoder.batches import ArrayTiles, to_images
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.detectors import Density, DensityConfig, Dpa, DpaConfig, growing_stages
 from wsi_anomaly.detectors.base import batches
+from wsi_anomaly.evaluation import ColourControl, mean_colours
 from wsi_anomaly.experiments.divisions import Division
-from wsi_anomaly.experiments.evaluation import ColourControl, mean_colours
 from wsi_anomaly.experiments.image_sets import ImageSet
 from wsi_anomaly.features import PerceptualNetwork, load_features
 from wsi_anomaly.features.precision import fast_precision

@@ -16,15 +16,14 @@ from typing import Any
 from wsi_anomaly import __version__
 from wsi_anomaly.annotations import Outline, read_geojson
 from wsi_anomaly.core.errors import WsiAnomalyError
+from wsi_anomaly.evaluation import Performance, ScoredSlide
 from wsi_anomaly.experiments.demo_slides import DemoSlide, outlines_path, slide_path
-from wsi_anomaly.experiments.evaluation import Auc
 from wsi_anomaly.experiments.known_truth import (
     Finding,
-    ScoredSlide,
     colour_control,
     colour_scores,
     smoothed,
-    tile_auc,
+    tile_performance,
     what_was_found,
 )
 from wsi_anomaly.tiles import TileSet, TileStore, find_tile_files
@@ -42,8 +41,8 @@ class DemoFigures:
 
     Attributes
     ----------
-    auc
-        Tile ROC AUC by method, all unseen slides together.
+    tiles
+        Figures of the tiles by method, all unseen slides together.
     smoothed
         Of the method that ranks, scores averaged over 3 x 3 fields: what flags are made of.
     colour, colour_smoothed
@@ -58,10 +57,10 @@ class DemoFigures:
         Names of the unseen normal slides.
     """
 
-    auc: dict[str, Auc]
-    smoothed: Auc
-    colour: Auc
-    colour_smoothed: Auc
+    tiles: dict[str, Performance]
+    smoothed: Performance
+    colour: Performance
+    colour_smoothed: Performance
     primary: str
     flags: Finding
     large: Finding
@@ -102,10 +101,10 @@ def evaluate(slides: Sequence[DemoSlide], folder: Path) -> DemoFigures:
         for slide, made in zip(scored, unseen, strict=True)
     }
     return DemoFigures(
-        auc={name: tile_auc(scored, outlines, method=name) for name in scored[0].scores},
-        smoothed=tile_auc(scored, outlines, smoothed(scored)),
-        colour=tile_auc(scored, outlines, colours),
-        colour_smoothed=tile_auc(scored, outlines, smoothed(scored, colours)),
+        tiles={name: tile_performance(scored, outlines, method=name) for name in scored[0].scores},
+        smoothed=tile_performance(scored, outlines, smoothed(scored)),
+        colour=tile_performance(scored, outlines, colours),
+        colour_smoothed=tile_performance(scored, outlines, smoothed(scored, colours)),
         primary=scored[0].primary,
         flags=what_was_found(scored, outlines, at_least_mm2=SMALLEST_LESION_MM2),
         large=what_was_found(scored, outlines, at_least_mm2=LARGE_LESION_MM2),
@@ -145,11 +144,12 @@ def model_is_current(folder: Path) -> bool:
 def figures_as_json(figures: DemoFigures) -> dict[str, Any]:
     """Turn the figures into plain values; None where an interval cannot be computed."""
 
-    def plain(auc: Auc) -> dict[str, float | int | None]:
-        return {k: None if math.isnan(v) else v for k, v in asdict(auc).items()}
+    def plain(found: Performance) -> dict[str, float | int | None]:
+        auc = {k: None if math.isnan(v) else v for k, v in asdict(found.roc_auc).items()}
+        return {**auc, "abnormal": found.abnormal, "normal": found.normal}
 
     return {
-        "tile_roc_auc": {name: plain(auc) for name, auc in figures.auc.items()},
+        "tile_roc_auc": {name: plain(found) for name, found in figures.tiles.items()},
         "tile_roc_auc_smoothed": plain(figures.smoothed),
         "tile_roc_auc_mean_colour": plain(figures.colour),
         "tile_roc_auc_mean_colour_smoothed": plain(figures.colour_smoothed),

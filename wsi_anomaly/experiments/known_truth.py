@@ -8,94 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
 from wsi_anomaly.annotations import Outline, fractions_inside
-from wsi_anomaly.calibration import label_regions, smooth_scores
-from wsi_anomaly.core.errors import WsiAnomalyError
+from wsi_anomaly.calibration import label_regions
 from wsi_anomaly.core.magnification import mpp_of
-from wsi_anomaly.experiments.evaluation import (
-    Auc,
+from wsi_anomaly.evaluation import (
     ColourControl,
+    Performance,
+    ScoredSlide,
     label_fields,
     mean_colours,
-    slide_bootstrap,
+    performance,
 )
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.tiles import Preprocessing, TileSet, plan_fields, read_fields
-
-
-@dataclass(frozen=True, eq=False)
-class ScoredSlide:
-    """The tile table of one results folder.
-
-    Attributes
-    ----------
-    name
-        Folder name.
-    coords
-        (N, 2) level-0 top left corners of the fields.
-    field
-        Their width and height, level-0 pixels.
-    mpp
-        Micrometres per level-0 pixel (x, y).
-    scores
-        Raw scores by method, (N,), NaN where not assessed.
-    primary
-        The method that ranks.
-    row, col, flagged
-        (N,) place in the grid, and whether the field is flagged.
-    """
-
-    name: str
-    coords: NDArray[np.int64]
-    field: tuple[float, float]
-    mpp: tuple[float, float]
-    scores: Mapping[str, NDArray[np.float32]]
-    primary: str
-    row: NDArray[np.int32]
-    col: NDArray[np.int32]
-    flagged: NDArray[np.bool_]
-
-    @classmethod
-    def read(cls, folder: str | Path) -> ScoredSlide:
-        """Read ``scores.zarr`` of a results folder.
-
-        Raises
-        ------
-        WsiAnomalyError
-            There is no such table.
-        """
-        import zarr
-
-        folder = Path(folder)
-        try:
-            table: Any = zarr.open_group(str(folder / "scores.zarr"), mode="r")["tiles"]
-            facts = table.attrs
-            return cls(
-                name=folder.name,
-                coords=table["coords"][:],
-                field=tuple(facts["field_level0"]),
-                mpp=tuple(facts["mpp"]),
-                scores={name: array[:] for name, array in table["scores"].arrays()},
-                primary=str(facts["primary"]),
-                row=table["row"][:],
-                col=table["col"][:],
-                flagged=table["flagged"][:].astype(bool),
-            )
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            raise WsiAnomalyError(
-                f"{folder} holds no scores ({error}); score the slide again."
-            ) from error
-
-    @property
-    def assessed(self) -> NDArray[np.bool_]:
-        """(N,) whether a field was judged."""
-        return np.isfinite(self.scores[self.primary])
 
 
 def smoothed(
@@ -106,10 +36,8 @@ def smoothed(
     `scores` are a control's, smoothed the same way; the primary method's own when None.
     """
     return {
-        slide.name: smooth_scores(
-            slide.row,
-            slide.col,
-            slide.scores[slide.primary] if scores is None else scores[slide.name],
+        slide.name: slide.smoothed(
+            slide.scores[slide.primary] if scores is None else scores[slide.name]
         )
         for slide in slides
     }
@@ -137,14 +65,14 @@ def labels_of(slide: ScoredSlide, outlines: Iterable[Outline]) -> NDArray[np.int
     return label_fields(fractions_inside(outlines, slide.coords, slide.field))
 
 
-def tile_auc(
+def tile_performance(
     slides: Sequence[ScoredSlide],
     outlines: Mapping[str, Sequence[Outline]],
     scores: Mapping[str, NDArray[np.floating]] | None = None,
     *,
     method: str | None = None,
-) -> Auc:
-    """Tile ROC AUC over several slides, with its interval over slides.
+) -> Performance:
+    """Figures of the fields of several slides, with intervals over slides.
 
     Parameters
     ----------
@@ -161,13 +89,14 @@ def tile_auc(
     -----
     Fields that the method did not assess count for no score, the control included.
     """
-    labels, values = [], []
-    for slide in slides:
+    labels, values, group = [], [], []
+    for i, slide in enumerate(slides):
         own = slide.scores[method or slide.primary]
         labels.append(labels_of(slide, outlines.get(slide.name, ())))
         shown = own if scores is None else scores[slide.name]
         values.append(np.where(np.isfinite(own), shown, np.nan))
-    return slide_bootstrap(labels, values)
+        group.append(np.full(len(own), i))
+    return performance(*map(np.concatenate, (labels, values, group)))
 
 
 def what_was_found(

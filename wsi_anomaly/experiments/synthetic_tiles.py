@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from wsi_anomaly.annotations import fractions_inside, read_geojson
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.magnification import mpp_of
+from wsi_anomaly.evaluation import IGNORED, label_fields
 from wsi_anomaly.experiments.demo_slides import (
     SLIDES,
     DemoSlide,
@@ -24,7 +25,6 @@ from wsi_anomaly.experiments.demo_slides import (
     outlines_path,
     slide_path,
 )
-from wsi_anomaly.experiments.evaluation import IGNORED, label_fields
 from wsi_anomaly.experiments.image_sets import ImageSet
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.synthetic.lesions import Difficulty

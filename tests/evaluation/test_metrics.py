@@ -1,0 +1,153 @@
+"""Figures of quality: scikit-learn's, and honest about what they rest on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from wsi_anomaly.evaluation import (
+    ColourControl,
+    label_fields,
+    performance,
+    pr_auc,
+    roc_auc,
+    sensitivity_at_specificity,
+)
+from wsi_anomaly.evaluation.metrics import group_draws, resampled
+
+
+def some_scores(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of both classes and scores with many ties."""
+    generator = np.random.default_rng(seed)
+    labels = np.concatenate([[0, 1], generator.integers(0, 2, n)])
+    return labels, generator.integers(0, 8, n + 2).astype(float)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 60))
+def test_the_figures_are_scikit_learns(seed: int, n: int) -> None:
+    labels, scores = some_scores(seed, n)
+    assert roc_auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
+    assert pr_auc(labels, scores) == pytest.approx(average_precision_score(labels, scores))
+
+
+@given(st.integers(0, 10_000), st.integers(2, 60), st.sampled_from([0.5, 0.8, 0.9, 0.95, 1.0]))
+def test_the_sensitivity_is_that_of_the_best_threshold(
+    seed: int, n: int, specificity: float
+) -> None:
+    labels, scores = some_scores(seed, n)
+    best = 0.0
+    for threshold in [*scores, np.inf]:
+        called = scores >= threshold
+        if (~called[labels == 0]).mean() >= specificity - 1e-9:
+            best = max(best, called[labels == 1].mean())
+    assert sensitivity_at_specificity(labels, scores, specificity) == pytest.approx(best)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 60), st.integers(1, 6))
+def test_resampling_is_scikit_learn_with_weights(seed: int, n: int, groups: int) -> None:
+    labels, scores = some_scores(seed, n)
+    group = np.random.default_rng(seed).integers(0, groups, n + 2)
+    weights = group_draws(groups, draws=8, seed=seed)
+    found = resampled(labels == 1, scores, group, weights, (0.9,))
+    for draw, counts in enumerate(weights):
+        weight = counts[group]
+        if min(weight[labels == 1].sum(), weight[labels == 0].sum()) == 0:
+            assert all(math.isnan(values[draw]) for values in found.values())
+            continue
+        given_weights = {"sample_weight": weight}
+        auc = roc_auc_score(labels, scores, **given_weights)
+        average = average_precision_score(labels, scores, **given_weights)
+        false, true, _ = roc_curve(labels, scores, drop_intermediate=False, **given_weights)
+        assert found["roc_auc"][draw] == pytest.approx(auc)
+        assert found["pr_auc"][draw] == pytest.approx(average)
+        assert found[0.9][draw] == pytest.approx(true[false <= 0.1 + 1e-9].max())
+
+
+def test_resampling_stays_close_with_more_scores_than_it_can_hold() -> None:
+    generator = np.random.default_rng(3)
+    labels = np.arange(30_000) < 9_000
+    scores = generator.normal(size=30_000) + labels
+    found = resampled(labels, scores, np.zeros(30_000, int), np.ones((1, 1)), (0.9,))
+    assert found["roc_auc"][0] == pytest.approx(roc_auc(labels.astype(int), scores), abs=1e-3)
+    assert found["pr_auc"][0] == pytest.approx(pr_auc(labels.astype(int), scores), abs=1e-3)
+    exact = sensitivity_at_specificity(labels.astype(int), scores, 0.9)
+    assert found[0.9][0] == pytest.approx(exact, abs=1e-3)
+
+
+def test_border_fields_and_fields_not_assessed_do_not_count() -> None:
+    labels = np.array([0, 0, 1, 1, -1, 1])
+    scores = np.array([0.1, 0.2, 0.3, 0.4, -9.0, np.nan])
+    assert roc_auc(labels, scores) == 1.0
+    found = performance(labels, scores, ["a", "a", "b", "b", "b", "c"])
+    assert (found.abnormal, found.normal, found.groups, found.prevalence) == (2, 2, 2, 0.5)
+
+
+def test_one_class_gives_no_figure() -> None:
+    labels, scores = [0, 0], [0.1, 0.2]
+    assert math.isnan(roc_auc(labels, scores))
+    assert math.isnan(pr_auc(labels, scores))
+    assert math.isnan(sensitivity_at_specificity(labels, scores, 0.9))
+    found = performance(labels, scores, [0, 1])
+    assert math.isnan(found.roc_auc.value)
+    assert found.prevalence == 0
+    assert math.isnan(performance([], [], []).prevalence)
+
+
+def test_labels_need_half_of_the_field_and_leave_the_border_out() -> None:
+    inside = np.array([0.0, 1e-6, 0.49, 0.5, 1.0])
+    assert label_fields(inside).tolist() == [0, -1, -1, 1, 1]
+
+
+def slides_that_differ(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Half of the slides separate perfectly well, the others not at all."""
+    generator = np.random.default_rng(0)
+    labels = np.tile(np.repeat([0, 1], 5000), count)
+    group = np.repeat(np.arange(count), 10_000)
+    shift = np.where(group < count // 2, 0.0, 3.0)
+    return labels, labels * shift + generator.normal(size=len(labels)), group
+
+
+def test_the_interval_is_over_slides_not_fields() -> None:
+    """Slides that differ give a wide interval, however many fields each has."""
+    labels, scores, slide = slides_that_differ(4)
+    found = performance(labels, scores, slide)
+    assert found.roc_auc.low < 0.7
+    assert found.roc_auc.high > 0.9
+    assert found.sensitivity[0.9].low < found.sensitivity[0.9].value < found.sensitivity[0.9].high
+    # As if every field were a slide: a hundred times too sure.
+    alone = performance(labels, scores, np.arange(len(labels)), draws=20)
+    assert alone.roc_auc.high - alone.roc_auc.low < 0.02
+
+
+def test_slides_of_one_case_are_drawn_together() -> None:
+    labels, scores, slide = slides_that_differ(8)
+    by_slide = performance(labels, scores, slide).roc_auc
+    by_case = performance(labels, scores, slide // 2).roc_auc
+    assert by_case.value == by_slide.value
+    assert by_case.high - by_case.low > by_slide.high - by_slide.low
+
+
+@pytest.mark.parametrize("kept", ["two slides", "one abnormal slide"])
+def test_there_is_no_interval_where_nothing_can_vary(kept: str) -> None:
+    labels, scores, slide = slides_that_differ(4)
+    few = slide < 2 if kept == "two slides" else (slide == 0) | (labels == 0)
+    found = performance(labels[few], scores[few], slide[few]).roc_auc
+    assert math.isfinite(found.value)
+    assert math.isnan(found.low)
+    assert "[" not in str(found)
+
+
+def test_the_colour_control_sees_colour_and_nothing_else() -> None:
+    generator = np.random.default_rng(0)
+    normal = generator.normal([200, 150, 180], [5, 8, 4], (500, 3))
+    control = ColourControl().fit(normal)
+    labels = np.repeat([0, 1], 200)
+    same = generator.normal([200, 150, 180], [5, 8, 4], (400, 3))
+    assert roc_auc(labels, control.score_samples(same)) == pytest.approx(0.5, abs=0.1)
+    other = same + np.outer(labels, [0, -40, 0])
+    assert roc_auc(labels, control.score_samples(other)) > 0.95

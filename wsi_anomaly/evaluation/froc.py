@@ -1,0 +1,185 @@
+"""FROC: lesions found against false positives per slide, as the Camelyon16 challenge counts.
+
+Every detection is a place with a score. A lesion has the score of the highest detection that hits
+it; a detection that hits no lesion is a false positive, on normal slides and on others. The
+summary is the mean sensitivity at 1/4, 1/2, 1, 2, 4 and 8 false positives per slide.
+
+Source: Ehteshami Bejnordi et al., JAMA 318:2199, 2017, and the challenge's evaluation program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wsi_anomaly.evaluation.metrics import (
+    DRAWS,
+    LEAST_GROUPS,
+    Estimate,
+    Floats,
+    group_draws,
+    interval,
+)
+
+FALSE_PER_SLIDE = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Froc:
+    """Lesions found, by the number of false positives that is put up with.
+
+    Attributes
+    ----------
+    false_per_slide, sensitivity
+        (K,) the curve, from the highest threshold to the lowest, beginning at (0, 0).
+    at
+        Sensitivity at each number of false positives per slide of the summary.
+    mean
+        The mean of these: the challenge's figure.
+    lesions, slides
+        How many there are.
+    """
+
+    false_per_slide: Floats
+    sensitivity: Floats
+    at: dict[float, Estimate]
+    mean: Estimate
+    lesions: int
+    slides: int
+
+
+def froc_curve(
+    lesions: ArrayLike,
+    false: ArrayLike,
+    slides: float,
+    *,
+    lesion_weight: ArrayLike | None = None,
+    false_weight: ArrayLike | None = None,
+) -> tuple[Floats, Floats]:
+    """Count false positives per slide and sensitivity at every threshold, the highest first.
+
+    Parameters
+    ----------
+    lesions
+        (L,) score of the highest detection that hits each lesion; NaN or -inf where none does.
+    false
+        (F,) scores of detections that hit no lesion.
+    slides
+        Number of slides.
+    lesion_weight, false_weight
+        How often each counts; once when None.
+
+    Returns
+    -------
+    Two arrays of one length, both rising, beginning at (0, 0). NaN sensitivities without lesions.
+    """
+    lesions, false = np.asarray(lesions, np.float64), np.asarray(false, np.float64)
+    lesion_weight = np.ones(len(lesions)) if lesion_weight is None else np.asarray(lesion_weight)
+    false_weight = np.ones(len(false)) if false_weight is None else np.asarray(false_weight)
+    hit = np.isfinite(lesions)
+    scores = np.concatenate((lesions[hit], false))
+    found = np.concatenate((lesion_weight[hit], np.zeros(len(false))))
+    wrong = np.concatenate((np.zeros(int(hit.sum())), false_weight))
+    order = np.argsort(-scores, kind="stable")
+    # Equal scores are one step.
+    last = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    total = float(lesion_weight.sum())
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sensitivity = np.concatenate(([0.0], np.cumsum(found[order])[last])) / total
+    return np.concatenate(([0.0], np.cumsum(wrong[order])[last])) / slides, sensitivity
+
+
+def sensitivity_at(false_per_slide: Floats, sensitivity: Floats, at: ArrayLike) -> Floats:
+    """Sensitivity at given numbers of false positives, linear between thresholds.
+
+    Beyond the last threshold it stays what it is there.
+    """
+    found: Floats = np.interp(np.asarray(at, np.float64), false_per_slide, sensitivity)
+    return found
+
+
+def froc(
+    lesions: ArrayLike,
+    lesion_slide: ArrayLike,
+    false: ArrayLike,
+    false_slide: ArrayLike,
+    group: ArrayLike,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Froc:
+    """FROC of several slides, with bootstrap intervals over their groups.
+
+    Parameters
+    ----------
+    lesions, false
+        As :func:`froc_curve` takes them.
+    lesion_slide, false_slide
+        (L,), (F,) index of the slide that each lies on.
+    group
+        (S,) case of each slide, any values; the slide itself where cases are not known.
+    draws, seed
+        Of the bootstrap; without intervals for fewer than three groups.
+    """
+    lesion_slide, false_slide = (np.asarray(v, np.intp) for v in (lesion_slide, false_slide))
+    names, group_of = np.unique(np.asarray(group), return_inverse=True)
+    slides = len(group_of)
+    curve = froc_curve(lesions, false, slides)
+    values = sensitivity_at(*curve, FALSE_PER_SLIDE)
+    drawn: list[NDArray[np.float64]] = []
+    if len(names) >= LEAST_GROUPS and len(np.unique(group_of[lesion_slide])) > 1:
+        for counts in group_draws(len(names), draws, seed):
+            weight = counts[group_of]
+            resample = froc_curve(
+                lesions,
+                false,
+                float(weight.sum()),
+                lesion_weight=weight[lesion_slide],
+                false_weight=weight[false_slide],
+            )
+            drawn.append(sensitivity_at(*resample, FALSE_PER_SLIDE))
+    table = np.array(drawn).reshape(-1, len(FALSE_PER_SLIDE))
+    return Froc(
+        *curve,
+        at={
+            false_positives: Estimate(float(value), *interval(column))
+            for false_positives, value, column in zip(FALSE_PER_SLIDE, values, table.T, strict=True)
+        },
+        mean=Estimate(float(values.mean()), *interval(table.mean(axis=1))),
+        lesions=len(lesion_slide),
+        slides=slides,
+    )
+
+
+def detections(
+    row: NDArray[np.integer],
+    col: NDArray[np.integer],
+    score: NDArray[np.floating],
+    *,
+    radius: int = 2,
+) -> NDArray[np.bool_]:
+    """Which fields of a map are detections, (n,): the highest within `radius` fields around.
+
+    Parameters
+    ----------
+    row, col, score
+        The map, each (n,); NaN where not assessed. Of equal neighbours one is taken.
+    radius
+        Half width of the square in which a detection is the highest.
+    """
+    from scipy.ndimage import maximum_filter
+
+    known = np.flatnonzero(np.isfinite(score))
+    found = np.zeros(len(score), bool)
+    if not len(known):
+        return found
+    r, c = (np.asarray(v)[known].astype(np.int64) for v in (row, col))
+    r, c = r - r.min(), c - c.min()
+    ranks = np.zeros((int(r.max()) + 1, int(c.max()) + 1), np.int64)
+    order = np.argsort(np.asarray(score)[known], kind="stable")
+    ranks[r[order], c[order]] = np.arange(1, len(known) + 1)
+    highest = maximum_filter(ranks, size=2 * radius + 1, mode="constant")
+    found[known] = ranks[r, c] == highest[r, c]
+    return found
