@@ -9,7 +9,12 @@ from drawn import abnormal_tiles, network, normal_tiles
 
 from wsi_anomaly.autoencoder.batches import ArrayTiles, to_images
 from wsi_anomaly.core.errors import ModelError, UsageError
-from wsi_anomaly.detectors.compared import DeepIf, DeepIfConfig
+from wsi_anomaly.detectors.compared import DeepGeo, DeepGeoConfig, DeepIf, DeepIfConfig
+from wsi_anomaly.detectors.compared.deep_geo import (
+    fit_dirichlet,
+    transform_table,
+    transformed,
+)
 from wsi_anomaly.detectors.compared.forest import IsolationTrees, expected_length
 
 # -- deep-if -------------------------------------------------------------------------------------
@@ -64,3 +69,62 @@ def test_deep_if_needs_layers_and_tiles():
         DeepIfConfig(layers=())
     with pytest.raises(ModelError, match="too few"):
         DeepIf(network(), DeepIfConfig(layers=("b",))).fit(ArrayTiles(normal_tiles(1)))
+
+
+# -- deep-geo ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [16, 32, 64])
+def test_the_72_transforms_are_distinct_and_begin_with_the_image_itself(size):
+    table = transform_table(size)
+    assert table.shape == (72, size * size)
+    assert len(table.unique(dim=0)) == 72
+    image = torch.arange(3.0 * size * size).view(1, 3, size, size)
+    assert torch.equal(transformed(image, table[0]), image)
+    assert torch.equal(transformed(image, table[1]), torch.rot90(image, 1, (2, 3)))
+    assert torch.equal(transformed(image, table[36]), image.flip(3))
+
+
+def test_a_shift_is_a_quarter_of_the_side_with_reflected_borders():
+    image = torch.arange(64.0).view(1, 1, 8, 8)
+    down = transformed(image, transform_table(8)[8])[0, 0]  # dx 0, dy +2, no turn
+    rows = [1, 0, 0, 1, 2, 3, 4, 5]
+    assert torch.equal(down, image[0, 0][rows])
+    left = transformed(image, transform_table(8)[12])[0, 0]  # dx -2
+    assert torch.equal(left, image[0, 0][:, [2, 3, 4, 5, 6, 7, 7, 6]])
+
+
+def test_each_image_of_a_batch_gets_its_own_transform():
+    images, table = torch.randn(3, 3, 16, 16), transform_table(16)
+    together = transformed(images, table[[5, 40, 71]])
+    for i, k in enumerate((5, 40, 71)):
+        assert torch.equal(together[i : i + 1], transformed(images[i : i + 1], table[k]))
+
+
+@pytest.mark.parametrize("alpha", [[2.0, 5.0, 0.7, 11.0], [0.05, 0.2, 30.0], [1.0] * 72])
+def test_the_fixed_point_recovers_the_dirichlet_distribution(alpha):
+    p = np.random.default_rng(0).dirichlet(alpha, 40_000).clip(1e-300)
+    mean_log, mean = (torch.from_numpy(m) for m in (np.log(p).mean(0), p.mean(0)))
+    found = fit_dirichlet(mean_log[None], mean[None])[0]
+    assert found.numpy() == pytest.approx(np.array(alpha), rel=0.05)
+    at_the_maximum = torch.digamma(found) - torch.digamma(found.sum())
+    assert at_the_maximum.numpy() == pytest.approx(mean_log.numpy(), abs=1e-4)
+
+
+def test_the_score_is_minus_the_mean_log_likelihood():
+    detector = DeepGeo(network(), DeepGeoConfig(resolution=16, width=1, steps=3, batch_size=8))
+    detector.fit(ArrayTiles(normal_tiles(20)))
+    images = to_images(abnormal_tiles(2))
+    alpha = detector.networks_["answers"].alpha
+    by_hand = torch.zeros(2)
+    with torch.inference_mode():
+        for k, places in enumerate(transform_table(16)):
+            p = detector.networks_["classifier"](transformed(images, places)).softmax(1)
+            by_hand -= ((alpha[k] - 1) * p.log()).sum(1) / 72
+        assert detector.score_batch(images, {}).numpy() == pytest.approx(by_hand.numpy(), rel=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [{"depth": 12}, {"depth": 4}, {"flips": True}, {"width": 0}])
+def test_deep_geo_refuses_what_makes_no_sense(wrong):
+    with pytest.raises(UsageError):
+        DeepGeoConfig(**wrong)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from wsi_anomaly.detectors import (
     Fusion,
     growing_stages,
 )
-from wsi_anomaly.detectors.compared import DeepIf, DeepIfConfig
+from wsi_anomaly.detectors.compared import DeepGeo, DeepGeoConfig, DeepIf, DeepIfConfig
 from wsi_anomaly.features.network import PerceptualNetwork
 
 
@@ -49,6 +50,12 @@ def make_deep_if(features: PerceptualNetwork) -> Detector:
     return DeepIf(features, DeepIfConfig(layers=("a", "b")))
 
 
+def make_deep_geo(features: PerceptualNetwork) -> Detector:
+    return DeepGeo(
+        features, DeepGeoConfig(resolution=SIZE, width=1, steps=40, batch_size=32, report_every=5)
+    )
+
+
 def make_fusion(features: PerceptualNetwork) -> Detector:
     tiles = ArrayTiles(normal_tiles(120))
     return Fusion([make_density(features).fit(tiles), Dpa(features, dpa_config(8)).fit(tiles)])
@@ -59,10 +66,11 @@ MAKERS: dict[str, Callable[[PerceptualNetwork], Detector]] = {
     "density": make_density,
     "fusion": make_fusion,
     "deep-if": make_deep_if,
+    "deep-geo": make_deep_geo,
 }
 
 
-WITHOUT_MAP = {"density", "deep-if"}
+WITHOUT_MAP = {"density", "deep-if", "deep-geo"}
 
 
 @pytest.fixture(scope="module", params=list(MAKERS))
@@ -188,27 +196,34 @@ def test_dpa_rebuilds_larger_tiles_whole():
         assert detector.map_batch(x, detector.features(x, ("b",))).shape == (5, SIZE, SIZE)
 
 
-def test_dpa_resumes_from_its_checkpoint(tmp_path):
-    tiles, straight = ArrayTiles(normal_tiles(60)), make_dpa(network())
+def reporting_often(detector: Detector) -> Detector:
+    config: Any = detector.config  # type: ignore[attr-defined]
+    if isinstance(config, DpaConfig):
+        config = replace(config, loop=replace(config.loop, report_every=10))
+    detector.config = config  # type: ignore[attr-defined]
+    return detector
+
+
+@pytest.mark.parametrize("name", [n for n in MAKERS if n not in ("density", "fusion", "deep-if")])
+def test_training_resumes_from_its_checkpoint(name, tmp_path):
+    tiles, straight = ArrayTiles(normal_tiles(60)), MAKERS[name](network())
     straight.fit(tiles)
     fitting = Fitting.on("cpu")
     fitting.checkpoint = tmp_path
-    interrupted = make_dpa(network())
-    interrupted.config = replace(
-        interrupted.config, loop=replace(interrupted.config.loop, report_every=10)
-    )
+    interrupted = reporting_often(MAKERS[name](network()))
     seen = []
 
     def stop(report) -> None:
         seen.append(report.step)
-        if len(seen) == 9:
+        if len(seen) == 5:
             raise KeyboardInterrupt
 
     fitting.progress = stop
     with pytest.raises(KeyboardInterrupt):
         interrupted.fit(tiles, None, fitting)
-    fitting.progress = None
+    fitting.progress = lambda report: seen.append(report.step)
     interrupted.fit(tiles, None, fitting)
+    assert seen == sorted(set(seen))  # no step was done twice
     images = abnormal_tiles(5)
     assert np.array_equal(interrupted.score_samples(images), straight.score_samples(images))
 

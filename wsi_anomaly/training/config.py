@@ -36,6 +36,22 @@ _LAYERS: dict[str, tuple[dict[int, str], tuple[str, ...]]] = {
 }
 
 
+# The compared systems at sizes that suit two CPU cores; their own defaults are the papers'.
+_QUICK: dict[str, dict[str, Any]] = {
+    "deep-geo": {"resolution": 32, "depth": 10, "width": 1, "steps": 400, "batch_size": 64,
+                 "dirichlet_tiles": 500},
+}  # fmt: skip
+_AS_PUBLISHED: dict[str, dict[str, Any]] = {
+    "deep-geo": {"resolution": 64, "depth": 16, "width": 8},
+}
+
+
+def _published(name: str) -> dict[str, Any]:
+    """Options of a compared system as published, for each that the quick ones change."""
+    defaults = {f.name: f.default for f in fields(COMPARED[name].config_type)}
+    return {key: defaults[key] for key in _QUICK[name]} | _AS_PUBLISHED.get(name, {})
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides what is learned from given tiles.
@@ -74,6 +90,8 @@ class TrainConfig:
     options
         Name of a compared system to entries of its own configuration, over what it shares with
         this one (resolution, layers, seed).
+    tuned_on
+        Cases by which ``tune`` chose this configuration: they never calibrate.
     """
 
     features: str = "compact"
@@ -98,6 +116,7 @@ class TrainConfig:
     patience: int = 3
     seed: int = 0
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tuned_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         unknown = [m for m in (self.detector, *self.beside) if m not in DETECTOR_CHOICES]
@@ -194,7 +213,7 @@ class TrainConfig:
             "layers": self.density_layers or layers or (default_layer,),
             "layer": usual.get(resolution, default_layer),
             "resolution": resolution,
-            "flips": True,
+            "flips": kind.may_flip,
             "seed": self.seed,
         }
         known = {f.name for f in fields(kind)}
@@ -204,7 +223,7 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         value = asdict(self)
-        for name in ("widths", "density_layers", "beside"):
+        for name in ("widths", "density_layers", "beside", "tuned_on"):
             value[name] = list(value[name])
         value["steps"] = {str(r): list(pair) for r, pair in self.steps.items()}
         value["layers"] = {str(r): dict(layers) for r, layers in self.layers.items()}
@@ -240,7 +259,7 @@ class TrainConfig:
                     else {str(name): float(w) for name, w in one.items()}
                     for r, one in found["layers"].items()
                 }
-            for name in ("widths", "density_layers", "beside"):
+            for name in ("widths", "density_layers", "beside", "tuned_on"):
                 if name in found:
                     found[name] = tuple(found[name])
             if "options" in found:
@@ -265,12 +284,14 @@ PRESETS: dict[str, TrainConfig] = {
         batch_size=32,
         learning_rate=3e-3,
         validate_every=200,
+        options=_QUICK,
     ),
     "paper": TrainConfig(
         features="vgg19",
         steps={16: (0, 20_000), 32: (20_000, 20_000), 64: (20_000, 8_666)},
         # The published length of the last stage already is the mean of early stopping.
         validate_every=8_666,
+        options={name: _published(name) for name in _QUICK},
     ),
 }
 

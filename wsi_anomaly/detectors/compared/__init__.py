@@ -5,10 +5,20 @@ and where it departs from its paper.
 """
 
 from wsi_anomaly.detectors.compared.base import Compared
+from wsi_anomaly.detectors.compared.deep_geo import DeepGeo, DeepGeoConfig
 from wsi_anomaly.detectors.compared.deep_if import DeepIf, DeepIfConfig
 from wsi_anomaly.detectors.compared.settings import NetworkSettings, Settings
 
-__all__ = ["COMPARED", "Compared", "DeepIf", "DeepIfConfig", "NetworkSettings", "Settings"]
+__all__ = [
+    "COMPARED",
+    "Compared",
+    "DeepGeo",
+    "DeepGeoConfig",
+    "DeepIf",
+    "DeepIfConfig",
+    "NetworkSettings",
+    "Settings",
+]
 
-COMPARED: dict[str, type[Compared]] = {d.name: d for d in (DeepIf,)}
+COMPARED: dict[str, type[Compared]] = {d.name: d for d in (DeepIf, DeepGeo)}
 """The compared systems by name; each has its ``config_type``."""

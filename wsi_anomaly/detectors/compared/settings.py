@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from wsi_anomaly.core.errors import UsageError
 
@@ -20,6 +20,9 @@ class Settings:
     """
 
     seed: int = 0
+
+    may_flip: ClassVar[bool] = False
+    """Whether training may flip images at random."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -98,6 +101,8 @@ class NetworkSettings(Settings):
     learning_rate: float = 2e-4
     flips: bool = False
     report_every: int = 50
+
+    may_flip: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         side = self.resolution
