@@ -7,6 +7,7 @@ The verbs of the command line, for programs::
     wsi_anomaly.tile("slides/", "tiles")
     wsi_anomaly.train("tiles", "model")
     wsi_anomaly.score("slide.tif", model="model", output="results", heatmap=True)
+    wsi_anomaly.evaluate("results", annotations="outlines")
 
 They raise :class:`wsi_anomaly.core.errors.WsiAnomalyError` with one sentence that says what is
 wrong. Each loads its packages when it is called first, so importing this package costs nothing.
@@ -19,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from wsi_anomaly.api import calibrate, score, tile, train
+    from wsi_anomaly.api import calibrate, evaluate, score, tile, train
 
-__all__ = ["__version__", "calibrate", "score", "tile", "train"]
+__all__ = ["__version__", "calibrate", "evaluate", "score", "tile", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in {"calibrate", "score", "tile", "train"}:
+    if name in {"calibrate", "evaluate", "score", "tile", "train"}:
         from wsi_anomaly import api
 
         return getattr(api, name)

@@ -9,6 +9,8 @@ from typing import Any
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.detectors import Model
+from wsi_anomaly.evaluation.report import write_evaluation
+from wsi_anomaly.evaluation.run import Evaluation, evaluate_results
 from wsi_anomaly.overlays import ScoreOptions, result_folders, score_to_folder, write_worklist
 from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.slides import find_slides
@@ -138,6 +140,34 @@ def score(
         maps.append(score_to_folder(path, loaded, folders[path], chosen))
         write_worklist(folder)
     return maps
+
+
+def evaluate(
+    results: str | Path = "results",
+    output: str | Path | None = "evaluation",
+    **options: Any,
+) -> Evaluation:
+    """Hold results against known truth.
+
+    Parameters
+    ----------
+    results
+        Folder that :func:`score` has written.
+    output
+        Folder for ``evaluation.html`` and ``evaluation.json``; None writes nothing.
+    options
+        Where the truth is, such as ``annotations="outlines"`` or ``labels="slides.csv"``: see
+        :func:`wsi_anomaly.evaluation.run.evaluate_results`.
+
+    Raises
+    ------
+    WsiAnomalyError
+        There is nothing to compare.
+    """
+    evaluation = evaluate_results(results, **options)
+    if output is not None:
+        write_evaluation(output, evaluation)
+    return evaluation
 
 
 def _listed(paths: Paths) -> list[str | Path]:

@@ -194,6 +194,45 @@ def performance(
     )
 
 
+def macro_roc_auc(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    slide: ArrayLike,
+    group: ArrayLike,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[Estimate, int]:
+    """Mean ROC AUC within slides: no difference between slides can raise or lower it.
+
+    Parameters
+    ----------
+    labels, scores, slide, group
+        (N,) as :func:`performance` takes them, and the slide of each entry.
+    draws, seed
+        Of the bootstrap, over groups.
+
+    Returns
+    -------
+    The mean over the slides that have both classes, and how many these are.
+    """
+    labels, scores, slide, group = map(np.asarray, (labels, scores, slide, group))
+    order = np.argsort(slide, kind="stable")
+    ends = np.flatnonzero(np.diff(np.unique(slide, return_inverse=True)[1][order])) + 1
+    parts = np.split(order, ends)
+    aucs = np.array([roc_auc(labels[part], scores[part]) for part in parts])
+    both = np.isfinite(aucs)
+    if not both.any():
+        return Estimate(float("nan")), 0
+    groups = [group[part[0]] for part, known in zip(parts, both, strict=True) if known]
+    names, index = np.unique(groups, return_inverse=True)
+    range_ = (float("nan"), float("nan"))
+    if len(names) >= LEAST_GROUPS:
+        weights = group_draws(len(names), draws, seed)[:, index]
+        range_ = interval(weights @ aucs[both] / weights.sum(axis=1))
+    return Estimate(float(aucs[both].mean()), *range_), int(both.sum())
+
+
 def resampled(
     abnormal: NDArray[np.bool_],
     scores: Floats,

@@ -47,7 +47,7 @@ def tissue_from_file(slide: Slide, path: Path, overview: Overview) -> TissueMap:
     if path.name.lower().endswith(MASK_SUFFIXES):
         return TissueMap.from_image(slide, read_mask(path), overview)
     outlines = read_outlines(path)
-    _check_frame(slide, path, outlines)
+    check_frame((slide.width, slide.height), slide.path, path, outlines)
     return TissueMap.from_polygons(slide, [outline.polygon for outline in outlines], overview)
 
 
@@ -79,7 +79,7 @@ def outlines_from_file(slide: Slide, path: Path, labels: Sequence[str]) -> list[
         outlines = read_outlines(path)
     if not outlines:
         raise AnnotationError(f"{path} holds no annotation; draw one, or leave {slide.path} out.")
-    _check_frame(slide, path, outlines)
+    check_frame((slide.width, slide.height), slide.path, path, outlines)
     if not any(outline.label for outline in outlines):
         if not only:
             raise AnnotationError(
@@ -97,13 +97,22 @@ def outlines_from_file(slide: Slide, path: Path, labels: Sequence[str]) -> list[
     return chosen
 
 
-def _check_frame(slide: Slide, path: Path, outlines: Sequence[Outline]) -> None:
-    whole = shapely.box(0, 0, slide.width, slide.height)
+def check_frame(
+    size: tuple[int, int], slide: Path, path: Path, outlines: Sequence[Outline]
+) -> None:
+    """See that outlines were drawn on a slide of this width and height, level-0 pixels.
+
+    Raises
+    ------
+    AnnotationError
+        More than a tenth of them lies beyond it.
+    """
+    whole = shapely.box(0, 0, *size)
     area = shapely.union_all([outline.polygon for outline in outlines])
     inside = shapely.intersection(area, whole).area
     if outlines and inside < _MIN_ON_SLIDE * area.area:
         raise AnnotationError(
-            f"{path} was not drawn on {slide.path}: {1 - inside / area.area:.0%} of it lies beyond "
-            f"its {slide.width} x {slide.height} pixels; outlines are in pixels of the full "
+            f"{path} was not drawn on {slide}: {1 - inside / area.area:.0%} of it lies beyond "
+            f"its {size[0]} x {size[1]} pixels; outlines are in pixels of the full "
             "resolution."
         )

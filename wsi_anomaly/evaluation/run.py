@@ -1,0 +1,376 @@
+"""The whole evaluation: results and truth in, figures and what a reader must know out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
+from wsi_anomaly.evaluation.figures import COLOUR, Figures, JudgedSlide, compute
+from wsi_anomaly.evaluation.folders import Result, read_results
+from wsi_anomaly.evaluation.labels import ABNORMAL, IGNORED
+from wsi_anomaly.evaluation.metrics import LEAST_GROUPS, SPECIFICITIES
+from wsi_anomaly.evaluation.pictures import colour_scores, extremes, field_colours, field_picture
+from wsi_anomaly.evaluation.tables import read_labels, read_scores
+from wsi_anomaly.evaluation.truth import SlideTruth, Truth
+from wsi_anomaly.overlays.viewer import Results
+
+SCORE = "score"
+"""Name of the method of a table of scores."""
+
+Watch = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class FieldPicture:
+    """A field in the report: where it is, its score, and its pixels."""
+
+    slide: str
+    position: tuple[int, int]
+    score: float
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Everything that an evaluation found.
+
+    Attributes
+    ----------
+    source
+        What was evaluated: the results folder, or the table of scores.
+    figures
+        All figures.
+    slides
+        Scores beside the truth, those left out not among them.
+    notes
+        Sentences that a reader of the figures must know.
+    problems
+        Sentences about what could not be used.
+    settings
+        What was asked for; with the results and the truth it gives the figures again.
+    model
+        Name and hash; None for a table of scores.
+    field_um
+        Side of a field; None for a table.
+    gallery
+        Pictures of the most and least anomalous fields of each class; empty without slides.
+    """
+
+    source: Path
+    figures: Figures
+    slides: Sequence[JudgedSlide]
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+    settings: Mapping[str, Any]
+    model: tuple[str, str] | None = None
+    field_um: float | None = None
+    gallery: Mapping[str, Sequence[FieldPicture]] = field(default_factory=dict)
+
+
+def evaluate_results(
+    results: str | Path,
+    *,
+    labels: str | Path | None = None,
+    annotations: str | Path | None = None,
+    classes: Sequence[str] = (),
+    unannotated_normal: bool = False,
+    cases: Mapping[str, str] | None = None,
+    slides: str | Path | None = None,
+    method: str | None = None,
+    specificities: Sequence[float] = SPECIFICITIES,
+    seed: int = 0,
+    watch: Watch = lambda _text: None,
+) -> Evaluation:
+    """Hold the results of ``score`` against the truth.
+
+    Parameters
+    ----------
+    results
+        Folder of results, of one model.
+    labels
+        CSV of ``slide,label`` or ``slide,x,y,label``.
+    annotations
+        Folder of outlines or masks named as the slides, or the one file of one slide.
+    classes
+        Classes of outlines that are abnormal; none: all.
+    unannotated_normal
+        Take slides without an annotation file for normal.
+    cases
+        Patient or animal by slide name; each slide is its own without.
+    slides
+        Where the slides lie now, if they are not where they were scored.
+    method
+        The method to look at closely; the one that ranks when None.
+    specificities
+        At which the sensitivity is asked for.
+    seed
+        Of the bootstrap.
+    watch
+        Told what is being done.
+
+    Raises
+    ------
+    WsiAnomalyError
+        There is nothing to evaluate; the sentence says why.
+    """
+    folder = Path(results)
+    truth = Truth(
+        None if labels is None else read_labels(labels),
+        None if annotations is None else Path(annotations),
+        tuple(classes),
+        unannotated_normal,
+    )
+    found, problems = read_results(folder)
+    truth.check(found)
+    method = _method(found, method)
+    known, judged, notes = _judge(found, truth, cases or {}, problems, watch)
+    if not judged:
+        raise WsiAnomalyError((problems or notes)[0])
+    files = Results(folder, None if slides is None else Path(slides))
+    judged, without = _with_colour(known, judged, files, method, watch)
+    watch("computing intervals")
+    figures = compute(judged, method, specificities=specificities, seed=seed)
+    notes += _notes(judged, figures)
+    if without:
+        notes.append(without)
+    settings = {
+        "labels": None if labels is None else str(labels),
+        "annotations": None if annotations is None else str(annotations),
+        "classes": list(classes),
+        "unannotated_normal": unannotated_normal,
+        "cases": cases is not None,
+        "method": method,
+        "specificities": list(specificities),
+        "seed": seed,
+    }
+    watch("reading pictures")
+    return Evaluation(
+        folder, figures, judged, tuple(notes), tuple(problems), settings,
+        known[0].model, known[0].field_um, _gallery(known, judged, files, method),
+    )  # fmt: skip
+
+
+def evaluate_scores(
+    scores: str | Path, *, specificities: Sequence[float] = SPECIFICITIES, seed: int = 0
+) -> Evaluation:
+    """Evaluate a table of scores and labels from anywhere.
+
+    Parameters
+    ----------
+    scores
+        CSV with the columns ``score``, ``label`` and, if there are such, ``slide``.
+    specificities, seed
+        As :func:`evaluate_results` takes them.
+
+    Raises
+    ------
+    WsiAnomalyError
+        The table cannot be read, or holds one class only.
+    """
+    table = read_scores(scores)
+    notes: list[str] = []
+    if table.has_slides:
+        judged = [
+            _from_table(name, table.score[table.slide == name], table.label[table.slide == name])
+            for name in np.unique(table.slide).tolist()
+        ]
+    else:
+        judged = [_from_table("all", table.score, table.label)]
+        notes.append(
+            "The table names no slides: there are no intervals, because scores of one slide are "
+            "alike and only slides can be resampled; add a column slide."
+        )
+    figures = compute(judged, SCORE, specificities=specificities, seed=seed)
+    if table.has_slides:
+        notes += _notes(judged, figures)
+    settings = {"specificities": list(specificities), "seed": seed}
+    return Evaluation(Path(scores), figures, judged, tuple(notes), (), settings)
+
+
+def _from_table(name: str, scores: NDArray[np.float64], labels: NDArray[np.int8]) -> JudgedSlide:
+    return JudgedSlide(name, name, labels, {SCORE: scores}, abnormal=bool(labels.any()))
+
+
+def _method(found: Sequence[Result], method: str | None) -> str:
+    there = list(found[0].table.scores)
+    if method is None:
+        return found[0].table.primary
+    if method not in there:
+        raise UsageError(
+            f"The results hold no scores of {method!r}, only of {', '.join(there)}; give one of "
+            "these as --method."
+        )
+    return method
+
+
+def _judge(
+    found: Sequence[Result],
+    truth: Truth,
+    cases: Mapping[str, str],
+    problems: list[str],
+    watch: Watch,
+) -> tuple[list[Result], list[JudgedSlide], list[str]]:
+    """Slides of which something is known, and sentences about the others."""
+    known, judged = [], []
+    seen: list[str] = []
+    unknown: list[str] = []
+    notes: list[str] = []
+    for result in found:
+        watch(f"comparing {result.name}")
+        if result.seen is not None:
+            seen.append(result.name)
+            continue
+        try:
+            slide = truth.of(result)
+        except WsiAnomalyError as error:
+            problems.append(str(error))
+            continue
+        if slide is None:
+            unknown.append(result.name)
+            continue
+        known.append(result)
+        judged.append(_judged(result, slide, cases))
+        notes += _about(result, slide)
+    if seen:
+        notes.append(
+            f"Left out, because the model has seen them in training or calibration: {_some(seen)}."
+        )
+    if unknown:
+        remedy = (
+            " (--unannotated-normal takes slides without an annotation file for normal)"
+            if truth.annotations is not None and not truth.unannotated_normal
+            else ""
+        )
+        notes.append(f"Left out, because nothing is known of them: {_some(unknown)}{remedy}.")
+    return known, judged, notes
+
+
+def _judged(result: Result, truth: SlideTruth, cases: Mapping[str, str]) -> JudgedSlide:
+    table = result.table
+    return JudgedSlide(
+        name=result.name,
+        case=result.look_up(cases) or result.name,
+        labels=truth.fields,
+        raw=table.scores,
+        smoothed={name: table.smoothed(scores) for name, scores in table.scores.items()},
+        abnormal=truth.abnormal,
+        lesions=truth.lesions,
+        table=table,
+    )
+
+
+def _about(result: Result, truth: SlideTruth) -> list[str]:
+    """Sentences about lesions that no figure of fields can know of."""
+    table = result.table
+    if not truth.lesions:
+        return []
+    x, y = table.coords[table.assessed].T
+    fields = shapely.STRtree(shapely.box(x, y, x + table.field[0], y + table.field[1]))
+    touched = np.unique(fields.query(truth.lesions, predicate="intersects")[0])
+    missed = len(truth.lesions) - len(touched)
+    if missed:
+        sentence = (
+            f"{result.name}: {missed} of {len(truth.lesions)} outlines lie where no field was "
+            "assessed; the lesions in them count as missed."
+        )
+        return [sentence]
+    if not (truth.fields[table.assessed] == ABNORMAL).any():
+        sentence = (
+            f"{result.name}: no outline covers half of a field, so none of its fields counts as "
+            "abnormal."
+        )
+        return [sentence]
+    return []
+
+
+def _with_colour(
+    known: Sequence[Result],
+    judged: list[JudgedSlide],
+    files: Results,
+    method: str,
+    watch: Watch,
+) -> tuple[list[JudgedSlide], str]:
+    """Add the colour control; without the slides, a sentence that says so."""
+    if not any((slide.labels != IGNORED).any() for slide in judged):
+        return judged, ""
+    colours = {}
+    for result, slide in zip(known, judged, strict=True):
+        watch(f"reading the colours of {slide.name}")
+        try:
+            opened = files.slide(result.name)
+        except WsiAnomalyError:
+            return judged, (
+                f"The slide {result.slide_path.name} is not where it was scored: no control by "
+                "colour, and no pictures of it (--slides FOLDER says where the slides are)."
+            )
+        colours[slide.name] = field_colours(opened, result.table, result.field_um)
+    scores = colour_scores(judged, method, colours)
+    if scores is None:
+        return judged, (
+            "No control by colour: it needs normal fields on slides of at least two cases."
+        )
+    return [
+        replace(
+            slide,
+            raw={**slide.raw, COLOUR: scores[slide.name]},
+            smoothed={
+                **(slide.smoothed or {}),
+                COLOUR: result.table.smoothed(scores[slide.name]),
+            },
+        )
+        for result, slide in zip(known, judged, strict=True)
+    ], ""
+
+
+def _gallery(
+    known: Sequence[Result], judged: Sequence[JudgedSlide], files: Results, method: str
+) -> dict[str, list[FieldPicture]]:
+    out: dict[str, list[FieldPicture]] = {}
+    for row, places in extremes(judged, method).items():
+        for place in places:
+            result = known[place.slide]
+            try:
+                slide = files.slide(result.name)
+            except WsiAnomalyError:
+                continue
+            pixels = field_picture(slide, result.table, place.field, result.field_um)
+            if pixels is not None:
+                x, y = (int(v) for v in result.table.coords[place.field])
+                shown = FieldPicture(result.name, (x, y), place.score, pixels)
+                out.setdefault(row, []).append(shown)
+    return out
+
+
+def _notes(judged: Sequence[JudgedSlide], figures: Figures) -> list[str]:
+    notes = []
+    cases = len({slide.case for slide in judged})
+    if cases < LEAST_GROUPS:
+        notes.append(
+            f"No intervals: {cases} slide{'' if cases == 1 else 's'} or cases cannot be resampled."
+        )
+    elif figures.raw and np.isnan(figures.raw[figures.method].roc_auc.low):
+        notes.append(
+            "No intervals for fields: all fields of one class come from one slide or case."
+        )
+    if not figures.raw:
+        notes.append("Fields of only one class are known: figures are of slides alone.")
+    if not figures.slides:
+        notes.append("Slides of only one class are known: no figures of slides.")
+    if figures.small_lesions:
+        notes.append(
+            f"{figures.small_lesions} lesions smaller than 200 µm are neither found nor missed in "
+            "the FROC."
+        )
+    return notes
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
