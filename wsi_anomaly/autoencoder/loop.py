@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,8 @@ class TrainingLoop:
                 "tiles; finish that one, or start anew with --overwrite."
             )
         best = state.pop("best")
+        order = [entry.name for entry in fields(Report)]  # JSON has sorted them
+        state["log"] = [{n: line[n] for n in order if n in line} for line in state["log"]]
         self._state = _State(**state, best=math.inf if best is None else best)
         self.trainer.start_stage(self._state.stage)
         for part, module in self.trainer.modules().items():

@@ -31,6 +31,7 @@ _LEFT_BEHIND = re.compile(
     rf"(?P<kind>{re.escape(PARTIAL_SUFFIX)}|{re.escape(_FORMER_SUFFIX)})"
 )
 _LEFT_BEHIND_SECONDS = 24 * 3600.0
+_SWAPS = 100
 _BLOCK = 1 << 16
 _SAMPLED_BLOCKS = 64
 
@@ -162,30 +163,50 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a partial folder to fill; it takes the place of `path` when the block ends well.
 
     A folder cannot be replaced in one step: the former one is first moved aside, so for an
-    instant neither stands there, but never a mixture of the two.
+    instant neither stands there, but never a mixture of the two. What a killed process left of
+    this very folder goes first.
     """
     path = Path(path)
     make_folder(path.parent)
     partial = _partial_name(path)
     former = partial.with_suffix(_FORMER_SUFFIX)
     shutil.rmtree(partial, ignore_errors=True)
+    remove_left_behind(path.parent, path.name)
     try:
         with output_errors(path):
+            if path.is_file():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             partial.mkdir()
             yield partial
             _flush(path, [*partial.rglob("*"), partial])
-            if path.exists():
-                os.utime(path)  # or it would look left behind
-                path.rename(former)
-            partial.rename(path)
+            _take_place(partial, path, former)
             _flush(path, [path.parent])
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
 
 
-def remove_left_behind(folder: str | os.PathLike[str]) -> None:
+def _take_place(partial: Path, path: Path, former: Path) -> None:
+    """Rename a folder over another one; other processes may do the same at the same moment."""
+    for swap in range(_SWAPS):
+        shutil.rmtree(former, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # none there, or another has just moved it
+            os.utime(path)  # or it would look left behind
+            path.rename(former)
+        try:
+            partial.rename(path)
+        except OSError as error:
+            # Another process has put its own there in between.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or swap == _SWAPS - 1:
+                raise
+        else:
+            return
+
+
+def remove_left_behind(folder: str | os.PathLike[str], name: str = "") -> None:
     """Delete what processes left in `folder` when they were killed while they wrote.
+
+    With `name` only what they left of the file or folder of that name.
 
     Partial files and folders go when their process of this machine has ended, and after a day:
     younger ones may belong to a process on another machine that writes there too. A former folder
@@ -194,7 +215,9 @@ def remove_left_behind(folder: str | os.PathLike[str]) -> None:
     for path in Path(folder).glob(".*"):
         found = _LEFT_BEHIND.fullmatch(path.name)
         with contextlib.suppress(OSError):
-            if found is None or not _is_left_behind(path, found["machine"], int(found["process"])):
+            if found is None or name not in ("", found["name"]):
+                continue
+            if not _is_left_behind(path, found["machine"], int(found["process"])):
                 continue
             target = path.with_name(found["name"])
             if found["kind"] == _FORMER_SUFFIX and not target.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from wsi_anomaly.core.files import atomic_file, atomic_folder
 from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.tiles import Status
 
+_NAMESPACE = uuid.UUID("f1c3b5f0-0d8e-5b3a-9a55-3b1f6a0f6d1c")
 _CHUNK = 512
 _SMALLEST_LEVEL = 128
 
@@ -170,8 +172,11 @@ def write_ome_tiff(path: str | Path, score_map: ScoreMap) -> None:
 
     levels = pyramid(score_map.grid(score_map.score))
     stride, center = _stride_um(score_map), _center_um(score_map)
+    numbers = levels[0].tobytes().hex()
     metadata = {
         "axes": "YX",
+        # Of the content, so that the same result gives the same bytes.
+        "UUID": uuid.uuid5(_NAMESPACE, f"{score_map.slide.fingerprint} {numbers}").urn,
         "Name": f"{score_map.slide.name} anomaly score ({score_map.primary})",
         "PhysicalSizeX": stride[1],
         "PhysicalSizeXUnit": "µm",

@@ -1,0 +1,161 @@
+"""Run commands that are to be disturbed, and compare what they leave with an undisturbed run."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+PROGRAM = Path(__file__).with_name("one_run.py")
+FULL = os.environ.get("FAULTS", "") == "all"
+LONGEST_S = 300.0
+
+
+def count(all_of_them: int, sample: int) -> int:
+    """How often: all under ``make faults``, a sample in ``make test``."""
+    return all_of_them if FULL else sample
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    printed: str
+
+    @property
+    def errors(self) -> list[str]:
+        """Its sentences."""
+        return [line for line in self.printed.splitlines() if line.startswith("Error:")]
+
+
+def start(folder: Path, *arguments: str, **faults: str) -> subprocess.Popen[str]:
+    """Start a command in a folder, as a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(PROGRAM), *arguments],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "1000", **faults},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def end(process: subprocess.Popen[str]) -> Ended:
+    """Wait for a command; one that hangs is a failure."""
+    try:
+        printed, _ = process.communicate(timeout=LONGEST_S)
+    except subprocess.TimeoutExpired:
+        kill_group(process)
+        raise AssertionError("the command hangs") from None
+    return Ended(process.returncode, printed)
+
+
+def run(folder: Path, *arguments: str, **faults: str) -> Ended:
+    """Run a command to its end."""
+    return end(start(folder, *arguments, **faults))
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """``kill -9`` of a command and all its processes."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def kill_after(process: subprocess.Popen[str], begun: Callable[[], bool], seconds: float) -> bool:
+    """Kill a command some time after it has begun to write; False when it had ended before."""
+    give_up = time.monotonic() + LONGEST_S
+    while not begun() and process.poll() is None:
+        if time.monotonic() > give_up:
+            kill_group(process)
+            raise AssertionError("the command does not begin")
+        time.sleep(0.002)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        kill_group(process)
+        return True
+    process.communicate()
+    return False
+
+
+def leftovers(folder: Path) -> list[str]:
+    """What a killed process may have left and a finished run must not."""
+    return sorted(
+        str(path.relative_to(folder))
+        for pattern in (".*.partial", ".*.former", ".*.training")
+        for path in folder.rglob(pattern)
+    )
+
+
+def _comparable(path: Path, folder: Path) -> bytes:
+    """Content of a file but for the seconds that the work took, and for where it lies."""
+    content = path.read_bytes()
+    if path.suffix == ".groovy":
+        return content.replace(str(folder.resolve()).encode(), b"")
+    if path.name == "summary.json":
+        summary = json.loads(content)
+        del summary["seconds"]
+        return json.dumps(summary).encode()
+    if path.name == "report.html":
+        text, found = re.subn(rb"<tr><td>Time</td><td>[^<]*</td></tr>", b"", content)
+        assert found == 1
+        return text
+    if path.name == "slides.csv":
+        rows = list(csv.DictReader(io.StringIO(content.decode())))
+        if rows and "seconds" in rows[0]:
+            kept = {"kept": "done"}  # finished before the kill
+            rows = [
+                row | {"seconds": "", "status": kept.get(row["status"], row["status"])}
+                for row in rows
+            ]
+            return json.dumps(rows).encode()
+    return content
+
+
+def differences(expected: Path, found: Path) -> list[str]:
+    """Files that one has and the other has not, or that differ in a byte.
+
+    Only these may differ: the seconds that the work took (``summary.json``, ``report.html``,
+    ``slides.csv``), the path of the results in ``show_heatmap.groovy``, and TensorBoard's log,
+    whose events carry the time of day.
+    """
+
+    def files(folder: Path) -> dict[str, Path]:
+        return {
+            str(path.relative_to(folder)): path
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and "tfevents" not in path.name and not path.name.endswith(".lock")
+        }
+
+    here, there = files(expected), files(found)
+    assert here, f"{expected} holds nothing to compare with"
+    return sorted(
+        name
+        for name in here.keys() | there.keys()
+        if name not in here
+        or name not in there
+        or _comparable(here[name], expected) != _comparable(there[name], found)
+    )
+
+
+def fresh(world: Path, folder: Path, *names: str) -> Path:
+    """A folder with links to parts of the world, in which a command can run."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).symlink_to(world / name)
+    return folder

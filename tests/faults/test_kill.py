@@ -1,0 +1,125 @@
+"""``kill -9`` of everything at any moment: the same command goes on, to the same bytes."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import CHECKPOINT_EVERY, SCORE, TILE, TRAIN
+from faults_running import (
+    FULL,
+    Ended,
+    count,
+    differences,
+    end,
+    fresh,
+    kill_after,
+    leftovers,
+    run,
+    start,
+)
+from recording import Tally
+
+
+@dataclass(frozen=True)
+class Work:
+    """A command, what it needs, and where its outputs go."""
+
+    arguments: tuple[str, ...]
+    needs: tuple[str, ...]
+    output: str
+    first: str  # appears when the work has begun
+    faults: dict[str, str]
+
+
+WORK = {
+    "tile": Work(TILE, ("slides",), "tiles", "tiles", {}),
+    "train": Work(
+        TRAIN,
+        ("slides", "tiles", "train.toml"),
+        "model",
+        ".model.training",
+        {"FAULTS_CHECKPOINT_EVERY": str(CHECKPOINT_EVERY)},
+    ),
+    "score": Work(SCORE, ("new", "model"), "results", "results", {}),
+}
+
+
+def is_as_undisturbed(ended: Ended, expected: Path, folder: Path, output: str) -> None:
+    """It ended well, its files are those of an undisturbed run, and nothing else lies about."""
+    assert ended.code == 0, ended.printed
+    different, left = differences(expected, folder / output), leftovers(folder)
+    assert not different, f"differ: {different}"
+    assert not left, f"left behind: {left}"
+
+
+MAKES = {"tile": "tiles", "train": "model", "score": "results"}
+
+
+@pytest.mark.parametrize("command", WORK)
+def test_kill_at_random_moments(
+    command: str, world: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    expected = request.getfixturevalue(MAKES[command])
+    work, folder = WORK[command], tmp_path / "run"
+    tally = Tally(
+        f"kill_{command}",
+        f"`kill -9` of all processes of `{command}` at a random moment, then the same command",
+        "the files of an undisturbed run, byte for byte; nothing half-written left",
+    )
+    moments = random.Random(command)
+    longest = 0.0
+    for number in range(count(20, 1)):
+        fresh(world, folder, *work.needs)
+        started = time.monotonic()
+        process = start(folder, *work.arguments, **work.faults)
+        # Of the first try nobody knows yet how long the whole takes.
+        wait = moments.uniform(0, longest or 2.0)
+        killed = kill_after(process, (folder / work.first).exists, wait)
+        tally.note("killed at work" if killed else "had ended before the kill")
+        with tally.attempt(f"try {number}, {wait:.2f} s after its beginning"):
+            began = time.monotonic()
+            ended = run(folder, *work.arguments, **work.faults)
+            longest = max(longest, 0.7 * (time.monotonic() - began))
+            is_as_undisturbed(ended, expected, folder, work.output)
+        assert time.monotonic() - started < 600
+    tally.finish()
+
+
+@pytest.mark.skipif(not FULL, reason="a part of make faults")
+@pytest.mark.parametrize("command", WORK)
+def test_kill_right_before_changes_of_the_file_system(
+    command: str, world: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The moments that matter most are short: they are sought out, not waited for."""
+    expected = request.getfixturevalue(MAKES[command])
+    work, folder, counter = WORK[command], tmp_path / "run", tmp_path / "changes"
+    tally = Tally(
+        f"kill_change_{command}",
+        f"`kill -9` of all processes of `{command}` right before it creates, renames or removes "
+        "a file, then the same command",
+        "the files of an undisturbed run, byte for byte; nothing half-written left",
+    )
+    faults = work.faults | {"FAULTS_COUNTER": str(counter), "FAULTS_BELOW": str(folder)}
+    fresh(world, folder, *work.needs)
+    # A former result stands there: it is replaced, which is the hardest moment.
+    shutil.copytree(expected, folder / work.output)
+    again = (*work.arguments, "--overwrite")
+    assert run(folder, *again, **faults).code == 0
+    changes = counter.stat().st_size
+    moments = random.Random(command).sample(range(1, changes + 1), min(20, changes))
+    for moment in moments:
+        fresh(world, folder, *work.needs)
+        shutil.copytree(expected, folder / work.output)
+        counter.unlink()
+        ended = end(start(folder, *again, **faults, FAULTS_DIE_AT=str(moment)))
+        tally.note("killed at work" if ended.code == -9 else "had ended before the kill")
+        with tally.attempt(f"before change {moment} of {changes}"):
+            ended = run(folder, *work.arguments, **work.faults)
+            is_as_undisturbed(ended, expected, folder, work.output)
+    tally.note("changes of the file system in a whole run", changes)
+    tally.finish()
