@@ -168,7 +168,7 @@ def _show(evaluation: Evaluation, out: Console) -> None:
 
     figures = evaluation.figures
     for title, lines in (
-        ("Fields", figure_lines(figures)),
+        (f"{evaluation.noun.capitalize()}s", figure_lines(figures)),
         ("Slides", list(figures.slides.items())),
     ):
         if not lines:

@@ -79,7 +79,7 @@ def _ticks(values: Sequence[tuple[float, str]], *, upright: bool) -> list[tuple[
     return [((_y if upright else _x)(v), label) for v, label in values]
 
 
-def roc_chart(labels: NDArray[np.int8], series: Sequence[Series]) -> Chart:
+def roc_chart(labels: NDArray[np.int8], series: Sequence[Series], noun: str) -> Chart:
     """ROC curves of several scores (N,) of the same entries."""
     from sklearn.metrics import roc_curve
 
@@ -89,12 +89,12 @@ def roc_chart(labels: NDArray[np.int8], series: Sequence[Series]) -> Chart:
         false, true, _ = roc_curve(labels[keep] == ABNORMAL, one.scores[keep])
         lines.append(Line(one.label, one.kind, _path(false, true)))
     return Chart(
-        "ROC", "share of normal fields above the threshold", "sensitivity",
+        "ROC", f"share of normal {noun}s above the threshold", "sensitivity",
         _ticks(_SHARES, upright=False), _ticks(_SHARES, upright=True), lines,
     )  # fmt: skip
 
 
-def pr_chart(labels: NDArray[np.int8], series: Sequence[Series]) -> Chart:
+def pr_chart(labels: NDArray[np.int8], series: Sequence[Series], noun: str) -> Chart:
     """Precision-recall curves of several scores (N,) of the same entries."""
     from sklearn.metrics import precision_recall_curve
 
@@ -104,7 +104,7 @@ def pr_chart(labels: NDArray[np.int8], series: Sequence[Series]) -> Chart:
         truth = labels[keep] == ABNORMAL
         if not lines:
             share = float(truth.mean())
-            label = f"chance: {share:.3f}, the share of abnormal fields"
+            label = f"chance: {share:.3f}, the share of abnormal {noun}s"
             lines.append(Line(label, "chance", _path((0, 1), (share, share))))
         precision, recall, _ = precision_recall_curve(truth, one.scores[keep])
         # From the highest threshold; the point (0, 1) is only scikit-learn's convention.
@@ -135,7 +135,9 @@ def froc_chart(found: Froc) -> Chart:
     )  # fmt: skip
 
 
-def score_chart(labels: NDArray[np.int8], scores: NDArray[np.floating], label: str) -> Chart:
+def score_chart(
+    labels: NDArray[np.int8], scores: NDArray[np.floating], label: str, noun: str
+) -> Chart:
     """Histograms of normal and of abnormal scores; heights on a square-root scale."""
     keep = judged(labels, scores)
     labels, scores = labels[keep], np.asarray(scores, np.float64)[keep]
@@ -163,7 +165,7 @@ def score_chart(labels: NDArray[np.int8], scores: NDArray[np.floating], label: s
     # Round shares, at the heights that their roots give them.
     round_shares = [v for v in (0.01, 0.05, 0.1, 0.2, 0.4, 0.8) if np.sqrt(v) <= top]
     return Chart(
-        "Scores", label, "share of fields (square root)",
+        "Scores", label, f"share of {noun}s (square root)",
         [(_x((v - low) / (high - low)), text) for v, text in round_ticks(low, high, 7)],
         [(_y(float(np.sqrt(v)) / top), f"{v:.0%}") for v in round_shares],
         lines,

@@ -150,7 +150,9 @@ def as_html(evaluation: Evaluation) -> str:
         figures=figures,
         best=best_of(figures),
         lines=figure_lines(figures),
-        headline=headline(figures),
+        headline=headline(figures, evaluation.noun),
+        noun=evaluation.noun,
+        by_case=bool(evaluation.settings.get("cases")),
         colour=COLOUR,
         charts=_charts(evaluation),
         rows=sorted(figures.rows, key=_order),
@@ -184,23 +186,23 @@ def figure_lines(figures: Figures) -> list[tuple[str, Performance]]:
     return out
 
 
-def headline(figures: Figures) -> tuple[str, str]:
+def headline(figures: Figures, noun: str) -> tuple[str, str]:
     """Two sentences for somebody who reads no further."""
     found = best_of(figures)
     if found is None:
         slides = next(iter(figures.slides.values()))
         meaning = (
             f"Of {slides.abnormal} abnormal and {slides.normal} normal slides; nothing is known of "
-            "single fields."
+            f"single {noun}s."
         )
         return f"Slides: ROC AUC {slides.roc_auc}.", meaning
     control = (figures.smoothed or figures.raw).get(COLOUR)
-    first = f"Fields: ROC AUC {found.roc_auc}" + (
+    first = f"{noun.capitalize()}s: ROC AUC {found.roc_auc}" + (
         "." if control is None else f"; mean colour alone reaches {control.roc_auc}."
     )
     used = "averaged over 3 × 3 fields, as flags are" if figures.smoothed else "raw"
     return first, (
-        f"An abnormal field scores above a normal one in {100 * found.roc_auc.value:.0f} of 100 "
+        f"An abnormal {noun} scores above a normal one in {100 * found.roc_auc.value:.0f} of 100 "
         f"pairs (scores {used})."
     )
 
@@ -222,9 +224,9 @@ def _charts(evaluation: Evaluation) -> list[Chart]:
             of_colour = [m[COLOUR] for m in maps] if maps else [s.raw[COLOUR] for s in slides]
             series.append(Series(COLOUR, "control", np.concatenate(of_colour)))
         out += [
-            roc_chart(labels, series),
-            pr_chart(labels, series),
-            score_chart(labels, shown, name),
+            roc_chart(labels, series, evaluation.noun),
+            pr_chart(labels, series, evaluation.noun),
+            score_chart(labels, shown, name, evaluation.noun),
         ]
     if figures.froc is not None:
         out.append(froc_chart(figures.froc))

@@ -73,6 +73,11 @@ class Evaluation:
     field_um: float | None = None
     gallery: Mapping[str, Sequence[FieldPicture]] = field(default_factory=dict)
 
+    @property
+    def noun(self) -> str:
+        """What is judged: a field of a map, or a tile of a table."""
+        return "tile" if self.model is None else "field"
+
 
 def evaluate_results(
     results: str | Path,
