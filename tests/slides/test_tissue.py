@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
@@ -220,6 +220,24 @@ def test_fractions_are_the_area_under_each_label(corner, side):
         expected = areas[labels == label].sum() / field.area
         assert share[label] == pytest.approx(expected, abs=2e-5)
     assert share.sum() == pytest.approx(1, abs=1e-5)
+
+
+@given(seed=st.integers(0, 1000), rows=st.integers(1, 60))
+@settings(max_examples=15)
+def test_bands_give_what_the_whole_picture_gives(seed, rows):
+    rng = np.random.default_rng(seed)
+    image = picture(int(rng.integers(40, 200)), 160, seed)
+    stain(image, np.s_[20:, 30:130], hematoxylin_eosin((len(image) - 20, 100), seed))
+    stain(image, np.s_[25:38, 10:150], (1.6, 0.7, 0.3))  # blue ink
+    rgb = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    usable = rng.random(rgb.shape[:2]) > 0.01
+    with pytest.MonkeyPatch.context() as patch:
+        whole, glass = label_pixels(rgb, usable, MPP)
+        patch.setattr("wsi_anomaly.slides.bands._ROWS", rows)
+        banded, same_glass = label_pixels(rgb, usable, MPP)
+    assert {TISSUE, PEN} <= set(np.unique(whole))
+    np.testing.assert_array_equal(banded, whole)
+    assert same_glass == glass
 
 
 @given(seed=st.integers(0, 1000), radius=st.floats(0.5, 12))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import repeat
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from tile_fakes import on_glass, write_slide
+import tifffile
+from imagecodecs import jpeg_encode
+from tile_fakes import on_glass, stained_picture, write_slide
 
 from wsi_anomaly.core.errors import TileStoreError, UsageError
 from wsi_anomaly.slides import find_tissue, open_slide
+from wsi_anomaly.slides.tiff_backend import TiffSlide
 from wsi_anomaly.tiles import (
     Preprocessing,
     TileConfig,
@@ -40,6 +44,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def store(folder: Path) -> TileStore:
     return TileStore.open(folder / "tiles" / "s0.h5")
+
+
+def test_magnifications_share_what_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As wide as the strips in which fields are read, and nothing coarser than 40x."""
+    block = jpeg_encode(np.ascontiguousarray(stained_picture(512, 512)), 80)
+    slide = tmp_path / "wide.tif"
+    tifffile.imwrite(
+        slide, repeat(block, 34 * 4), shape=(2048, 34 * 512, 3), dtype=np.uint8, tile=(512, 512),
+        photometric="rgb", compression="jpeg", metadata=None, resolution=(4e4, 4e4),
+        resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    decoded: list[object] = []
+    decode = TiffSlide._decode
+    monkeypatch.setattr(
+        TiffSlide, "_decode", lambda self, *place: decoded.append(place) or decode(self, *place)
+    )
+    counts = []
+    for magnifications in ((10,), (10, 20, 40)):
+        decoded.clear()
+        config = TileConfig(magnifications=magnifications, max_tiles=None, stain="none")
+        tile_slide(slide, tmp_path / "wide", config, resume=False)
+        counts.append(len(decoded))
+    assert counts[1] < 1.1 * counts[0]
 
 
 def test_it_holds_the_pixels_that_scoring_would_read(folder: Path, store: TileStore) -> None:

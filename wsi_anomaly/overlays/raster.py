@@ -69,16 +69,19 @@ def _colored(score_map: ScoreMap, where: NDArray[np.int64]) -> NDArray[np.uint8]
     colors = paint(score_map.score, low, high)
     colors[~assessed] = (*NOT_ASSESSED.color, _HATCH_OPACITY[0])
     # The last row is for pixels without a field, whose index is -1.
-    picture = np.append(colors, np.zeros((1, 4), np.uint8), axis=0).take(where, axis=0, mode="wrap")
-    if not assessed.all():
-        rows, cols = np.nonzero(np.append(~assessed, False)[where])
-        stripe = (rows + cols) % _HATCH_PX < _HATCH_PX // 2
-        picture[rows[stripe], cols[stripe], 3] = _HATCH_OPACITY[1]
+    colors = np.append(colors, np.zeros((1, 4), np.uint8), axis=0)
+    hatched = np.append(~assessed, False)
+    picture = np.empty((*where.shape, 4), np.uint8)
+    across = np.arange(where.shape[1])
+    for y, line in enumerate(where):
+        picture[y] = colors[line]
+        stripe = hatched[line] & ((y + across) % _HATCH_PX < _HATCH_PX // 2)
+        picture[y, stripe, 3] = _HATCH_OPACITY[1]
     return picture
 
 
 def faded(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Thumbnail (h, w, 1) in light grey: what the colours are laid over."""
+    """Pictures (..., 3) as light grey (..., 1): what the colours are laid over."""
     grey = thumbnail.astype(np.float32) @ np.asarray([0.299, 0.587, 0.114], np.float32)
     return (255 - FADE * (255 - grey))[..., None]
 
@@ -98,7 +101,10 @@ def overlay_picture(
 ) -> NDArray[np.uint8]:
     """Scores over the thumbnail of the frame, anomalous regions outlined in black."""
     where = field_at(score_map, frame, (thumbnail.shape[1], thumbnail.shape[0]))
-    out = blend(_colored(score_map, where), faded(thumbnail))
+    colors = _colored(score_map, where)
+    out = np.empty_like(thumbnail)
+    for y, line in enumerate(colors):  # line by line: pictures of floats are large
+        out[y] = blend(line, faded(thumbnail[y]))
     out[outline_pixels(score_map, where)] = OUTLINE_COLOR
     return out
 

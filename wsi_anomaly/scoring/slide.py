@@ -112,6 +112,7 @@ def score_slide(
             raise NoTissueError(
                 f"No tissue was found on {path}; look at it, or lower --min-tissue."
             )
+        outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
         preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
         timings["tissue and stain"] = time.perf_counter() - start
 
@@ -129,8 +130,6 @@ def score_slide(
             batches, model, fields.status, looked_at, progress, timings
         )
         timings["read and score"] = time.perf_counter() - start
-        outline = tissue.polygons()
-        tissue_mm2 = tissue.area_mm2()
 
         calibration: Calibration | None = model.calibration.get(model.primary)
         seen = model.seen.get(facts.fingerprint)

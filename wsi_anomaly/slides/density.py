@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -11,49 +9,58 @@ from numpy.typing import NDArray
 INKS = ("blue or green", "red", "black")
 
 
-@dataclass(frozen=True, eq=False)
-class Densities:
-    """Optical densities of a picture.
-
-    Attributes
-    ----------
-    excess
-        (H, W) float32, by how much green is denser than the lesser of red and blue: stain.
-    total
-        (H, W) float32, red, green and blue together.
-    ink
-        (H, W) uint8, bit i: the colour of INKS[i]; bit 3 + i: and as dense as ink alone is.
-    tables
-        (3, 256) float32, density of each intensity of red, green and blue.
-    """
-
-    excess: NDArray[np.float32]
-    total: NDArray[np.float32]
-    ink: NDArray[np.uint8]
-    tables: NDArray[np.float32]
-
-    def has_ink(self, kind: int, *, surely: bool) -> NDArray[np.bool_]:
-        """(H, W) bool: pixels of the colour of INKS[kind]; `surely` when dense as well."""
-        return np.asarray(self.ink & (1 << (kind + 3 * surely)) != 0)
-
-
-def densities(rgb: NDArray[np.uint8], white: tuple[float, float, float]) -> Densities:
-    """Measure a picture against the intensity of bare glass."""
+def density_tables(white: tuple[float, float, float]) -> NDArray[np.float32]:
+    """Optical density (3, 256) of each intensity of red, green and blue against bare glass."""
     values = np.log(np.maximum(np.arange(256), 1))
-    tables = np.maximum(np.log(np.array(white))[:, None] - values, 0).astype(np.float32)
-    shape = rgb.shape[:2]
-    out = Densities(
-        np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint8), tables
-    )
-    _measure(np.ascontiguousarray(rgb), tables, out.excess, out.total, out.ink)
+    tables = np.maximum(np.log(np.array(white))[:, None] - values, 0)
+    return np.asarray(tables, np.float32)
+
+
+def excess_density(rgb: NDArray[np.uint8], tables: NDArray[np.float32]) -> NDArray[np.float32]:
+    """By how much green is denser than the lesser of red and blue, (H, W): stain."""
+    out = np.empty(rgb.shape[:2], np.float32)
+    _excess(np.ascontiguousarray(rgb), tables, out)
     return out
 
 
+def total_density(rgb: NDArray[np.uint8], tables: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Red, green and blue together, (H, W)."""
+    out = np.empty(rgb.shape[:2], np.float32)
+    _total(np.ascontiguousarray(rgb), tables, out)
+    return out
+
+
+def ink_colours(rgb: NDArray[np.uint8], tables: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Which ink a pixel may be, (H, W): see :func:`has_ink`."""
+    out = np.empty(rgb.shape[:2], np.uint8)
+    _ink(np.ascontiguousarray(rgb), tables, out)
+    return out
+
+
+def has_ink(ink: NDArray[np.uint8], kind: int, *, surely: bool) -> NDArray[np.bool_]:
+    """Pixels of the colour of INKS[kind]; `surely` when as dense as ink alone is."""
+    return np.asarray(ink & (1 << (kind + 3 * surely)) != 0)
+
+
 @numba.njit(cache=True, nogil=True)
-def _measure(  # type: ignore[no-untyped-def]
-    rgb, tables, excess, total, ink
-):  # pragma: no cover - compiled
-    """Ink: of a colour that hematoxylin and eosin cannot mix; with what it fades into.
+def _excess(rgb, tables, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    for y in range(rgb.shape[0]):
+        for x in range(rgb.shape[1]):
+            red, blue = tables[0, rgb[y, x, 0]], tables[2, rgb[y, x, 2]]
+            out[y, x] = tables[1, rgb[y, x, 1]] - min(red, blue)
+
+
+@numba.njit(cache=True, nogil=True)
+def _total(rgb, tables, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    for y in range(rgb.shape[0]):
+        for x in range(rgb.shape[1]):
+            red, green = tables[0, rgb[y, x, 0]], tables[1, rgb[y, x, 1]]
+            out[y, x] = red + green + tables[2, rgb[y, x, 2]]
+
+
+@numba.njit(cache=True, nogil=True)
+def _ink(rgb, tables, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Find colours that hematoxylin and eosin cannot mix; with what they fade into.
 
     Blue and green inks absorb red light most. Red ink absorbs blue light nearly as much as green
     and hardly any red; blood does too, but is never as dense. Black absorbs all alike.
@@ -64,8 +71,6 @@ def _measure(  # type: ignore[no-untyped-def]
             blue = tables[2, rgb[y, x, 2]]
             low, high = min(red, green, blue), max(red, green, blue)
             together = red + green + blue
-            excess[y, x] = green - min(red, blue)
-            total[y, x] = together
             bits = 0
             if red > 1.15 * green or (red > 1.1 * green and blue < 0.75 * red):
                 bits |= (together > 0.2) | (together > 0.6) << 3
@@ -73,4 +78,4 @@ def _measure(  # type: ignore[no-untyped-def]
                 bits |= (together > 0.6) << 1 | (together > 2.8) << 4
             if low > 0.6 * high:
                 bits |= (together > 0.7) << 2 | (together > 3.6) << 5
-            ink[y, x] = bits
+            out[y, x] = bits

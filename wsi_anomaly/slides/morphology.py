@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wsi_anomaly.slides.bands import bands
+
 Mask = NDArray[np.bool_]
 
 
@@ -45,21 +47,27 @@ def connected(mask: Mask, seeds: Mask) -> Mask:
     """Keep the parts of `mask` that hold a seed."""
     components, count = ndimage.label(mask, np.ones((3, 3)))
     keep = np.zeros(count + 1, np.bool_)
-    keep[components[seeds]] = True
-    keep[0] = False
-    return np.asarray(keep[components])
+    for band in bands(len(mask)):
+        keep[components[band.rows][seeds[band.rows]]] = True
+    return _kept(keep, components)
 
 
 def without_small(mask: Mask, min_px: float) -> Mask:
     """Keep the parts of `mask` that have at least `min_px` pixels."""
     components, count = ndimage.label(mask)
     sizes = np.zeros(count + 1, np.int64)
-    for rows in np.array_split(components, len(components) // 256 + 1):
-        # By parts, because bincount copies what it counts to eight bytes a pixel.
-        sizes += np.bincount(rows.ravel(), minlength=count + 1)
-    keep = sizes >= min_px
+    for band in bands(len(mask)):
+        sizes += np.bincount(components[band.rows].ravel(), minlength=count + 1)
+    return _kept(sizes >= min_px, components)
+
+
+def _kept(keep: NDArray[np.bool_], components: NDArray[np.int32]) -> Mask:
+    """Where a component is kept, the ground never; by parts, as an index takes eight bytes."""
     keep[0] = False
-    return np.asarray(keep[components])
+    out = np.empty(components.shape, np.bool_)
+    for band in bands(len(out)):
+        np.take(keep, components[band.rows], out=out[band.rows])
+    return out
 
 
 @numba.njit(cache=True, nogil=True)

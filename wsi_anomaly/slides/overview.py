@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.slides.bands import bands
 from wsi_anomaly.slides.base import ReadError, Slide
 
 MAP_MPP = 8.0
@@ -88,14 +89,24 @@ def _read_block(
         overview.covered[here] = region.coverage
 
 
+def _some_pixels(rgb: NDArray[np.uint8], usable: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Every so many of the usable pixels (n, 3), at least `_GLASS_PIXELS` if there are."""
+    step = max(1, int(np.count_nonzero(usable)) // _GLASS_PIXELS)
+    parts, passed = [], 0
+    for band in bands(len(rgb)):
+        part = rgb[band.rows][usable[band.rows]]
+        parts.append(part[-passed % step :: step].copy())
+        passed += len(part)
+    return np.concatenate(parts)
+
+
 def glass_colour(rgb: NDArray[np.uint8], usable: NDArray[np.bool_]) -> tuple[float, float, float]:
     """Intensity of bare glass: where the bright, colourless pixels of a picture crowd.
 
     Pure white counts as glass only when nothing else does: many scanners fill with it what they
     did not scan.
     """
-    pixels = rgb[usable]
-    pixels = pixels[:: max(1, len(pixels) // _GLASS_PIXELS)]
+    pixels = _some_pixels(rgb, usable)
     low, high = pixels.min(1), pixels.max(1)
     bright = pixels[(low > _GLASS_LEVEL) & (high - low < _GLASS_TINT)]
     glass = bright[bright.min(1) < 255]

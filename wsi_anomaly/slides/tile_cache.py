@@ -9,7 +9,7 @@ from collections.abc import Hashable
 import numpy as np
 from numpy.typing import NDArray
 
-CACHE_BYTES = 96_000_000
+CACHE_BYTES = 64_000_000
 """What an open slide may keep decoded: a few rows of tiles across the widest slide."""
 
 

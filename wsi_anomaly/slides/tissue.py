@@ -11,8 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wsi_anomaly.slides.bands import bands
 from wsi_anomaly.slides.base import Slide
-from wsi_anomaly.slides.density import INKS, Densities, densities
+from wsi_anomaly.slides.density import (
+    INKS,
+    density_tables,
+    excess_density,
+    has_ink,
+    ink_colours,
+    total_density,
+)
 from wsi_anomaly.slides.morphology import (
     closed,
     connected,
@@ -47,6 +55,9 @@ _FOLD_CHANNEL = 1.3  # each channel's density against the slide's, at least
 _OPAQUE = 4.5  # density of the three channels together through which nothing is seen
 _BLACK_LEVEL, _GLASS_LEVEL = 40, 150
 _MIN_STAIN, _MAX_STAIN = 0.025, 0.08  # limits of the threshold on green's excess density
+_STAIN_RANGE, _BINS = (0.0, 0.4), 200  # histogram of green's excess density
+_SHARP_PX = 1.0  # deviation of the filter that takes away the noise of single pixels
+_REACH = 4.0  # deviations that SciPy's filters reach
 
 
 def find_tissue(slide: Slide, overview: Overview | None = None) -> TissueMap:
@@ -90,34 +101,54 @@ def label_pixels(
     """
     usable = usable & ~_border(rgb)
     white = glass_colour(rgb, usable)
-    if not _is_bright_field(rgb[usable]):
+    if not _is_bright_field(rgb, usable):
         return np.full(usable.shape, BACKGROUND, np.uint8), white
-    density = densities(rgb, white)
+    tables = density_tables(white)
 
-    pen = _pen(density, usable, mpp) & usable
-    sharp = ndimage.gaussian_filter(density.excess, 1.0)
-    here = usable & ~pen
-    least = _MIN_PIECE_UM2 / 4 / mpp**2
-    surely = without_small((sharp > _threshold(sharp[here])) & here, least)
-    # Pale tissue is darker somewhere; glass that the camera saw a little pinker is not.
-    surely = connected(surely, without_small((sharp > _SURE_STAIN) & here, least / 4))
-    faint = _fat(density.excess, _FAT_UM / mpp) & here & ~surely
-    tissue = connected(surely | opened(faint, 1.5 * _FAT_UM / mpp), surely)
-    tissue = closed(tissue, _CLOSE_UM / mpp) & usable & ~pen
+    pen = _pen(ink_colours(rgb, tables), usable, mpp) & usable
+    usable &= ~pen
+    surely, glass, faint = _stained(rgb, tables, usable, mpp)
+    faint = opened(faint & ~surely, 1.5 * _FAT_UM / mpp)
+    tissue = connected(surely | faint, surely)
+    del surely, faint
+    tissue = closed(tissue, _CLOSE_UM / mpp) & usable
     tissue = without_small(tissue, _MIN_PIECE_UM2 / mpp**2)
-    tissue = ~without_small(~tissue, _MAX_HOLE_UM2 / mpp**2) & usable & ~pen
-    tissue &= ~_clear(sharp < _CLEAR_STAIN, mpp)
+    tissue = ~without_small(~tissue, _MAX_HOLE_UM2 / mpp**2) & usable
+    tissue &= ~_clear(glass, mpp)
+    del glass
 
     labels = np.full(tissue.shape, BACKGROUND, np.uint8)
     labels[tissue] = TISSUE
-    labels[tissue & _folds(rgb, density, tissue, mpp)] = FOLD
+    labels[tissue & _folds(rgb, tables, tissue, mpp)] = FOLD
     labels[pen] = PEN
     return labels, white
 
 
-def _threshold(stain: NDArray[np.float32]) -> float:
+def _stained(
+    rgb: NDArray[np.uint8], tables: NDArray[np.float32], here: NDArray[np.bool_], mpp: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Where surely is stained tissue, where bare glass may be, and where fat."""
+    sharp = np.empty(here.shape, np.float32)
+    faint = np.empty(here.shape, np.bool_)
+    counts = np.zeros(_BINS, np.int64)
+    for band in bands(len(here), halo=round(_REACH * max(_SHARP_PX, _FAT_UM / mpp)) + 1):
+        excess = excess_density(rgb[band.wide], tables)
+        faint[band.rows] = _fat(excess, _FAT_UM / mpp)[band.within] & here[band.rows]
+        ndimage.gaussian_filter(excess, _SHARP_PX, output=excess)
+        sharp[band.rows] = excess[band.within]
+        counts += np.histogram(sharp[band.rows][here[band.rows]], _BINS, _STAIN_RANGE)[0]
+    least = _MIN_PIECE_UM2 / 4 / mpp**2
+    found, dark = (sharp > _threshold(counts)) & here, (sharp > _SURE_STAIN) & here
+    glass = np.asarray(sharp < _CLEAR_STAIN)
+    del sharp
+    # Pale tissue is darker somewhere; glass that the camera saw a little pinker is not.
+    surely = connected(without_small(found, least), without_small(dark, least / 4))
+    return surely, glass, faint
+
+
+def _threshold(counts: NDArray[np.int64]) -> float:
     """Otsu's threshold of green's excess, held within what glass and pale tissue allow."""
-    counts, edges = np.histogram(stain, 200, (0.0, 0.4))
+    edges = np.linspace(*_STAIN_RANGE, _BINS + 1)
     if not counts.any():
         return _MAX_STAIN
     middle = (edges[:-1] + edges[1:]) / 2
@@ -142,7 +173,6 @@ def _fat(excess: NDArray[np.float32], radius: float) -> NDArray[np.bool_]:
     """
     mean = ndimage.gaussian_filter(excess, radius)
     found = np.asarray(mean > _FAINT_STAIN)
-    # In place: on a large slide every picture of floats counts.
     spread = excess * excess
     ndimage.gaussian_filter(spread, radius, output=spread)
     spread -= np.square(mean, out=mean)
@@ -150,10 +180,12 @@ def _fat(excess: NDArray[np.float32], radius: float) -> NDArray[np.bool_]:
     return found
 
 
-def _is_bright_field(pixels: NDArray[np.uint8]) -> bool:
+def _is_bright_field(rgb: NDArray[np.uint8], usable: NDArray[np.bool_]) -> bool:
     """Whether light shines through: fluorescence has much black and hardly any white."""
-    black = float((pixels.max(-1) < _BLACK_LEVEL).mean()) if len(pixels) else 0.0
-    return black < 0.3 or float((pixels.min(-1) > _GLASS_LEVEL).mean()) > 0.05
+    whole = max(1, int(np.count_nonzero(usable)))
+    black = int(np.count_nonzero((rgb.max(-1) < _BLACK_LEVEL) & usable))
+    white = int(np.count_nonzero((rgb.min(-1) > _GLASS_LEVEL) & usable))
+    return black < 0.3 * whole or white > 0.05 * whole
 
 
 def _border(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -171,22 +203,31 @@ def _border(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return border
 
 
-def _pen(density: Densities, usable: NDArray[np.bool_], mpp: float) -> NDArray[np.bool_]:
+def _pen(colours: NDArray[np.uint8], usable: NDArray[np.bool_], mpp: float) -> NDArray[np.bool_]:
     """Dense ink in strokes, and what has its colour not far from it."""
     ink = np.zeros(usable.shape, bool)
     for kind in range(len(INKS)):
-        # By majority: under the ink, single nuclei and clefts of the tissue have another colour.
-        sure = density.has_ink(kind, surely=True).astype(np.float32)
-        dense = (ndimage.uniform_filter(sure, 3) > 0.5) & usable
+        dense = _majority(has_ink(colours, kind, surely=True)) & usable
         core = without_small(opened(dense, 1.5), _MIN_INK_UM2 / mpp**2)
         if core.any():
-            faded = density.has_ink(kind, surely=False) & usable & grow(core, _INK_REACH_UM / mpp)
+            faded = has_ink(colours, kind, surely=False) & usable & grow(core, _INK_REACH_UM / mpp)
             ink |= without_small(faded | core, _MIN_FADED_UM2 / mpp**2)
     return closed(ink, _CLOSE_UM / mpp) if ink.any() else ink
 
 
+def _majority(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where most of 3 x 3 pixels are set.
+
+    Under the ink, single nuclei and clefts of the tissue have another colour.
+    """
+    count = mask.astype(np.uint8)
+    for axis in (0, 1):
+        ndimage.correlate1d(count, (1, 1, 1), axis, output=count)
+    return np.asarray(count > 4)
+
+
 def _folds(
-    rgb: NDArray[np.uint8], density: Densities, tissue: NDArray[np.bool_], mpp: float
+    rgb: NDArray[np.uint8], tables: NDArray[np.float32], tissue: NDArray[np.bool_], mpp: float
 ) -> NDArray[np.bool_]:
     """Tissue that lies double: a strip far denser than its slide's tissue, in every channel.
 
@@ -195,17 +236,24 @@ def _folds(
     """
     if not tissue.any():
         return np.zeros_like(tissue)
-    total = ndimage.gaussian_filter(density.total, 1.0)
+    total = np.empty(tissue.shape, np.float32)
+    for band in bands(len(tissue), halo=round(_REACH * _SHARP_PX) + 1):
+        wide = total_density(rgb[band.wide], tables)
+        total[band.rows] = ndimage.gaussian_filter(wide, _SHARP_PX)[band.within]
     inside = total[tissue]
-    middle = float(np.median(inside))
-    spread = float(np.median(np.abs(inside - middle))) * 1.4826
+    middle = float(np.median(inside, overwrite_input=True))
+    inside -= np.float32(middle)
+    np.abs(inside, out=inside)
+    spread = float(np.median(inside, overwrite_input=True)) * 1.4826
+    del inside
     dense = np.asarray((total > max(2.0 * middle, middle + 5 * spread)) & tissue)
     if not dense.any():
         return dense
-    for channel in range(3):
-        table, intensity = density.tables[channel], rgb[..., channel]
-        usual = table[int(np.median(intensity[tissue]))]
-        dense &= (table > _FOLD_CHANNEL * usual)[intensity]
+    pixels, darker = rgb[dense], np.ones(np.count_nonzero(dense), np.bool_)
+    for channel, table in enumerate(tables):
+        usual = table[int(np.median(rgb[..., channel][tissue], overwrite_input=True))]
+        darker &= (table > _FOLD_CHANNEL * usual)[pixels[:, channel]]
+    dense[dense] = darker
     opaque = (total > _OPAQUE) & (total > 4 * middle) & tissue
     # A patch is ragged: its gaps are closed before its width is judged, and its fringe is no strip.
     patches = shrink(closed(dense, _CLOSE_UM / mpp), _FOLD_UM / 2 / mpp)

@@ -195,8 +195,10 @@ class TissueMap:
             if not mask.any():
                 continue
             # Integral image; linear between its nodes, hence exact for fractional rectangles.
-            total = np.zeros((height + 1, width + 1), np.float64)
-            np.cumsum(np.cumsum(mask, 0, dtype=np.int32), 1, out=total[1:, 1:])
+            total = np.zeros((height + 1, width + 1), np.int32)
+            inner = total[1:, 1:]
+            np.cumsum(mask, 0, dtype=np.int32, out=inner)
+            np.cumsum(inner, 1, out=inner)
             left, top = corner[:, 0], corner[:, 1]
             right, bottom = left + size[0], top + size[1]
             area = (
@@ -259,7 +261,7 @@ def _rasterized(shape: Polygon, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def _at(
-    total: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
+    total: NDArray[np.int32], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Integral image at fractional positions (bilinear), held at the map's edge."""
     height, width = total.shape

@@ -31,7 +31,7 @@ from wsi_anomaly.tiles.writing import TileWriter, write_tiles
 Progress = Callable[[str, int, int], None]
 """Called with the stage and how many of how many fields are done."""
 
-_BATCH_BYTES = 64_000_000
+_BATCH_BYTES = 16_000_000  # so that its blocks stay decoded from one magnification to the next
 
 
 @dataclass(frozen=True)
