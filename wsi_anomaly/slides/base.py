@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import MissingMppError, SlideError
+from wsi_anomaly.slides.patience import HangingError, patience, within
 from wsi_anomaly.slides.resample import margin_px, resample
 
 RGB = NDArray[np.uint8]
@@ -27,6 +28,9 @@ LEVEL_TOLERANCE = 1.05
 
 MAX_SIDE_PX = 1 << 21
 """Half a metre at 40x: a header that claims more is damaged."""
+
+_MOST_HANGING = 5
+"""Reads in a row that may hang before the slide is given up."""
 
 _MAX_SOURCE_PX = 16_000_000  # 48 MB: larger regions are read in parts
 
@@ -111,6 +115,8 @@ class Slide(ABC):
         self.background = info.background
         self.objective_power = info.objective_power
         self.properties = info.properties
+        self._patience = patience()
+        self._hanging = 0
 
     def __enter__(self) -> Self:
         return self
@@ -138,6 +144,32 @@ class Slide(ABC):
         ReadError
             A part of it cannot be decoded. The slide stays usable.
         """
+
+    def _patiently(
+        self, read: Callable[[], Region], place: Callable[[], object] = lambda: None
+    ) -> Region:
+        """Read, but do not wait for ever; for backends.
+
+        Raises
+        ------
+        ReadError
+            The read hangs: it is a damaged region like others.
+        SlideError
+            Several reads in a row hang: so will the rest.
+        """
+        try:
+            region = within(self._patience, read, place)
+        except HangingError as error:
+            self._hanging += 1
+            if self._hanging >= _MOST_HANGING:
+                raise SlideError(
+                    f"{self.path} does not answer ({_MOST_HANGING} reads in a row came to nothing "
+                    f"within {self._patience:g} s each); check its disk or network and run the "
+                    "same command again."
+                ) from error
+            raise ReadError(f"{self.path} cannot be read: {error}.") from error
+        self._hanging = 0
+        return region
 
     @property
     def mpp(self) -> Mpp:

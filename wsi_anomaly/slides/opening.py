@@ -10,6 +10,7 @@ from wsi_anomaly.core.remote import is_remote, url_of
 from wsi_anomaly.slides.base import Mpp, Slide
 from wsi_anomaly.slides.openslide_backend import NAME as OPENSLIDE
 from wsi_anomaly.slides.openslide_backend import OpenSlideSlide
+from wsi_anomaly.slides.patience import HangingError, patience, within
 from wsi_anomaly.slides.tiff_backend import NAME as TIFF
 from wsi_anomaly.slides.tiff_backend import LayoutError, TiffSlide
 
@@ -59,7 +60,14 @@ def open_slide(
     if not is_remote(path) and not path.is_file():
         kind = "is a folder, not a slide" if path.is_dir() else "does not exist"
         raise NotASlideError(f"{path} {kind}; give the path of a slide.")
-    slide = _open(path, backend, mpp)
+    seconds = patience()
+    try:
+        slide = within(seconds, lambda: _open(path, backend, mpp))
+    except HangingError as error:
+        raise NotASlideError(
+            f"{path} does not answer (it could not be opened within {seconds:g} s); check its disk "
+            "or network and run the same command again."
+        ) from error
     if require_mpp:
         try:
             _ = slide.mpp

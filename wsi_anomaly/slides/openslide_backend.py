@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import openslide
 
-from wsi_anomaly.core.errors import NotASlideError
+from wsi_anomaly.core.errors import NotASlideError, SlideError
 from wsi_anomaly.slides.base import (
     MAX_SIDE_PX,
     Bounds,
@@ -18,6 +18,7 @@ from wsi_anomaly.slides.base import (
     Slide,
     SlideInfo,
 )
+from wsi_anomaly.slides.patience import HangingError
 from wsi_anomaly.slides.physical import find_mpp, objective_power
 from wsi_anomaly.slides.tile_cache import CACHE_BYTES
 
@@ -44,16 +45,27 @@ class OpenSlideSlide(Slide):
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Region:
         """Pixels of one level as they are stored; see :meth:`Slide.read_level`."""
+        try:
+            return self._patiently(lambda: self._read_level(level, x, y, width, height))
+        except SlideError as error:
+            if isinstance(error.__cause__, HangingError):
+                self._handle = None  # in use by the thread that hangs: left to it
+            raise
+
+    def _read_level(self, level: int, x: int, y: int, width: int, height: int) -> Region:
         if self._handle is None:
             self._handle = _open(self.path)
+        handle = self._handle
         # OpenSlide divides by its own figure, so that it is the one that leads back to x and y.
-        downsample = self._handle.level_downsamples[level]
+        downsample = handle.level_downsamples[level]
         corner = (round(x * downsample), round(y * downsample))
         try:
-            rgba = np.asarray(self._handle.read_region(corner, level, (width, height)))
+            rgba = np.asarray(handle.read_region(corner, level, (width, height)))
         except (openslide.OpenSlideError, OSError) as error:
             with contextlib.suppress(openslide.OpenSlideError):
-                self.close()
+                handle.close()
+            if self._handle is handle:  # a thread that has hung does not disturb those after it
+                self._handle = None
             raise ReadError(
                 f"{self.path}: level {level} at {corner} cannot be read: {error}."
             ) from error

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.core.errors import NotASlideError
+from wsi_anomaly.core.errors import NotASlideError, SlideError
 from wsi_anomaly.slides.base import RGB, Bounds, Mpp, ReadError, Region, Slide, SlideInfo
 from wsi_anomaly.slides.openslide_backend import exact_downsample
+from wsi_anomaly.slides.patience import HangingError
 from wsi_anomaly.slides.physical import find_mpp, objective_power
 from wsi_anomaly.slides.sources import Source, open_source
 from wsi_anomaly.slides.tiff_structure import (
@@ -26,6 +27,8 @@ from wsi_anomaly.slides.tiff_structure import (
     read_structure,
 )
 from wsi_anomaly.slides.tile_cache import TileCache
+
+_Key = tuple[int, int, int]  # level, row, column of a tile
 
 NAME = "tiff"
 _WHITE = (255, 255, 255)
@@ -56,6 +59,7 @@ class TiffSlide(Slide):
             raise
         self._levels = structure.levels
         self._cache = TileCache()
+        self._hung: set[_Key] = set()  # each costs its waiting only once
         super().__init__(path, _info(structure, mpp))
 
     def close(self) -> None:
@@ -67,6 +71,20 @@ class TiffSlide(Slide):
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Region:
         """Pixels of one level as they are stored; see :meth:`Slide.read_level`."""
+        tile: list[_Key] = []
+        try:
+            return self._patiently(
+                lambda: self._read_level(level, x, y, width, height, tile), lambda: tuple(tile)
+            )
+        except SlideError as error:
+            if isinstance(error.__cause__, HangingError):
+                self._hung.update(tile)
+            raise
+
+    def _read_level(
+        self, level: int, x: int, y: int, width: int, height: int, under_way: list[_Key]
+    ) -> Region:
+        """Read; `under_way` always holds the tile that is being decoded."""
         tiles = self._levels[level]
         rgb = np.empty((height, width, 3), np.uint8)
         left, top = max(x, 0), max(y, 0)
@@ -85,6 +103,7 @@ class TiffSlide(Slide):
                 before = column * tiles.tile_width
                 start, end = max(left, before), min(right, before + tiles.tile_width)
                 here = np.s_[first - y : last - y, start - x : end - x]
+                under_way[:] = [(level, row, column)]
                 tile = self._tile(level, row, column)
                 if tile is None:
                     rgb[here] = self.background
@@ -98,6 +117,8 @@ class TiffSlide(Slide):
     def _tile(self, level: int, row: int, column: int) -> RGB | None:
         """Return the pixels of a tile; None where nothing was scanned."""
         key = (level, row, column)
+        if key in self._hung:
+            raise ReadError(f"{self.path} cannot be read: a tile of it has hung before.")
         tile = self._cache.get(key)
         if tile is None:
             tiles = self._levels[level]
