@@ -8,12 +8,61 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsi_anomaly.autoencoder import narrow
+
 SLOPE = 0.2
 
 
-def conv3(inputs: int, outputs: int) -> nn.Conv2d:
+class Conv3(nn.Conv2d):
     """3x3 convolution with bias and zero padding: same height and width."""
-    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+    fused = False  # see `fuse`
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, h, w) to (N, outputs, h, w)."""
+        if self.fused and narrow.can_run(x, self):
+            return narrow.run_single(x, self)
+        return super().forward(x)
+
+
+class Residual(nn.Module):
+    """What the three blocks below share: a branch with two convolutions, plus a skip.
+
+    Attributes
+    ----------
+    branch, skip : nn.Module
+        Both from the same input; their sum is the output.
+    resample : int
+        What both do to height and width: ``SAME``, ``HALF`` or ``DOUBLE`` of the module narrow.
+    """
+
+    fused = False  # see `fuse`
+    resample = narrow.SAME
+    branch: nn.Sequential
+    skip: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, h, w) to (N, outputs, h', w')."""
+        first, second = (c for c in self.branch if isinstance(c, Conv3))
+        if not (self.fused and narrow.can_run(x, first, second, resample=self.resample)):
+            y: Tensor = self.branch(x) + self.skip(x)
+            return y
+        plain = first.in_channels == second.out_channels
+        y = narrow.run_block(x, first, second, SLOPE, self.resample, skip=plain)
+        return y if plain else y + self.skip(x)
+
+
+def fuse(module: nn.Module) -> None:
+    """Let narrow blocks and convolutions inside `module` run in one pass on a CPU.
+
+    Not for a network whose gradient is differentiated again, as a critic's is.
+    """
+    for child in module.modules():
+        if isinstance(child, Conv3 | Residual):
+            child.fused = True
 
 
 def _skip(inputs: int, outputs: int) -> nn.Module:
@@ -27,63 +76,52 @@ class Activation(nn.LeakyReLU):
         super().__init__(SLOPE)
 
 
-class Block(nn.Module):
+class Block(Residual):
     """Two activated 3x3 convolutions plus the identity (1x1 convolution when widths differ)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(
-            Activation(), conv3(inputs, outputs), Activation(), conv3(outputs, outputs)
+            Activation(), Conv3(inputs, outputs), Activation(), Conv3(outputs, outputs)
         )
         self.skip = _skip(inputs, outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, h, w) to (N, outputs, h, w)."""
-        y: Tensor = self.branch(x) + self.skip(x)
-        return y
 
-
-class Down(nn.Module):
+class Down(Residual):
     """A block that halves height and width; both paths average 2x2 pixels."""
+
+    resample = narrow.HALF
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(
             Activation(),
             nn.AvgPool2d(2),
-            conv3(inputs, outputs),
+            Conv3(inputs, outputs),
             Activation(),
-            conv3(outputs, outputs),
+            Conv3(outputs, outputs),
         )
         self.skip = nn.Sequential(nn.AvgPool2d(2), _skip(inputs, outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, h, w) to (N, outputs, h/2, w/2)."""
-        y: Tensor = self.branch(x) + self.skip(x)
-        return y
 
-
-class Up(nn.Module):
+class Up(Residual):
     """A block that doubles height and width by repeating pixels, on both paths."""
+
+    resample = narrow.DOUBLE
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(
             Activation(),
             nn.Upsample(scale_factor=2, mode="nearest"),
-            conv3(inputs, outputs),
+            Conv3(inputs, outputs),
             Activation(),
-            conv3(outputs, outputs),
+            Conv3(outputs, outputs),
         )
         # A 1x1 convolution and pixel repetition commute; before it, the convolution costs less.
         self.skip = nn.Sequential(
             _skip(inputs, outputs), nn.Upsample(scale_factor=2, mode="nearest")
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, h, w) to (N, outputs, 2h, 2w)."""
-        y: Tensor = self.branch(x) + self.skip(x)
-        return y
 
 
 def halve(images: Tensor) -> Tensor:

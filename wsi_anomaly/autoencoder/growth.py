@@ -136,7 +136,9 @@ class GrowthTrainer:
         self.index = index
         parts = self.autoencoder.parts(self.stage.resolution, transition=self.stage.transition)
         self.optimizer = torch.optim.Adam(
-            [p for part in parts for p in part.parameters()], lr=self.config.learning_rate
+            [p for part in parts for p in part.parameters()],
+            lr=self.config.learning_rate,
+            fused=True,
         )
         if self.adversary is not None:
             self.adversary.start_stage(self.stage.resolution, transition=self.stage.transition)

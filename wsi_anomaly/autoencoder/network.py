@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from wsi_anomaly.autoencoder.blocks import (
     Activation,
     Block,
+    Conv3,
     Down,
     Up,
-    conv3,
     double,
+    fuse,
     halve,
     initialise,
 )
@@ -108,7 +109,7 @@ class Encoder(nn.Module):
         self.from_image = nn.ModuleDict(
             {
                 str(r): nn.Sequential(
-                    conv3(a.image_channels, width(r)),
+                    Conv3(a.image_channels, width(r)),
                     Block(width(r), width(r)),
                     Block(width(r), width(r)),
                 )
@@ -175,7 +176,7 @@ class Decoder(nn.Module):
         )
         self.to_image = nn.ModuleDict(
             {
-                str(r): nn.Sequential(Activation(), conv3(width(r), a.image_channels))
+                str(r): nn.Sequential(Activation(), Conv3(width(r), a.image_channels))
                 for r in a.growth()
             }
         )
@@ -217,6 +218,7 @@ class ProgressiveAutoencoder(nn.Module):
         self.architecture = architecture
         self.encoder = Encoder(architecture)
         self.decoder = Decoder(architecture)
+        fuse(self)
 
     def forward(self, images: Tensor, resolution: int | None = None, alpha: float = 1.0) -> Tensor:
         """Reconstruct images.
