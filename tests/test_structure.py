@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "autoencoder": {"features"},
     "detectors": {"autoencoder", "features", "calibration"},
     "training": {"detectors", "autoencoder", "features", "tiles", "slides", "calibration"},
+    "search": {"training", "detectors", "autoencoder", "features", "tiles"},
     "scoring": {"slides", "tiles", "detectors", "calibration"},
     "overlays": {"scoring", "slides", "tiles", "annotations", "calibration"},
     "evaluation": {"overlays", "scoring", "slides", "tiles", "annotations", "calibration"},

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from wsi_anomaly.api import calibrate, evaluate, score, tile, train
+    from wsi_anomaly.api import calibrate, evaluate, score, tile, train, tune
 
-__all__ = ["__version__", "calibrate", "evaluate", "score", "tile", "train"]
+__all__ = ["__version__", "calibrate", "evaluate", "score", "tile", "train", "tune"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in {"calibrate", "evaluate", "score", "tile", "train"}:
+    if name in {"calibrate", "evaluate", "score", "tile", "train", "tune"}:
         from wsi_anomaly import api
 
         return getattr(api, name)

@@ -13,6 +13,8 @@ from wsi_anomaly.evaluation.report import write_evaluation
 from wsi_anomaly.evaluation.run import Evaluation, evaluate_results
 from wsi_anomaly.overlays import ScoreOptions, result_folders, score_to_folder, write_worklist
 from wsi_anomaly.scoring import ScoreMap
+from wsi_anomaly.search import Found
+from wsi_anomaly.search import tune as search_config
 from wsi_anomaly.slides import find_slides
 from wsi_anomaly.tiles import TileConfig, TileResult
 from wsi_anomaly.tiles.jobs import plan_jobs
@@ -80,6 +82,20 @@ def train(
     """Train a model; see :func:`wsi_anomaly.training.run.train` for further `options`."""
     chosen = load_config(config) if isinstance(config, str) else config
     return train_model(tiles, output, chosen, device=device, **options)
+
+
+def tune(
+    tiles: Paths = "tiles",
+    anomalies: Paths = (),
+    output: str | Path = "tuned",
+    config: str | TrainConfig = "fast",
+    *,
+    device: str = "cpu",
+    **options: Any,
+) -> Found:
+    """Choose hyperparameters by known anomalies; see :func:`wsi_anomaly.search.tune`."""
+    base = load_config(config) if isinstance(config, str) else config
+    return search_config(tiles, _listed(anomalies), output, base, device=device, **options)
 
 
 def calibrate(

@@ -42,3 +42,22 @@ def test_with_very_few_cases_the_largest_teaches_and_the_user_is_told():
     two = split_cases({"large": 2000, "small": 300})
     assert (two.train, two.calibration) == (("large",), ("small",))
     assert "too few" in two.note
+
+
+@given(st.integers(3, 40), st.integers(0, 5), st.integers(0, 5), st.integers(0, 10))
+def test_cases_that_chose_the_configuration_never_calibrate(count, seed, later, new):
+    """Whatever seed the later training has, and whatever cases have come since."""
+    tiles = {f"case{i}": 10 + i for i in range(count)}
+    tuned = split_cases(tiles, seed=seed)
+    chose = {*tuned.train, *tuned.validation}
+    same = split_cases(tiles, seed=seed, chose=chose)
+    assert same.calibration == tuned.calibration
+    more = tiles | {f"new{i}": 5 + i for i in range(new)}
+    assert not chose & set(split_cases(more, seed=later, chose=chose).calibration)
+
+
+def test_without_an_untouched_case_there_is_no_calibration_and_the_user_is_told():
+    tiles = {f"case{i}": 10 for i in range(9)}
+    split = split_cases(tiles, chose=tiles)
+    assert split.calibration == ()
+    assert "took part in tune" in split.note

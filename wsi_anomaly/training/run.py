@@ -104,7 +104,7 @@ def train(
     watch = watch or Watch()
     output = Path(output)
     stores = read_stores(tiles, config, watch.note)
-    split = split_cases(tiles_of_cases(stores), seed=config.seed)
+    split = split_cases(tiles_of_cases(stores), seed=config.seed, chose=config.tuned_on)
     if split.note:
         watch.note(split.note)
     parts = {

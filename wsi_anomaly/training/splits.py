@@ -7,7 +7,7 @@ the three parts have no case in common, and calibration cases choose nothing at 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from wsi_anomaly.calibration import MIN_CASES
@@ -41,7 +41,7 @@ class Split:
         raise KeyError(case)
 
 
-def split_cases(tiles: Mapping[str, int], *, seed: int = 0) -> Split:
+def split_cases(tiles: Mapping[str, int], *, seed: int = 0, chose: Collection[str] = ()) -> Split:
     """Part the cases.
 
     From eight cases on, a quarter but at least four calibrate (fewer give no flags), 15% validate
@@ -55,16 +55,19 @@ def split_cases(tiles: Mapping[str, int], *, seed: int = 0) -> Split:
         Number of tiles of each case.
     seed
         Another seed parts them differently.
+    chose
+        Cases by which hyperparameters were chosen: they never calibrate.
     """
     count = len(tiles)
     if not count:
         raise ValueError("there are no cases to split")
     if count < MIN_CASES:
         # With so few, those with the most tiles teach.
-        order = sorted(tiles, key=lambda case: (tiles[case], case))
+        order = sorted(tiles, key=lambda case: (case in chose, tiles[case], case))
     else:
-        order = sorted(tiles, key=lambda case: _draw(case, seed))
+        order = sorted(tiles, key=lambda case: (case in chose, _draw(case, seed)))
     calibration = max(min(MIN_CASES, count // 2), round(CALIBRATION_SHARE * count))
+    untouched = sum(case not in chose for case in tiles)
     validation = max(1, round(VALIDATION_SHARE * count)) if count >= MIN_CASES else 0
     note = ""
     if count == 1:
@@ -76,6 +79,12 @@ def split_cases(tiles: Mapping[str, int], *, seed: int = 0) -> Split:
         note = (
             f"{count} cases are too few to keep {MIN_CASES} apart for calibration: percentiles "
             "are rough and nothing is flagged; tile at least 8 normal cases for flags."
+        )
+    if untouched < calibration:
+        calibration = untouched
+        note = (
+            f"All but {untouched} of the {count} cases took part in tune and cannot calibrate: "
+            "give train the tiles that tune was given, or run calibrate with other normal slides."
         )
     first, second = calibration, calibration + validation
     return Split(

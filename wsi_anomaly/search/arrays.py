@@ -1,0 +1,112 @@
+"""A search on images that lie in memory: radiographs, natural images, tiles of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.autoencoder.batches import ArrayTiles
+from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.search.judging import Judge
+from wsi_anomaly.search.material import Material, grouped_folds
+from wsi_anomaly.search.space import DETECTORS, Space
+from wsi_anomaly.search.study import open_study
+from wsi_anomaly.search.trials import Found, Search, Watch
+from wsi_anomaly.training.config import TrainConfig
+
+Images = NDArray[np.uint8] | Mapping[str, NDArray[np.uint8]]
+
+
+def search_arrays(
+    normal: Images,
+    normal_groups: Sequence[str],
+    abnormal: Images,
+    abnormal_groups: Sequence[str],
+    base: TrainConfig,
+    networks: Mapping[str, PerceptualNetwork],
+    *,
+    space: Space | None = None,
+    detectors: Sequence[str] = DETECTORS,
+    trials: int = 30,
+    folds: int = 3,
+    criterion: str = "roc-auc",
+    storage: str | None = None,
+    working: Path | None = None,
+    watch: Watch | None = None,
+) -> Found:
+    """Choose a configuration for images that lie in memory.
+
+    Parameters
+    ----------
+    normal
+        (N, S, S, 3) uint8; or a name to such an array for each preprocessing to choose among (of
+        another crop, size or equalisation), all of the same N images.
+    normal_groups
+        (N,) case of each: cases are never split.
+    abnormal, abnormal_groups
+        The same of the few known anomalies, (M, ...) and (M,). Never learned from.
+    base
+        What the choices are put into. Its tile size becomes that of the images.
+    networks
+        Perceptual networks to choose among, by name, on the device to compute on.
+    space
+        What may be chosen; :meth:`Space.around` of the base by default.
+    detectors
+        Methods to choose among, when no space is given.
+    trials, folds, criterion
+        See :func:`wsi_anomaly.search.tune`.
+    storage
+        Database of the study; None: in memory.
+    working
+        Folder for checkpoints and finished folds; None: nothing is kept.
+    watch
+        Who is told what.
+
+    Returns
+    -------
+    What was chosen; its preprocessing is ``best.choices["preprocessing"]``.
+
+    Raises
+    ------
+    UsageError
+        There are too few groups, or the space does not suit the images.
+    ModelError
+        Not one trial could be completed.
+    """
+    views = {name: ArrayTiles(images) for name, images in _named(normal).items()}
+    strange = {name: ArrayTiles(images) for name, images in _named(abnormal).items()}
+    sides = {name: (10, tiles.tile_size) for name, tiles in views.items()}
+    magnification, field_um = next(iter(sides.values()))
+    base = replace(base, magnification=magnification, field_um=field_um)
+    space = space or Space.around(base, sides, networks, detectors, "preprocessing")
+    if criterion == "reconstruction":
+        space = space.for_reconstruction(base)
+    cases, groups = np.asarray(normal_groups, np.str_), np.asarray(abnormal_groups, np.str_)
+    material = Material(views, cases, strange, groups)
+    identity = {
+        "search space": space.to_dict(),
+        "starting configuration": base.to_dict(),
+        "images": [len(cases), len(groups)],
+        "folds": folds,
+        "criterion": criterion,
+    }
+    judge = Judge(
+        material,
+        grouped_folds(cases, folds, base.seed),
+        networks,
+        criterion,
+        working=working,
+        identity=identity,
+    )
+    study = open_study(storage, identity, maximize=criterion == "roc-auc", seed=base.seed)
+    return Search(judge, space, base, study, storage, watch or Watch()).run(trials)
+
+
+def _named(images: Images) -> Mapping[str, NDArray[np.uint8]]:
+    if isinstance(images, Mapping):
+        return images
+    return {f"{images.shape[1]} px": images}

@@ -1,0 +1,178 @@
+"""What a search starts from: tile files of normal slides and of known anomalies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_anomaly.core.errors import TileStoreError, UsageError
+from wsi_anomaly.search.material import Material, Part, at_most
+from wsi_anomaly.tiles import Status, TileSet, TileStore, find_tile_files
+from wsi_anomaly.training.config import TrainConfig
+from wsi_anomaly.training.inputs import anomaly_set, read_stores, tiles_of_cases
+from wsi_anomaly.training.splits import split_cases
+
+MAGNIFICATIONS = (10, 20, 40)
+_MOST_OF_A_CASE = 500
+_LEAST_CASES = 3
+
+Paths = str | Path | Sequence[str | Path]
+Notes = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Tiles to search with.
+
+    Attributes
+    ----------
+    material
+        The tiles of the cases that take part, and the anomalies; a view for each magnification.
+    views
+        Name of each view to its magnification and the side of its tiles in um.
+    cases
+        Normal cases that take part, sorted.
+    calibration
+        Those kept apart, as ``train`` will keep them apart.
+    tiles, anomalies
+        Identity of the files that took part.
+    """
+
+    material: Material
+    views: dict[str, tuple[int, int]]
+    cases: tuple[str, ...]
+    calibration: tuple[str, ...]
+    tiles: list[str]
+    anomalies: list[str]
+
+
+def read_inputs(
+    tiles: Paths,
+    anomalies: Sequence[str | Path],
+    base: TrainConfig,
+    magnifications: Sequence[int],
+    note: Notes,
+) -> Inputs:
+    """Open the tile files, keep calibration cases apart, and check that all fits together.
+
+    Parameters
+    ----------
+    tiles, anomalies
+        Tile files or folders of them; the latter may be empty.
+    base
+        Its seed parts the cases, as in ``train``.
+    magnifications
+        Those to choose among, as far as all files hold them.
+    note
+        Told what is left out.
+
+    Raises
+    ------
+    UsageError, TileStoreError
+        There are too few cases, or the files do not fit together.
+    """
+    stores, known = _normal(tiles, base, magnifications, note)
+    split = split_cases(tiles_of_cases(stores), seed=base.seed)
+    taking = (*split.train, *split.validation)
+    if len(taking) < 2:
+        raise UsageError(
+            f"tune needs at least {_LEAST_CASES} normal cases, one to keep apart for calibration "
+            f"and two to judge by turns, and found {len(taking) + len(split.calibration)}; tile "
+            "more normal slides."
+        )
+    own = [s for s in stores if s.case in taking]
+    abnormal = _abnormal(anomalies, stores, note)
+    views = _common(known, abnormal)
+    sets = {m: TileSet(own, m, tile_size=replace(base, magnification=m).tile_size) for m in views}
+    strange = {
+        m: found
+        for m in views
+        if (found := anomaly_set(anomalies, sets[m], replace(base, magnification=m))) is not None
+    }
+    cases = _cases(next(iter(sets.values())))
+    kept = at_most(cases, _MOST_OF_A_CASE, base.seed)
+    groups = _cases(next(iter(strange.values()))) if strange else np.empty(0, np.str_)
+    few = at_most(groups, _MOST_OF_A_CASE, base.seed)
+    material = Material(
+        {f"{m}x": Part(tiles_, kept) for m, tiles_ in sets.items()},
+        cases[kept],
+        {f"{m}x": Part(tiles_, few) for m, tiles_ in strange.items()},
+        groups[few],
+    )
+    return Inputs(
+        material,
+        {f"{m}x": (m, base.field_um) for m in views},
+        tuple(sorted(taking)),
+        split.calibration,
+        sorted(s.fingerprint + s.config_hash for s in own),
+        sorted(s.fingerprint + s.config_hash for s in abnormal),
+    )
+
+
+def _normal(
+    tiles: Paths, base: TrainConfig, magnifications: Sequence[int], note: Notes
+) -> tuple[list[TileStore], list[int]]:
+    """Return the stores of the magnification that most files hold, and all that these hold."""
+    found: dict[int, list[TileStore]] = {}
+    notes: dict[int, list[str]] = {}
+    error: TileStoreError | None = None
+    for m in magnifications:
+        notes[m] = []
+        try:
+            found[m] = read_stores(tiles, replace(base, magnification=m), notes[m].append)
+        except TileStoreError as missing:
+            error = error or missing
+    if not found:
+        assert error is not None
+        raise error
+    most = max(found, key=lambda m: (len(found[m]), m == base.magnification))
+    for text in notes[most]:
+        note(text)
+    paths = [s.path for s in found[most]]
+    return found[most], [m for m in found if [s.path for s in found[m]] == paths]
+
+
+def _abnormal(
+    paths: Sequence[str | Path], normal: Sequence[TileStore], note: Notes
+) -> list[TileStore]:
+    stores = [TileStore.open(path) for path in find_tile_files(paths)] if paths else []
+    slides = {s.fingerprint: s.path for s in normal}
+    for store in stores:
+        if store.fingerprint in slides:
+            raise UsageError(
+                f"{store.path} and {slides[store.fingerprint]} come from one slide, which cannot "
+                "be abnormal and normal; take it out of the normal tiles."
+            )
+        if store.label is None:
+            note(
+                f"{store.path} was not cut inside annotations: every tile of it counts as abnormal."
+            )
+    if stores and not any((s.status == Status.OK).any() for s in stores):
+        raise TileStoreError(
+            f"No tile in {stores[0].path} is good enough to judge by; give other anomalies."
+        )
+    return stores
+
+
+def _common(known: Sequence[int], abnormal: Sequence[TileStore]) -> list[int]:
+    """Magnifications that all files hold."""
+    views = [m for m in known if all(m in s.magnifications for s in abnormal)]
+    if not views:
+        other = min(abnormal, key=lambda s: len(set(known) & set(s.magnifications)))
+        raise TileStoreError(
+            f"{other.path} has tiles at {_listed(other.magnifications)}, the normal ones are used "
+            f"at {_listed(known)}; tile both at the same magnification."
+        )
+    return views
+
+
+def _listed(magnifications: Sequence[int]) -> str:
+    return ", ".join(f"{m}x" for m in magnifications)
+
+
+def _cases(tiles: TileSet) -> NDArray[np.str_]:
+    return np.array(tiles.cases, np.str_)
