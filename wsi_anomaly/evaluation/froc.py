@@ -50,45 +50,52 @@ class Froc:
     slides: int
 
 
-def froc_curve(
-    lesions: ArrayLike,
-    false: ArrayLike,
-    slides: float,
-    *,
-    lesion_weight: ArrayLike | None = None,
-    false_weight: ArrayLike | None = None,
-) -> tuple[Floats, Floats]:
+def froc_curve(lesions: ArrayLike, false: ArrayLike, slides: int) -> tuple[Floats, Floats]:
     """Count false positives per slide and sensitivity at every threshold, the highest first.
 
     Parameters
     ----------
     lesions
-        (L,) score of the highest detection that hits each lesion; NaN or -inf where none does.
+        (L,) score of the highest detection that hits each lesion; NaN where none does.
     false
         (F,) scores of detections that hit no lesion.
     slides
         Number of slides.
-    lesion_weight, false_weight
-        How often each counts; once when None.
 
     Returns
     -------
     Two arrays of one length, both rising, beginning at (0, 0). NaN sensitivities without lesions.
     """
-    lesions, false = np.asarray(lesions, np.float64), np.asarray(false, np.float64)
-    lesion_weight = np.ones(len(lesions)) if lesion_weight is None else np.asarray(lesion_weight)
-    false_weight = np.ones(len(false)) if false_weight is None else np.asarray(false_weight)
-    hit = np.isfinite(lesions)
-    scores = np.concatenate((lesions[hit], false))
-    found = np.concatenate((lesion_weight[hit], np.zeros(len(false))))
-    wrong = np.concatenate((np.zeros(int(hit.sum())), false_weight))
-    order = np.argsort(-scores, kind="stable")
-    # Equal scores are one step.
-    last = np.flatnonzero(np.diff(scores[order], append=-np.inf))
-    total = float(lesion_weight.sum())
-    with np.errstate(invalid="ignore", divide="ignore"):
-        sensitivity = np.concatenate(([0.0], np.cumsum(found[order])[last])) / total
-    return np.concatenate(([0.0], np.cumsum(wrong[order])[last])) / slides, sensitivity
+    steps = _Steps(lesions, false)
+    return steps.curve(np.ones(steps.lesions), np.ones(steps.false), slides)
+
+
+class _Steps:
+    """Detections in the order of falling scores: sorted once, counted for every resample."""
+
+    def __init__(self, lesions: ArrayLike, false: ArrayLike) -> None:
+        lesions, false = np.asarray(lesions, np.float64), np.asarray(false, np.float64)
+        self.lesions, self.false = len(lesions), len(false)
+        self._hit = np.isfinite(lesions)
+        scores = np.concatenate((lesions[self._hit], false))
+        self._order = np.argsort(-scores, kind="stable")
+        # Equal scores are one step.
+        self._last = np.flatnonzero(np.diff(scores[self._order], append=-np.inf))
+
+    def curve(
+        self, lesion_weight: Floats, false_weight: Floats, slides: float
+    ) -> tuple[Floats, Floats]:
+        """Curve in which each lesion (L,) and each false detection (F,) counts so often."""
+        hits = lesion_weight[self._hit]
+        found = np.concatenate((hits, np.zeros(self.false)))[self._order]
+        wrong = np.concatenate((np.zeros(len(hits)), false_weight))[self._order]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sensitivity = np.cumsum(found)[self._last] / lesion_weight.sum()
+        start = sensitivity[:1] * 0 if len(sensitivity) else np.zeros(1)
+        return (
+            np.concatenate(([0.0], np.cumsum(wrong)[self._last] / slides)),
+            np.concatenate((start, sensitivity)),
+        )
 
 
 def sensitivity_at(false_per_slide: Floats, sensitivity: Floats, at: ArrayLike) -> Floats:
@@ -126,19 +133,14 @@ def froc(
     lesion_slide, false_slide = (np.asarray(v, np.intp) for v in (lesion_slide, false_slide))
     names, group_of = np.unique(np.asarray(group), return_inverse=True)
     slides = len(group_of)
-    curve = froc_curve(lesions, false, slides)
+    steps = _Steps(lesions, false)
+    curve = steps.curve(np.ones(steps.lesions), np.ones(steps.false), slides)
     values = sensitivity_at(*curve, FALSE_PER_SLIDE)
     drawn: list[NDArray[np.float64]] = []
     if len(names) >= LEAST_GROUPS and len(np.unique(group_of[lesion_slide])) > 1:
         for counts in group_draws(len(names), draws, seed):
             weight = counts[group_of]
-            resample = froc_curve(
-                lesions,
-                false,
-                float(weight.sum()),
-                lesion_weight=weight[lesion_slide],
-                false_weight=weight[false_slide],
-            )
+            resample = steps.curve(weight[lesion_slide], weight[false_slide], float(weight.sum()))
             drawn.append(sensitivity_at(*resample, FALSE_PER_SLIDE))
     table = np.array(drawn).reshape(-1, len(FALSE_PER_SLIDE))
     return Froc(

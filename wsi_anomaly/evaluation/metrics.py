@@ -115,13 +115,19 @@ def sensitivity_at_specificity(labels: ArrayLike, scores: ArrayLike, specificity
         Least share of normal ones below the threshold, 0 to 1. The threshold is one that the
         scores offer: nothing is interpolated.
     """
+    return _sensitivities(labels, scores, (specificity,))[specificity]
+
+
+def _sensitivities(
+    labels: ArrayLike, scores: ArrayLike, specificities: Sequence[float]
+) -> dict[float, float]:
     from sklearn.metrics import roc_curve
 
     found = _both(labels, scores)
     if found is None:
-        return float("nan")
+        return dict.fromkeys(specificities, float("nan"))
     false, true, _ = roc_curve(*found, drop_intermediate=False)
-    return float(true[false <= 1 - specificity + _ROUNDING].max())
+    return {s: float(true[false <= 1 - s + _ROUNDING].max()) for s in specificities}
 
 
 def group_draws(groups: int, draws: int = DRAWS, seed: int = 0) -> Floats:
@@ -185,8 +191,8 @@ def performance(
         roc_auc=Estimate(roc_auc(labels, scores), *ranges.get("roc_auc", nothing)),
         pr_auc=Estimate(pr_auc(labels, scores), *ranges.get("pr_auc", nothing)),
         sensitivity={
-            s: Estimate(sensitivity_at_specificity(labels, scores, s), *ranges.get(s, nothing))
-            for s in specificities
+            s: Estimate(value, *ranges.get(s, nothing))
+            for s, value in _sensitivities(labels, scores, specificities).items()
         },
         abnormal=int(abnormal.sum()),
         normal=int((labels == NORMAL).sum()),
