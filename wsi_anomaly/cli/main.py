@@ -24,6 +24,7 @@ COMMANDS = {
     "calibrate": "Make a lab's own normal slides the reference of a model.",
     "score": "Score new slides; write heatmaps, QuPath overlays and reports.",
     "evaluate": "Compare results with known truth: ROC AUC, FROC, intervals, plots.",
+    "reproduce": "Run the paper's experiments; tables with our figures beside its.",
     "view": "Look at results beside their slides, in a browser.",
     "demo": "Run the whole path on slides it makes itself.",
     "info": "Show what is known of a slide, a tile file, a model or a result.",

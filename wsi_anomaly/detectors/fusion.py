@@ -67,23 +67,10 @@ class Fusion(Detector):
         """
         normal_tiles = validation if validation is not None and len(validation) else tiles
         normal = self._member_scores(normal_tiles)
-        middle = normal.median(0).values
-        spread = _MAD_TO_SD * (normal - middle).abs().median(0).values
-        self.units_ = torch.stack((middle, spread.clamp_min(1e-6)))
-        self.support_ = []
-        weights = torch.zeros(len(self.members))
-        weights[0] = 1.0
+        known = normal[:0]
         if fitting is not None and fitting.anomalies is not None and len(fitting.anomalies):
-            abnormal = self._member_scores(fitting.anomalies)
-            self.support_ = [
-                _auc(normal[:, k].numpy(), abnormal[:, k].numpy()) for k in range(len(self.members))
-            ]
-            supported = torch.tensor(
-                [2 * a - 1 if a >= SUPPORTED_FROM else 0.0 for a in self.support_]
-            )
-            if supported.sum() > 0:
-                weights = supported / supported.sum()
-        self.weights_ = weights
+            known = self._member_scores(fitting.anomalies)
+        self.weights_, self.units_, self.support_ = supported_weights(normal, known)
         return self
 
     def _member_scores(self, tiles: Tiles) -> Tensor:
@@ -140,6 +127,36 @@ class Fusion(Detector):
         fusion.weights_, fusion.units_ = weights, units
         fusion.support_ = [float(a) for a in config["support"]]
         return fusion
+
+
+def supported_weights(normal: Tensor, known: Tensor) -> tuple[Tensor, Tensor, list[float]]:
+    """Weigh members by what their scores of known anomalies support; see the module's docstring.
+
+    Parameters
+    ----------
+    normal
+        (n, m) scores of normal tiles that no member was trained on.
+    known
+        (k, m) scores of known abnormal tiles; k may be 0.
+
+    Returns
+    -------
+    weights, units, support
+        As :class:`Fusion` keeps them: (m,), (2, m) and m values of ROC AUC.
+    """
+    members = normal.shape[1]
+    middle = normal.median(0).values
+    spread = _MAD_TO_SD * (normal - middle).abs().median(0).values
+    units = torch.stack((middle, spread.clamp_min(1e-6)))
+    support: list[float] = []
+    weights = torch.zeros(members)
+    weights[0] = 1.0
+    if len(known):
+        support = [_auc(normal[:, k].numpy(), known[:, k].numpy()) for k in range(members)]
+        supported = torch.tensor([2 * a - 1 if a >= SUPPORTED_FROM else 0.0 for a in support])
+        if supported.sum() > 0:
+            weights = supported / supported.sum()
+    return weights, units, support
 
 
 def _auc(normal: np.ndarray, abnormal: np.ndarray) -> float:

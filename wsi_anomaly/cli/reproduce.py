@@ -1,0 +1,264 @@
+"""``wsi-anomaly reproduce``: the paper's tables, ours beside theirs."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wsi_anomaly.cli.common import QUIET, common_options, console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from wsi_anomaly.cli.reproduce_display import SourceDisplay
+    from wsi_anomaly.experiments.reproduce.problems import Source
+    from wsi_anomaly.experiments.reproduce.rows import Plan
+
+SETS = ("camelyon16", "nih", "cifar10", "svhn", "folder")
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("what", type=click.Choice([*SETS, "supervision"]))
+@click.argument("data", type=_PATH)
+@click.option(
+    "-o",
+    "--output",
+    type=_PATH,
+    default=Path("reproduce"),
+    show_default=True,
+    help="Folder; each set gets its own inside.",
+)
+@click.option(
+    "--rows",
+    multiple=True,
+    metavar="ROW",
+    help="Methods and controls; may be repeated. [default: dpa, density, fusion, deep-if, "
+    "deep-geo, piad, and the controls that cost little]",
+)
+@click.option(
+    "--ablation", is_flag=True, help="The six rows of the paper's ablation, and no other."
+)
+@click.option(
+    "--classes",
+    multiple=True,
+    metavar="CLASS",
+    help="Normal classes (cifar10, svhn) or parts (nih: subset, PA, AP); may be repeated. "
+    "[default: all that the data allow]",
+)
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Seeds 0, 1, ..."
+)
+@click.option(
+    "--fraction",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Share of the published length of every training.",
+)
+@click.option("--steps", type=int, help="Length of every training, instead of --fraction.")
+@click.option("--batch-size", type=int, help="Images in a step.  [default: as published]")
+@click.option("--learn", type=int, help="At most so many normal images to learn from.")
+@click.option(
+    "--judge",
+    type=int,
+    help="At most so many normal and as many abnormal images to judge, the same for every row.",
+)
+@click.option("--size", type=int, help="Side of the images in px.  [default: as published]")
+@click.option(
+    "--features",
+    default="vgg19",
+    show_default=True,
+    help="Perceptual network: vgg19 (the paper's; torchvision downloads it), compact, squeezenet, "
+    "resnet, timm:MODEL.",
+)
+@click.option("--feature-weights", type=_PATH, help="File with the weights of --features.")
+@click.option(
+    "--splits",
+    type=_PATH,
+    help="The authors' lists of training and test images (camelyon16, nih): the folder folds/ of "
+    "their repository.",
+)
+@click.option(
+    "--on",
+    "on",
+    type=click.Choice(SETS),
+    default="folder",
+    show_default=True,
+    help="For supervision: what DATA is.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes that tile camelyon16.")
+@click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
+)
+@common_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    *,
+    what: str,
+    data: Path,
+    output: Path,
+    rows: tuple[str, ...],
+    ablation: bool,
+    classes: tuple[str, ...],
+    seeds: int,
+    fraction: float,
+    steps: int | None,
+    batch_size: int | None,
+    learn: int | None,
+    judge: int | None,
+    size: int | None,
+    features: str,
+    feature_weights: Path | None,
+    splits: Path | None,
+    on: str,
+    workers: int | None,
+    device: str,
+    verbosity: int = 0,
+) -> int:
+    r"""Run the paper's experiments: ROC AUC, ours beside the paper's.
+
+    DATA is the folder of a download (or a zip file of images for cifar10 and svhn). Its layout is
+    checked first, and what is missing is listed. Everything runs as published unless an option
+    says otherwise; the tables state what was. Each cell (row, class, seed) is kept: run the same
+    command again to go on.
+
+    \b
+    WHAT:
+      camelyon16   the challenge's folders: slides, lesion annotations, reference.csv
+      nih          ChestX-ray14: images and Data_Entry_2017.csv
+      cifar10      torchvision's files, or train/<class>/ and test/<class>/, or a zip of these
+      svhn         the same; digits without colour
+      folder       any normal/ and abnormal/; groups.csv (image,group) keeps patients together
+      supervision  how good is the configuration that few known anomalies choose?
+
+    \b
+    Examples:
+      wsi-anomaly reproduce camelyon16 CAMELYON16/
+      wsi-anomaly reproduce cifar10 data/ --rows dpa --rows deep-if --fraction 0.1
+      wsi-anomaly reproduce nih CXR8/ --splits folds/ --ablation
+      wsi-anomaly reproduce supervision mine/ --features compact --steps 500
+
+    \b
+    Exit code: 0 done; 1 some cells could not be computed, the others are done; 2 wrong usage, or
+    data with pieces missing; 130 interrupted.
+    """
+    from wsi_anomaly.cli.devices import choose_device
+    from wsi_anomaly.cli.reproduce_display import SourceDisplay
+    from wsi_anomaly.core.errors import UsageError
+    from wsi_anomaly.experiments.reproduce.published import ABLATION
+    from wsi_anomaly.experiments.reproduce.rows import DEFAULT_ROWS, Plan
+
+    plan = Plan(
+        features=features,
+        weights=feature_weights,
+        size=size,
+        steps=steps,
+        fraction=fraction,
+        batch_size=batch_size,
+        learn=learn,
+        judge=judge,
+        device=choose_device(device),
+    )
+    if ablation and rows:
+        raise UsageError("--ablation has rows of its own; leave --rows away.")
+    out = console(verbosity)
+    key = on if what == "supervision" else what
+    with SourceDisplay(out) as display:
+        source = open_source(key, data, plan, output / key, splits, workers, display)
+    for text in source.errors:
+        click.echo(f"Error: {text}", err=True)
+    wanted = tuple(ABLATION) if ablation else rows or DEFAULT_ROWS
+    typed = shlex.join(["wsi-anomaly", "reproduce", *_typed(ctx)])
+    return _tables(source, plan, wanted, output / source.key, classes, seeds, typed, out, verbosity)
+
+
+def open_source(
+    key: str,
+    data: Path,
+    plan: Plan,
+    output: Path,
+    splits: Path | None,
+    workers: int | None,
+    display: SourceDisplay,
+) -> Source:
+    """Check the data and open them."""
+    from wsi_anomaly.core.errors import UsageError
+
+    if not data.exists():
+        raise UsageError(f"{data} does not exist; give the folder of the data.")
+    if splits is not None and key not in ("camelyon16", "nih"):
+        raise UsageError(f"--splits is for camelyon16 and nih; {key} has a division of its own.")
+    limits: dict[str, Any] = {"learn": plan.learn, "judge": plan.judge}
+    if key in ("cifar10", "svhn"):
+        from wsi_anomaly.experiments.reproduce.sources.natural import NaturalImages
+
+        return NaturalImages(key, data, **limits)
+    if key == "nih":
+        from wsi_anomaly.experiments.reproduce.sources.xrays import ChestXRays
+
+        return ChestXRays(data, splits=splits, **limits)
+    if key == "camelyon16":
+        from wsi_anomaly.experiments.reproduce.sources.camelyon import Camelyon16
+        from wsi_anomaly.tiles.pool import default_workers
+
+        return Camelyon16(
+            data, output, splits=splits, workers=workers or default_workers(),
+            progress=display.tiled, **limits,
+        )  # fmt: skip
+    from wsi_anomaly.experiments.reproduce.sources.folders import Folder
+
+    return Folder(data, **limits)
+
+
+def _typed(ctx: click.Context) -> list[str]:
+    """Give what the user typed, from what click made of it; defaults left out."""
+    found = [str(ctx.params["what"]), str(ctx.params["data"])]
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if not isinstance(parameter, click.Option) or parameter.opts[-1] == "--output":
+            continue
+        source = ctx.get_parameter_source(name)
+        if source != click.core.ParameterSource.COMMANDLINE or name not in ctx.params:
+            continue
+        value = ctx.params[name]
+        if parameter.is_flag:
+            found.append(parameter.opts[-1])
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            found += [parameter.opts[-1], str(one)]
+    return found
+
+
+def _tables(
+    source: Source,
+    plan: Plan,
+    rows: tuple[str, ...],
+    output: Path,
+    classes: tuple[str, ...],
+    seeds: int,
+    typed: str,
+    out: Console,
+    verbosity: int,
+) -> int:
+    from wsi_anomaly.cli.reproduce_display import CellDisplay, show
+    from wsi_anomaly.experiments.reproduce.run import reproduce
+
+    for note in source.notes:
+        out.print(note, style="dim", markup=False, soft_wrap=True)
+    with CellDisplay(out) as display:
+        outcome = reproduce(
+            source, plan, rows, output, classes=classes, seeds=seeds, command=typed,
+            watch=display.watch(),
+        )  # fmt: skip
+    if verbosity > QUIET:
+        show(source, outcome.rows, out)
+        out.print(f"Tables in {output}/table.md and table.png", markup=False, soft_wrap=True)
+    for text in outcome.errors:
+        click.echo(f"Error: {text}", err=True)
+    return 1 if outcome.errors or source.errors else 0

@@ -1,0 +1,129 @@
+"""What ``wsi-anomaly reproduce`` shows while it works, and at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from wsi_anomaly.autoencoder.loop import Report
+    from wsi_anomaly.experiments.reproduce.cells import Place
+    from wsi_anomaly.experiments.reproduce.problems import Source
+    from wsi_anomaly.experiments.reproduce.run import Watch
+    from wsi_anomaly.experiments.reproduce.tables import RowSummary
+    from wsi_anomaly.tiles.pool import Event
+
+
+class CellDisplay:
+    """A bar over all cells with the time left, and a line for each finished one."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}", markup=False), TimeRemainingColumn(),
+            TextColumn("left"), console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._progress.add_task("reading", total=None, facts="")
+        self._started = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def watch(self) -> Watch:
+        """Return what the run tells its news to."""
+        from wsi_anomaly.experiments.reproduce.run import Watch
+
+        return Watch(self._starts, self._ended, self._report)
+
+    def _starts(self, done: int, total: int, place: Place) -> None:
+        self._progress.update(
+            self._task, completed=done, total=total, facts="",
+            description=f"{place.row}, {place.problem}, seed {place.seed}",
+        )  # fmt: skip
+        self._started = time.perf_counter()
+
+    def _ended(self, place: Place, cell: dict[str, Any] | None) -> None:
+        name = f"{place.row}, {place.problem}, seed {place.seed}"
+        seconds = time.perf_counter() - self._started
+        text = "failed" if cell is None else f"ROC AUC {cell['auc']:.3f}"
+        self._console.print(f"{name}: {text} ({seconds:,.0f} s)", markup=False, soft_wrap=True)
+
+    def _report(self, report: Report) -> None:
+        self._progress.update(
+            self._task, facts=f"step {report.step:,} of {report.steps:,}, loss {report.loss:.4f}"
+        )
+
+
+class SourceDisplay:
+    """A line for each slide that is tiled; nothing for sets of images."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._done:
+            self._console.print(f"{self._done} slides looked at for tiles")
+
+    def tiled(self, event: Event) -> None:
+        """Show a finished slide."""
+        from wsi_anomaly.tiles.pool import Outcome
+
+        if isinstance(event, Outcome):
+            self._done += 1
+            result = event.result
+            if result is not None and not result.skipped:
+                self._console.print(
+                    f"{event.job.slide.stem}: {result.tiles} tiles ({event.seconds:,.0f} s)",
+                    markup=False, soft_wrap=True,
+                )  # fmt: skip
+
+
+def show(source: Source, rows: Sequence[RowSummary], out: Console) -> None:
+    """Print the rows as a table."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from wsi_anomaly.experiments.reproduce.published import ABLATION
+    from wsi_anomaly.experiments.reproduce.tables import paper_text, training_of
+
+    table = Table(title=f"{source.title}: ROC AUC", title_justify="left", box=SIMPLE_HEAD)
+    for name in ("Row", "Here", "95% interval", "Paper", "Training", "Seeds"):
+        table.add_column(name, justify="left" if name in ("Row", "Training") else "right")
+    for r in rows:
+        spread = "" if r.spread != r.spread else f" ± {r.spread:.3f}"
+        table.add_row(
+            ABLATION.get(r.row, r.row), f"{r.mean:.3f}{spread}", f"{r.low:.3f} to {r.high:.3f}",
+            paper_text(source, r.row, list(r.auc)), training_of(r), str(r.seeds),
+        )  # fmt: skip
+    out.print(table)

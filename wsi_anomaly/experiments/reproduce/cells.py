@@ -1,0 +1,369 @@
+"""One row on one problem with one seed: fit, score, keep the scores.
+
+A cell is a JSON file with its figures and an ``.npz`` file with its scores, in a folder that is
+named after the row and a hash of its settings. A cell that is there is not computed again, and two
+processes never write the same file half.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wsi_anomaly import __version__
+from wsi_anomaly.autoencoder.batches import ArrayTiles, to_images
+from wsi_anomaly.autoencoder.loop import Report
+from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.files import atomic_file, config_hash, write_json
+from wsi_anomaly.detectors.base import Fitting, batches
+from wsi_anomaly.detectors.fusion import supported_weights
+from wsi_anomaly.evaluation import ColourControl, mean_colours
+from wsi_anomaly.experiments.cells import weighted_aucs
+from wsi_anomaly.experiments.reproduce.problems import Problem, Source, centres
+from wsi_anomaly.experiments.reproduce.rows import (
+    FUSED,
+    FUSION,
+    MEAN_COLOUR,
+    RANDOM,
+    SUPERVISED,
+    Plan,
+    make_detector,
+    settings_of,
+    used_layers,
+)
+from wsi_anomaly.features import PerceptualNetwork, load_features
+from wsi_anomaly.features.precision import fast_precision
+
+_SCALING_IMAGES = 2048
+_FOLDS = 5
+_TOP_SHARE = 0.1  # of a slide's tiles, whose mean is its score
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Raw scores of a cell; higher is more anomalous.
+
+    Attributes
+    ----------
+    judge, abnormal, group, kind
+        (M,) score of each judged image, whether it is abnormal, what it comes from, what it shows.
+    normal, known
+        Scores of the normal images that were set aside, and of the known anomalies.
+    """
+
+    judge: NDArray[np.float64]
+    abnormal: NDArray[np.bool_]
+    group: NDArray[np.intp]
+    kind: NDArray[np.str_]
+    normal: NDArray[np.float64]
+    known: NDArray[np.float64]
+
+    def save(self, path: Path) -> None:
+        """Write an ``.npz`` file, whole or not at all."""
+        with atomic_file(path) as partial, open(partial, "wb") as file:
+            np.savez_compressed(file, **vars(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Scores:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        UsageError
+            It is missing or damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(**{name: file[name] for name in cls.__dataclass_fields__})
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(
+                f"{path} is missing or damaged; delete it and the file beside it to have the cell "
+                "computed again."
+            ) from error
+
+    def auc(self) -> float:
+        """ROC AUC of the judged images; NaN when one of them has no score."""
+        one = np.ones((1, len(self.judge)))
+        return float(weighted_aucs(self.abnormal, self.judge, one)[0])
+
+    def slide_auc(self) -> float | None:
+        """ROC AUC of the groups by the mean of their top tenth; None where all are single."""
+        groups = np.unique(self.group)
+        if len(groups) == len(self.group):
+            return None
+        top, abnormal = [], []
+        for group in groups:
+            mine = np.sort(self.judge[self.group == group])
+            top.append(mine[-max(1, round(_TOP_SHARE * len(mine))) :].mean())
+            abnormal.append(bool(self.abnormal[self.group == group].any()))
+        if len(set(abnormal)) < 2:
+            return None
+        return float(weighted_aucs(np.array(abnormal), np.array(top), np.ones((1, len(top))))[0])
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cell lies, and what it is."""
+
+    folder: Path
+    row: str
+    problem: str
+    seed: int
+    settings: Mapping[str, Any]
+
+    @property
+    def figures(self) -> Path:
+        """JSON file; a cell is done when it is there."""
+        return self.folder / f"{self.problem}-{self.seed}.json"
+
+    @property
+    def scores(self) -> Path:
+        """Scores beside it."""
+        return self.figures.with_suffix(".npz")
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to compute."""
+        return self.figures.is_file()
+
+    def read(self) -> dict[str, Any]:
+        """Figures of a finished cell.
+
+        Raises
+        ------
+        UsageError
+            The file is damaged.
+        """
+        try:
+            cell: dict[str, Any] = json.loads(self.figures.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{self.figures} is damaged; delete it to have the cell computed again."
+            ) from error
+        return cell
+
+
+@dataclass
+class Bench:
+    """A source, a plan and a folder; computes the cells that are missing.
+
+    Attributes
+    ----------
+    source, plan, output
+        What is computed, how, and the folder of the set.
+    report
+        Told of the training under way.
+    """
+
+    source: Source
+    plan: Plan
+    output: Path
+    report: Callable[[Report], None] | None = None
+
+    def __post_init__(self) -> None:
+        self._networks: dict[
+            tuple[int | None, int, int], tuple[NDArray[np.uint8], PerceptualNetwork]
+        ] = {}
+        self._problems: dict[tuple[Any, ...], Problem] = {}
+
+    def place(self, row: str, problem: str, seed: int) -> Place:
+        """Where the cell lies."""
+        settings = settings_of(row, self.source.key, problem, self.plan) | {
+            "data": self.source.title, "learn": self.plan.learn, "judge": self.plan.judge,
+        }  # fmt: skip
+        folder = self.output / "cells" / f"{row}-{config_hash(settings)[:8]}"
+        return Place(folder, row, problem, seed, settings)
+
+    def places(
+        self, rows: tuple[str, ...], problems: tuple[str, ...], seeds: int
+    ) -> Iterator[Place]:
+        """All cells, problem by problem, so that its images are read once."""
+        ordered = sorted(rows, key=lambda row: row == FUSION)  # after its members
+        for problem in problems:
+            for seed in range(seeds):
+                yield from (self.place(row, problem, seed) for row in ordered)
+
+    def run(self, place: Place) -> dict[str, Any]:
+        """Compute a cell, or read it; JSON-ready."""
+        if place.done:
+            return place.read()
+        started = time.perf_counter()
+        if place.row == FUSION:
+            for name in FUSED:
+                self.run(self.place(name, place.problem, place.seed))
+            scores, more = self._fuse(place)
+        else:
+            scores, more = self._compute(place)
+        if not np.isfinite(scores.judge).all():
+            raise UsageError(
+                f"{place.row} on {place.problem} gave scores that are no numbers; lower its length "
+                "with --steps or leave the row out."
+            )
+        scores.save(place.scores)
+        auc, slide = scores.auc(), scores.slide_auc()
+        cell = {
+            "row": place.row, "problem": place.problem, "seed": place.seed,
+            "auc": round(auc, 4), "slide_auc": None if slide is None else round(slide, 4),
+            "normal": int((~scores.abnormal).sum()), "abnormal": int(scores.abnormal.sum()),
+            "groups": len(np.unique(scores.group)), "known": len(scores.known), **more,
+            "seconds": round(time.perf_counter() - started, 1),
+            "settings": dict(place.settings), "program": f"wsi-anomaly {__version__}",
+        }  # fmt: skip
+        write_json(place.figures, cell)
+        return cell
+
+    def problem(self, place: Place) -> Problem:
+        """Read the problem of a cell; those of one name and seed are kept."""
+        size, equalise = place.settings["size"], place.settings["equalise"]
+        division = (place.problem, place.seed if self.source.divided_by_seed else None)
+        if any(key[:2] != division for key in self._problems):
+            self._problems = {}
+        key = (*division, size, equalise)
+        if key not in self._problems:
+            self._problems[key] = self.source.problem(
+                place.problem, size=size, equalise=equalise, seed=place.seed
+            )
+        return self._problems[key]
+
+    def _compute(self, place: Place) -> tuple[Scores, dict[str, Any]]:
+        settings, seed = place.settings, place.seed
+        whole = self.problem(place)
+        problem, aside = whole.hold_out(seed)
+        more = {"learned_from": len(problem.learn)}
+        if place.row == MEAN_COLOUR:
+            size = problem.judge.shape[1]
+            control = ColourControl().fit(mean_colours(centres(problem.learn, size)))
+            return self._scored(
+                problem, aside, lambda x: control.score_samples(mean_colours(x))
+            ), more
+        random = seed if place.row.endswith(RANDOM) else None
+        network = self._network(random, settings, whole)
+        if place.row == SUPERVISED:
+            return self._supervised(problem, aside, network, settings, seed), more
+        detector = make_detector(settings, network, seed)
+        size = problem.judge.shape[1]
+        fitting = Fitting(torch.device(self.plan.device), progress=self.report)
+        detector.fit(ArrayTiles(problem.learn, size), None, fitting)
+        return self._scored(problem, aside, detector.score_samples), more
+
+    @staticmethod
+    def _scored(
+        problem: Problem,
+        aside: NDArray[np.uint8],
+        score: Callable[[NDArray[np.uint8]], NDArray[np.floating]],
+    ) -> Scores:
+        found = [
+            np.asarray(score(images), np.float64)
+            for images in (problem.judge, aside, problem.known)
+        ]
+        return Scores(
+            found[0], problem.abnormal, problem.judge_group, problem.kind, found[1], found[2]
+        )
+
+    def _network(
+        self, random: int | None, settings: Mapping[str, Any], problem: Problem
+    ) -> PerceptualNetwork:
+        """Perceptual network, its filters scaled by the problem's own images where they must be."""
+        key = (random, len(problem.scaling), problem.scaling.shape[1])
+        scaling, network = self._networks.get(key, (None, None))
+        if network is None or scaling is not problem.scaling:
+            network = load_features(
+                self.plan.features,
+                weights=None if random is not None else self.plan.weights,
+                random_seed=random,
+            )
+            network.to(self.plan.device)
+            network.set_precision(fast_precision(self.plan.device))
+            # Those with trained weights and with the last random ones.
+            self._networks = {k: v for k, v in self._networks.items() if k[0] in (None, random)}
+            self._networks[key] = (problem.scaling, network)
+        missing = [
+            name for name in used_layers(settings, network) if not network.has_statistics(name)
+        ]
+        if missing:
+            rng = np.random.default_rng(0)
+            images = problem.scaling
+            chosen = images[rng.permutation(len(images))[:_SCALING_IMAGES]]
+            device = self.plan.device
+            network.fit_statistics((to_images(b, device) for b in batches(chosen)), missing)
+        return network
+
+    def _supervised(
+        self,
+        problem: Problem,
+        aside: NDArray[np.uint8],
+        network: PerceptualNetwork,
+        settings: Mapping[str, Any],
+        seed: int,
+    ) -> Scores:
+        """Judge by a classifier that saw neither the image nor its group: a bound."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import StratifiedGroupKFold
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        layers = used_layers(settings, network)
+
+        def embed(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                parts = [
+                    torch.cat(
+                        [
+                            f.float().mean((2, 3))
+                            for f in network(to_images(b, self.plan.device), layers).values()
+                        ],
+                        1,
+                    ).cpu()
+                    for b in batches(images)
+                ]
+            found: NDArray[np.float32] = torch.cat(parts).numpy()
+            return found
+
+        x, y, groups = embed(problem.judge), problem.abnormal, problem.judge_group
+        scores = np.zeros(len(x))
+        fewest = min(len(np.unique(groups[y])), len(np.unique(groups[~y])))
+        if fewest < 2:
+            raise UsageError(
+                f"{problem.name}: the supervised bound needs two groups of each class to judge; "
+                "leave the row out."
+            )
+        folds = StratifiedGroupKFold(min(_FOLDS, fewest), shuffle=True, random_state=seed)
+        for fit, held in folds.split(x, y, groups):
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+            scores[held] = model.fit(x[fit], y[fit]).decision_function(x[held])
+        nothing = np.empty(0)
+        return Scores(scores, y, groups, problem.kind, nothing, nothing)
+
+    def _fuse(self, place: Place) -> tuple[Scores, dict[str, Any]]:
+        """Weigh the members' scores by what the known anomalies say of each."""
+        members = [
+            Scores.load(self.place(name, place.problem, place.seed).scores) for name in FUSED
+        ]
+        normal = torch.from_numpy(np.stack([m.normal for m in members], 1)).float()
+        known = torch.from_numpy(np.stack([m.known for m in members], 1)).float()
+        weights, units, support = supported_weights(normal, known)
+
+        def fused(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+            stacked = torch.from_numpy(np.stack(parts, 1)).float()
+            total: NDArray[np.float64] = (
+                (((stacked - units[0]) / units[1]) @ weights).double().numpy()
+            )
+            return total
+
+        first = members[0]
+        scores = Scores(
+            fused([m.judge for m in members]), first.abnormal, first.group, first.kind,
+            fused([m.normal for m in members]), fused([m.known for m in members]),
+        )  # fmt: skip
+        return scores, {
+            "weights": {name: round(float(w), 3) for name, w in zip(FUSED, weights, strict=True)},
+            "support": {name: round(a, 3) for name, a in zip(FUSED, support, strict=True)},
+        }

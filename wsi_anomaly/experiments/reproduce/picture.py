@@ -1,0 +1,62 @@
+"""Pictures of the tables: every row with its interval, the controls, and the paper's figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wsi_anomaly.core.files import atomic_file
+from wsi_anomaly.experiments.reproduce.published import ABLATION
+from wsi_anomaly.experiments.reproduce.rows import CONTROLS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from wsi_anomaly.experiments.reproduce.problems import Source
+    from wsi_anomaly.experiments.reproduce.tables import RowSummary
+
+OURS, CONTROL, PAPER = "#2d6a8a", "#8a8a8a", "#c8503c"
+
+
+def table_picture(
+    path: Path, source: Source, rows: Sequence[RowSummary], problems: Sequence[str]
+) -> None:
+    """Draw a dot with its interval for each row, and a cross for the paper's figure."""
+    from matplotlib.figure import Figure
+
+    from wsi_anomaly.experiments.reproduce.tables import paper_figure
+
+    figure = Figure(figsize=(7.5, 1.3 + 0.34 * len(rows)), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for k, r in enumerate(rows):
+        colour = CONTROL if r.row in CONTROLS else OURS
+        axes.plot([r.low, r.high], [k, k], color=colour, lw=2)
+        axes.plot(r.mean, k, "o", color=colour, ms=7)
+        default, tuned = paper_figure(source, r.row, problems)
+        paper = tuned if np.isfinite(tuned) else default
+        if np.isfinite(paper):
+            axes.plot(paper, k, "x", color=PAPER, ms=8, mew=2)
+    axes.plot([], [], "o-", color=OURS, label="here, 95% interval")
+    axes.plot([], [], "o-", color=CONTROL, label="control")
+    axes.plot([], [], "x", color=PAPER, mew=2, ls="", label="the paper")
+    axes.axvline(0.5, color="#bbb", lw=1, ls=":")
+    axes.set_yticks(range(len(rows)), [ABLATION.get(r.row, r.row) for r in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("ROC AUC")
+    over = f", mean of {len(problems)} classes" if len(problems) > 1 else ""
+    axes.set_title(f"{source.title}{over}", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False, loc="best")
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG file, whole or not at all."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    with atomic_file(path) as partial, open(partial, "wb") as file:
+        canvas.print_figure(file, format="png")

@@ -1,0 +1,165 @@
+"""What a detector is asked: normal images to learn from, images to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from wsi_anomaly.core.errors import UsageError
+
+KNOWN = 50
+"""At most so many known anomalies, of one type, serve to choose by; none of them is judged."""
+
+_HELD_OUT = 0.1
+_MOST_HELD_OUT = 200
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One normal class, and everything that is held against it.
+
+    Attributes
+    ----------
+    name
+        The normal class.
+    learn
+        (N, S, S, 3) uint8, normal images to learn from; larger than the judged ones where they
+        are cut at random in training.
+    learn_group
+        (N,) what they come from (patient, slide); never on both sides.
+    judge
+        (M, s, s, 3) uint8, images to judge.
+    abnormal
+        (M,) which of them are abnormal.
+    judge_group
+        (M,) what they come from; numbers are those of the whole source, so that equal ones mean
+        the same in every problem.
+    kind
+        (M,) what each shows: types of anomaly.
+    known, known_kind
+        (K, s, s, 3) uint8, a few known anomalies to choose by, and their one type.
+    scaling
+        (n, s, s, 3) uint8, images of the training part, normal or not, that scale the filters of
+        a network without statistics of its own.
+    """
+
+    name: str
+    learn: NDArray[np.uint8]
+    learn_group: NDArray[np.intp]
+    judge: NDArray[np.uint8]
+    abnormal: NDArray[np.bool_]
+    judge_group: NDArray[np.intp]
+    kind: NDArray[np.str_]
+    known: NDArray[np.uint8]
+    known_kind: str
+    scaling: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        if np.isin(self.judge_group, self.learn_group).any():
+            raise ValueError(f"{self.name}: a group is on both sides")
+        if not self.abnormal.any() or self.abnormal.all():
+            raise UsageError(
+                f"{self.name}: there are no {'abnormal' if not self.abnormal.any() else 'normal'} "
+                "images to judge; a figure needs both."
+            )
+
+    def hold_out(self, seed: int) -> tuple[Problem, NDArray[np.uint8]]:
+        """Set normal images aside to choose by, by group: the problem without them, and they.
+
+        A tenth of the groups, at most 200 images.
+        """
+        rng = np.random.default_rng([seed, 1])
+        groups = rng.permutation(np.unique(self.learn_group))
+        wanted = min(_MOST_HELD_OUT, max(1, round(_HELD_OUT * len(self.learn))))
+        chosen: list[int] = []
+        count = 0
+        for group in groups[:-1]:
+            if count >= wanted:
+                break
+            chosen.append(int(group))
+            count += int((self.learn_group == group).sum())
+        aside = np.isin(self.learn_group, chosen)
+        size = self.judge.shape[1]
+        rest = replace(self, learn=self.learn[~aside], learn_group=self.learn_group[~aside])
+        return rest, centres(self.learn[aside][:_MOST_HELD_OUT], size)
+
+
+class Source(Protocol):
+    """A data set on disk."""
+
+    @property
+    def key(self) -> str:
+        """Name in files and in the tables of the paper."""
+
+    @property
+    def title(self) -> str:
+        """Name beside a figure."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the figures must know about the data and their division."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of its problems."""
+
+    @property
+    def errors(self) -> Sequence[str]:
+        """A sentence for each piece that could not be used; the others are."""
+
+    @property
+    def divided_by_seed(self) -> bool:
+        """Whether the seed draws the division; otherwise the set has one of its own."""
+
+    def problem(self, name: str, *, size: int, equalise: bool, seed: int) -> Problem:
+        """Read one problem.
+
+        Parameters
+        ----------
+        name
+            One of `classes`.
+        size
+            Side of the images, px.
+        equalise
+            Equalise the histogram of each image first (radiographs).
+        seed
+            Draws the division where the set has none of its own.
+        """
+
+
+def draw(indices: NDArray[np.intp], most: int | None, seed: int = 0) -> NDArray[np.intp]:
+    """At most `most` of the indices, in order; the same ones for the same seed."""
+    if most is None or len(indices) <= most:
+        return indices
+    chosen = np.random.default_rng(seed).choice(len(indices), most, replace=False)
+    return indices[np.sort(chosen)]
+
+
+def judged(
+    abnormal: NDArray[np.bool_], candidates: NDArray[np.intp], most: int | None
+) -> NDArray[np.intp]:
+    """At most `most` normal and as many abnormal of the candidates (indices into `abnormal`)."""
+    sides = [draw(candidates[abnormal[candidates] == side], most) for side in (False, True)]
+    return np.sort(np.concatenate(sides))
+
+
+def centres(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Middle of images (N, S, S, 3), (N, size, size, 3)."""
+    start = (images.shape[1] - size) // 2
+    return images[:, start : start + size, start : start + size]
+
+
+def resized(images: Iterable[NDArray[np.uint8]], size: int) -> NDArray[np.uint8]:
+    """Whole images brought to `size` px, bilinear: (N, size, size, 3)."""
+    found = []
+    for pixels in images:
+        image = Image.fromarray(pixels).convert("RGB")
+        if image.size != (size, size):
+            image = image.resize((size, size), Image.Resampling.BILINEAR)
+        found.append(np.asarray(image))
+    return np.array(found, np.uint8).reshape(-1, size, size, 3)

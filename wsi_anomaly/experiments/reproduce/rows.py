@@ -1,0 +1,262 @@
+"""The rows of a table: a method, its published configuration, and how far it was scaled down.
+
+Beside the methods there are the controls: the mean colour of an image, the same method on the same
+network with random weights, and a supervised bound on the pooled features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from wsi_anomaly.autoencoder import Architecture, GrowthConfig
+from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.files import fingerprint
+from wsi_anomaly.detectors import Density, DensityConfig, Detector, Dpa, DpaConfig, growing_stages
+from wsi_anomaly.detectors.compared import COMPARED
+from wsi_anomaly.experiments.reproduce.published import ABLATION, Published, configuration
+from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.training.config import TrainConfig
+
+MEAN_COLOUR, SUPERVISED, FUSION = "mean-colour", "supervised", "fusion"
+RANDOM = "-random"
+CONTROLS = (MEAN_COLOUR, f"density{RANDOM}", f"dpa{RANDOM}", SUPERVISED)
+ROWS = ("dpa", "density", FUSION, *COMPARED, *ABLATION, *CONTROLS)
+"""Every row that can be asked for."""
+
+DEFAULT_ROWS = (
+    "dpa", "density", FUSION, "deep-if", "deep-geo", "piad",
+    MEAN_COLOUR, f"density{RANDOM}", SUPERVISED,
+)  # fmt: skip
+"""The systems of the paper's first table, this project's own, and the controls that cost little."""
+
+FUSED = ("dpa", "density")
+
+_POOLED_FROM = 64
+
+# Layers of other networks that are as deep as VGG19's: r32 sees 4 px apart, r42 8 px.
+_AS_DEEP = {
+    "vgg19": {name: name for name in ("r12", "r22", "r32", "r42")},
+    "squeezenet": {"r12": "fire2", "r22": "fire3", "r32": "fire4", "r42": "fire7"},
+    "compact": {"r12": "c2", "r22": "c2", "r32": "c2", "r42": "c3"},
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the published experiments are run here.
+
+    Attributes
+    ----------
+    features, weights
+        Perceptual network, and the file of its weights.
+    size
+        Side of the images, px; None: as published.
+    steps
+        Length of every training; None: the published one times `fraction`.
+    batch_size
+        None: as published.
+    learn, judge
+        At most so many normal images to learn from; at most so many normal and as many abnormal
+        ones to judge. None: all.
+    device
+        Where it runs.
+    """
+
+    features: str = "vgg19"
+    weights: Path | None = None
+    size: int | None = None
+    steps: int | None = None
+    fraction: float = 1.0
+    batch_size: int | None = None
+    learn: int | None = None
+    judge: int | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.size is not None and (self.size < 8 or self.size & (self.size - 1)):
+            raise UsageError(f"--size is a power of two from 8, not {self.size}.")
+        if not 0 < self.fraction <= 1:
+            raise UsageError("--fraction is above 0 and at most 1, the published length.")
+        for name in ("steps", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name.replace('_', '-')} is at least 1.")
+        for name in ("learn", "judge"):
+            value = getattr(self, name)
+            if value is not None and value < 10:
+                raise UsageError(f"--{name} is at least 10 images.")
+
+    def scaled(self, published: int) -> int:
+        """Length of a training that took `published` steps."""
+        return self.steps or max(1, round(self.fraction * published))
+
+
+def check_rows(rows: tuple[str, ...], source: str) -> None:
+    """Refuse rows that do not exist, or have no configuration for this set.
+
+    Raises
+    ------
+    UsageError
+        With the names that would do.
+    """
+    for row in rows:
+        if row not in ROWS:
+            raise UsageError(f"There is no row {row!r}; choose among {', '.join(ROWS)}.")
+        if row in ABLATION and source in ("cifar10", "svhn"):
+            raise UsageError(
+                f"The paper has no ablation on {source}; it has one on camelyon16 and nih, and "
+                "folder takes the configurations of nih."
+            )
+
+
+def main_run(source: str, problem: str) -> Published:
+    """Give the configuration of the published detector on a problem."""
+    found = configuration(source, problem, "dpa")
+    if found is None:
+        raise UsageError(f"The paper has no configuration for {source} {problem}.")
+    return found
+
+
+def size_of(row: str, source: str, problem: str, plan: Plan) -> int:
+    """Side of the images that a row sees, px.
+
+    Small photographs are enlarged for rows that pool a network's features, as in the paper: at 32
+    px little is left of them in its deep layers. Networks that train see the published size.
+    """
+    published = main_run(source, problem).resolution
+    pooled = row.removesuffix(RANDOM) in ("density", "deep-if", SUPERVISED)
+    return plan.size or (max(_POOLED_FROM, published) if pooled else published)
+
+
+def settings_of(row: str, source: str, problem: str, plan: Plan) -> dict[str, Any]:
+    """Everything but the images and the seed that decides what a row gives; plain values."""
+    base = row.removesuffix(RANDOM)
+    size = size_of(row, source, problem, plan)
+    found: dict[str, Any] = {"row": row, "size": size}
+    run = configuration(source, problem, base if base in ABLATION else "dpa")
+    assert run is not None
+    found["equalise"] = run.equalise
+    if row == MEAN_COLOUR:
+        return found
+    found["features"] = plan.features
+    found["weights"] = fingerprint(plan.weights) if plan.weights else ""
+    if row == FUSION:
+        return found | {"of": [settings_of(name, source, problem, plan) for name in FUSED]}
+    if base == "dpa" or base in ABLATION:
+        return found | _dpa(run, plan, size)
+    layers = list(_pooled_layers(plan.features))
+    if base == "density":
+        # What docs/results.md found before: the second distance helps on tissue, not elsewhere.
+        estimator = "both" if source == "camelyon16" else "mahalanobis"
+        return found | {"layers": layers, "estimator": estimator}
+    if base == SUPERVISED:
+        return found | {"layers": layers}
+    return found | _compared(base, plan, size, layers)
+
+
+def _pooled_layers(features: str) -> tuple[str, ...]:
+    """Layers whose averages make an embedding; the network's usual ones."""
+    steps = {16: (0, 1), 32: (1, 1), 64: (1, 1)}
+    return TrainConfig(features=features, steps=steps).density("").layers
+
+
+def _dpa(run: Published, plan: Plan, size: int) -> dict[str, Any]:
+    times = size // run.resolution if size >= run.resolution else 1
+    if size < run.resolution:
+        raise UsageError(
+            f"This configuration is made for images of {run.resolution} px; give --size "
+            f"{run.resolution} or more."
+        )
+    total = plan.scaled(run.total_steps)
+    share = total / run.total_steps
+    deeper = _AS_DEEP.get(plan.features)
+    octaves_more = times.bit_length() - 1
+    widths = run.widths if len(run.widths) == 1 else run.widths[:1] * octaves_more + run.widths
+    return {
+        "resolution": size,
+        "first_resolution": (run.first_resolution or run.resolution) * times,
+        "latent_resolution": run.latent_resolution,
+        "latent_channels": run.latent_channels,
+        "widths": list(widths),
+        "loss_layers": {
+            str(at * times): [deeper[name] if deeper else "" for name in names]
+            for at, names in run.layers.items()
+        },
+        "learning_rate": run.learning_rate,
+        "batch_size": plan.batch_size or run.batch_size,
+        "steps": {
+            str(at * times): [round(a * share), max(1, round(b * share))]
+            for at, (a, b) in run.steps.items()
+        },
+        "adversarial_weight": run.adversarial_weight,
+        "pixel_weight": run.pixel_weight,
+        "published": [run.total_steps, run.batch_size],
+    }
+
+
+def _compared(name: str, plan: Plan, size: int, layers: list[str]) -> dict[str, Any]:
+    """Own defaults of a compared system, which are its paper's, scaled like the others."""
+    known: dict[str, Any] = {f.name: f.default for f in fields(COMPARED[name].config_type)}
+    found: dict[str, Any] = {}
+    if "layers" in known:
+        found["layers"] = layers
+    if "resolution" in known:
+        found["resolution"] = size
+    if "steps" in known:
+        found["steps"] = plan.scaled(int(known["steps"]))
+        found["batch_size"] = plan.batch_size or int(known["batch_size"])
+        found["published"] = [known["steps"], known["batch_size"]]
+    return found
+
+
+def make_detector(settings: Mapping[str, Any], features: PerceptualNetwork, seed: int) -> Detector:
+    """Build the detector of a row, unfitted; not for controls without one, nor for the fusion."""
+    base = str(settings["row"]).removesuffix(RANDOM)
+    if base == "dpa" or base in ABLATION:
+        return Dpa(features, _dpa_config(settings, features.default_layer, seed))
+    if base == "density":
+        layers = _layers(settings, features)
+        return Density(features, DensityConfig(layers, settings["estimator"], seed=seed))
+    known = {f.name for f in fields(COMPARED[base].config_type)}
+    values = {k: v for k, v in settings.items() if k in known} | {"seed": seed}
+    if "layers" in known:
+        values["layers"] = _layers(settings, features)
+    return COMPARED[base](features, COMPARED[base].config_type(**values))
+
+
+def _layers(settings: Mapping[str, Any], features: PerceptualNetwork) -> tuple[str, ...]:
+    return tuple(name or features.default_layer for name in settings["layers"])
+
+
+def _dpa_config(settings: Mapping[str, Any], default_layer: str, seed: int) -> DpaConfig:
+    architecture = Architecture(
+        resolution=settings["resolution"],
+        first_resolution=settings["first_resolution"],
+        latent_resolution=settings["latent_resolution"],
+        latent_channels=settings["latent_channels"],
+        widths=tuple(settings["widths"]),
+    )
+    growth = GrowthConfig(
+        layers={
+            int(at): dict.fromkeys((name or default_layer for name in names), 1.0)
+            for at, names in settings["loss_layers"].items()
+        },
+        learning_rate=settings["learning_rate"],
+        pixel_weight=settings["pixel_weight"],
+        adversarial_weight=settings["adversarial_weight"],
+    )
+    steps = {int(at): (pair[0], pair[1]) for at, pair in settings["steps"].items()}
+    return DpaConfig(
+        architecture, growth, growing_stages(architecture, steps), settings["batch_size"], seed
+    )
+
+
+def used_layers(settings: Mapping[str, Any], features: PerceptualNetwork) -> tuple[str, ...]:
+    """Layers of the network that a row looks at: those that need per-filter statistics."""
+    found: list[str] = list(settings.get("layers", ()))
+    for names in settings.get("loss_layers", {}).values():
+        found += names
+    return tuple(dict.fromkeys(name or features.default_layer for name in found))

@@ -1,0 +1,1 @@
+"""The data sets on disk; each module checks its layout first, then gives problems."""
