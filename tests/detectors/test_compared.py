@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from drawn import abnormal_tiles, network, normal_tiles
 
 from wsi_anomaly.autoencoder.batches import ArrayTiles, to_images
+from wsi_anomaly.autoencoder.loop import NotFiniteError
 from wsi_anomaly.core.errors import ModelError, UsageError
-from wsi_anomaly.detectors.compared import DeepGeo, DeepGeoConfig, DeepIf, DeepIfConfig
+from wsi_anomaly.detectors import Fitting
+from wsi_anomaly.detectors.compared import (
+    DeepGeo,
+    DeepGeoConfig,
+    DeepIf,
+    DeepIfConfig,
+    Piad,
+    PiadConfig,
+)
 from wsi_anomaly.detectors.compared.deep_geo import (
     fit_dirichlet,
     transform_table,
     transformed,
 )
 from wsi_anomaly.detectors.compared.forest import IsolationTrees, expected_length
+from wsi_anomaly.detectors.compared.networks import wasserstein_loss
+from wsi_anomaly.detectors.compared.piad import GradientScale
 
 # -- deep-if -------------------------------------------------------------------------------------
 
@@ -128,3 +141,81 @@ def test_the_score_is_minus_the_mean_log_likelihood():
 def test_deep_geo_refuses_what_makes_no_sense(wrong):
     with pytest.raises(UsageError):
         DeepGeoConfig(**wrong)
+
+
+# -- piad ----------------------------------------------------------------------------------------
+
+
+def test_the_scale_is_the_median_ratio_of_the_gradients():
+    parameter = torch.nn.Linear(2, 1, bias=False)
+    x = torch.tensor([[3.0, 4.0]])
+    scale = GradientScale(remembered=3)
+    assert float(scale.weight) == 1
+    for factor in (2.0, 10.0, 6.0):
+        scale.note(factor * parameter(x).sum(), 0.5 * parameter(x).sum(), parameter)
+    assert float(scale.weight) == pytest.approx(12)  # the median of 4, 20 and 12
+    for _ in range(3):  # older ones are forgotten
+        scale.note(parameter(x).sum(), parameter(x).sum(), parameter)
+    assert float(scale.weight) == pytest.approx(1)
+
+
+def test_a_perfect_critic_pays_no_penalty():
+    """The critic 'mean of x times sqrt(n)' has slope one everywhere."""
+    real, fake = torch.randn(8, 4), torch.randn(8, 4) + 3
+
+    class Slope(torch.nn.Module):
+        def forward(self, x):
+            return x.sum(1) / 2
+
+    distance = fake.sum(1).mean() / 2 - real.sum(1).mean() / 2
+    assert float(wasserstein_loss(Slope(), real, fake)) == pytest.approx(float(distance), abs=1e-4)
+
+    class Steep(torch.nn.Module):
+        def forward(self, x):
+            return x.sum(1)  # a slope of 2: a penalty of 10 (2 - 1)^2
+
+    found = float(wasserstein_loss(Steep(), real, fake))
+    assert found == pytest.approx(2 * float(distance) + 10, abs=1e-3)
+
+
+def test_the_score_of_piad_is_the_relative_distance_to_the_reconstruction():
+    config = PiadConfig(layer="b", resolution=16, width=4, latent=2, steps=2, batch_size=4)
+    detector = Piad(network(), config).fit(ArrayTiles(normal_tiles(12)))
+    images = to_images(abnormal_tiles(3))
+    with torch.inference_mode():
+        rebuilt = detector.networks_["generator"](detector.networks_["encoder"](images))
+        a, b = (detector.features(x, ("b",))["b"] for x in (images, rebuilt))
+        expected = (a - b).abs().mean((1, 2, 3)) / a.abs().mean((1, 2, 3))
+    assert detector.score_samples(abnormal_tiles(3)) == pytest.approx(expected.numpy(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"resolution": 24}, {"resolution": 4}, {"latent": 0}, {"critic_steps": 0}]
+)
+def test_piad_refuses_what_makes_no_sense(wrong):
+    with pytest.raises(UsageError):
+        PiadConfig(**{"layer": "b", **wrong})
+    with pytest.raises(ModelError, match="no layer"):
+        Piad(network(), PiadConfig(layer="nowhere"))
+
+
+# -- the loop ------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_no_number_ends_the_training():
+    config = PiadConfig(
+        layer="b", resolution=8, width=4, latent=2, steps=60, batch_size=4, learning_rate=1e20,
+        report_every=5,
+    )  # fmt: skip
+    with pytest.raises(NotFiniteError, match="of piad is no number"):
+        Piad(network(), config).fit(ArrayTiles(normal_tiles(12)))
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+    tiles, fitting = ArrayTiles(normal_tiles(12)), Fitting.on("cpu")
+    fitting.checkpoint = tmp_path
+    config = DeepGeoConfig(resolution=8, width=1, steps=2, batch_size=4, dirichlet_tiles=4)
+    DeepGeo(network(), config).fit(tiles, None, fitting)
+    other = replace(config, learning_rate=0.5)
+    with pytest.raises(ModelError, match="another configuration"):
+        DeepGeo(network(), other).fit(tiles, None, fitting)

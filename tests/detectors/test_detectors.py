@@ -25,7 +25,14 @@ from wsi_anomaly.detectors import (
     Fusion,
     growing_stages,
 )
-from wsi_anomaly.detectors.compared import DeepGeo, DeepGeoConfig, DeepIf, DeepIfConfig
+from wsi_anomaly.detectors.compared import (
+    DeepGeo,
+    DeepGeoConfig,
+    DeepIf,
+    DeepIfConfig,
+    Piad,
+    PiadConfig,
+)
 from wsi_anomaly.features.network import PerceptualNetwork
 
 
@@ -56,6 +63,15 @@ def make_deep_geo(features: PerceptualNetwork) -> Detector:
     )
 
 
+def make_piad(features: PerceptualNetwork) -> Detector:
+    config = PiadConfig(
+        layer="b", resolution=SIZE // 2, width=8, latent=4, steps=80, batch_size=16,
+        report_every=10, learning_rate=5e-3, critic_learning_rate=2e-3, critic_steps=1,
+        weigh_every=10,
+    )  # fmt: skip
+    return Piad(features, config)
+
+
 def make_fusion(features: PerceptualNetwork) -> Detector:
     tiles = ArrayTiles(normal_tiles(120))
     return Fusion([make_density(features).fit(tiles), Dpa(features, dpa_config(8)).fit(tiles)])
@@ -67,6 +83,7 @@ MAKERS: dict[str, Callable[[PerceptualNetwork], Detector]] = {
     "fusion": make_fusion,
     "deep-if": make_deep_if,
     "deep-geo": make_deep_geo,
+    "piad": make_piad,
 }
 
 

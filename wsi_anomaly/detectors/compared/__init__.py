@@ -7,6 +7,7 @@ and where it departs from its paper.
 from wsi_anomaly.detectors.compared.base import Compared
 from wsi_anomaly.detectors.compared.deep_geo import DeepGeo, DeepGeoConfig
 from wsi_anomaly.detectors.compared.deep_if import DeepIf, DeepIfConfig
+from wsi_anomaly.detectors.compared.piad import Piad, PiadConfig
 from wsi_anomaly.detectors.compared.settings import NetworkSettings, Settings
 
 __all__ = [
@@ -17,8 +18,10 @@ __all__ = [
     "DeepIf",
     "DeepIfConfig",
     "NetworkSettings",
+    "Piad",
+    "PiadConfig",
     "Settings",
 ]
 
-COMPARED: dict[str, type[Compared]] = {d.name: d for d in (DeepIf, DeepGeo)}
+COMPARED: dict[str, type[Compared]] = {d.name: d for d in (DeepIf, DeepGeo, Piad)}
 """The compared systems by name; each has its ``config_type``."""

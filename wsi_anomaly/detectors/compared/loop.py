@@ -72,8 +72,12 @@ class Learner(ABC):
             self.optimizers[name].zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         for name in names:
-            average_gradients(self.optimizers[name])
-            self.optimizers[name].step()
+            self.apply(name)
+
+    def apply(self, name: str) -> None:
+        """Go one step of an optimiser along the gradients that its parameters hold."""
+        average_gradients(self.optimizers[name])
+        self.optimizers[name].step()
 
 
 class _Run:

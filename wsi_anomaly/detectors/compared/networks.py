@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from wsi_anomaly.autoencoder.adversary import GRADIENT_PENALTY
 
 
 def resized(images: Tensor, resolution: int) -> Tensor:
@@ -13,3 +16,21 @@ def resized(images: Tensor, resolution: int) -> Tensor:
     return F.interpolate(
         images, (resolution, resolution), mode="bilinear", align_corners=False, antialias=True
     )
+
+
+def wasserstein_loss(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """Loss of a Wasserstein critic with gradient penalty (Gulrajani et al. 2017).
+
+    Parameters
+    ----------
+    critic
+        Gives one number for each sample.
+    real, fake : Tensor (N, ...)
+        Samples to tell apart; `fake` without a gradient.
+    """
+    mix = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)
+    between = (mix * real + (1 - mix) * fake).requires_grad_()
+    gradient = torch.autograd.grad(critic(between).sum(), between, create_graph=True)[0]
+    penalty = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    loss: Tensor = critic(fake).mean() - critic(real).mean() + GRADIENT_PENALTY * penalty
+    return loss

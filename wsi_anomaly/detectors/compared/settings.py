@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Self
 
 from wsi_anomaly.core.errors import UsageError
@@ -44,8 +44,7 @@ class Settings:
                 raise UsageError(
                     f"{source} has an unknown entry {name!r}; known are {', '.join(sorted(known))}."
                 )
-            default = known[name].default
-            kind = tuple if default is MISSING else type(default)
+            kind = _KINDS[str(known[name].type)]
             if kind is tuple and isinstance(given, list | tuple):
                 found[name] = tuple(str(one) for one in given)
             elif kind is float and type(given) in (int, float):
@@ -53,7 +52,7 @@ class Settings:
             elif type(given) is kind:
                 found[name] = given
             else:
-                raise UsageError(f"{source}: {name} = {given!r} is no {_KINDS[kind]}.")
+                raise UsageError(f"{source}: {name} = {given!r} is no {_WORDS[kind]}.")
         return cls(**found)
 
     def _positive(self, *names: str) -> None:
@@ -62,7 +61,10 @@ class Settings:
                 raise UsageError(f"{name} is positive, not {getattr(self, name)}.")
 
 
-_KINDS = {
+_KINDS: dict[str, type] = {
+    "tuple[str, ...]": tuple, "float": float, "int": int, "bool": bool, "str": str,
+}  # fmt: skip
+_WORDS = {
     tuple: "list of names",
     float: "number",
     int: "whole number",
