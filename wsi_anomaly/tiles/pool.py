@@ -81,6 +81,12 @@ def run_job(
         )
     except WsiAnomalyError as error:
         return Outcome(job, None, str(error), time.perf_counter() - started)
+    except OSError as error:
+        sentence = (
+            f"{job.slide} cannot be read any more ({error.strerror or error}); check the disk and "
+            "run the same command again."
+        )
+        return Outcome(job, None, sentence, time.perf_counter() - started)
     except MemoryError:
         sentence = f"{job.slide} needs more memory than there is; use fewer --workers."
         return Outcome(job, None, sentence, time.perf_counter() - started)
