@@ -205,6 +205,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer()
         except NotHereError as error:
             self._send(HTTPStatus.NOT_FOUND, str(error).encode(), "text/plain; charset=utf-8")
+        except ConnectionError:  # the reader went to another page meanwhile
+            self.close_connection = True
         except (WsiAnomalyError, OSError) as error:
             text = str(error).encode()
             self._send(HTTPStatus.INTERNAL_SERVER_ERROR, text, "text/plain; charset=utf-8")

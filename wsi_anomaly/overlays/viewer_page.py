@@ -146,7 +146,7 @@ def page_data(name: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, 
     world, stored = World.of(summary), StoredMap.read(folder)
     low, high = (float(v) for v in summary["color_range"])
     known = stored.score[np.isfinite(stored.score)]
-    top = float(known.max()) if len(known) else high
+    top = _rounded(known.max()) if len(known) else high
     grid = stored.grid()
     assessed = np.full(stored.fields.grid_shape, 0, np.uint8)  # 0: no field, 1: scored, 2: not
     assessed[stored.fields.row, stored.fields.col] = np.where(np.isfinite(stored.score), 1, 2)
@@ -154,7 +154,7 @@ def page_data(name: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, 
     colors = paint(np.linspace(0, 1, _COLORS), 0.0, 1.0).tolist()
     return {
         "figure": json_item(figure, ID("figure")),
-        "scores": [None if not np.isfinite(v) else float(f"{v:.6g}") for v in grid.ravel()],
+        "scores": [None if not np.isfinite(v) else _rounded(v) for v in grid.ravel()],
         "kind": assessed.ravel().tolist(),
         "color_range": [low, high],
         "highest": max(top, high),
@@ -174,6 +174,11 @@ def page_data(name: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, 
         ],
         "extent": [world.width_um, world.height_um, world.side_um],
     }
+
+
+def _rounded(score: float) -> float:
+    """Six digits: a float32 has no more, and the page is a third smaller."""
+    return float(f"{score:.6g}")
 
 
 def _figure(world: World, stored: StoredMap, url: str) -> Any:

@@ -48,11 +48,12 @@ class View {
     if (/^#\d+$/.test(location.hash)) this.go(Number(location.hash.slice(1)) - 1);
   }
 
-  // Lowest score that is shown; the slider's left end shows everything.
+  // Lowest score that is shown: the slider's left end shows everything, its right the highest.
   threshold() {
     const [low] = this.data.color_range;
     const share = byId("threshold").value / 1000;
-    return share === 0 ? -Infinity : low + share * (this.data.highest - low);
+    if (share === 0) return -Infinity;
+    return share === 1 ? this.data.highest : low + share * (this.data.highest - low);
   }
 
   paint() {

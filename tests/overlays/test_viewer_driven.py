@@ -1,0 +1,200 @@
+"""The viewer as its user works with it: sliders, keys, list and mouse, in a headless Chromium."""
+
+from __future__ import annotations
+
+import re
+import threading
+
+import numpy as np
+import pytest
+from score_map_fakes import fake_calibration, fake_score_map, fake_slide
+
+from wsi_anomaly.overlays import write_results
+from wsi_anomaly.overlays.viewer import Results, Viewer
+from wsi_anomaly.slides import open_slide
+
+pytest.importorskip("bokeh")
+from devtools import Browser, find_chromium, wait_for  # noqa: E402 - needs Bokeh's Tornado
+
+READY = "document.body?.dataset.ready === 'yes'"
+X = "Bokeh.documents[0].get_model_by_name('x_range')"
+Y = "Bokeh.documents[0].get_model_by_name('y_range')"
+# Opacity of every field of the map, as Bokeh draws it.
+ALPHA = (
+    "(() => { const i = Bokeh.documents[0].get_model_by_name('map').data.image[0];"
+    " return [...new Uint8Array(i.buffer, i.byteOffset, i.byteLength)].filter((_, k) => k % 4 == 3)"
+    "; })()"
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    work = tmp_path_factory.mktemp("driven")
+    slide_file = fake_slide(work / "slide.tif")
+    score_map = fake_score_map(
+        3, calibration=fake_calibration(), slide=slide_file, lesions=3, missing=0
+    )
+    assert len(score_map.interpretation.regions) >= 2
+    with open_slide(slide_file) as slide:
+        write_results(score_map, slide, work / "results" / "slide")
+    made = Viewer(Results(work / "results"))
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("no Chromium here: install it to test the viewer's sliders and keys")
+    with Browser(chromium, tmp_path_factory.mktemp("profile")) as made:
+        yield made
+
+
+@pytest.fixture
+def page(browser, server):
+    """The page of the slide, just opened."""
+    browser.open("about:blank", "location.href === 'about:blank'")
+    browser.open(f"{server.url}view/slide", READY)
+    return browser
+
+
+def text(page, selector):
+    return page.value(f"document.querySelector('{selector}').textContent")
+
+
+def alpha(page):
+    return np.array(page.value(ALPHA))
+
+
+def middle(page):
+    return np.array(page.value(f"[({X}.start + {X}.end) / 2, ({Y}.start + {Y}.end) / 2]"))
+
+
+def width(page):
+    return page.value(f"{X}.end - {X}.start")
+
+
+def places(server):
+    """Where the regions lie, micrometres of the viewer's world."""
+    from wsi_anomaly.overlays.viewer_page import page_data
+
+    results = server.results
+    data = page_data("slide", results.folder / "slide", results.summary("slide"))
+    return np.array([region["um"] for region in data["regions"]])
+
+
+def shown_fields(page):
+    shown, there = re.match(r"([\d,]+) of ([\d,]+) fields", text(page, "#counted")).groups()
+    return int(shown.replace(",", "")), int(there.replace(",", ""))
+
+
+def test_the_opacity_slider_makes_the_heatmap_clear(page):
+    before, drawn = alpha(page), page.picture()[:, 300:].astype(int)
+    assert text(page, "#opacity-value") == "70%"
+    assert before.max() > 150
+    page.click("#opacity", 0.3)
+    share = int(text(page, "#opacity-value").rstrip("%"))
+    assert 20 <= share <= 40
+    assert alpha(page) == pytest.approx(before / 70 * share, abs=1.5)
+    page.press("Home")  # the slider has the focus
+    assert text(page, "#opacity-value") == "0%"
+    assert not alpha(page).any()
+    wait_for(lambda: (page.picture()[:, 300:] != drawn).any(), "the map to be drawn without colour")
+    page.press("ArrowRight")
+    assert text(page, "#opacity-value") == "1%"
+
+
+def test_the_threshold_slider_hides_what_scores_lower(page):
+    shown, there = shown_fields(page)
+    assert shown == there  # fields of ordinary tissue are shown by no colour
+    counts = [np.count_nonzero(alpha(page))]
+    for across in (0.4, 0.7):
+        page.click("#threshold", across)
+        counts.append(np.count_nonzero(alpha(page)))
+        assert shown_fields(page)[0] < there
+    assert counts[0] > counts[1] > counts[2] > 0
+    page.press("End")
+    assert shown_fields(page)[0] == np.count_nonzero(alpha(page)) == 1  # the highest field
+    page.press("Home")
+    assert shown_fields(page) == (there, there)
+    assert np.count_nonzero(alpha(page)) == counts[0]
+
+
+def test_the_list_of_regions_jumps_to_each(page, server):
+    there = places(server)
+    assert page.value("document.querySelectorAll('#regions button').length") == len(there)
+    for i in (1, 0):
+        page.click(f"#regions li:nth-child({i + 1}) button")
+        assert middle(page) == pytest.approx(there[i], abs=1)
+        assert width(page) == pytest.approx(700, rel=0.01)
+        assert text(page, "#regions [aria-current=true] span") == str(i + 1)
+        assert f"Region {i + 1}: x " in text(page, "#place")
+
+
+def test_keys_go_from_region_to_region_and_around(page, server):
+    there = places(server)
+    for key, i in (("n", 0), ("n", 1), ("p", 0), ("p", len(there) - 1), ("n", 0)):
+        page.press(key)
+        assert middle(page) == pytest.approx(there[i], abs=1), key
+    page.press("0")
+    assert width(page) > 1900  # the whole slide
+
+
+def test_keys_set_opacity_and_threshold_and_turn_the_heatmap_off(page):
+    before = alpha(page)
+    page.press("[")
+    assert text(page, "#opacity-value") == "60%"
+    page.press("]")
+    page.press("]")
+    assert text(page, "#opacity-value") == "80%"
+    page.press("h")
+    assert text(page, "#opacity-value") == "off"
+    assert not alpha(page).any()
+    page.press("h")
+    page.press("[")
+    assert (alpha(page) == before).all()
+    page.press(".")
+    assert shown_fields(page)[0] < shown_fields(page)[1]
+    page.press(",")
+    assert (alpha(page) == before).all()
+
+
+def test_keys_and_mouse_move_and_zoom(page):
+    start, wide = middle(page), width(page)
+    page.press("+")
+    assert width(page) == pytest.approx(wide / 1.5)
+    page.press("-")
+    assert width(page) == pytest.approx(wide)
+    page.press("ArrowRight")
+    assert middle(page) - start == pytest.approx([0.2 * wide, 0], abs=1)
+    page.press("ArrowLeft")
+    page.press("ArrowUp")
+    assert middle(page)[1] > start[1]
+    page.press("0")
+    assert middle(page) == pytest.approx(start)
+    page.requests.clear()
+    for _ in range(4):
+        page.wheel((800, 450), -240)
+    wait_for(lambda: width(page) < wide / 1.5, "the wheel to zoom in")
+    wait_for(
+        lambda: page.value("1") and any("/tile/slide/4/" in url for url in page.requests),
+        "finer tiles of the slide",
+    )
+    before = middle(page)
+    page.drag((800, 450), (600, 450))
+    wait_for(lambda: middle(page)[0] > before[0] + 1, "the slide to follow the mouse")
+
+
+def test_nothing_is_asked_of_anybody_else_and_nothing_goes_wrong(page, server):
+    page.requests.clear()
+    page.press("n")
+    page.click("#opacity", 0.5)
+    page.open(server.url, "document.querySelectorAll('table a').length > 0")
+    page.open(f"{server.url}view/slide", READY)
+    assert len(page.requests) > 5
+    assert all(url.startswith((server.url, "data:", "blob:")) for url in page.requests)
+    assert page.problems == []
