@@ -160,22 +160,23 @@ def test_the_scale_is_the_median_ratio_of_the_gradients():
 
 
 def test_a_perfect_critic_pays_no_penalty():
-    """The critic 'mean of x times sqrt(n)' has slope one everywhere."""
     real, fake = torch.randn(8, 4), torch.randn(8, 4) + 3
 
     class Slope(torch.nn.Module):
         def forward(self, x):
-            return x.sum(1) / 2
+            return x.sum(1) / 2  # a slope of 1 everywhere
 
     distance = fake.sum(1).mean() / 2 - real.sum(1).mean() / 2
-    assert float(wasserstein_loss(Slope(), real, fake)) == pytest.approx(float(distance), abs=1e-4)
+    drift = 1e-3 * (real.sum(1) / 2).square().mean()
+    found = float(wasserstein_loss(Slope(), real, fake))
+    assert found == pytest.approx(float(distance + drift), abs=1e-4)
 
     class Steep(torch.nn.Module):
         def forward(self, x):
             return x.sum(1)  # a slope of 2: a penalty of 10 (2 - 1)^2
 
     found = float(wasserstein_loss(Steep(), real, fake))
-    assert found == pytest.approx(2 * float(distance) + 10, abs=1e-3)
+    assert found == pytest.approx(float(2 * distance + 10 + 4 * drift), abs=1e-3)
 
 
 def test_the_score_of_piad_is_the_relative_distance_to_the_reconstruction():
@@ -187,6 +188,14 @@ def test_the_score_of_piad_is_the_relative_distance_to_the_reconstruction():
         a, b = (detector.features(x, ("b",))["b"] for x in (images, rebuilt))
         expected = (a - b).abs().mean((1, 2, 3)) / a.abs().mean((1, 2, 3))
     assert detector.score_samples(abnormal_tiles(3)) == pytest.approx(expected.numpy(), rel=1e-4)
+
+
+def test_the_widths_of_piad_are_the_published_ones():
+    config = PiadConfig(layer="r42")
+    assert config.architecture(256, 256).widths == (64, 128, 256, 256)
+    assert config.architecture(1, 128).widths == (32, 64, 128, 128)
+    at64 = replace(config, resolution=64)
+    assert at64.architecture(256, 256).widths == (32, 64, 128, 256, 256)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ _LAYERS: dict[str, tuple[dict[int, str], tuple[str, ...]]] = {
 _QUICK: dict[str, dict[str, Any]] = {
     "deep-geo": {"resolution": 32, "depth": 10, "width": 1, "steps": 400, "batch_size": 64,
                  "dirichlet_tiles": 500},
-    "piad": {"width": 16, "latent": 32, "steps": 500, "batch_size": 16},
+    "piad": {"width": 64, "latent": 32, "steps": 500, "batch_size": 16},
 }  # fmt: skip
 _AS_PUBLISHED: dict[str, dict[str, Any]] = {
     "deep-geo": {"resolution": 64, "depth": 16, "width": 8},

@@ -35,14 +35,15 @@ _REMEMBERED = 100
 
 @dataclass(frozen=True, kw_only=True)
 class PiadConfig(NetworkSettings):
-    """Everything that decides what ``piad`` learns.
+    """Everything that decides what ``piad`` learns; the defaults are the authors' for 32 px.
 
     Attributes
     ----------
     layer
         Layer of the perceptual network, at the images' resolution.
     width
-        Channels of all four networks.
+        Channels of encoder and generator at 4 and 8 px; half of it at 16 px, a quarter at 32 px,
+        and so on. The image critic has half as many.
     latent
         Numbers of the latent vector.
     learning_rate, critic_learning_rate
@@ -50,30 +51,33 @@ class PiadConfig(NetworkSettings):
     critic_steps
         Updates of the critics before each update of encoder and generator.
     weigh_every
-        Steps between two looks at the gradients.
+        Steps between two looks at the size of the gradients.
     """
 
     layer: str
-    width: int = 64
-    latent: int = 64
-    steps: int = 50_000
-    learning_rate: float = 5e-4
-    critic_learning_rate: float = 2e-4
+    width: int = 256
+    latent: int = 256
+    steps: int = 100_000
+    batch_size: int = 32
+    learning_rate: float = 2e-4
+    critic_learning_rate: float = 5e-4
     critic_steps: int = 2
-    weigh_every: int = 50
+    weigh_every: int = 100
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._positive("latent", "critic_learning_rate", "critic_steps", "weigh_every")
 
-    def architecture(self, latent: int) -> Architecture:
+    def architecture(self, latent: int, width: int) -> Architecture:
         """Size of an encoder to `latent` numbers, or of a generator from them."""
+        octaves = (self.resolution // 4).bit_length()
+        widths = tuple(max(1, width >> max(0, k - 1)) for k in range(octaves))[::-1]
         return Architecture(
             resolution=self.resolution,
             first_resolution=self.resolution,
             latent_resolution=1,
             latent_channels=latent,
-            widths=(self.width,),
+            widths=widths,
         )
 
 
@@ -130,7 +134,7 @@ class _Image(nn.Module):
 
 
 def _latent_critic(latent: int) -> nn.Sequential:
-    hidden = max(4 * latent, 64)
+    hidden = 4 * latent
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(latent, hidden),
@@ -149,7 +153,9 @@ class _Learner(Learner):
         config: PiadConfig,
         device: torch.device,
     ) -> None:
-        critic = _Image(Encoder(config.architecture(1)), config.resolution)
+        critic = _Image(
+            Encoder(config.architecture(1, max(1, config.width // 2))), config.resolution
+        )
         super().__init__(
             {
                 "encoder": networks["encoder"],
@@ -232,7 +238,10 @@ class Piad(NetworkDetector):
 
     def build(self) -> nn.ModuleDict:
         """Make encoder and generator."""
-        a, r = self.config.architecture(self.config.latent), self.config.resolution
+        a, r = (
+            self.config.architecture(self.config.latent, self.config.width),
+            self.config.resolution,
+        )
         return nn.ModuleDict({"encoder": _Image(Encoder(a), r), "generator": _Image(Decoder(a), r)})
 
     def learner(self, networks: nn.ModuleDict, tiles: Tiles, device: torch.device) -> Learner:
