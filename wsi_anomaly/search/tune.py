@@ -11,7 +11,13 @@ from pathlib import Path
 import torch
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.core.files import canonical_json, make_folder, write_json, write_text
+from wsi_anomaly.core.files import (
+    atomic_file,
+    canonical_json,
+    make_folder,
+    write_json,
+    write_text,
+)
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.search.files import config_toml, sentences, summary, trials_csv
@@ -169,5 +175,6 @@ def _write(found: Found, inputs: Inputs, folder: Path, folds: int) -> None:
     ]
     write_text(folder / TRIALS, trials_csv(found.tried, folds))
     write_json(folder / SUMMARY, summary(found, inputs.cases, inputs.calibration))
-    (folder / PICTURE).write_bytes(search_picture(found))
+    with atomic_file(folder / PICTURE) as partial:
+        partial.write_bytes(search_picture(found))
     write_text(folder / CONFIG, config_toml(config, remarks))

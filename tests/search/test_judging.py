@@ -1,0 +1,120 @@
+"""What a fold says: the ROC AUC by case and group, the same as from scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from drawn import DENSITY, TINY, cohort, compact, known
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from wsi_anomaly.autoencoder.batches import ArrayTiles
+from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.detectors import Density, Dpa
+from wsi_anomaly.features import load_features
+from wsi_anomaly.search.judging import FoldResult, Judge, ordered_pairs
+from wsi_anomaly.search.material import Material, Part, grouped_folds
+
+SCORES = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=30).map(np.array)
+
+
+def material(side: int = 64) -> Material:
+    normal, cases = cohort(4, side=side)
+    abnormal, groups = known(2, side=side)
+    return Material(
+        {"10x": ArrayTiles(normal)}, np.array(cases), {"10x": ArrayTiles(abnormal)},
+        np.array(groups),
+    )  # fmt: skip
+
+
+@given(SCORES, SCORES)
+def test_ordered_pairs_are_the_area_under_the_curve(normal, abnormal):
+    labels = np.r_[np.zeros(len(normal)), np.ones(len(abnormal))]
+    area = roc_auc_score(labels, np.r_[normal, abnormal])
+    pairs = len(normal) * len(abnormal)
+    assert ordered_pairs(normal, abnormal) / pairs == pytest.approx(area)
+
+
+def test_density_from_shared_embeddings_is_density():
+    own = material()
+    folds = grouped_folds(own.cases, 2)
+    result = Judge(own, folds, {"compact": compact()}).fold(DENSITY, "10x", 1, print)
+    tiles = own.normal["10x"]
+    learn = np.concatenate([folds[1].train, folds[1].validation])
+    alone = Density(compact(), DENSITY.density("c3")).fit(Part(tiles, learn))
+    scores = [
+        alone.score_samples(Part(tiles, folds[1].judged).batch(np.arange(len(folds[1].judged)))),
+        alone.score_samples(own.abnormal["10x"].batch(np.arange(12))),
+    ]
+    labels = np.r_[np.zeros(len(scores[0])), np.ones(len(scores[1]))]
+    assert result.value == pytest.approx(roc_auc_score(labels, np.concatenate(scores)), abs=1e-3)
+    assert np.array(result.sums).shape == (2, 2)
+    assert np.sum(result.sums) / (24 * 12) == pytest.approx(result.value)
+    assert result.steps == 0
+
+
+def test_dpa_learns_from_the_training_cases_alone(monkeypatch):
+    own = material(side=16)
+    folds = grouped_folds(own.cases, 2)
+    seen = {}
+    fit = Dpa.fit
+
+    def spy(self, tiles, validation=None, fitting=None):
+        seen["train"], seen["anomalies"] = tiles.batch(np.arange(len(tiles))), fitting.anomalies
+        return fit(self, tiles, validation, fitting)
+
+    monkeypatch.setattr(Dpa, "fit", spy)
+    judge = Judge(own, folds, {"compact": compact()})
+    result = judge.fold(TINY.ranked_by("dpa"), "10x", 0, lambda _report: None)
+    assert np.array_equal(seen["train"], own.normal["10x"].batch(folds[0].train))
+    assert seen["anomalies"] is None
+    assert result.steps == 4
+    assert 0 <= result.value <= 1
+
+
+def test_reconstruction_is_the_loss_of_the_judged_tiles():
+    own = material(side=16)
+    judge = Judge(own, grouped_folds(own.cases, 2), {"compact": compact()}, "reconstruction")
+    result = judge.fold(TINY.ranked_by("dpa"), "10x", 0, lambda _report: None)
+    assert result.value > 0
+    cases, groups = judge.pairs(0)
+    assert np.array(result.sums).shape == (len(cases), 1)
+    assert np.sum(result.sums) / cases.sum() == pytest.approx(result.value)
+    assert groups.tolist() == [1]
+
+
+def test_a_finished_fold_is_read_not_judged_again(tmp_path, monkeypatch):
+    own = material()
+    folds = grouped_folds(own.cases, 2)
+    first = Judge(own, folds, {"compact": compact()}, working=tmp_path)
+    result = first.fold(DENSITY, "10x", 0, print)
+    monkeypatch.setattr(Density, "fit_embeddings", lambda *_: pytest.fail("judged again"))
+    again = Judge(own, folds, {"compact": compact()}, working=tmp_path)
+    assert again.fold(DENSITY, "10x", 0, print) == result
+    other = Judge(own, folds, {"compact": compact()}, working=tmp_path, identity={"tiles": 2})
+    with pytest.raises(BaseException, match="judged again"):
+        other.fold(DENSITY, "10x", 0, print)
+    for file in tmp_path.rglob("*.json"):
+        file.write_text('{"value": 0.')  # damaged: judged anew, not trusted
+    with pytest.raises(BaseException, match="judged again"):
+        again.fold(DENSITY, "10x", 0, print)
+
+
+def test_a_network_without_statistics_gets_those_of_the_tiles():
+    own = material()
+    network = load_features("compact", random_seed=3)
+    judge = Judge(own, grouped_folds(own.cases, 2), {"compact": network})
+    assert isinstance(judge.fold(DENSITY, "10x", 0, print), FoldResult)
+    assert not network.has_statistics("c3"), "another view may need others"
+
+
+def test_scores_that_are_no_numbers_are_refused(monkeypatch):
+    own = material()
+    judge = Judge(own, grouped_folds(own.cases, 2), {"compact": compact()})
+    monkeypatch.setattr(
+        Density, "score_embeddings", lambda _self, found: torch.full((len(found),), torch.nan)
+    )
+    with pytest.raises(ModelError, match="no numbers"):
+        judge.fold(DENSITY, "10x", 0, print)
