@@ -74,7 +74,7 @@ class ScoredSlide:
                 col=table["col"][:],
                 flagged=table["flagged"][:].astype(bool),
             )
-        except (OSError, KeyError, ValueError, TypeError) as error:
+        except (OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
             raise WsiAnomalyError(
                 f"{folder} holds no scores ({error}); score the slide again."
             ) from error

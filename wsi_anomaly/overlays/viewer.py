@@ -210,6 +210,9 @@ class _Handler(BaseHTTPRequestHandler):
         except (WsiAnomalyError, OSError) as error:
             text = str(error).encode()
             self._send(HTTPStatus.INTERNAL_SERVER_ERROR, text, "text/plain; charset=utf-8")
+        except Exception as error:  # noqa: BLE001 - a result of a stranger must not end an answer
+            text = f"This result cannot be shown: {type(error).__name__} ({error}).".encode()
+            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, text, "text/plain; charset=utf-8")
 
     def do_HEAD(self) -> None:
         """Answer without the content."""

@@ -22,6 +22,9 @@ from wsi_anomaly.tiles import Fields
 
 TILE_PX = 256
 _COLORS = 256
+_LARGEST_GRID = 1 << 26
+_DAMAGED = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError)
+"""What zarr and its codecs raise on a damaged folder."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +120,12 @@ class StoredMap:
                 tuple(facts["origin_level0"]), tuple(side), tuple(stride),
                 side[0] * facts["mpp"][0], arrays["tissue_fraction"], arrays["status"],
             )  # fmt: skip
+            _check(fields, score, arrays["flagged"])
             return cls(fields, score, arrays["flagged"].astype(bool))
-        except (OSError, KeyError, ValueError, TypeError) as error:
+        except _DAMAGED as error:
+            reason = " ".join(str(error).split())
             raise OutputError(
-                f"{folder / 'scores.zarr'} is missing or damaged ({error}); score the slide again."
+                f"{folder / 'scores.zarr'} is missing or damaged ({reason}); score the slide again."
             ) from error
 
     def grid(self) -> NDArray[np.float32]:
@@ -128,6 +133,18 @@ class StoredMap:
         out = np.full(self.fields.grid_shape, np.nan, np.float32)
         out[self.fields.row, self.fields.col] = self.score
         return out
+
+
+def _check(fields: Fields, score: NDArray[np.float32], flagged: NDArray[np.uint8]) -> None:
+    """Refuse lists of different lengths, and fields outside a grid of a possible size."""
+    rows, columns = fields.grid_shape
+    if not (rows > 0 and columns > 0 and rows * columns <= _LARGEST_GRID):
+        raise ValueError(f"a grid of {rows} x {columns} fields is impossible")
+    if not len(fields.row) == len(fields.col) == len(fields.coords) == len(score) == len(flagged):
+        raise ValueError("its lists have different lengths")
+    for place, limit in ((fields.row, rows), (fields.col, columns)):
+        if len(place) and not (place.min() >= 0 and place.max() < limit):
+            raise ValueError("a field lies outside its grid")
 
 
 def page_data(name: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +163,7 @@ def page_data(name: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, 
     world, stored = World.of(summary), StoredMap.read(folder)
     low, high = (float(v) for v in summary["color_range"])
     known = stored.score[np.isfinite(stored.score)]
-    top = _rounded(known.max()) if len(known) else high
+    top = _rounded(float(known.max())) if len(known) else high
     grid = stored.grid()
     assessed = np.full(stored.fields.grid_shape, 0, np.uint8)  # 0: no field, 1: scored, 2: not
     assessed[stored.fields.row, stored.fields.col] = np.where(np.isfinite(stored.score), 1, 2)
