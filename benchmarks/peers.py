@@ -1,0 +1,377 @@
+"""wsi-anomaly and its peers on the same slide, in one run, on one core.
+
+    python benchmarks/peers.py tiling [SLIDE] [--json tiling.json]
+    python benchmarks/peers.py stain  [SLIDE] [--json stain.json]
+
+Each peer gets an environment of its own, made from the package registry on the first run (some
+GB, in the cache folder) and a process of its own, loaded before anything is timed. All processes
+share one core. Every round runs all of them, one after the other; figures are medians of rounds
+and ratios are medians of the ratios within a round, by CPU time. A peer that cannot be installed
+or run is named with its error.
+
+tiling: the same fields of the same slide, read and written. Three cases: 64 px at 10x from the
+slide, which has no such level (resampled); 64 px from a copy of the slide at exactly 10x; 256 px
+of the finest level. Goals: the fastest peer takes at least 1.5 times as long, the others 4 times,
+where nothing is resampled.
+
+stain: the same tiles, 64 px and 256 px. Goals: 6 times as many pixels as the fastest peer that
+keeps its matrix, 10,000 times StainTools as documented.
+
+Without SLIDE: the larynx slide of the project's data, or a drawn slide where that is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from reading import REPOSITORY, at_exactly_10x, drawn
+from rivals.environments import PEERS, python_of
+
+from wsi_anomaly.slides import find_tissue, open_slide
+from wsi_anomaly.stain import fit_profile, reference_target
+from wsi_anomaly.tiles import plan_fields, read_fields
+from wsi_anomaly.tiles.preprocessing import sample_tissue
+
+RIVALS = REPOSITORY / "benchmarks" / "rivals"
+TILING = {  # way: environment
+    "ours": None,
+    "bare_decode": None,
+    "hs2p_tifffile": "hs2p",
+    "hs2p_openslide": "hs2p",
+    "lazyslide": "lazyslide",
+    "lazyslide_fastslide": "lazyslide",
+    "tiatoolbox": "tiatoolbox",
+    "histolab": "histolab",
+}
+STAIN = {
+    "ours_first_pass": None,
+    "ours_table_warm": None,
+    "log_exp_numpy": None,
+    "torchstain_macenko": "torchstain",
+    "torch_staintools_vahadane": "torch-staintools",
+    "torch_staintools_macenko": "torch-staintools",
+    "tiatoolbox_vahadane": "tiatoolbox",
+    "tiatoolbox_fixed_matrix": "tiatoolbox",
+    "staintools_fixed_matrix": "staintools",
+    "staintools_default": "staintools",
+}
+
+
+class Rival:
+    """A way in a process of its own."""
+
+    def __init__(self, module: str, way: str, python: Path, job: Path, log: Path) -> None:
+        self.log = log
+        environment = {
+            **os.environ,
+            **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"),
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        with log.open("w") as errors:
+            self.process = subprocess.Popen(
+                [str(python), str(RIVALS / "worker.py"), module, way, str(job)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+                env=environment,
+            )  # fmt: skip
+        self._answer()
+
+    def run(self) -> dict[str, Any]:
+        """Run once and return what it measured of itself."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            lines = [text for text in self.log.read_text().splitlines() if text.strip()]
+            raise RuntimeError(lines[-1] if lines else f"exit code {self.process.returncode}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def compete(
+    module: str, ways: dict[str, str | None], jobs: dict[str, Path], rounds: int, cache: Path
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
+    """Run all rivals in turn; what each measured in every round, and why some did not run."""
+    rivals: dict[str, Rival] = {}
+    failed: dict[str, str] = {}
+    measured: dict[str, list[dict[str, Any]]] = {}
+    folder = next(iter(jobs.values())).parent
+    try:
+        for way, peer in ways.items():
+            try:
+                python = Path(sys.executable) if peer is None else python_of(peer, cache)
+                rivals[way] = Rival(module, way, python, jobs[way], folder / f"{way}.log")
+                rivals[way].run()  # compiled, and in the page cache
+                measured[way] = []
+            except RuntimeError as error:
+                failed[way] = str(error)
+            print(f"{way}: {failed.get(way, 'ready')}", file=sys.stderr, flush=True)
+        for _ in range(rounds):
+            for way, found in measured.items():
+                found.append(rivals[way].run())
+    finally:
+        for rival in rivals.values():
+            rival.__exit__()
+    return measured, failed
+
+
+def ratio(of: Sequence[dict[str, Any]], to: Sequence[dict[str, Any]], key: str = "cpu_s") -> float:
+    """Median of the ratios within a round."""
+    return statistics.median(a[key] / b[key] for a, b in zip(of, to, strict=True))
+
+
+def tiling_case(
+    slide_file: Path, magnification: int, tile_px: int, rounds: int, cache: Path, folder: Path,
+    mpp: float | None,
+) -> dict[str, Any]:  # fmt: skip
+    """One slide, one size of tile: all ways of reading its fields."""
+    with open_slide(slide_file, mpp=mpp) as slide:
+        level = slide.best_level(10 / magnification)
+        downsample = slide.level_downsamples[level]
+        # A whole number of pixels from field to field, on the level too: hs2p's super-tiles ask
+        # for it, and to the others it is all one.
+        read_px = round(64 / slide.mpp.x / downsample)
+        step = round(read_px * downsample)
+        fields = plan_fields(slide, find_tissue(slide), field_um=64, stride_um=step * slide.mpp.x)
+        job = {
+            "slide": str(slide_file), "magnification": magnification, "tile_px": tile_px,
+            "mpp": 10 / magnification, "slide_mpp": slide.mpp.x, "level": level,
+            "downsample": downsample, "level_downsamples": list(slide.level_downsamples),
+            "read_px": read_px, "step_level0": step, "fields": str(folder / "fields.npy"),
+        }  # fmt: skip
+    np.save(job["fields"], fields.coords)
+    jobs = {}
+    for way in TILING:
+        jobs[way] = folder / f"{way}.json"
+        out = folder / f"{way}.h5"
+        jobs[way].write_text(json.dumps({**job, "out": str(out)}), encoding="utf-8")
+    measured, failed = compete("tiling_ways", TILING, jobs, rounds, cache)
+    ours, bare = measured["ours"], measured["bare_decode"]
+    return {
+        "fields": len(fields),
+        "tile_px": tile_px,
+        "level": level,
+        "read_px": read_px,
+        "compressed_tiles": bare[0]["compressed_tiles"],
+        "ways": {
+            way: {
+                "tiles": found[0].get("tiles"),
+                "cpu_s": round(statistics.median(one["cpu_s"] for one in found), 3),
+                "wall_s": round(statistics.median(one["wall_s"] for one in found), 3),
+                "times_ours": round(ratio(found, ours), 2),
+                "times_ours_wall": round(ratio(found, ours, "wall_s"), 2),
+                "times_bare_decode": round(ratio(found, bare), 2),
+                "peak_mb": round(found[-1]["peak_mb"]),
+                **({} if way == "bare_decode" else _difference(folder, way, job)),
+            }
+            for way, found in measured.items()
+        },
+        "failed": failed,
+    }
+
+
+def _difference(folder: Path, way: str, job: dict[str, Any]) -> dict[str, Any]:
+    """How far a way's pixels are from ours, grey levels, mean over all: the same places?"""
+    import h5py
+
+    with h5py.File(folder / "ours.h5") as file:
+        ours = file[f"{job['magnification']}x"]["images"][:]
+    with h5py.File(folder / f"{way}.h5") as file:
+        if way == "ours":
+            return {"shape": list(ours.shape), "difference": 0.0}
+        theirs = np.empty_like(ours)
+        theirs[file["index"][:]] = file["images"][:]
+    away = np.abs(theirs.astype(np.int16) - ours).mean()
+    return {"shape": list(theirs.shape), "difference": round(float(away), 2)}
+
+
+def tiling(slide: Path, rounds: int, cache: Path, folder: Path) -> dict[str, Any]:
+    """Run all cases of tiling."""
+    copy = at_exactly_10x(slide, folder / "at_10x.tif")
+    cases = {
+        "64 px at 10x, resampled": (slide, 10, 64, None),
+        "64 px at 10x, from a slide at 10x": (copy, 10, 64, None),
+        # Called 0.25 um, so that all of its pixels are taken as they are.
+        "256 px of the finest level": (slide, 40, 256, 0.25),
+    }
+    found = {}
+    for number, (name, (path, magnification, side, mpp)) in enumerate(cases.items()):
+        place = folder / str(number)
+        place.mkdir()
+        print(f"\n{name}", file=sys.stderr, flush=True)
+        found[name] = tiling_case(path, magnification, side, rounds, cache, place, mpp)
+    return found
+
+
+def stain(slide_file: Path, rounds: int, cache: Path, folder: Path) -> dict[str, Any]:
+    """Tiles of 64 px at 10x and of 256 px at 40x, 2,000 and 125 of them."""
+    result = {}
+    with open_slide(slide_file) as slide:
+        tissue = find_tissue(slide)
+        source = fit_profile(sample_tissue(slide, tissue), white=tissue.white)
+        for magnification, count in ((10, 2000), (40, 125)):
+            side = 64 * magnification // 10
+            fields = plan_fields(slide, tissue, field_um=64, max_tiles=count)
+            tiles = np.concatenate(
+                [
+                    images
+                    for _, images, _ in read_fields(
+                        slide, fields, magnification=magnification, tile_size=side
+                    )
+                ]
+            )
+            place = folder / str(side)
+            place.mkdir()
+            np.save(place / "tiles.npy", tiles)
+            middle = fields.coords[len(fields) // 2]
+            picture = slide.read(float(middle[0]), float(middle[1]), (512, 512), 0.5)
+            np.save(place / "target.npy", picture.rgb)
+            job = {
+                "tiles": str(place / "tiles.npy"), "target": str(place / "target.npy"),
+                "source": source.to_dict(), "goal": reference_target().to_dict(),
+            }  # fmt: skip
+            file = place / "job.json"
+            file.write_text(json.dumps(job), encoding="utf-8")
+            print(f"\n{len(tiles)} tiles of {side} px", file=sys.stderr, flush=True)
+            measured, failed = compete(
+                "stain_ways", STAIN, dict.fromkeys(STAIN, file), rounds, cache
+            )
+            for found in measured.values():
+                for one in found:
+                    one["s_per_mpixel"] = one["cpu_s"] / one["pixels"] * 1e6
+            result[f"{side} px"] = {
+                "tiles": len(tiles),
+                "ways": {
+                    way: {
+                        "pixels": found[0]["pixels"],
+                        "MPixel_per_s": float(
+                            f"{1 / statistics.median(o['s_per_mpixel'] for o in found):.3g}"
+                        ),
+                        **{
+                            f"times_{name}": float(
+                                f"{ratio(found, measured[own], 's_per_mpixel'):.3g}"
+                            )
+                            for name, own in (
+                                ("ours_first_pass", "ours_first_pass"),
+                                ("ours_table_warm", "ours_table_warm"),
+                            )
+                        },
+                    }
+                    for way, found in measured.items()
+                },
+                "failed": failed,
+            }
+    return result
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "processor": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "load_average": [round(load, 1) for load in os.getloadavg()],
+        "versions": {
+            **{name: peer.version for name, peer in PEERS.items()},
+            "wsi-anomaly": version("wsi-anomaly"),
+            "imagecodecs": version("imagecodecs"),
+        },
+    }
+
+
+def table(what: str, result: dict[str, Any]) -> str:
+    """Markdown of all cases."""
+    lines = []
+    for name, case in result["cases"].items():
+        if what == "tiling":
+            lines += [
+                f"\n{name}: {case['fields']} tiles\n",
+                "| | CPU s | times ours | times bare decode | grey levels from ours | peak MB |",
+                "|---|---|---|---|---|---|",
+                *(
+                    f"| {way} | {m['cpu_s']} | {m['times_ours']} | {m['times_bare_decode']} | "
+                    f"{m.get('difference', '')} | {m['peak_mb']} |"
+                    for way, m in case["ways"].items()
+                ),
+            ]
+        else:
+            lines += [
+                f"\n{case['tiles']} tiles of {name}\n",
+                "| | MPixel/s | times as long as our first pass | as our warm table |",
+                "|---|---|---|---|",
+                *(
+                    f"| {way} | {m['MPixel_per_s']:g} | {m['times_ours_first_pass']:g} | "
+                    f"{m['times_ours_table_warm']:g} |"
+                    for way, m in case["ways"].items()
+                ),
+            ]
+        lines += [f"| {way} | did not run: {why} |" for way, why in case["failed"].items()]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run, print JSON and tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["tiling", "stain"])
+    parser.add_argument("slide", nargs="?", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument(
+        "--cache", type=Path, help="environments of the peers",
+        default=Path.home() / ".cache" / "wsi-anomaly-peers",
+    )  # fmt: skip
+    asked = parser.parse_args()
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # installers and rivals inherit it
+    data = Path(os.environ.get("WSI_ANOMALY_DATA", REPOSITORY.parent / "shared" / "data"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        slide = asked.slide or data / "slides" / "larynx_40x.tif"
+        if not slide.is_file():
+            slide = drawn(folder / "drawn_40x.tif")
+        before = machine()
+        cases = (tiling if asked.what == "tiling" else stain)(
+            slide, asked.rounds, asked.cache.expanduser(), folder
+        )
+    result = {"slide": slide.name, "rounds": asked.rounds, **before, "cases": cases}
+    text = json.dumps(result, indent=2)
+    print(text)
+    print(table(asked.what, result))
+    if asked.json:
+        asked.json.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
