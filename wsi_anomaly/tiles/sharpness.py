@@ -41,16 +41,21 @@ def _sharpness(  # type: ignore[no-untyped-def]
     side, width = images.shape[1] // factor, images.shape[2] // factor
     flat = images.reshape(images.shape[0], images.shape[1], images.shape[2] * 3)
     green = np.empty((side, width), np.int32)
+    rows = np.empty(flat.shape[2], np.uint16)
     count = (side - 2) * (width - 2)
     for n in range(len(images)):
         for y in range(side):
             line = green[y]
             line[:] = 0
+            # Whole lines first: neighbours in memory are added many at a time.
+            rows[:] = 0
             for k in range(factor):
                 pixels = flat[n, y * factor + k]
-                for j in range(factor):
-                    for x in range(width):
-                        line[x] += pixels[3 * (x * factor + j) + 1]
+                for x in range(rows.size):
+                    rows[x] += pixels[x]
+            for j in range(factor):
+                for x in range(width):
+                    line[x] += rows[3 * (x * factor + j) + 1]
         total, total2, fine, fine2 = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
         for y in range(1, side - 1):
             above, line, below = green[y - 1], green[y], green[y + 1]

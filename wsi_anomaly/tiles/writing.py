@@ -38,7 +38,11 @@ class TileWriter:
         # One write for each run of neighbours.
         starts = np.flatnonzero(np.diff(indices, prepend=-2) != 1)
         for start, stop in zip(starts, [*starts[1:], len(indices)], strict=True):
-            run = np.ascontiguousarray(images[order[start:stop]])
+            places = order[start:stop]
+            if (np.diff(places) == 1).all():  # as read: no copy
+                run = np.ascontiguousarray(images[places[0] : places[-1] + 1])
+            else:
+                run = np.ascontiguousarray(images[places])
             offset = self._offsets[magnification] + int(indices[start]) * size
             view = memoryview(run).cast("B")
             while view:
