@@ -61,6 +61,9 @@ def test_the_figures_are_those_of_the_files(small_demo: Ran, evaluated: Ran) -> 
     assert set(found["fields"]) == {"density", "dpa", "mean colour"}
     assert found["slides"]["highest region"]["abnormal"] == 2
     assert found["froc"]["slides"] == 3
+    colour = found["fields"]["mean colour"]["raw"]["roc_auc"]["value"]
+    above = found["above_mean_colour"]["raw"]["value"]
+    assert above == pytest.approx(raw["roc_auc"]["value"] - colour)
     assert [row["name"] for row in found["table"]] == sorted(NAMES)
     assert found["settings"]["annotations"].endswith("outlines")
     assert found["program"]["wsi-anomaly"] == wsi_anomaly.__version__
@@ -126,7 +129,7 @@ def test_masks_xml_and_geojson_give_the_same_figures(
 
 def test_labels_of_slides_alone(small_demo: Ran, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text(
-        "slide,label\nunseen lesion 1,1\nunseen lesion 2,1\nunseen normal,0\n"
+        "slide,label\nunseen lesion 1,1\nunseen lesion 2,1\nunseen normal,0\nanother,1\n"
     )
     (tmp_path / "cases.csv").write_text(
         "slide,case\nunseen lesion 1,A\nunseen lesion 2,A\nunseen normal,B\n"
@@ -141,6 +144,7 @@ def test_labels_of_slides_alone(small_demo: Ran, tmp_path: Path) -> None:
     assert found["froc"] is None
     assert found["slides"]["highest region"]["roc_auc"]["low"] is None  # two cases are no sample
     assert "figures are of slides alone" in printed
+    assert "labels.csv also names slides without results: another." in printed
     assert "No intervals: 2 slides or cases" in printed
 
 

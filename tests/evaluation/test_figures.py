@@ -140,7 +140,7 @@ def test_the_mean_within_slides_ignores_what_differs_between_them() -> None:
     assert roc_auc(labels, scores) < 0.7
     found, count = macro_roc_auc(labels, scores, slide, slide)
     assert (found.value, count) == (1.0, 4)
-    assert (found.low, found.high) == (1.0, 1.0)
+    assert math.isnan(found.low)  # every resample says the same: no certainty
     labels[:4] = 0  # a slide of one class has no figure of its own
     assert macro_roc_auc(labels, scores, slide, slide)[1] == 3
     assert macro_roc_auc(labels * 0, scores, slide, slide)[1] == 0

@@ -18,7 +18,7 @@ from wsi_anomaly.evaluation import (
     roc_auc,
     sensitivity_at_specificity,
 )
-from wsi_anomaly.evaluation.metrics import group_draws, resampled
+from wsi_anomaly.evaluation.metrics import group_draws, resampled, roc_auc_difference
 
 
 def some_scores(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -140,6 +140,35 @@ def test_there_is_no_interval_where_nothing_can_vary(kept: str) -> None:
     assert math.isfinite(found.value)
     assert math.isnan(found.low)
     assert "[" not in str(found)
+
+
+def test_resamples_that_all_agree_are_no_certainty() -> None:
+    labels, group = np.tile([0, 1], 6), np.repeat(np.arange(6), 2)
+    found = performance(labels, labels.astype(float), group)
+    assert found.roc_auc.value == 1.0
+    assert math.isnan(found.roc_auc.low)
+    assert str(found.roc_auc) == "1.000"
+
+
+def test_a_difference_is_resampled_in_pairs() -> None:
+    """Two scores that rise and fall together differ by much less than each is unsure."""
+    labels, scores, slide = slides_that_differ(6)
+    worse = scores - 0.3 * labels
+    found = roc_auc_difference(labels, scores, worse, slide)
+    assert found.value == pytest.approx(roc_auc(labels, scores) - roc_auc(labels, worse))
+    assert 0 < found.low < found.value < found.high
+    alone = performance(labels, scores, slide).roc_auc
+    assert found.high - found.low < (alone.high - alone.low) / 3
+    same = roc_auc_difference(labels, scores, scores, slide)
+    assert same.value == 0
+    assert math.isnan(same.low)
+    assert math.isnan(roc_auc_difference(labels * 0, scores, worse, slide).value)
+
+
+def test_a_difference_is_about_entries_with_both_scores() -> None:
+    control = [0.9, np.nan, 0.1, 0.2]
+    found = roc_auc_difference([0, 0, 1, 1], [0.0, 9.0, 1.0, 2.0], control, [0, 1, 2, 3])
+    assert found.value == 1.0 - 0.0
 
 
 def test_the_colour_control_sees_colour_and_nothing_else() -> None:

@@ -172,6 +172,7 @@ def test_truth_that_cannot_be_of_these_slides_is_refused(tmp_path: Path) -> None
         (Truth(labels), r"names none of the slides \(it has another, the results have"),
         (Truth(annotations=one), "cannot be right for 2 slides"),
         (Truth(annotations=tmp_path / "nowhere"), "does not exist"),
+        (Truth(annotations=tmp_path), r"no file for any of the slides \(such as scan_01\.geojson"),
         (Truth(fields, tmp_path), "both say which fields are abnormal"),
         (Truth(fields, classes=("Tumour",)), "give --annotations"),
     ):

@@ -22,6 +22,7 @@ from wsi_anomaly.evaluation.metrics import (
     macro_roc_auc,
     performance,
     roc_auc,
+    roc_auc_difference,
 )
 from wsi_anomaly.evaluation.results import ScoredSlide
 from wsi_anomaly.evaluation.truth import merged_lesions
@@ -93,6 +94,8 @@ class Figures:
     raw, smoothed
         Figures of fields by method, with ``mean colour`` where it is known; `smoothed` is empty
         without maps. Both are empty when fields of only one class are known.
+    above_colour
+        ROC AUC of the method minus that of mean colour, by "raw" and "smoothed".
     macro
         Mean ROC AUC within slides, raw and smoothed, and the number of slides it is over.
     slides
@@ -108,6 +111,7 @@ class Figures:
     method: str
     raw: Mapping[str, Performance]
     smoothed: Mapping[str, Performance]
+    above_colour: Mapping[str, Estimate]
     macro: Mapping[str, tuple[Estimate, int]]
     slides: Mapping[str, Performance]
     froc: Froc | None
@@ -133,13 +137,14 @@ def compute(
     slide_of = np.repeat(np.arange(len(slides)), [len(slide.labels) for slide in slides])
     case_of = np.array([slide.case for slide in slides])
 
-    def figures_of(scores: Sequence[NDArray[np.floating]]) -> Performance:
-        return performance(
-            labels, np.concatenate(scores), case_of[slide_of],
-            specificities=specificities, seed=seed,
-        )  # fmt: skip
+    def pooled(name: str) -> dict[str, NDArray[np.floating]]:
+        """Scores of all slides: raw and, with maps, smoothed."""
+        out = {"raw": np.concatenate([slide.raw[name] for slide in slides])}
+        if (maps := _maps(slides)) is not None:
+            out["smoothed"] = np.concatenate([m[name] for m in maps])
+        return out
 
-    own = np.concatenate([slide.raw[method] for slide in slides])
+    own = pooled(method)["raw"]
     counted = labels[judged(labels, own)]
     both = bool((counted == ABNORMAL).any() and (counted == NORMAL).any())
     rows = tuple(_row(slide, method) for slide in slides)
@@ -147,18 +152,25 @@ def compute(
     if not both and not by_slide:
         raise WsiAnomalyError(_one_class(slides, counted))
     methods = [name for name in slides[0].raw if all(name in slide.raw for slide in slides)]
-    raw: dict[str, Performance] = {}
-    smoothed: dict[str, Performance] = {}
+    tables: dict[str, dict[str, Performance]] = {"raw": {}, "smoothed": {}}
     macro: dict[str, tuple[Estimate, int]] = {}
+    above: dict[str, Estimate] = {}
     if both:
-        raw = {name: figures_of([slide.raw[name] for slide in slides]) for name in methods}
-        macro["raw"] = macro_roc_auc(labels, own, slide_of, case_of[slide_of], seed=seed)
-        if (maps := _maps(slides)) is not None:
-            smoothed = {name: figures_of([m[name] for m in maps]) for name in methods}
-            shown = np.concatenate([m[method] for m in maps])
-            macro["smoothed"] = macro_roc_auc(labels, shown, slide_of, case_of[slide_of], seed=seed)
+        group = case_of[slide_of]
+        for name in methods:
+            for kind, scores in pooled(name).items():
+                tables[kind][name] = performance(
+                    labels, scores, group, specificities=specificities, seed=seed
+                )
+        for kind, scores in pooled(method).items():
+            macro[kind] = macro_roc_auc(labels, scores, slide_of, group, seed=seed)
+            if COLOUR in methods:
+                control = pooled(COLOUR)[kind]
+                above[kind] = roc_auc_difference(labels, scores, control, group, seed=seed)
     found, small = _froc(slides, method, seed)
-    return Figures(method, raw, smoothed, macro, by_slide, found, small, rows)
+    return Figures(
+        method, tables["raw"], tables["smoothed"], above, macro, by_slide, found, small, rows
+    )
 
 
 def _maps(slides: Sequence[JudgedSlide]) -> list[Mapping[str, NDArray[np.floating]]] | None:

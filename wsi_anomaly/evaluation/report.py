@@ -98,6 +98,9 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "method": figures.method,
         "field_um": evaluation.field_um,
         "fields": fields,
+        "above_mean_colour": {
+            kind: _estimate(estimate) for kind, estimate in figures.above_colour.items()
+        },
         "within_slides": {
             kind: {**_estimate(estimate), "slides": count}
             for kind, (estimate, count) in figures.macro.items()
@@ -200,10 +203,10 @@ def headline(figures: Figures, noun: str) -> tuple[str, str]:
     first = f"{noun.capitalize()}s: ROC AUC {found.roc_auc}" + (
         "." if control is None else f"; mean colour alone reaches {control.roc_auc}."
     )
-    used = "averaged over 3 × 3 fields, as flags are" if figures.smoothed else "raw"
+    used = "scores averaged over 3 × 3 fields, as flags are" if figures.smoothed else "raw scores"
     return first, (
         f"An abnormal {noun} scores above a normal one in {100 * found.roc_auc.value:.0f} of 100 "
-        f"pairs (scores {used})."
+        f"pairs ({used})."
     )
 
 
@@ -214,7 +217,7 @@ def _charts(evaluation: Evaluation) -> list[Chart]:
         method = figures.method
         labels = np.concatenate([slide.labels for slide in slides])
         raw = np.concatenate([slide.raw[method] for slide in slides])
-        series = [Series("raw", "second", raw)]
+        series = [Series("raw", "second" if figures.smoothed else "main", raw)]
         shown, name = raw, "raw score"
         maps: Sequence[Mapping[str, Any]] = [s.smoothed for s in slides if s.smoothed is not None]
         if figures.smoothed:

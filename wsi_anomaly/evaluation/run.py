@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.evaluation.figures import COLOUR, Figures, JudgedSlide, compute
 from wsi_anomaly.evaluation.folders import Result, read_results
-from wsi_anomaly.evaluation.labels import ABNORMAL, IGNORED
+from wsi_anomaly.evaluation.labels import ABNORMAL, NORMAL
 from wsi_anomaly.evaluation.metrics import LEAST_GROUPS, SPECIFICITIES
 from wsi_anomaly.evaluation.pictures import colour_scores, extremes, field_colours, field_picture
 from wsi_anomaly.evaluation.tables import read_labels, read_scores
@@ -145,6 +145,8 @@ def evaluate_results(
     notes += _notes(judged, figures)
     if without:
         notes.append(without)
+    if truth.labels is not None and (others := truth.unmatched(found)):
+        notes.append(f"{truth.labels.path} also names slides without results: {_some(others)}.")
     settings = {
         "labels": None if labels is None else str(labels),
         "annotations": None if annotations is None else str(annotations),
@@ -303,8 +305,9 @@ def _with_colour(
     watch: Watch,
 ) -> tuple[list[JudgedSlide], str]:
     """Add the colour control; without the slides, a sentence that says so."""
-    if not any((slide.labels != IGNORED).any() for slide in judged):
-        return judged, ""
+    classes = {int(label) for slide in judged for label in np.unique(slide.labels)}
+    if not {NORMAL, ABNORMAL} <= classes:
+        return judged, ""  # no figure of fields, so no control of one
     colours = {}
     for result, slide in zip(known, judged, strict=True):
         watch(f"reading the colours of {slide.name}")

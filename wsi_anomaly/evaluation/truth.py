@@ -94,12 +94,21 @@ class Truth:
             raise UsageError(
                 f"{labels.path} and {place} both say which fields are abnormal; give one of them."
             )
-        known = {name for result in results for name in result.names}
-        if labels is not None and not known & set(labels.names):
+        if place is not None and not any(_file_of(place, result) for result in results):
+            raise UsageError(
+                f"{place} has no file for any of the slides (such as "
+                f"{results[0].slide_path.stem}.geojson); name the files as the slides."
+            )
+        if labels is not None and len(self.unmatched(results)) == len(labels.names):
             raise UsageError(
                 f"{labels.path} names none of the slides (it has {labels.names[0]}, the results "
                 f"have {results[0].names[0]}); write the slides' file names in it."
             )
+
+    def unmatched(self, results: Sequence[Result]) -> list[str]:
+        """Names in the table that are of none of these slides."""
+        known = {name for result in results for name in result.names}
+        return [] if self.labels is None else [n for n in self.labels.names if n not in known]
 
     def of(self, result: Result) -> SlideTruth | None:
         """Find what is known of a slide; None when nothing is.
@@ -130,11 +139,8 @@ class Truth:
 
     def _outlines(self, result: Result) -> list[Outline] | None:
         """Outlines of a slide's own file; None without such."""
-        if self.annotations is None:
-            return None
-        try:
-            path = file_for(self.annotations, result.slide_path)
-        except AnnotationError:
+        path = None if self.annotations is None else _file_of(self.annotations, result)
+        if path is None:
             return None
         if path.name.lower().endswith(MASK_SUFFIXES):
             x, y, width, height = result.bounds
@@ -153,6 +159,13 @@ class Truth:
                 f"The annotations in {path} have no class; leave --class out, or set it in QuPath."
             )
         return chosen
+
+
+def _file_of(place: Path, result: Result) -> Path | None:
+    try:
+        return file_for(place, result.slide_path)
+    except AnnotationError:
+        return None
 
 
 def _moved(outline: Outline, by: tuple[int, int]) -> Outline:
