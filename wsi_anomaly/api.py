@@ -11,7 +11,13 @@ from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.evaluation.report import write_evaluation
 from wsi_anomaly.evaluation.run import Evaluation, evaluate_results
-from wsi_anomaly.overlays import ScoreOptions, result_folders, score_to_folder, write_worklist
+from wsi_anomaly.overlays import (
+    ScoreOptions,
+    check_names_may_be_shown,
+    result_folders,
+    score_to_folder,
+    write_worklist,
+)
 from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.search import Found
 from wsi_anomaly.search import tune as search_config
@@ -146,6 +152,7 @@ def score(
     WsiAnomalyError
         A slide cannot be scored; those before it are done.
     """
+    check_names_may_be_shown(Path(output))
     loaded = Model.load(model, device=device)
     folder = make_folder(output)
     found = find_slides(_listed(slides))

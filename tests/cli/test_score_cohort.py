@@ -220,6 +220,49 @@ def test_a_second_run_keeps_the_codes_and_one_without_blinded_adds_the_table(
     assert "shows the groups in cohort.html" in said
 
 
+def test_plain_results_are_kept_out_of_a_blinded_reading(blinded, study, tmp_path):
+    out = tmp_path / "results"
+    shutil.copytree(blinded[0], out)
+    before = {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    plain = ("score", blinded[3][0], "--model", study / "model", "--device", "cpu", "-o", out)
+    code, said = run_cli(*plain)
+    assert code == 2
+    assert len(said.strip().splitlines()) == 1
+    assert "holds a blinded study" in said
+    assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    (out / "cohort.html").touch()  # unblinded: names are shown anyway
+    assert run_cli(*plain)[0] == 0
+
+
+def test_a_dask_cluster_scores_what_one_process_does(named, study, tmp_path):
+    distributed = pytest.importorskip("distributed")  # over TCP: everything is sent, not shared
+    livers = [s for s in SLIDES if s[3] == "liver"]
+    write_table(study / "livers.csv", livers)
+    paths = [study / "slides" / f"{name}.tif" for name, *_ in livers]
+    out = tmp_path / "dask"
+    with distributed.LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=None,
+        protocol="tcp://",
+    ) as cluster:
+        code, said = score(
+            study, "-o", out, "--dask", cluster.scheduler_address, slides=paths, table="livers.csv"
+        )
+    assert code == 0, said
+    assert "7 of 7 slides done." in said
+    table = {r["group"]: r for r in rows(out / "cohort.csv")}
+    assert (
+        table[DOSED]
+        == {(r["organ"], r["group"]): r for r in rows(named[0] / "cohort.csv")}["liver", DOSED]
+    )
+    for name, *_ in livers:
+        found, expected = (result(folder / name) for folder in (out, named[0]))
+        for key in ("slide_score", "flagged", "calibration", "regions"):
+            assert found[key] == expected[key], name
+
+
 def test_a_blinded_reading_does_not_begin_among_names(named, study):
     code, said = score(study, "-o", named[0], "--blinded")
     assert code == 2

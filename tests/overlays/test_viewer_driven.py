@@ -14,7 +14,7 @@ from wsi_anomaly.overlays.viewer import Results, Viewer
 from wsi_anomaly.slides import open_slide
 
 pytest.importorskip("bokeh")
-from devtools import Browser, find_chromium, wait_for  # noqa: E402 - needs Bokeh's Tornado
+from devtools import Browser, find_chromium, wait_for
 
 READY = "document.body?.dataset.ready === 'yes'"
 X = "Bokeh.documents[0].get_model_by_name('x_range')"
@@ -103,7 +103,7 @@ def test_the_opacity_slider_makes_the_heatmap_clear(page):
     page.press("Home")  # the slider has the focus
     assert text(page, "#opacity-value") == "0%"
     assert not alpha(page).any()
-    wait_for(lambda: (page.picture()[:, 300:] != drawn).any(), "the map to be drawn without colour")
+    wait_for(lambda: np.any(page.picture()[:, 300:] != drawn), "the map to be drawn clear")
     page.press("ArrowRight")
     assert text(page, "#opacity-value") == "1%"
 

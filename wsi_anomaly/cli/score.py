@@ -269,6 +269,7 @@ def _run(
     from wsi_anomaly.core.pool import available_cores
     from wsi_anomaly.overlays import (
         ScoreJob,
+        check_names_may_be_shown,
         default_workers,
         forget_failure,
         note_failure,
@@ -278,6 +279,7 @@ def _run(
     )
     from wsi_anomaly.scoring import load_model
 
+    check_names_may_be_shown(output)
     out = console(verbosity)
     model = load_model(scoring.model, scoring.device)
     make_folder(output)

@@ -1,7 +1,12 @@
 """Everything that a person opens: heatmaps, QuPath overlays, reports, the worklist."""
 
 from wsi_anomaly.overlays.arrays import write_ome_tiff, write_zarr
-from wsi_anomaly.overlays.blinding import is_blinded, start_blinding, write_key
+from wsi_anomaly.overlays.blinding import (
+    check_names_may_be_shown,
+    is_blinded,
+    start_blinding,
+    write_key,
+)
 from wsi_anomaly.overlays.cohort_jobs import (
     ControlScoring,
     Places,
@@ -35,6 +40,7 @@ __all__ = [
     "Scored",
     "Scoring",
     "blind",
+    "check_names_may_be_shown",
     "control_jobs",
     "default_workers",
     "for_reference",

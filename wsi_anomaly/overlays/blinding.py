@@ -42,6 +42,21 @@ def is_blinded(results: Path) -> bool:
     return (results / PRIVATE / "secret").is_file()
 
 
+def check_names_may_be_shown(results: Path) -> None:
+    """Keep plain results out of a blinded reading: they would show its slides by name.
+
+    Raises
+    ------
+    UsageError
+        The folder holds a blinded reading that has not been unblinded.
+    """
+    if is_blinded(results) and not (results / COHORT_PAGE).exists():
+        raise UsageError(
+            f"{results} holds a blinded study, which a result under a slide's name would break; "
+            "choose another folder with -o."
+        )
+
+
 def start_blinding(results: Path) -> None:
     """Make a results folder one that shows slides by codes.
 

@@ -171,7 +171,7 @@ def page_data(name: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, 
     colors = paint(np.linspace(0, 1, _COLORS), 0.0, 1.0).tolist()
     return {
         "figure": json_item(figure, ID("figure")),
-        "scores": [None if not np.isfinite(v) else _rounded(v) for v in grid.ravel()],
+        "scores": [None if not np.isfinite(v) else _rounded(v) for v in grid.ravel().tolist()],
         "kind": assessed.ravel().tolist(),
         "color_range": [low, high],
         "highest": max(top, high),
