@@ -89,6 +89,29 @@ def test_a_second_run_keeps_the_result_and_another_setting_does_not(here, model,
         assert "kept" not in capsys.readouterr().err, options
 
 
+def test_a_result_that_is_not_whole_is_made_anew(here, model, slide, capsys):
+    folder = here / "results/lesion"
+    assert score(slide, "--model", model) == 0
+
+    def cut_summary():
+        text = (folder / "summary.json").read_text()
+        (folder / "summary.json").write_text(text[: len(text) // 2])
+
+    for damage in (
+        cut_summary,
+        (folder / "report.html").unlink,
+        lambda: shutil.rmtree(folder / "scores.zarr"),
+        lambda: (folder / "summary.json").write_text('{"format": "wsi-anomaly-summary"}'),
+    ):
+        damage()
+        capsys.readouterr()
+        assert score(slide, "--model", model) == 0
+        assert "kept" not in capsys.readouterr().err
+        assert set(summary("lesion")["files"].values()) <= {p.name for p in folder.iterdir()}
+    assert score(slide, "--model", model) == 0
+    assert "kept" in capsys.readouterr().err
+
+
 def test_results_of_another_model_are_made_anew(here, model, slide, work, capsys):
     assert score(slide, "--model", model) == 0
     other = here / "other"

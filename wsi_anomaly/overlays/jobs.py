@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from wsi_anomaly.core.errors import AnnotationError
 from wsi_anomaly.core.files import fingerprint
@@ -84,12 +84,18 @@ def result_folders(slides: Sequence[Path], results: Path) -> dict[Path, Path]:
     out = {}
     for path in slides:
         folder = results / path.stem
-        older = read_summary(folder)
-        taken = older is not None and older["slide"]["fingerprint"] != _identity(path)
+        older = _slide_of(folder)
+        taken = older is not None and older != _identity(path)
         if names[path.stem] > 1 or taken:
             folder = results / f"{path.stem}-{_identity(path)}"
         out[path] = folder
     return out
+
+
+def _slide_of(folder: Path) -> str | None:
+    """Fingerprint of the slide that an older result is of."""
+    facts = (read_summary(folder) or {}).get("slide")
+    return str(facts["fingerprint"]) if isinstance(facts, dict) and "fingerprint" in facts else None
 
 
 def _identity(path: Path) -> str:
@@ -100,9 +106,9 @@ def _identity(path: Path) -> str:
 
 
 def is_done(path: Path, model: ScoringModel, folder: Path, options: ScoreOptions) -> bool:
-    """Whether `folder` holds this very result: same slide, model, settings and program."""
+    """Whether `folder` holds this very result, whole: slide, model, settings and program."""
     summary = read_summary(folder)
-    if summary is None:
+    if summary is None or not _is_whole(folder, summary):
         return False
     try:
         settings = scoring_settings(model, **options.scoring(path))
@@ -117,6 +123,12 @@ def is_done(path: Path, model: ScoringModel, folder: Path, options: ScoreOptions
         gzip=options.gzip,
     )
     return bool(summary.get("result_hash") == identity)
+
+
+def _is_whole(folder: Path, summary: Mapping[str, Any]) -> bool:
+    """Whether every file that a summary names is there still."""
+    files = summary.get("files")
+    return isinstance(files, dict) and all((folder / str(name)).exists() for name in files.values())
 
 
 def score_to_folder(
