@@ -136,9 +136,7 @@ class GrowthTrainer:
         self.index = index
         parts = self.autoencoder.parts(self.stage.resolution, transition=self.stage.transition)
         self.optimizer = torch.optim.Adam(
-            [p for part in parts for p in part.parameters()],
-            lr=self.config.learning_rate,
-            fused=True,
+            [p for part in parts for p in part.parameters()], lr=self.config.learning_rate
         )
         if self.adversary is not None:
             self.adversary.start_stage(self.stage.resolution, transition=self.stage.transition)
