@@ -26,10 +26,20 @@ from wsi_anomaly.detectors import (
     growing_stages,
 )
 from wsi_anomaly.detectors.compared import (
+    Anogan,
+    AnoganConfig,
+    Daol,
+    DaolConfig,
     DeepGeo,
     DeepGeoConfig,
     DeepIf,
     DeepIfConfig,
+    DeepSvdd,
+    DeepSvddConfig,
+    Dsebm,
+    DsebmConfig,
+    Ganomaly,
+    GanomalyConfig,
     Piad,
     PiadConfig,
 )
@@ -72,6 +82,33 @@ def make_piad(features: PerceptualNetwork) -> Detector:
     return Piad(features, config)
 
 
+QUICK: dict[str, Any] = {"resolution": SIZE, "width": 16, "batch_size": 16, "report_every": 10}
+
+
+def make_deep_svdd(features: PerceptualNetwork) -> Detector:
+    config = DeepSvddConfig(pretrain_steps=40, steps=40, outputs=16, learning_rate=3e-3, **QUICK)
+    return DeepSvdd(features, config)
+
+
+def make_ganomaly(features: PerceptualNetwork) -> Detector:
+    return Ganomaly(features, GanomalyConfig(latent=8, steps=100, learning_rate=3e-3, **QUICK))
+
+
+def make_daol(features: PerceptualNetwork) -> Detector:
+    return Daol(features, DaolConfig(latent=8, steps=120, learning_rate=3e-3, **QUICK))
+
+
+def make_anogan(features: PerceptualNetwork) -> Detector:
+    config = AnoganConfig(
+        latent=4, steps=150, learning_rate=1e-3, search_steps=30, search_rate=0.1, **QUICK
+    )
+    return Anogan(features, config)
+
+
+def make_dsebm(features: PerceptualNetwork) -> Detector:
+    return Dsebm(features, DsebmConfig(hidden=64, steps=120, learning_rate=3e-3, **QUICK))
+
+
 def make_fusion(features: PerceptualNetwork) -> Detector:
     tiles = ArrayTiles(normal_tiles(120))
     return Fusion([make_density(features).fit(tiles), Dpa(features, dpa_config(8)).fit(tiles)])
@@ -84,10 +121,15 @@ MAKERS: dict[str, Callable[[PerceptualNetwork], Detector]] = {
     "deep-if": make_deep_if,
     "deep-geo": make_deep_geo,
     "piad": make_piad,
+    "deep-svdd": make_deep_svdd,
+    "ganomaly": make_ganomaly,
+    "anogan": make_anogan,
+    "dsebm": make_dsebm,
+    "daol": make_daol,
 }
 
 
-WITHOUT_MAP = {"density", "deep-if", "deep-geo"}
+WITHOUT_MAP = {"density", "deep-if", "deep-geo", "deep-svdd", "ganomaly"}
 
 
 @pytest.fixture(scope="module", params=list(MAKERS))

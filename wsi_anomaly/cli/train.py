@@ -9,7 +9,10 @@ import click
 from wsi_anomaly.cli.common import common_options, console
 
 # Spelled out so that --help need not load PyTorch; a test compares it with what can be trained.
-DETECTORS = ("dpa", "density", "fusion", "deep-if", "deep-geo", "piad")
+DETECTORS = (
+    "dpa", "density", "fusion", "deep-if", "deep-geo", "piad", "deep-svdd", "ganomaly", "anogan",
+    "dsebm", "daol",
+)  # fmt: skip
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -41,6 +41,12 @@ _QUICK: dict[str, dict[str, Any]] = {
     "deep-geo": {"resolution": 32, "depth": 10, "width": 1, "steps": 400, "batch_size": 64,
                  "dirichlet_tiles": 500},
     "piad": {"width": 64, "latent": 32, "steps": 500, "batch_size": 16},
+    "deep-svdd": {"width": 16, "pretrain_steps": 400, "steps": 400, "batch_size": 64},
+    "ganomaly": {"width": 16, "steps": 800, "batch_size": 32},
+    "anogan": {"width": 16, "steps": 1200, "batch_size": 32, "search_steps": 30,
+               "search_rate": 0.1},
+    "dsebm": {"width": 16, "steps": 800, "batch_size": 32},
+    "daol": {"width": 16, "steps": 800, "batch_size": 32},
 }  # fmt: skip
 _AS_PUBLISHED: dict[str, dict[str, Any]] = {
     "deep-geo": {"resolution": 64, "depth": 16, "width": 8},

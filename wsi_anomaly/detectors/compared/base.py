@@ -114,5 +114,7 @@ class NetworkDetector(Compared):
         networks.load_state_dict(dict(tensors))
         if not all(torch.isfinite(t).all() for t in tensors.values()):
             raise ValueError(f"a weight of {cls.name} is not finite")
+        # As training laid them out: other layouts round differently.
+        networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         detector.networks_ = networks.eval().requires_grad_(requires_grad=False)
         return detector

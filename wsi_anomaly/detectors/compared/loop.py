@@ -184,7 +184,7 @@ def _steps(run: _Run, tiles: Tiles, fitting: Fitting, name: str) -> None:
         tiles, settings.batch_size, settings.seed, fitting.device, rank=rank, world=world,
         flips=settings.flips,
     )  # fmt: skip
-    per, total = learner.batches_per_step, settings.steps
+    per, total = learner.batches_per_step, settings.total_steps
     images = stream.stream(run.done * per, (total - run.done) * per)
     losses: list[Tensor] = []
     critics: list[Tensor] = []

@@ -111,3 +111,8 @@ class NetworkSettings(Settings):
         if side < 8 or side & (side - 1):
             raise UsageError(f"resolution is a power of two from 8, not {side}.")
         self._positive("width", "steps", "batch_size", "learning_rate", "report_every")
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all parts of the training."""
+        return self.steps
