@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsi_anomaly.cli.common import QUIET, common_options, console
+from wsi_anomaly.cli.reproduce_options import SETS, reproduce_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,83 +18,11 @@ if TYPE_CHECKING:
     from wsi_anomaly.experiments.reproduce.problems import Source
     from wsi_anomaly.experiments.reproduce.rows import Plan
 
-SETS = ("camelyon16", "nih", "cifar10", "svhn", "folder")
-_PATH = click.Path(path_type=Path)
-
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("what", type=click.Choice([*SETS, "supervision"]))
-@click.argument("data", type=_PATH)
-@click.option(
-    "-o",
-    "--output",
-    type=_PATH,
-    default=Path("reproduce"),
-    show_default=True,
-    help="Folder; each set gets its own inside.",
-)
-@click.option(
-    "--rows",
-    multiple=True,
-    metavar="ROW",
-    help="Methods and controls; may be repeated. [default: dpa, density, fusion, deep-if, "
-    "deep-geo, piad, and the controls that cost little]",
-)
-@click.option(
-    "--ablation", is_flag=True, help="The six rows of the paper's ablation, and no other."
-)
-@click.option(
-    "--classes",
-    multiple=True,
-    metavar="CLASS",
-    help="Normal classes (cifar10, svhn) or parts (nih: subset, PA, AP); may be repeated. "
-    "[default: all that the data allow]",
-)
-@click.option(
-    "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Seeds 0, 1, ..."
-)
-@click.option(
-    "--fraction",
-    type=float,
-    default=1.0,
-    show_default=True,
-    help="Share of the published length of every training.",
-)
-@click.option("--steps", type=int, help="Length of every training, instead of --fraction.")
-@click.option("--batch-size", type=int, help="Images in a step.  [default: as published]")
-@click.option("--learn", type=int, help="At most so many normal images to learn from.")
-@click.option(
-    "--judge",
-    type=int,
-    help="At most so many normal and as many abnormal images to judge, the same for every row.",
-)
-@click.option("--size", type=int, help="Side of the images in px.  [default: as published]")
-@click.option(
-    "--features",
-    default="vgg19",
-    show_default=True,
-    help="Perceptual network: vgg19 (the paper's; torchvision downloads it), compact, squeezenet, "
-    "resnet, timm:MODEL.",
-)
-@click.option("--feature-weights", type=_PATH, help="File with the weights of --features.")
-@click.option(
-    "--splits",
-    type=_PATH,
-    help="The authors' lists of training and test images (camelyon16, nih): the folder folds/ of "
-    "their repository.",
-)
-@click.option(
-    "--on",
-    "on",
-    type=click.Choice(SETS),
-    default="folder",
-    show_default=True,
-    help="For supervision: what DATA is.",
-)
-@click.option("--workers", type=click.IntRange(min=1), help="Processes that tile camelyon16.")
-@click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
-)
+@click.argument("data", type=click.Path(path_type=Path))
+@reproduce_options
 @common_options
 @click.pass_context
 def command(
@@ -110,6 +39,7 @@ def command(
     fraction: float,
     steps: int | None,
     batch_size: int | None,
+    options: dict[str, str],
     learn: int | None,
     judge: int | None,
     size: int | None,
@@ -140,7 +70,7 @@ def command(
     \b
     Examples:
       wsi-anomaly reproduce camelyon16 CAMELYON16/
-      wsi-anomaly reproduce cifar10 data/ --rows dpa --rows deep-if --fraction 0.1
+      wsi-anomaly reproduce cifar10 data/ --rows dpa,deep-if --fraction 0.1
       wsi-anomaly reproduce nih CXR8/ --splits folds/ --ablation
       wsi-anomaly reproduce supervision mine/ --features compact --steps 500
 
@@ -164,6 +94,7 @@ def command(
         learn=learn,
         judge=judge,
         device=choose_device(device),
+        options=options,
     )
     if ablation and rows:
         raise UsageError("--ablation has rows of its own; leave --rows away.")
@@ -173,8 +104,12 @@ def command(
         source = open_source(key, data, plan, output / key, splits, workers, display)
     for text in source.errors:
         click.echo(f"Error: {text}", err=True)
-    wanted = tuple(ABLATION) if ablation else rows or DEFAULT_ROWS
     typed = shlex.join(["wsi-anomaly", "reproduce", *_typed(ctx)])
+    if what == "supervision":
+        return _supervision(
+            source, plan, output / source.key, classes, seeds, typed, out, rows or ablation
+        )
+    wanted = tuple(ABLATION) if ablation else rows or DEFAULT_ROWS
     return _tables(source, plan, wanted, output / source.key, classes, seeds, typed, out, verbosity)
 
 
@@ -204,11 +139,11 @@ def open_source(
 
         return ChestXRays(data, splits=splits, **limits)
     if key == "camelyon16":
+        from wsi_anomaly.core.pool import available_cores
         from wsi_anomaly.experiments.reproduce.sources.camelyon import Camelyon16
-        from wsi_anomaly.tiles.pool import default_workers
 
         return Camelyon16(
-            data, output, splits=splits, workers=workers or default_workers(),
+            data, output, splits=splits, workers=workers or available_cores(),
             progress=display.tiled, **limits,
         )  # fmt: skip
     from wsi_anomaly.experiments.reproduce.sources.folders import Folder
@@ -227,12 +162,53 @@ def _typed(ctx: click.Context) -> list[str]:
         if source != click.core.ParameterSource.COMMANDLINE or name not in ctx.params:
             continue
         value = ctx.params[name]
+        if isinstance(value, dict):
+            value = tuple(f"{key}={one}" for key, one in value.items())
         if parameter.is_flag:
             found.append(parameter.opts[-1])
             continue
         for one in value if isinstance(value, tuple) else (value,):
             found += [parameter.opts[-1], str(one)]
     return found
+
+
+def _supervision(
+    source: Source,
+    plan: Plan,
+    output: Path,
+    classes: tuple[str, ...],
+    seeds: int,
+    typed: str,
+    out: Console,
+    other: object,
+) -> int:
+    from wsi_anomaly.cli.reproduce_display import CellDisplay
+    from wsi_anomaly.core.errors import UsageError
+    from wsi_anomaly.experiments.reproduce.supervision import supervision
+
+    if other:
+        raise UsageError("supervision has a grid of its own; leave --rows and --ablation away.")
+    with CellDisplay(out) as display:
+        found = supervision(
+            source,
+            plan,
+            output,
+            classes=classes,
+            seeds=seeds,
+            command=typed,
+            watch=display.watch(),
+        )
+    for curve in found.curves:
+        shown = ", ".join(
+            f"{n}: {auc:.3f}" for n, auc in zip(curve.counts, curve.mean, strict=True)
+        )
+        out.print(f"Anomalies of {curve.types} type(s), ROC AUC of the choice: {shown}")
+    out.print(
+        f"Best of the grid {found.oracle:.3f}, chosen by reconstruction "
+        f"{found.unsupervised:.3f}, any at random {found.average:.3f}"
+    )
+    out.print(f"Curve in {output}/supervision.md and .png", markup=False, soft_wrap=True)
+    return 1 if source.errors else 0
 
 
 def _tables(

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from wsi_anomaly.autoencoder.loop import Report
-    from wsi_anomaly.experiments.reproduce.cells import Place
     from wsi_anomaly.experiments.reproduce.problems import Source
     from wsi_anomaly.experiments.reproduce.run import Watch
+    from wsi_anomaly.experiments.reproduce.scores import Place
     from wsi_anomaly.experiments.reproduce.tables import RowSummary
     from wsi_anomaly.tiles.pool import Event
 
@@ -115,7 +115,7 @@ def show(source: Source, rows: Sequence[RowSummary], out: Console) -> None:
     from rich.table import Table
 
     from wsi_anomaly.experiments.reproduce.published import ABLATION
-    from wsi_anomaly.experiments.reproduce.tables import paper_text, training_of
+    from wsi_anomaly.experiments.reproduce.tables import paper_text, training_text
 
     table = Table(title=f"{source.title}: ROC AUC", title_justify="left", box=SIMPLE_HEAD)
     for name in ("Row", "Here", "95% interval", "Paper", "Training", "Seeds"):
@@ -124,6 +124,6 @@ def show(source: Source, rows: Sequence[RowSummary], out: Console) -> None:
         spread = "" if r.spread != r.spread else f" ± {r.spread:.3f}"
         table.add_row(
             ABLATION.get(r.row, r.row), f"{r.mean:.3f}{spread}", f"{r.low:.3f} to {r.high:.3f}",
-            paper_text(source, r.row, list(r.auc)), training_of(r), str(r.seeds),
+            paper_text(source, r.row, list(r.auc)), training_text(r.settings), str(r.seeds),
         )  # fmt: skip
     out.print(table)

@@ -10,10 +10,11 @@ import pytest
 from conftest import PLAN, ROWS
 from sklearn.metrics import roc_auc_score
 
-from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.experiments.reproduce.cells import Bench, Scores
+from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
+from wsi_anomaly.experiments.reproduce.cells import Bench
 from wsi_anomaly.experiments.reproduce.rows import Plan
 from wsi_anomaly.experiments.reproduce.run import reproduce
+from wsi_anomaly.experiments.reproduce.scores import Scores
 from wsi_anomaly.experiments.reproduce.tables import RowSummary, best_against_best, summarise
 
 
@@ -122,6 +123,18 @@ def test_unknown_rows_and_classes_are_refused_with_what_would_do(finished, tmp_p
         reproduce(source, PLAN, ("dpa",), tmp_path, seeds=0)
 
 
+def test_without_weights_nothing_is_tried_cell_by_cell(finished, tmp_path: Path) -> None:
+    source, _, _ = finished
+    weights = tmp_path / "weights.npz"
+    with pytest.raises(UsageError, match=r"no weights in .*weights\.npz"):
+        Plan(features="squeezenet", weights=weights)
+    weights.write_bytes(b"no")
+    plan = Plan(features="squeezenet", weights=weights, steps=1)
+    with pytest.raises(WsiAnomalyError, match=r"weights\.npz cannot be read as weights"):
+        reproduce(source, plan, ("mean-colour", "density"), tmp_path / "out", seeds=1)
+    assert not list((tmp_path / "out").rglob("*.npz"))
+
+
 def test_copies_of_an_image_make_no_figure_more_certain(tmp_path: Path) -> None:
     """The interval is over groups."""
     rng = np.random.default_rng(0)
@@ -143,7 +156,7 @@ def test_copies_of_an_image_make_no_figure_more_certain(tmp_path: Path) -> None:
 
 def _place(folder: Path, scores: Scores):
     from wsi_anomaly.core.files import write_json
-    from wsi_anomaly.experiments.reproduce.cells import Place
+    from wsi_anomaly.experiments.reproduce.scores import Place
 
     place = Place(folder, "dpa", "x", 0, {})
     folder.mkdir(exist_ok=True)

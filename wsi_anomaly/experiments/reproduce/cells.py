@@ -7,9 +7,9 @@ processes never write the same file half.
 
 from __future__ import annotations
 
-import json
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,10 @@ from wsi_anomaly import __version__
 from wsi_anomaly.autoencoder.batches import ArrayTiles, to_images
 from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.core.files import atomic_file, config_hash, write_json
+from wsi_anomaly.core.files import config_hash, make_folder, write_json
 from wsi_anomaly.detectors.base import Fitting, batches
 from wsi_anomaly.detectors.fusion import supported_weights
 from wsi_anomaly.evaluation import ColourControl, mean_colours
-from wsi_anomaly.experiments.cells import weighted_aucs
 from wsi_anomaly.experiments.reproduce.problems import Problem, Source, centres
 from wsi_anomaly.experiments.reproduce.rows import (
     FUSED,
@@ -39,116 +38,12 @@ from wsi_anomaly.experiments.reproduce.rows import (
     settings_of,
     used_layers,
 )
+from wsi_anomaly.experiments.reproduce.scores import Place, Scores
 from wsi_anomaly.features import PerceptualNetwork, load_features
 from wsi_anomaly.features.precision import fast_precision
 
 _SCALING_IMAGES = 2048
 _FOLDS = 5
-_TOP_SHARE = 0.1  # of a slide's tiles, whose mean is its score
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Raw scores of a cell; higher is more anomalous.
-
-    Attributes
-    ----------
-    judge, abnormal, group, kind
-        (M,) score of each judged image, whether it is abnormal, what it comes from, what it shows.
-    normal, known
-        Scores of the normal images that were set aside, and of the known anomalies.
-    """
-
-    judge: NDArray[np.float64]
-    abnormal: NDArray[np.bool_]
-    group: NDArray[np.intp]
-    kind: NDArray[np.str_]
-    normal: NDArray[np.float64]
-    known: NDArray[np.float64]
-
-    def save(self, path: Path) -> None:
-        """Write an ``.npz`` file, whole or not at all."""
-        with atomic_file(path) as partial, open(partial, "wb") as file:
-            np.savez_compressed(file, **vars(self))
-
-    @classmethod
-    def load(cls, path: Path) -> Scores:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        UsageError
-            It is missing or damaged.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(**{name: file[name] for name in cls.__dataclass_fields__})
-        except (OSError, ValueError, KeyError) as error:
-            raise UsageError(
-                f"{path} is missing or damaged; delete it and the file beside it to have the cell "
-                "computed again."
-            ) from error
-
-    def auc(self) -> float:
-        """ROC AUC of the judged images; NaN when one of them has no score."""
-        one = np.ones((1, len(self.judge)))
-        return float(weighted_aucs(self.abnormal, self.judge, one)[0])
-
-    def slide_auc(self) -> float | None:
-        """ROC AUC of the groups by the mean of their top tenth; None where all are single."""
-        groups = np.unique(self.group)
-        if len(groups) == len(self.group):
-            return None
-        top, abnormal = [], []
-        for group in groups:
-            mine = np.sort(self.judge[self.group == group])
-            top.append(mine[-max(1, round(_TOP_SHARE * len(mine))) :].mean())
-            abnormal.append(bool(self.abnormal[self.group == group].any()))
-        if len(set(abnormal)) < 2:
-            return None
-        return float(weighted_aucs(np.array(abnormal), np.array(top), np.ones((1, len(top))))[0])
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a cell lies, and what it is."""
-
-    folder: Path
-    row: str
-    problem: str
-    seed: int
-    settings: Mapping[str, Any]
-
-    @property
-    def figures(self) -> Path:
-        """JSON file; a cell is done when it is there."""
-        return self.folder / f"{self.problem}-{self.seed}.json"
-
-    @property
-    def scores(self) -> Path:
-        """Scores beside it."""
-        return self.figures.with_suffix(".npz")
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing is left to compute."""
-        return self.figures.is_file()
-
-    def read(self) -> dict[str, Any]:
-        """Figures of a finished cell.
-
-        Raises
-        ------
-        UsageError
-            The file is damaged.
-        """
-        try:
-            cell: dict[str, Any] = json.loads(self.figures.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"{self.figures} is damaged; delete it to have the cell computed again."
-            ) from error
-        return cell
 
 
 @dataclass
@@ -190,6 +85,17 @@ class Bench:
         for problem in problems:
             for seed in range(seeds):
                 yield from (self.place(row, problem, seed) for row in ordered)
+
+    def check_network(self, places: Sequence[Place]) -> None:
+        """Load the network once where a cell still needs it: better now than in every cell.
+
+        Raises
+        ------
+        ModelError, UsageError
+            Its weights cannot be had, or there is no such network.
+        """
+        if any(not place.done and "features" in place.settings for place in places):
+            load_features(self.plan.features, weights=self.plan.weights)
 
     def run(self, place: Place) -> dict[str, Any]:
         """Compute a cell, or read it; JSON-ready."""
@@ -250,9 +156,16 @@ class Bench:
             return self._supervised(problem, aside, network, settings, seed), more
         detector = make_detector(settings, network, seed)
         size = problem.judge.shape[1]
-        fitting = Fitting(torch.device(self.plan.device), progress=self.report)
+        fitting = Fitting(
+            torch.device(self.plan.device),
+            make_folder(place.training),
+            {"settings": dict(settings), "problem": place.problem, "seed": seed},
+            self.report,
+        )
         detector.fit(ArrayTiles(problem.learn, size), None, fitting)
-        return self._scored(problem, aside, detector.score_samples), more
+        scores = self._scored(problem, aside, detector.score_samples)
+        shutil.rmtree(place.training, ignore_errors=True)
+        return scores, more
 
     @staticmethod
     def _scored(

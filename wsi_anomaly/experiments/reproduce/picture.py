@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from wsi_anomaly.experiments.reproduce.problems import Source
+    from wsi_anomaly.experiments.reproduce.supervision import Supervision
     from wsi_anomaly.experiments.reproduce.tables import RowSummary
 
 OURS, CONTROL, PAPER = "#2d6a8a", "#8a8a8a", "#c8503c"
@@ -60,3 +61,38 @@ def save(figure: Figure, path: Path) -> None:
     canvas = FigureCanvasAgg(figure)
     with atomic_file(path) as partial, open(partial, "wb") as file:
         canvas.print_figure(file, format="png")
+
+
+def curve_picture(path: Path, source: Source, found: Supervision) -> None:
+    """Draw the quality of the choice against the number of anomalies, a line for each of types."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    figure = Figure(figsize=(7.5, 4.4), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    shades = ("#9bc4d9", "#4f93b5", "#1d4f68")
+    for curve, colour in zip(found.curves, shades[-len(found.curves) :], strict=False):
+        plural = "" if curve.types == 1 else "s"
+        axes.plot(curve.counts, curve.mean, "o-", color=colour, label=f"{curve.types} type{plural}")
+    last = found.curves[-1]
+    axes.fill_between(
+        last.counts, last.low, last.high, color=shades[-1], alpha=0.12, lw=0,
+        label=f"10% to 90% of draws, {last.types} type{'' if last.types == 1 else 's'}",
+    )  # fmt: skip
+    for value, text, style in (
+        (found.oracle, "best of the grid", "-"),
+        (found.average, "any at random", ":"),
+        (found.unsupervised, "chosen by reconstruction", "--"),
+    ):
+        axes.axhline(value, color=PAPER, lw=1.2, ls=style, label=f"{text}: {value:.3f}")
+    counts = sorted({count for curve in found.curves for count in curve.counts})
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(counts))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticklabels([str(count) for count in counts])
+    axes.set_xlabel("known anomalies to choose by")
+    axes.set_ylabel("ROC AUC of the chosen configuration")
+    axes.set_title(f"{source.title}: choosing by few anomalies", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    save(figure, path)

@@ -275,11 +275,24 @@ for _set, _part in (
         FIGURES[_set][_row] = Reported(tuned={**_found.tuned, _part: _figure})
 
 
+GRID = tuple(f"dpa-{latent}-{layer}" for latent in (4, 16, 64) for layer in ("r32", "r42"))
+"""Configurations to choose among: channels of the latent, and layer of the loss."""
+
+
 def configuration(source: str, problem: str, row: str) -> Published | None:
     """Give the published run, or None.
 
-    A folder of one's own has none; it takes those of the chest X-ray subset: whole images.
+    A folder of one's own has none; it takes those of the chest X-ray subset: whole images. A row
+    of :data:`GRID` is the published run without progressive growing, with another bottleneck and
+    another layer.
     """
     if source == "folder":
         source, problem = "nih", "subset"
-    return CONFIGURATIONS.get(source, {}).get(problem, {}).get(row)
+    runs = CONFIGURATIONS.get(source, {}).get(problem, {})
+    if row in GRID:
+        base = runs.get("dpa-2", runs.get("dpa"))
+        _, latent, layer = row.split("-")
+        return base and replace(
+            base, latent_channels=int(latent), layers={base.resolution: (layer,)}
+        )
+    return runs.get(row)

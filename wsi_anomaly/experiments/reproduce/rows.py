@@ -6,8 +6,9 @@ network with random weights, and a supervised bound on the pooled features.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.detectors import Density, DensityConfig, Detector, Dpa, DpaConfig, growing_stages
 from wsi_anomaly.detectors.compared import COMPARED
-from wsi_anomaly.experiments.reproduce.published import ABLATION, Published, configuration
+from wsi_anomaly.experiments.reproduce.published import ABLATION, GRID, Published, configuration
 from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.training.config import TrainConfig
 
@@ -63,6 +64,8 @@ class Plan:
         ones to judge. None: all.
     device
         Where it runs.
+    options
+        ``ROW.NAME`` to a value, for settings of a compared system other than its defaults.
     """
 
     features: str = "vgg19"
@@ -74,16 +77,25 @@ class Plan:
     learn: int | None = None
     judge: int | None = None
     device: str = "cpu"
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.size is not None and (self.size < 8 or self.size & (self.size - 1)):
             raise UsageError(f"--size is a power of two from 8, not {self.size}.")
+        if self.weights is not None and not self.weights.is_file():
+            raise UsageError(f"There are no weights in {self.weights}; check --feature-weights.")
         if not 0 < self.fraction <= 1:
             raise UsageError("--fraction is above 0 and at most 1, the published length.")
         for name in ("steps", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} is at least 1.")
+        for option in self.options:
+            if option.partition(".")[0] not in COMPARED or "." not in option:
+                raise UsageError(
+                    f"--option {option} names no compared system; give ROW.NAME=VALUE with a row "
+                    f"of {', '.join(COMPARED)}."
+                )
         for name in ("learn", "judge"):
             value = getattr(self, name)
             if value is not None and value < 10:
@@ -136,7 +148,7 @@ def settings_of(row: str, source: str, problem: str, plan: Plan) -> dict[str, An
     base = row.removesuffix(RANDOM)
     size = size_of(row, source, problem, plan)
     found: dict[str, Any] = {"row": row, "size": size}
-    run = configuration(source, problem, base if base in ABLATION else "dpa")
+    run = configuration(source, problem, base if _is_dpa(base) else "dpa")
     assert run is not None
     found["equalise"] = run.equalise
     if row == MEAN_COLOUR:
@@ -145,7 +157,7 @@ def settings_of(row: str, source: str, problem: str, plan: Plan) -> dict[str, An
     found["weights"] = fingerprint(plan.weights) if plan.weights else ""
     if row == FUSION:
         return found | {"of": [settings_of(name, source, problem, plan) for name in FUSED]}
-    if base == "dpa" or base in ABLATION:
+    if _is_dpa(base):
         return found | _dpa(run, plan, size)
     layers = list(_pooled_layers(plan.features))
     if base == "density":
@@ -154,7 +166,11 @@ def settings_of(row: str, source: str, problem: str, plan: Plan) -> dict[str, An
         return found | {"layers": layers, "estimator": estimator}
     if base == SUPERVISED:
         return found | {"layers": layers}
-    return found | _compared(base, plan, size, layers)
+    return found | _compared(base, run, plan, size, layers)
+
+
+def _is_dpa(row: str) -> bool:
+    return row == "dpa" or row in ABLATION or row in GRID
 
 
 def _pooled_layers(features: str) -> tuple[str, ...]:
@@ -197,25 +213,51 @@ def _dpa(run: Published, plan: Plan, size: int) -> dict[str, Any]:
     }
 
 
-def _compared(name: str, plan: Plan, size: int, layers: list[str]) -> dict[str, Any]:
+def _compared(
+    name: str, run: Published, plan: Plan, size: int, layers: list[str]
+) -> dict[str, Any]:
     """Own defaults of a compared system, which are its paper's, scaled like the others."""
     known: dict[str, Any] = {f.name: f.default for f in fields(COMPARED[name].config_type)}
     found: dict[str, Any] = {}
     if "layers" in known:
         found["layers"] = layers
+    if "layer" in known:  # of a perceptual loss: that of the published autoencoder
+        deeper = _AS_DEEP.get(plan.features)
+        found["layer"] = deeper[run.layers[run.resolution][-1]] if deeper else ""
     if "resolution" in known:
         found["resolution"] = size
     if "steps" in known:
         found["steps"] = plan.scaled(int(known["steps"]))
         found["batch_size"] = plan.batch_size or int(known["batch_size"])
         found["published"] = [known["steps"], known["batch_size"]]
+    for option, text in plan.options.items():
+        row, _, name_in = option.partition(".")
+        if row == name:
+            found[name_in] = _value(option, text, known)
     return found
+
+
+def _value(option: str, text: str, known: Mapping[str, Any]) -> Any:
+    """Read an option of a compared system as its default is: a number, or true or false."""
+    default = known.get(option.partition(".")[2])
+    kinds: dict[type, Any] = {int: int, float: float, bool: {"true": True, "false": False}.get}
+    value = None
+    if type(default) in kinds:
+        with contextlib.suppress(ValueError):
+            value = kinds[type(default)](text)
+    if value is None:
+        numbers = sorted(name for name, one in known.items() if type(one) in kinds)
+        raise UsageError(
+            f"--option {option}={text} makes no sense; {option.partition('.')[0]} has "
+            f"{', '.join(numbers)}."
+        )
+    return value
 
 
 def make_detector(settings: Mapping[str, Any], features: PerceptualNetwork, seed: int) -> Detector:
     """Build the detector of a row, unfitted; not for controls without one, nor for the fusion."""
     base = str(settings["row"]).removesuffix(RANDOM)
-    if base == "dpa" or base in ABLATION:
+    if _is_dpa(base):
         return Dpa(features, _dpa_config(settings, features.default_layer, seed))
     if base == "density":
         layers = _layers(settings, features)
@@ -224,6 +266,8 @@ def make_detector(settings: Mapping[str, Any], features: PerceptualNetwork, seed
     values = {k: v for k, v in settings.items() if k in known} | {"seed": seed}
     if "layers" in known:
         values["layers"] = _layers(settings, features)
+    if "layer" in known:
+        values["layer"] = settings["layer"] or features.default_layer
     return COMPARED[base](features, COMPARED[base].config_type(**values))
 
 
@@ -257,6 +301,7 @@ def _dpa_config(settings: Mapping[str, Any], default_layer: str, seed: int) -> D
 def used_layers(settings: Mapping[str, Any], features: PerceptualNetwork) -> tuple[str, ...]:
     """Layers of the network that a row looks at: those that need per-filter statistics."""
     found: list[str] = list(settings.get("layers", ()))
+    found += [settings["layer"]] if "layer" in settings else []
     for names in settings.get("loss_layers", {}).values():
         found += names
     return tuple(dict.fromkeys(name or features.default_layer for name in found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder, remove_left_behind
-from wsi_anomaly.experiments.reproduce.cells import Bench, Place
+from wsi_anomaly.experiments.reproduce.cells import Bench
 from wsi_anomaly.experiments.reproduce.problems import Source
 from wsi_anomaly.experiments.reproduce.rows import Plan, check_rows
+from wsi_anomaly.experiments.reproduce.scores import Place
 from wsi_anomaly.experiments.reproduce.tables import RowSummary, write_tables
 
 
@@ -94,6 +95,7 @@ def reproduce(
     remove_left_behind(output)
     bench = Bench(source, plan, output, watch.report)
     places = list(bench.places(tuple(dict.fromkeys(rows)), problems, seeds))
+    bench.check_network(places)
     errors = []
     former = places[0].problem
     for number, place in enumerate(places):
@@ -113,8 +115,3 @@ def reproduce(
         if not was_there:
             watch.ended(place, cell)
     return Outcome(write_tables(source, plan, places, output, command), errors)
-
-
-def finished(places: Sequence[Place]) -> Iterator[Place]:
-    """Those that are done."""
-    return (place for place in places if place.done)

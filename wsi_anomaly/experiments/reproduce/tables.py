@@ -21,10 +21,10 @@ from wsi_anomaly import __version__
 from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.detectors.compared import COMPARED
 from wsi_anomaly.experiments.cells import weighted_aucs
-from wsi_anomaly.experiments.reproduce.cells import Place, Scores
 from wsi_anomaly.experiments.reproduce.problems import Source
 from wsi_anomaly.experiments.reproduce.published import ABLATION, FIGURES, Reported
 from wsi_anomaly.experiments.reproduce.rows import CONTROLS, Plan
+from wsi_anomaly.experiments.reproduce.scores import Place, Scores
 
 DRAWS = 200
 
@@ -79,6 +79,23 @@ def summarise(places: Sequence[Place]) -> list[RowSummary]:
     ]
 
 
+def _mean_where_there(draws: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the cells (C, draws) that had both classes in a draw; NaN where none had."""
+    there = np.isfinite(draws)
+    number = there.sum(0)
+    total = np.where(there, draws, 0).sum(0)
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+
+
+def _interval(draws: NDArray[np.float64]) -> tuple[float, float]:
+    """95% of the draws lie in it; NaN where none had both classes."""
+    finite = draws[np.isfinite(draws)]
+    if not len(finite):
+        return float("nan"), float("nan")
+    low, high = np.percentile(finite, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def _draws(groups: int) -> NDArray[np.uint8]:
     """How often each group is drawn, (draws, groups)."""
     rng = np.random.default_rng(0)
@@ -100,16 +117,16 @@ def _summary(row: str, places: Sequence[Place], drawn: NDArray[np.uint8]) -> Row
         draws.append(weighted_aucs(scores.abnormal, scores.judge, weights))
     problems = len({place.problem for place in places})
     whole_seeds = [float(np.mean(v)) for v in by_seed.values() if len(v) == problems]
-    means = np.nanmean(np.array(draws), 0)
-    low, high = np.percentile(means[np.isfinite(means)], [2.5, 97.5])
+    means = _mean_where_there(np.array(draws))
+    low, high = _interval(means)
     slides = [cell["slide_auc"] for cell in cells if cell["slide_auc"] is not None]
     return RowSummary(
         row,
         {name: float(np.mean(values)) for name, values in by_problem.items()},
         float(np.mean([cell["auc"] for cell in cells])),
         float(np.std(whole_seeds, ddof=1)) if len(whole_seeds) > 1 else float("nan"),
-        float(low),
-        float(high),
+        low,
+        high,
         means,
         min(map(len, by_problem.values())),
         (len(done), len(places)),
@@ -129,8 +146,7 @@ def best_against_best(
         return None
     first = max(ours, key=lambda r: r.mean)
     second = max(theirs, key=lambda r: r.mean)
-    low, high = np.nanpercentile(first.draws - second.draws, [2.5, 97.5])
-    return first, second, first.mean - second.mean, float(low), float(high)
+    return first, second, first.mean - second.mean, *_interval(first.draws - second.draws)
 
 
 def write_tables(
@@ -185,6 +201,9 @@ def _how(plan: Plan, rows: Sequence[RowSummary]) -> list[str]:
         judged = f"at most {plan.judge:,} normal and {plan.judge:,} abnormal images are judged"
     learned = "" if plan.learn is None else f" At most {plan.learn:,} images are learned from;"
     found.append(f"For every row {judged}, always the same ones.{learned.rstrip(';')}")
+    if plan.options:
+        changed = ", ".join(f"{option} = {value}" for option, value in plan.options.items())
+        found.append(f"Smaller than in their papers: {changed}.")
     unfinished = [f"{r.row} ({r.cells[0]} of {r.cells[1]})" for r in rows if not r.whole]
     if unfinished:
         found.append(f"**Not all cells are there**: {', '.join(unfinished)}.")
@@ -210,7 +229,7 @@ def _overall(
             f"{r.mean:.3f}{spread}",
             f"[{r.low:.3f}, {r.high:.3f}]",
             paper_text(source, r.row, problems),
-            training_of(r),
+            training_text(r.settings),
             str(r.seeds),
         ]
         values[4:4] = (["-" if r.slide_auc is None else f"{r.slide_auc:.3f}"]) if slides else []
@@ -236,9 +255,8 @@ def title_of(row: str) -> str:
     return f"*{row}* (control)" if row in CONTROLS else row
 
 
-def training_of(summary: RowSummary) -> str:
+def training_text(settings: Mapping[str, Any]) -> str:
     """Say how long a row was trained, beside the published length."""
-    settings = summary.settings
     if "published" not in settings:
         return "none"
     steps = settings["steps"]
@@ -293,7 +311,7 @@ def _as_json(
                 "by_slide": number(r.slide_auc), "paper": {
                     "default": number(default), "tuned": number(tuned)
                 },
-                "training": training_of(r), "seeds": r.seeds, "cells": list(r.cells),
+                "training": training_text(r.settings), "seeds": r.seeds, "cells": list(r.cells),
             }
         )  # fmt: skip
     verdict = best_against_best(rows)

@@ -12,6 +12,7 @@ from typing import Self
 from wsi_anomaly.annotations import Outline, read_asap, write_geojson
 from wsi_anomaly.core.errors import AnnotationError, UsageError
 from wsi_anomaly.core.files import make_folder
+from wsi_anomaly.experiments.reproduce.sources.files import files_below
 
 EXCLUDED = (
     "normal_027", "normal_045", "normal_108", "normal_144", "normal_150", "normal_158", "test_114",
@@ -84,12 +85,13 @@ class Challenge:
         """
         every = {
             path.stem: path
-            for path in sorted(data.rglob("*.tif"))
+            for path in files_below(data, {".tif"})
             if _NAME.fullmatch(path.stem) and path.stem not in EXCLUDED
         }
-        xml = {p.stem: p for p in sorted(data.rglob("*.xml")) if _NAME.fullmatch(p.stem)}
-        archives = sorted(data.rglob("*annotations*.zip"))
-        reference = sorted(data.rglob("reference*.csv"))
+        xml = {p.stem: p for p in files_below(data, {".xml"}) if _NAME.fullmatch(p.stem)}
+        others = files_below(data, {".zip", ".csv"})
+        archives = [path for path in others if path.match("*annotations*.zip")]
+        reference = [path for path in others if path.match("reference*.csv")]
         by_kind = {
             kind: {n for n in every if n.startswith(f"{kind}_")}
             for kind in ("normal", "tumor", "test")

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.experiments.reproduce.problems import KNOWN, Problem, draw, judged
+from wsi_anomaly.experiments.reproduce.sources.files import files_below
 
 NORMAL = "normal"
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
@@ -47,7 +48,7 @@ class Folder:
     def __init__(self, data: Path, *, learn: int | None = None, judge: int | None = None) -> None:
         self.title = data.resolve().name
         self._most = (learn, judge)
-        files = {part: _images(data / part) for part in (NORMAL, "abnormal")}
+        files = {part: files_below(data / part, _SUFFIXES) for part in (NORMAL, "abnormal")}
         missing = [f"{part}/" for part, found in files.items() if len(found) < _LEAST]
         if missing:
             raise UsageError(
@@ -141,10 +142,6 @@ def read_whole(path: Path, size: int, *, equalise: bool = False) -> NDArray[np.u
             return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path} is no readable image; take it out of the set.") from error
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
 
 
 def _groups(data: Path, files: list[Path]) -> tuple[NDArray[np.intp], bool]:

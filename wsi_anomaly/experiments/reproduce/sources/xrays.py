@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.experiments.reproduce.problems import KNOWN, Problem, draw, judged
 from wsi_anomaly.experiments.reproduce.published import NIH
+from wsi_anomaly.experiments.reproduce.sources.files import files_below
 from wsi_anomaly.experiments.reproduce.sources.lists import find_lists, read_list
 
 CHOSEN_BY = "Infiltration"
@@ -68,14 +69,15 @@ class ChestXRays:
         judge: int | None = None,
     ) -> None:
         self._most = (learn, judge)
-        self._files = {path.name: path for path in sorted(data.rglob("*.png"))}
-        tables = sorted(data.rglob("Data_Entry*.csv"))
+        self._files = {path.name: path for path in files_below(data, {".png"})}
+        texts = files_below(data, {".csv", ".txt"})
+        tables = [path for path in texts if path.match("Data_Entry*.csv")]
         missing = [] if self._files else ["images (*.png)"]
         missing += [] if tables else ["Data_Entry_2017.csv"]
         if missing:
             raise UsageError(f"{data} lacks {' and '.join(missing)}; {_WHERE}.")
         self._entries = _read_entries(tables[0])
-        self._sides, self._official = _sides(data, self._entries)
+        self._sides, self._official = _sides(texts, self._entries)
         self._lists = None if splits is None else find_lists(splits, self.key)
         patients = sorted({entry.patient for entry in self._entries.values()})
         self._patients = {patient: k for k, patient in enumerate(patients)}
@@ -204,14 +206,14 @@ def _read_entries(table: Path) -> dict[str, _Entry]:
         ) from error
 
 
-def _sides(data: Path, entries: Mapping[str, _Entry]) -> tuple[dict[str, bool], bool]:
+def _sides(texts: Sequence[Path], entries: Mapping[str, _Entry]) -> tuple[dict[str, bool], bool]:
     """Whether each image is a test image, and whether the official lists say so.
 
     Without them a quarter of the patients is judged.
     """
     sides: dict[str, bool] = {}
     for name, test in (("train_val_list.txt", False), ("test_list.txt", True)):
-        for path in sorted(data.rglob(name))[:1]:
+        for path in [path for path in texts if path.name == name][:1]:
             try:
                 text = path.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
