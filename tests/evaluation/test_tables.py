@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.evaluation.tables import read_labels, read_scores
@@ -19,7 +22,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_labels_of_slides_in_any_order_and_any_words(tmp_path: Path) -> None:
     table = read_labels(
-        written(tmp_path, "Label,Slide\nnormal,a\n 1 ,b.svs\nTumor,c\n\n0,d\nnegative,e\n")
+        written(tmp_path, "Label,Slide\nnormal,a\n 1 ,b.svs\nTumor,c\n\n0.0,d\nnegative,e\n")
     )
     assert table.slides == {"a": 0, "b.svs": 1, "c": 1, "d": 0, "e": 0}
     assert not table.fields
@@ -69,6 +72,7 @@ def test_scores_with_and_without_slides(tmp_path: Path) -> None:
         ("slide,label\na,perhaps\n", "the label 'perhaps'; write normal or abnormal"),
         ("slide,label\na,1\na,0\n", "gives a two labels"),
         ("slide,x,y,label\na,left,2,1\n", "'left' where a number should stand"),
+        ("patient,stage\npatient_000.zip,pN0\n", "names patients only"),
         ("slide,x,y\na,1,2\n", "no column label"),
     ],
 )
@@ -79,6 +83,15 @@ def test_what_cannot_be_labels_is_said_in_a_sentence(
     with pytest.raises(UsageError, match=message) as caught:
         read_labels(path)
     assert str(caught.value).startswith(str(path))
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_table_or_a_sentence(tmp_path: Path, text: str) -> None:
+    for start in ("", "slide,label\n", "slide,x,y,label\n"):
+        path = tmp_path / "any.csv"
+        path.write_bytes((start + text).encode("utf-8", "surrogatepass"))
+        with contextlib.suppress(UsageError):
+            assert read_labels(path).names
 
 
 def test_a_missing_or_binary_table_is_named(tmp_path: Path) -> None:

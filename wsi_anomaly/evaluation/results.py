@@ -62,22 +62,30 @@ class ScoredSlide:
         try:
             table: Any = zarr.open_group(str(folder / "scores.zarr"), mode="r")["tiles"]
             facts = table.attrs
-            return cls(
+            scored = cls(
                 name=folder.name,
-                coords=table["coords"][:],
-                field=tuple(facts["field_level0"]),
-                stride=tuple(facts["stride_level0"]),
-                mpp=tuple(facts["mpp"]),
+                coords=table["coords"][:].reshape(-1, 2),
+                field=(float(facts["field_level0"][0]), float(facts["field_level0"][1])),
+                stride=(float(facts["stride_level0"][0]), float(facts["stride_level0"][1])),
+                mpp=(float(facts["mpp"][0]), float(facts["mpp"][1])),
                 scores={name: array[:] for name, array in table["scores"].arrays()},
                 primary=str(facts["primary"]),
                 row=table["row"][:],
                 col=table["col"][:],
                 flagged=table["flagged"][:].astype(bool),
             )
+            if scored.primary not in scored.scores:
+                raise ValueError(f"none of the method {scored.primary!r} that ranks")
+            columns = [scored.row, scored.col, scored.flagged, *scored.scores.values()]
+            if {column.shape for column in columns} != {(len(scored.coords),)}:
+                raise ValueError("its columns are not of one length")
+            if not min(*scored.field, *scored.stride, *scored.mpp) > 0:
+                raise ValueError("its fields have no size")
         except (OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
             raise WsiAnomalyError(
                 f"{folder} holds no scores ({error}); score the slide again."
             ) from error
+        return scored
 
     @property
     def assessed(self) -> NDArray[np.bool_]:

@@ -319,6 +319,7 @@ def _with_colour(
                 "colour, and no pictures of it (--slides FOLDER says where the slides are)."
             )
         colours[slide.name] = field_colours(opened, result.table, result.field_um)
+        files.release(result.name)
     scores = colour_scores(judged, method, colours)
     if scores is None:
         return judged, (
@@ -349,6 +350,7 @@ def _gallery(
             except WsiAnomalyError:
                 continue
             pixels = field_picture(slide, result.table, place.field, result.field_um)
+            files.release(result.name)
             if pixels is not None:
                 x, y = (int(v) for v in result.table.coords[place.field])
                 shown = FieldPicture(result.name, (x, y), place.score, pixels)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.evaluation.labels import ABNORMAL, NORMAL
 
-NORMAL_WORDS = ("0", "normal", "negative", "healthy", "benign", "false", "none")
+NORMAL_WORDS = ("0", "0.0", "normal", "negative", "healthy", "benign", "false", "none")
 ABNORMAL_WORDS = (
-    "1", "abnormal", "anomalous", "positive", "tumor", "tumour", "lesion", "malignant", "true",
-    "macro", "micro", "itc",
+    "1", "1.0", "abnormal", "anomalous", "positive", "tumor", "tumour", "lesion", "malignant",
+    "true", "macro", "micro", "itc",
 )  # fmt: skip
 """What a label may be, in any case; the last three are Camelyon17's."""
 
@@ -93,6 +93,8 @@ def read_labels(path: str | Path) -> LabelTable:
         value = _label(path, label)
         if slides.setdefault(name, value) != value:
             raise UsageError(f"{path} gives {name} two labels; keep one line for it.")
+    if not slides:
+        raise UsageError(f"{path} names patients only, no slide; add a line for each slide.")
     return LabelTable(path, slides, {})
 
 

@@ -81,9 +81,12 @@ class Results:
 
     def summary(self, name: str) -> dict[str, Any]:
         """Summary of one slide; only names that stand in the folder have one."""
-        if name not in self.names():
+        # Listed by name, read alone: reading all of them for each would take minutes for hundreds.
+        listed = name[:1] != "." and any(p.name == name for p in self.folder.iterdir())
+        summary = read_summary(self.folder / name) if listed else None
+        if summary is None:
             raise NotHereError(f"{name} is not among the results.")
-        return read_summary(self.folder / name) or {}
+        return summary
 
     def file(self, name: str, file: str) -> Path:
         """One of the files that may be looked at."""
@@ -102,6 +105,12 @@ class Results:
                     self._find(summary["slide"]), mpp=summary["settings"].get("mpp")
                 )
             return self._open[name]
+
+    def release(self, name: str) -> None:
+        """Close the slide again: hundreds of open ones would use up files and memory."""
+        with self._lock:
+            if (slide := self._open.pop(name, None)) is not None:
+                slide.close()
 
     def _find(self, facts: dict[str, Any]) -> Path:
         path = Path(str(facts["path"]))
