@@ -323,3 +323,31 @@ def test_the_command_line(cohort, tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().err
     assert "4 of 9 slides used" in printed
     assert Model.load("calibrated").calibration
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("deep-svdd", "pretrain_steps = 4\nsteps = 4\nwidth = 4\nbatch_size = 8"),
+        ("deep-if", "trees = 20"),
+        ("dsebm", "steps = 4\nwidth = 4\nbatch_size = 8"),
+        ("piad", "steps = 4\nwidth = 8\nlatent = 4\nbatch_size = 4\nresolution = 32"),
+    ],
+)
+def test_a_compared_system_goes_the_whole_way(cohort, tmp_path, capsys, name, options):
+    from wsi_anomaly.scoring import score_slide
+
+    config, folder = tmp_path / "mine.toml", tmp_path / "model"
+    config.write_text(f"{(cohort / 'tiny.toml').read_text()}\n[options.{name}]\n{options}\n")
+    tiles = [str(cohort / "tiles" / f"normal{i}.h5") for i in range(5)]
+    arguments = ["train", *tiles, "-o", str(folder), "--config", str(config), "--detector", name]
+    assert main([*arguments, "--device", "cpu"]) == 0
+    model = Model.load(folder)
+    assert model.methods == (name,)
+    assert model.calibration[name].n_slides >= 1
+    assert (folder / "training.csv").exists() == (name != "deep-if")
+    found = score_slide(cohort / "slides" / "normal8.tif", model)
+    assert np.isfinite(found.scores[name][found.assessed]).all()
+    capsys.readouterr()
+    assert main(["info", str(folder)]) == 0
+    assert name in capsys.readouterr().out

@@ -77,6 +77,8 @@ class Detector(ABC):
     """
 
     name: ClassVar[str]
+    loss_name: ClassVar[str] = "loss"
+    """What the loss in :attr:`log_` is, for the axis of a picture."""
 
     def __init__(self, features: PerceptualNetwork) -> None:
         self.features = features

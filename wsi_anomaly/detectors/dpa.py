@@ -137,6 +137,7 @@ class Dpa(Detector):
     """
 
     name = "dpa"
+    loss_name = "relative perceptual L1"
 
     def __init__(self, features: PerceptualNetwork, config: DpaConfig) -> None:
         super().__init__(features)

@@ -19,6 +19,7 @@ from wsi_anomaly.autoencoder.loop import LoopConfig
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.detectors import COMPARED, DensityConfig, DpaConfig, growing_stages
 from wsi_anomaly.detectors.compared import Settings
+from wsi_anomaly.training.compared_options import PUBLISHED, QUICK, over_quick
 
 DETECTOR_CHOICES = ("dpa", "density", "fusion", *COMPARED)
 
@@ -34,29 +35,6 @@ _LAYERS: dict[str, tuple[dict[int, str], tuple[str, ...]]] = {
         ("fire7", "fire8"),
     ),
 }
-
-
-# The compared systems at sizes that suit two CPU cores; their own defaults are the papers'.
-_QUICK: dict[str, dict[str, Any]] = {
-    "deep-geo": {"resolution": 32, "depth": 10, "width": 1, "steps": 400, "batch_size": 64,
-                 "dirichlet_tiles": 500},
-    "piad": {"width": 64, "latent": 32, "steps": 500, "batch_size": 16},
-    "deep-svdd": {"width": 16, "pretrain_steps": 400, "steps": 400, "batch_size": 64},
-    "ganomaly": {"width": 16, "steps": 800, "batch_size": 32},
-    "anogan": {"width": 16, "steps": 1200, "batch_size": 32, "search_steps": 30,
-               "search_rate": 0.1},
-    "dsebm": {"width": 16, "steps": 800, "batch_size": 32},
-    "daol": {"width": 16, "steps": 800, "batch_size": 32},
-}  # fmt: skip
-_AS_PUBLISHED: dict[str, dict[str, Any]] = {
-    "deep-geo": {"resolution": 64, "depth": 16, "width": 8},
-}
-
-
-def _published(name: str) -> dict[str, Any]:
-    """Options of a compared system as published, for each that the quick ones change."""
-    defaults = {f.name: f.default for f in fields(COMPARED[name].config_type)}
-    return {key: defaults[key] for key in _QUICK[name]} | _AS_PUBLISHED.get(name, {})
 
 
 @dataclass(frozen=True)
@@ -270,9 +248,7 @@ class TrainConfig:
                 if name in found:
                     found[name] = tuple(found[name])
             if "options" in found:
-                given, quick = found["options"], PRESETS["fast"].options
-                changed = {name: {**quick.get(name, {}), **own} for name, own in given.items()}
-                found["options"] = {**quick, **changed}
+                found["options"] = over_quick(found["options"])
             for name in ("learning_rate", "pixel_weight", "adversarial_weight"):
                 if name in found:
                     found[name] = float(found[name])
@@ -291,14 +267,14 @@ PRESETS: dict[str, TrainConfig] = {
         batch_size=32,
         learning_rate=3e-3,
         validate_every=200,
-        options=_QUICK,
+        options=QUICK,
     ),
     "paper": TrainConfig(
         features="vgg19",
         steps={16: (0, 20_000), 32: (20_000, 20_000), 64: (20_000, 8_666)},
         # The published length of the last stage already is the mean of early stopping.
         validate_every=8_666,
-        options={name: _published(name) for name in _QUICK},
+        options=PUBLISHED,
     ),
 }
 

@@ -18,7 +18,9 @@ _SHOWN = 8
 _DPI = 110
 
 
-def training_picture(model: Model, log: Sequence[dict[str, Any]], tiles: Tiles) -> bytes:
+def training_picture(
+    model: Model, log: Sequence[dict[str, Any]], tiles: Tiles, loss_name: str
+) -> bytes:
     """Draw the picture as a PNG.
 
     Parameters
@@ -29,6 +31,8 @@ def training_picture(model: Model, log: Sequence[dict[str, Any]], tiles: Tiles) 
         Reports of the training loop; may be empty.
     tiles
         Held-out normal tiles (or training tiles when there are no others).
+    loss_name
+        What the loss is.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -41,7 +45,7 @@ def training_picture(model: Model, log: Sequence[dict[str, Any]], tiles: Tiles) 
     canvas = FigureCanvasAgg(figure)
     top = figure.add_gridspec(2 if log else 1, 1, height_ratios=(2, 4) if log else (1,))
     if log:
-        _curves(figure.add_subplot(top[0]), log)
+        _curves(figure.add_subplot(top[0]), log, loss_name)
     grid = top[1 if log else 0].subgridspec(4, _SHOWN, hspace=0.08, wspace=0.05)
     highest = max((float(m.max()) for m in maps.values() if m is not None), default=1.0)
     for k, (name, chosen) in enumerate(rows.items()):
@@ -70,7 +74,7 @@ def _show(axes: Any, image: NDArray[np.uint8]) -> None:
     axes.set_yticks([])
 
 
-def _curves(axes: Any, log: Sequence[dict[str, Any]]) -> None:
+def _curves(axes: Any, log: Sequence[dict[str, Any]], loss_name: str) -> None:
     steps = [entry["step"] for entry in log]
     axes.plot(steps, [entry["loss"] for entry in log], color="#2d6a8a", lw=1.2, label="training")
     seen = [(e["step"], e["validation"]) for e in log if e["validation"] is not None]
@@ -86,6 +90,6 @@ def _curves(axes: Any, log: Sequence[dict[str, Any]]) -> None:
             )  # fmt: skip
             former = entry["stage"]
     axes.set_xlabel("step", fontsize=8)
-    axes.set_ylabel("relative perceptual L1", fontsize=8)
+    axes.set_ylabel(loss_name, fontsize=8)
     axes.tick_params(labelsize=8)
     axes.legend(fontsize=8, frameon=False, loc="lower left")

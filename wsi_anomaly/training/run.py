@@ -157,8 +157,9 @@ def train(
     model = replace(model, calibration=calibration)
     watch.stage("writing")
     ranking_first = [detectors[config.detector], *detectors.values()]
-    log = next((d.log_ for d in ranking_first if d.log_), [])
-    picture = training_picture(model, log, validation or train_set)
+    trained = next((d for d in ranking_first if d.log_), ranking_first[0])
+    log = trained.log_
+    picture = training_picture(model, log, validation or train_set, trained.loss_name)
     files = {"training.png": picture}
     if log:
         files["training.csv"] = log_csv(log).encode()

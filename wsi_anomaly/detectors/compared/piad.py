@@ -228,6 +228,7 @@ class Piad(NetworkDetector):
     """
 
     name = "piad"
+    loss_name = "relative perceptual L1"
     config_type = PiadConfig
     config: PiadConfig
 
