@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from wsi_anomaly.cli.reproduce_display import SourceDisplay
+    from wsi_anomaly.experiments.reproduce.plan import Plan
     from wsi_anomaly.experiments.reproduce.problems import Source
-    from wsi_anomaly.experiments.reproduce.rows import Plan
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -81,8 +81,9 @@ def command(
     from wsi_anomaly.cli.devices import choose_device
     from wsi_anomaly.cli.reproduce_display import SourceDisplay
     from wsi_anomaly.core.errors import UsageError
+    from wsi_anomaly.experiments.reproduce.plan import Plan
     from wsi_anomaly.experiments.reproduce.published import ABLATION
-    from wsi_anomaly.experiments.reproduce.rows import DEFAULT_ROWS, Plan
+    from wsi_anomaly.experiments.reproduce.rows import DEFAULT_ROWS
 
     plan = Plan(
         features=features,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_sets import make_folder_set
 
-from wsi_anomaly.experiments.reproduce.rows import Plan
+from wsi_anomaly.experiments.reproduce.plan import Plan
 from wsi_anomaly.experiments.reproduce.run import Outcome, reproduce
 from wsi_anomaly.experiments.reproduce.sources.folders import Folder
 

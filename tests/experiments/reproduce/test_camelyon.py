@@ -11,7 +11,7 @@ import pytest
 from tiny_sets import make_camelyon
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.experiments.reproduce.rows import Plan
+from wsi_anomaly.experiments.reproduce.plan import Plan
 from wsi_anomaly.experiments.reproduce.run import reproduce
 from wsi_anomaly.experiments.reproduce.sources import camelyon_tiles
 from wsi_anomaly.experiments.reproduce.sources.camelyon import Camelyon16

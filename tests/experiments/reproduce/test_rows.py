@@ -6,6 +6,7 @@ import pytest
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.detectors import Dpa
+from wsi_anomaly.experiments.reproduce.plan import Plan
 from wsi_anomaly.experiments.reproduce.published import (
     ABLATION,
     CONFIGURATIONS,
@@ -14,7 +15,6 @@ from wsi_anomaly.experiments.reproduce.published import (
 )
 from wsi_anomaly.experiments.reproduce.rows import (
     ROWS,
-    Plan,
     check_rows,
     make_detector,
     settings_of,

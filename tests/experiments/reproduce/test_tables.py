@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.experiments.reproduce.cells import Bench
-from wsi_anomaly.experiments.reproduce.rows import Plan
+from wsi_anomaly.experiments.reproduce.plan import Plan
 from wsi_anomaly.experiments.reproduce.run import reproduce
 from wsi_anomaly.experiments.reproduce.scores import Scores
 from wsi_anomaly.experiments.reproduce.tables import RowSummary, best_against_best, summarise

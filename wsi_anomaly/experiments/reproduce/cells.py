@@ -26,6 +26,7 @@ from wsi_anomaly.core.files import config_hash, make_folder, write_json
 from wsi_anomaly.detectors.base import Fitting, batches
 from wsi_anomaly.detectors.fusion import supported_weights
 from wsi_anomaly.evaluation import ColourControl, mean_colours
+from wsi_anomaly.experiments.reproduce.plan import Plan
 from wsi_anomaly.experiments.reproduce.problems import Problem, Source, centres
 from wsi_anomaly.experiments.reproduce.rows import (
     FUSED,
@@ -33,7 +34,6 @@ from wsi_anomaly.experiments.reproduce.rows import (
     MEAN_COLOUR,
     RANDOM,
     SUPERVISED,
-    Plan,
     make_detector,
     settings_of,
     used_layers,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsi_anomaly.core.files import atomic_file
+from wsi_anomaly.detectors.compared import COMPARED
 from wsi_anomaly.experiments.reproduce.published import ABLATION
 from wsi_anomaly.experiments.reproduce.rows import CONTROLS
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from wsi_anomaly.experiments.reproduce.supervision import Supervision
     from wsi_anomaly.experiments.reproduce.tables import RowSummary
 
-OURS, CONTROL, PAPER = "#2d6a8a", "#8a8a8a", "#c8503c"
+OURS, THEIRS, CONTROL, PAPER = "#1d4f68", "#6aaecb", "#9a9a9a", "#c8503c"
 
 
 def table_picture(
@@ -30,19 +31,19 @@ def table_picture(
 
     from wsi_anomaly.experiments.reproduce.tables import paper_figure
 
-    figure = Figure(figsize=(7.5, 1.3 + 0.34 * len(rows)), dpi=120, layout="constrained")
+    figure = Figure(figsize=(8.2, 1.3 + 0.34 * len(rows)), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for k, r in enumerate(rows):
-        colour = CONTROL if r.row in CONTROLS else OURS
+        colour = CONTROL if r.row in CONTROLS else THEIRS if r.row in COMPARED else OURS
         axes.plot([r.low, r.high], [k, k], color=colour, lw=2)
         axes.plot(r.mean, k, "o", color=colour, ms=7)
         default, tuned = paper_figure(source, r.row, problems)
         paper = tuned if np.isfinite(tuned) else default
         if np.isfinite(paper):
             axes.plot(paper, k, "x", color=PAPER, ms=8, mew=2)
-    axes.plot([], [], "o-", color=OURS, label="here, 95% interval")
-    axes.plot([], [], "o-", color=CONTROL, label="control")
-    axes.plot([], [], "x", color=PAPER, mew=2, ls="", label="the paper")
+    for colour, text in ((OURS, "this project"), (THEIRS, "compared system"), (CONTROL, "control")):
+        axes.plot([], [], "o-", color=colour, label=text)
+    axes.plot([], [], "x", color=PAPER, mew=2, ls="", label="the paper's figure")
     axes.axvline(0.5, color="#bbb", lw=1, ls=":")
     axes.set_yticks(range(len(rows)), [ABLATION.get(r.row, r.row) for r in rows])
     axes.invert_yaxis()
@@ -50,7 +51,7 @@ def table_picture(
     over = f", mean of {len(problems)} classes" if len(problems) > 1 else ""
     axes.set_title(f"{source.title}{over}", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False, loc="best")
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     save(figure, path)
 
 

@@ -11,8 +11,9 @@ from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder, remove_left_behind
 from wsi_anomaly.experiments.reproduce.cells import Bench
+from wsi_anomaly.experiments.reproduce.plan import Plan
 from wsi_anomaly.experiments.reproduce.problems import Source
-from wsi_anomaly.experiments.reproduce.rows import Plan, check_rows
+from wsi_anomaly.experiments.reproduce.rows import check_rows
 from wsi_anomaly.experiments.reproduce.scores import Place
 from wsi_anomaly.experiments.reproduce.tables import RowSummary, write_tables
 

@@ -21,9 +21,10 @@ from wsi_anomaly import __version__
 from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.detectors.compared import COMPARED
 from wsi_anomaly.experiments.cells import weighted_aucs
+from wsi_anomaly.experiments.reproduce.plan import Plan
 from wsi_anomaly.experiments.reproduce.problems import Source
 from wsi_anomaly.experiments.reproduce.published import ABLATION, FIGURES, Reported
-from wsi_anomaly.experiments.reproduce.rows import CONTROLS, Plan
+from wsi_anomaly.experiments.reproduce.rows import CONTROLS
 from wsi_anomaly.experiments.reproduce.scores import Place, Scores
 
 DRAWS = 200

@@ -39,7 +39,7 @@ class Camelyon16:
     splits
         The authors' lists; None: their rules on the challenge's own division.
     learn, judge
-        Limits, see :class:`~wsi_anomaly.experiments.reproduce.rows.Plan`.
+        Limits, see :class:`~wsi_anomaly.experiments.reproduce.plan.Plan`.
     workers
         Processes that tile.
     progress

@@ -32,7 +32,7 @@ class Folder:
     data
         The folder.
     learn, judge
-        Limits, see :class:`~wsi_anomaly.experiments.reproduce.rows.Plan`.
+        Limits, see :class:`~wsi_anomaly.experiments.reproduce.plan.Plan`.
 
     Raises
     ------

@@ -42,7 +42,7 @@ class NaturalImages:
     data
         Folder or zip file.
     learn, judge
-        Limits, see :class:`~wsi_anomaly.experiments.reproduce.rows.Plan`.
+        Limits, see :class:`~wsi_anomaly.experiments.reproduce.plan.Plan`.
 
     Raises
     ------

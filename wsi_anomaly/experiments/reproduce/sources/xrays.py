@@ -47,7 +47,7 @@ class ChestXRays:
     splits
         The authors' lists; the subset is in them alone.
     learn, judge
-        Limits, see :class:`~wsi_anomaly.experiments.reproduce.rows.Plan`.
+        Limits, see :class:`~wsi_anomaly.experiments.reproduce.plan.Plan`.
 
     Raises
     ------
