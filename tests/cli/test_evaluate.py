@@ -174,6 +174,27 @@ def test_labels_of_fields(small_demo: Ran, evaluated: Ran, tmp_path: Path) -> No
             assert one["roc_auc"]["value"] == pytest.approx(other["roc_auc"]["value"])
 
 
+def test_a_camelyon_download_needs_no_preparation(
+    small_demo: Ran, evaluated: Ran, tmp_path: Path
+) -> None:
+    """XML for slides with lesions, a table without header that says which slides are normal."""
+    for name in NAMES[:2]:
+        outlines = read_geojson(small_demo.folder / "outlines" / f"{name}.geojson")
+        write_asap(tmp_path / "xml" / f"{name}.xml", outlines)
+    (tmp_path / "reference.csv").write_text(
+        "unseen lesion 1,Tumor,IDC,Macro\nunseen lesion 2,Tumor,IDC,Micro\n"
+        "unseen normal,Normal,None,None\n"
+    )
+    code, printed = run_cli(
+        "evaluate", small_demo.folder / "results", "--annotations", tmp_path / "xml",
+        "--labels", tmp_path / "reference.csv", "-o", tmp_path,
+    )  # fmt: skip
+    assert code == 0, printed
+    found, expected = figures_of(tmp_path), figures_of(evaluated.folder)
+    assert found["fields"]["density"]["raw"] == expected["fields"]["density"]["raw"]
+    assert found["froc"] == expected["froc"]
+
+
 def test_scores_from_anywhere(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     label = generator.integers(0, 2, 400)
