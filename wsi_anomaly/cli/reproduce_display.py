@@ -114,8 +114,8 @@ def show(source: Source, rows: Sequence[RowSummary], out: Console) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from wsi_anomaly.experiments.reproduce.markdown import paper_text, training_text
     from wsi_anomaly.experiments.reproduce.published import ABLATION
-    from wsi_anomaly.experiments.reproduce.tables import paper_text, training_text
 
     table = Table(title=f"{source.title}: ROC AUC", title_justify="left", box=SIMPLE_HEAD)
     for name in ("Row", "Here", "95% interval", "Paper", "Training", "Seeds"):

@@ -29,7 +29,7 @@ def table_picture(
     """Draw a dot with its interval for each row, and a cross for the paper's figure."""
     from matplotlib.figure import Figure
 
-    from wsi_anomaly.experiments.reproduce.tables import paper_figure
+    from wsi_anomaly.experiments.reproduce.markdown import paper_figure
 
     figure = Figure(figsize=(8.2, 1.3 + 0.34 * len(rows)), dpi=120, layout="constrained")
     axes = figure.add_subplot()

@@ -20,13 +20,13 @@ from wsi_anomaly import __version__
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import make_folder, write_json, write_text
 from wsi_anomaly.experiments.reproduce.cells import Bench
+from wsi_anomaly.experiments.reproduce.markdown import training_text
 from wsi_anomaly.experiments.reproduce.picture import curve_picture
 from wsi_anomaly.experiments.reproduce.plan import Plan
 from wsi_anomaly.experiments.reproduce.problems import Source
 from wsi_anomaly.experiments.reproduce.published import GRID
 from wsi_anomaly.experiments.reproduce.run import Watch
 from wsi_anomaly.experiments.reproduce.scores import Scores
-from wsi_anomaly.experiments.reproduce.tables import training_text
 
 COUNTS = (1, 2, 5, 10, 20, 50, 100)
 TYPES = (1, 3, None)

@@ -21,10 +21,9 @@ from wsi_anomaly import __version__
 from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.detectors.compared import COMPARED
 from wsi_anomaly.experiments.cells import weighted_aucs
+from wsi_anomaly.experiments.reproduce.markdown import markdown, paper_figure, training_text
 from wsi_anomaly.experiments.reproduce.plan import Plan
 from wsi_anomaly.experiments.reproduce.problems import Source
-from wsi_anomaly.experiments.reproduce.published import ABLATION, FIGURES, Reported
-from wsi_anomaly.experiments.reproduce.rows import CONTROLS
 from wsi_anomaly.experiments.reproduce.scores import Place, Scores
 
 DRAWS = 200
@@ -137,9 +136,10 @@ def _summary(row: str, places: Sequence[Place], drawn: NDArray[np.uint8]) -> Row
     )
 
 
-def best_against_best(
-    rows: Sequence[RowSummary],
-) -> tuple[RowSummary, RowSummary, float, float, float] | None:
+Verdict = tuple[RowSummary, RowSummary, float, float, float]
+
+
+def best_against_best(rows: Sequence[RowSummary]) -> Verdict | None:
     """Our best detector against the best compared system: the rows, difference, interval."""
     ours = [r for r in rows if r.row in ("dpa", "density", "fusion") and r.whole]
     theirs = [r for r in rows if r.row in COMPARED and r.whole]
@@ -156,7 +156,10 @@ def write_tables(
     """Write ``table.md``, ``table.json``, ``cells.jsonl`` and ``table.png``; return the rows."""
     rows = summarise(places)
     problems = list(dict.fromkeys(place.problem for place in places))
-    write_text(output / "table.md", markdown(source, plan, rows, problems, command))
+    write_text(
+        output / "table.md",
+        markdown(source, plan, rows, problems, command, best_against_best(rows)),
+    )
     cells = [place.read() for place in places if place.done]
     write_text(output / "cells.jsonl", "".join(json.dumps(cell) + "\n" for cell in cells))
     write_json(output / "table.json", _as_json(source, rows, problems, command))
@@ -165,133 +168,6 @@ def write_tables(
 
         table_picture(output / "table.png", source, rows, problems)
     return rows
-
-
-def markdown(
-    source: Source, plan: Plan, rows: Sequence[RowSummary], problems: Sequence[str], command: str
-) -> str:
-    """Both tables, how they were made, and what our best detector is against the best other."""
-    lines = [f"# {source.title}: ROC AUC, ours beside the paper's", "", f"    {command}", ""]
-    lines += [f"- {note}" for note in source.notes]
-    lines += [f"- {note}" for note in _how(plan, rows)]
-    usual = [r for r in rows if r.row not in ABLATION]
-    if usual:
-        lines += ["", *_overall(source, usual, problems, "method")]
-    if len(problems) > 1 and usual:
-        lines += ["", *_by_problem(source, usual, problems)]
-    ablation = [r for r in rows if r.row in ABLATION]
-    if ablation:
-        lines += ["", "## Ablation", "", *_overall(source, ablation, problems, "row")]
-    verdict = best_against_best(rows)
-    if verdict is not None:
-        ours, theirs, difference, low, high = verdict
-        lines += [
-            "",
-            (
-                f"Our best, {ours.row}, against the best compared system, {theirs.row}: "
-                f"{difference:+.3f}, 95% interval [{low:+.3f}, {high:+.3f}]."
-            ),
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _how(plan: Plan, rows: Sequence[RowSummary]) -> list[str]:
-    found = [f"Perceptual network: {plan.features}."]
-    judged = "all images are judged"
-    if plan.judge is not None:
-        judged = f"at most {plan.judge:,} normal and {plan.judge:,} abnormal images are judged"
-    learned = "" if plan.learn is None else f" At most {plan.learn:,} images are learned from;"
-    found.append(f"For every row {judged}, always the same ones.{learned.rstrip(';')}")
-    if plan.options:
-        changed = ", ".join(f"{option} = {value}" for option, value in plan.options.items())
-        found.append(f"Smaller than in their papers: {changed}.")
-    unfinished = [f"{r.row} ({r.cells[0]} of {r.cells[1]})" for r in rows if not r.whole]
-    if unfinished:
-        found.append(f"**Not all cells are there**: {', '.join(unfinished)}.")
-    found.append(
-        "In brackets: 95% interval over what the images come from; ±: standard deviation over "
-        "seeds. The paper's figures are those with hyperparameters chosen by few anomalies; "
-        "in parentheses those without."
-    )
-    return found
-
-
-def _overall(
-    source: Source, rows: Sequence[RowSummary], problems: Sequence[str], what: str
-) -> list[str]:
-    slides = any(r.slide_auc is not None for r in rows)
-    head = [what, "ROC AUC", "95% interval", "paper", "training", "seeds"]
-    head[4:4] = ["by slide"] if slides else []
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for r in rows:
-        spread = "" if np.isnan(r.spread) else f" ± {r.spread:.3f}"
-        values = [
-            ABLATION.get(r.row, title_of(r.row)),
-            f"{r.mean:.3f}{spread}",
-            f"[{r.low:.3f}, {r.high:.3f}]",
-            paper_text(source, r.row, problems),
-            training_text(r.settings),
-            str(r.seeds),
-        ]
-        values[4:4] = (["-" if r.slide_auc is None else f"{r.slide_auc:.3f}"]) if slides else []
-        lines.append("| " + " | ".join(values) + " |")
-    return lines
-
-
-def _by_problem(source: Source, rows: Sequence[RowSummary], problems: Sequence[str]) -> list[str]:
-    head = ["normal class", *(title_of(r.row) for r in rows)]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name in problems:
-        values = []
-        for r in rows:
-            ours = f"{r.auc[name]:.3f}" if name in r.auc else "-"
-            paper = paper_text(source, r.row, [name])
-            values.append(ours if paper == "-" else f"{ours} / {paper}")
-        lines.append("| " + " | ".join([name, *values]) + " |")
-    return [*lines, "", "In a cell: ours / the paper's."]
-
-
-def title_of(row: str) -> str:
-    """Name of a row in a table."""
-    return f"*{row}* (control)" if row in CONTROLS else row
-
-
-def training_text(settings: Mapping[str, Any]) -> str:
-    """Say how long a row was trained, beside the published length."""
-    if "published" not in settings:
-        return "none"
-    steps = settings["steps"]
-    done = steps if isinstance(steps, int) else sum(sum(pair) for pair in steps.values())
-    length, batch = settings["published"]
-    same = done == length and settings["batch_size"] == batch
-    beside = "as published" if same else f"published: {length:,} of {batch}"
-    return f"{done:,} steps of {settings['batch_size']} ({beside})"
-
-
-def paper_figure(source: Source, row: str, problems: Sequence[str]) -> tuple[float, float]:
-    """Figures of the paper, as fractions: default and tuned hyperparameters; NaN where none.
-
-    Over several problems the mean of the paper, where these are all of them.
-    """
-    found = FIGURES.get(source.key, {}).get(row, Reported())
-    values = []
-    for k, table in enumerate((found.default, found.tuned)):
-        mean = found.mean[k]
-        if all(name in table for name in problems):
-            values.append(float(np.mean([table[name] for name in problems])) / 100)
-        elif mean is not None and len(problems) == len(source.classes):
-            values.append(mean / 100)
-        else:
-            values.append(float("nan"))
-    return values[0], values[1]
-
-
-def paper_text(source: Source, row: str, problems: Sequence[str]) -> str:
-    """Figures of the paper as text: tuned, and in parentheses default hyperparameters."""
-    default, tuned = paper_figure(source, row, problems)
-    texts = [] if np.isnan(tuned) else [f"{tuned:.3f}"]
-    texts += [] if np.isnan(default) else [f"({default:.3f})"]
-    return " ".join(texts) or "-"
 
 
 def _as_json(
