@@ -49,6 +49,7 @@ def command(*, output: Path, workers: int | None, verbosity: int = 0) -> int:
     Exit code: 0 done; 1 a step failed; 2 wrong usage; 130 interrupted.
     """
     from wsi_anomaly.core.files import make_folder, write_json
+    from wsi_anomaly.core.pool import available_cores
     from wsi_anomaly.experiments import demo_slides
     from wsi_anomaly.experiments.demo import (
         commands,
@@ -56,10 +57,9 @@ def command(*, output: Path, workers: int | None, verbosity: int = 0) -> int:
         figures_as_json,
         model_is_current,
     )
-    from wsi_anomaly.tiles.pool import default_workers
 
     out = console(verbosity)
-    workers = workers or default_workers()
+    workers = workers or available_cores()
     make_folder(output)
     slides = demo_slides.SLIDES
     _make_slides(slides, output, workers, out)

@@ -159,9 +159,10 @@ def _run(
     from wsi_anomaly.cli.tile_display import TileDisplay
     from wsi_anomaly.core.errors import OutputError
     from wsi_anomaly.core.files import remove_left_behind
+    from wsi_anomaly.core.pool import available_cores
     from wsi_anomaly.tiles.cluster import tile_slides_on_cluster
     from wsi_anomaly.tiles.ledger import Ledger
-    from wsi_anomaly.tiles.pool import Outcome, default_workers, tile_slides
+    from wsi_anomaly.tiles.pool import Outcome, tile_slides
 
     out = console(verbosity)
     remove_left_behind(output)
@@ -171,7 +172,7 @@ def _run(
     events = (
         tile_slides_on_cluster(jobs, output, config, dask, resume=resume)
         if dask
-        else tile_slides(jobs, output, config, workers=workers or default_workers(), resume=resume)
+        else tile_slides(jobs, output, config, workers=workers or available_cores(), resume=resume)
     )
     try:
         with closing(events), TileDisplay(out, len(jobs), verbosity) as display:

@@ -70,5 +70,5 @@ class _Quiet(Generic[T, R]):
         return self._work(item, _ignore)
 
 
-def _ignore(done: int, total: int) -> None:
+def _ignore(done: int, total: int, stage: int = 0) -> None:
     pass

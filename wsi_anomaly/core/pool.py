@@ -14,16 +14,21 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-Report = Callable[[int, int], None]
-"""Takes what is done and what there is in all of the item under way."""
+
+class Report(Protocol):
+    """Takes what is done and what there is in all of the item under way, and its stage."""
+
+    def __call__(self, done: int, total: int, stage: int = 0, /) -> None:
+        """Report; `stage` means what the work and its reader agree on."""
+
 
 _POLL_SECONDS = 0.25
-_COLUMNS = 3  # of the board: started, done, total
+_COLUMNS = 4  # of the board: started, done, total, stage
 
 
 def available_cores() -> int:
@@ -48,6 +53,7 @@ class Running:
     index: int
     done: int
     total: int
+    stage: int = 0
 
 
 def run_in_processes(
@@ -137,7 +143,7 @@ class _Pool:
 
     def _running(self, pending: set[int]) -> list[Running]:
         return [
-            Running(i, self._board[i * _COLUMNS + 1], self._board[i * _COLUMNS + 2])
+            Running(i, *self._board[i * _COLUMNS + 1 : (i + 1) * _COLUMNS])
             for i in sorted(self.started() & pending)
         ]
 
@@ -161,8 +167,8 @@ def _start_worker(board: Any) -> None:
 
 
 def _work(work: Callable[[T, Report], R], index: int, item: T) -> R:
-    def report(done: int, total: int) -> None:
-        _board[index * _COLUMNS : (index + 1) * _COLUMNS] = [1, done, total]
+    def report(done: int, total: int, stage: int = 0) -> None:
+        _board[index * _COLUMNS : (index + 1) * _COLUMNS] = [1, done, total, stage]
 
     report(0, 0)
     return work(item, report)

@@ -8,7 +8,7 @@ too, drawn at random.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 from wsi_anomaly import __version__
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import config_hash, fingerprint
-from wsi_anomaly.core.pool import Report
 from wsi_anomaly.overlays.blinding import codes, private_folder, read_secret, secret_order
 from wsi_anomaly.overlays.jobs import ScoreOptions, result_folders
 from wsi_anomaly.overlays.many import Scored, ScoreJob, Scoring, attempt
@@ -46,7 +45,9 @@ class ControlScoring(Scoring):
         except (ModelError, KeyError):
             return None
 
-    def score(self, job: ScoreJob, model: ScoringModel, report: Report) -> Scored:
+    def score(
+        self, job: ScoreJob, model: ScoringModel, report: Callable[[int, int], None]
+    ) -> Scored:
         """Score a slide; neither its name nor its animal is written."""
 
         def work() -> Mapping[str, Any]:

@@ -114,7 +114,9 @@ class Scoring:
             return None
         return Scored(job, read_summary(job.folder) or {}, kept=True)
 
-    def score(self, job: ScoreJob, model: ScoringModel, report: Report) -> Scored:
+    def score(
+        self, job: ScoreJob, model: ScoringModel, report: Callable[[int, int], None]
+    ) -> Scored:
         """Score one slide into its folder; every error becomes part of the outcome."""
 
         def work() -> Mapping[str, Any]:

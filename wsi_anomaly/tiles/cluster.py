@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from wsi_anomaly.core.cluster import run_on_cluster
 from wsi_anomaly.core.remote import is_remote
 from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.jobs import Job
-from wsi_anomaly.tiles.pool import Outcome, run_job
+from wsi_anomaly.tiles.pool import Outcome, Tiling
 
 
 def tile_slides_on_cluster(
@@ -27,7 +27,7 @@ def tile_slides_on_cluster(
     UsageError
         Dask is not installed, or its scheduler does not answer.
     """
-    work = _Work(out_dir.resolve(), config, resume)
+    work = Tiling(out_dir.resolve(), config, resume)
     for finished in run_on_cluster(work, [_resolved(job) for job in jobs], address):
         job = jobs[finished.index]
         if finished.result is None:
@@ -39,18 +39,6 @@ def tile_slides_on_cluster(
             )
         else:
             yield replace(finished.result, job=job)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What a machine does with one slide; a class, so that it can be sent."""
-
-    out_dir: Path
-    config: TileConfig
-    resume: bool
-
-    def __call__(self, job: Job, _report: object) -> Outcome:
-        return run_job(job, self.out_dir, self.config, self.resume, None)
 
 
 def _resolved(job: Job) -> Job:

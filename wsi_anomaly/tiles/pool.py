@@ -1,32 +1,21 @@
-"""Many slides on the processes of one machine.
-
-Processes are spawned, never forked (a fork of a process that has loaded OpenSlide or torch can
-lock up). A slide that fails, or even kills its process, does not touch the others.
-"""
+"""Many slides on the processes of one machine; a slide that fails does not touch the others."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any, Self
 
 from wsi_anomaly.core.errors import WsiAnomalyError
+from wsi_anomaly.core.files import remove_left_behind
+from wsi_anomaly.core.pool import Finished, Report, run_in_processes
 from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.extraction import Progress, TileResult, tile_slide
 from wsi_anomaly.tiles.jobs import Job
 
-STAGES = ("waiting", "opening", "tissue", "stain", "tiles", "done")
-_POLL_SECONDS = 0.25
-_FIELDS = 3  # stage, done, total
+STAGES = ("opening", "tissue", "stain", "tiles")
 
 
 @dataclass(frozen=True)
@@ -51,13 +40,6 @@ class Running:
 
 Event = Outcome | list[Running]
 """Either a finished slide, or, several times a second, all that are under way."""
-
-
-def default_workers() -> int:
-    """One process for each core that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_job(
@@ -100,6 +82,23 @@ def run_job(
     return Outcome(job, result, "", time.perf_counter() - started)
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """What is done with one slide, wherever that is: can be sent to another process or machine."""
+
+    out_dir: Path
+    config: TileConfig
+    resume: bool
+
+    def __call__(self, job: Job, report: Report) -> Outcome:
+        """Tile one slide; every error becomes an outcome."""
+
+        def progress(stage: str, done: int, total: int) -> None:
+            report(done, total, STAGES.index(stage))
+
+        return run_job(job, self.out_dir, self.config, self.resume, progress)
+
+
 def tile_slides(
     jobs: Sequence[Job],
     out_dir: Path,
@@ -115,125 +114,22 @@ def tile_slides(
     An :class:`Outcome` for each job as it ends, in between the list of those under way.
     Closing the iterator (or Ctrl-C) ends the processes; what is finished stays.
     """
-    left = list(range(len(jobs)))
-    suspects: list[int] = []
-    while left or suspects:
-        # After a process has died, those that were under way run one by one, so that the culprit
-        # is found and the others are not blamed.
-        alone = bool(suspects)
-        batch = suspects[:1] if alone else left
-        finished: set[int] = set()
-        with _Pool(jobs, min(1 if alone else workers, len(batch))) as pool:
-            for event in pool.run(batch, out_dir, config, resume):
-                if isinstance(event, tuple):
-                    index, outcome = event
-                    finished.add(index)
-                    yield outcome
+    events = run_in_processes(Tiling(out_dir, config, resume), jobs, workers)
+    try:
+        with closing(events):
+            for event in events:
+                if isinstance(event, Finished):
+                    yield event.result or _lost(jobs[event.index])
                 else:
-                    yield event
-            started = pool.started()
-        if alone:
-            culprit = suspects.pop(0)
-            if culprit not in finished:
-                yield Outcome(
-                    jobs[culprit],
-                    None,
-                    f"{jobs[culprit].slide} ended its process (out of memory, or a fault in the "
-                    "slide's decoder); use fewer --workers or leave it out.",
-                )
-        else:
-            suspects = [i for i in left if i in started and i not in finished]
-            left = [i for i in left if i not in started and i not in finished]
-            if not suspects and not finished:  # processes die before they begin: never for ever
-                suspects, left = left, []
+                    yield [Running(jobs[r.index], STAGES[r.stage], r.done, r.total) for r in event]
+    finally:
+        remove_left_behind(out_dir)
 
 
-class _Pool:
-    """Spawned processes that report their progress through shared memory (no locks to die with)."""
-
-    def __init__(self, jobs: Sequence[Job], workers: int) -> None:
-        self._jobs = jobs
-        context = get_context("spawn")
-        self._board = context.RawArray("q", len(jobs) * _FIELDS)
-        self._executor = ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_start_worker, initargs=(self._board,)
-        )
-        self._pids: set[int] = set()
-        self._out_dirs: set[Path] = set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._note_processes()
-        processes = list((self._executor._processes or {}).values())
-        if kind is not None:
-            for process in processes:
-                process.terminate()
-        self._executor.shutdown(wait=True, cancel_futures=True)
-        for folder in self._out_dirs:
-            for pid in self._pids:
-                for partial in folder.glob(f".*.{pid}.partial"):
-                    with contextlib.suppress(OSError):
-                        partial.unlink()
-
-    def run(
-        self, batch: Sequence[int], out_dir: Path, config: TileConfig, resume: bool
-    ) -> Iterator[tuple[int, Outcome] | list[Running]]:
-        """Outcomes as they come, and progress; ends early when a process dies."""
-        self._out_dirs.add(out_dir)
-        pending: dict[Future[Outcome], int] = {}
-        try:
-            for i in batch:
-                future = self._executor.submit(_work, i, self._jobs[i], out_dir, config, resume)
-                pending[future] = i
-            while pending:
-                done, _ = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-                self._note_processes()
-                for future in done:
-                    yield pending.pop(future), future.result()
-                yield self._running()
-        except BrokenProcessPool:
-            return
-
-    def started(self) -> set[int]:
-        """Jobs that any process has begun."""
-        return {i for i in range(len(self._jobs)) if self._board[i * _FIELDS] > 0}
-
-    def _running(self) -> list[Running]:
-        under_way = []
-        for i, job in enumerate(self._jobs):
-            stage, done, total = self._board[i * _FIELDS : (i + 1) * _FIELDS]
-            if 0 < stage < len(STAGES) - 1:
-                under_way.append(Running(job, STAGES[stage], done, total))
-        return under_way
-
-    def _note_processes(self) -> None:
-        self._pids.update(self._executor._processes or {})
-
-
-_board: Any = None
-
-
-def _start_worker(board: Any) -> None:
-    """Leave Ctrl-C to the parent, and end with it however it ends."""
-    global _board  # noqa: PLW0603 - one process, one board
-    _board = board
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    if parent is not None:
-
-        def end_with_parent() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def _work(index: int, job: Job, out_dir: Path, config: TileConfig, resume: bool) -> Outcome:
-    def report(stage: str, done: int, total: int) -> None:
-        _board[index * _FIELDS : (index + 1) * _FIELDS] = [STAGES.index(stage), done, total]
-
-    outcome = run_job(job, out_dir, config, resume, report)
-    report("done", 0, 0)
-    return outcome
+def _lost(job: Job) -> Outcome:
+    return Outcome(
+        job,
+        None,
+        f"{job.slide} ended its process (out of memory, or a fault in the slide's decoder); use "
+        "fewer --workers or leave it out.",
+    )
