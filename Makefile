@@ -10,7 +10,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 
-.PHONY: help setup demo test faults lint format lock wheel clean
+.PHONY: help setup demo test faults fuzz lint format lock wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -39,6 +39,9 @@ faults: $(READY)  ## Kill, damage and starve it at full counts; writes docs/reli
 	@FAULTS=all FAULTS_RECORD=$(CURDIR)/docs/results/faults \
 		$(BIN)/python -m pytest tests/faults -n 0 -o timeout=0
 	@$(BIN)/python tests/faults/table.py
+
+fuzz: $(READY)  ## Fuzz every parser for a minute each (Linux); the record of SECURITY.md
+	@$(BIN)/python tests/fuzz --seconds 60 --record docs/results/fuzz.json
 
 lint: $(READY)  ## Check style and types
 	@$(BIN)/ruff check .

@@ -1,0 +1,292 @@
+"""Every parser of ours that reads files of strangers, with a whole file of each kind to begin with.
+
+A parser may refuse a file with one of the program's own errors. Everything else is a finding.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from wsi_anomaly.core.errors import WsiAnomalyError
+
+
+@dataclass(frozen=True)
+class Parser:
+    """How a kind of file is read.
+
+    Attributes
+    ----------
+    name
+        Name of the file in its folder.
+    seeds
+        Makes whole files.
+    read
+        Takes the path of a file.
+    text
+        Whether it is text, which is mutated otherwise than bytes.
+    """
+
+    name: str
+    seeds: Callable[[], list[bytes]]
+    read: Callable[[Path], object]
+    text: bool = False
+
+    def accepts(self, path: Path) -> bool:
+        """Read a file; False when it is refused in one sentence.
+
+        Raises
+        ------
+        Exception
+            The parser let something through that nobody catches.
+        """
+        try:
+            self.read(path)
+        except WsiAnomalyError as error:
+            text = str(error)
+            assert text.strip(), "an empty sentence"
+            assert text.endswith("."), f"no sentence: {text!r}"
+            return False
+        return True
+
+
+def _geojson() -> bytes:
+    feature = {
+        "type": "Feature",
+        "id": "6a9e2a52-5d6c-5f0e-9a8e-0d5c7b1f4e11",
+        "geometry": {
+            "type": "Polygon",
+            "coordinates": [[[0, 0], [90, 0], [90, 50.5], [0, 50], [0, 0]]],
+        },
+        "properties": {"objectType": "annotation", "classification": {"name": "Tumour"}},
+    }
+    return json.dumps({"type": "FeatureCollection", "features": [feature]}).encode()
+
+
+def _asap() -> bytes:
+    points = "".join(
+        f'<Coordinate Order="{i}" X="{x}" Y="{y}" />'
+        for i, (x, y) in enumerate([(0, 0), (90, 0), (90, 50), (0, 50)])
+    )
+    return (
+        '<?xml version="1.0"?><ASAP_Annotations><Annotations>'
+        '<Annotation Name="A" Type="Polygon" PartOfGroup="Tumour" Color="#F4FA58">'
+        f"<Coordinates>{points}</Coordinates></Annotation></Annotations>"
+        '<AnnotationGroups><Group Name="Tumour" PartOfGroup="None" Color="#64FE2E"/>'
+        "</AnnotationGroups></ASAP_Annotations>"
+    ).encode()
+
+
+def _png() -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    image = Image.new("L", (24, 16))
+    image.paste(255, (4, 4, 12, 12))
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _tiff(side: int = 64, **options: object) -> bytes:
+    import numpy as np
+    import tifffile
+
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3)).astype(np.uint8)
+    tifffile.imwrite(
+        buffer, pixels, photometric="rgb", resolution=(2e4, 2e4), resolutionunit="CENTIMETER",
+        **options,
+    )  # fmt: skip
+    return buffer.getvalue()
+
+
+@cache
+def _tile_file() -> bytes:
+    from wsi_anomaly.synthetic import make_slide
+    from wsi_anomaly.tiles import TileConfig, tile_slide
+
+    with tempfile.TemporaryDirectory() as folder:
+        slide = Path(folder) / "s.tif"
+        make_slide(slide, seed=1, size_px=(256, 256), mpp=1.0)
+        config = TileConfig(magnifications=(10,), tile_size=16, max_tiles=3, stain="none")
+        return tile_slide(slide, folder, config).path.read_bytes()
+
+
+@cache
+def _model_folder() -> Path:
+    from wsi_anomaly.core.resources import models_folder
+
+    return min(file.parent for file in models_folder().glob("*/model.json"))
+
+
+def _safetensors() -> bytes:
+    import torch
+    from safetensors.torch import save
+
+    return bytes(save({"a": torch.ones(2, 3), "b": torch.zeros(1)}, metadata={"json": '{"x": 1}'}))
+
+
+def _npz() -> bytes:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez(buffer, a=np.ones((2, 3), np.float32), b=np.zeros(4))
+    return buffer.getvalue()
+
+
+def _pth() -> bytes:
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save({"a": torch.ones(2, 3)}, buffer)
+    return buffer.getvalue()
+
+
+def _read_mask(path: Path) -> object:
+    from wsi_anomaly.annotations.masks import outlines_from_mask, read_mask
+
+    mask = read_mask(path)
+    return outlines_from_mask(mask, (mask.shape[-1] * 10, mask.shape[0] * 10))
+
+
+def _read_slide(path: Path) -> None:
+    from wsi_anomaly.slides import open_slide
+
+    with open_slide(path, backend="tiff", require_mpp=False) as slide:
+        for level in range(len(slide.level_dimensions)):
+            slide.read_level(level, 0, 0, 32, 32)
+
+
+def _read_tile_file(path: Path) -> None:
+    from wsi_anomaly.tiles import TileStore
+
+    store = TileStore.open(path)
+    for magnification in store.magnifications:
+        store.images(magnification, slice(0, 2))
+
+
+def _read_model(path: Path) -> None:
+    """The description comes from a stranger; the numbers are those that belong to it."""
+    from wsi_anomaly.detectors import Model
+
+    numbers = path.parent / "model.safetensors"
+    if not numbers.exists():
+        numbers.symlink_to(_model_folder() / "model.safetensors")
+    Model.load(path.parent)
+
+
+def _read_geojson(path: Path) -> object:
+    from wsi_anomaly.annotations import read_geojson
+
+    return read_geojson(path)
+
+
+def _read_asap(path: Path) -> object:
+    from wsi_anomaly.annotations import read_asap
+
+    return read_asap(path)
+
+
+def _read_weights(path: Path) -> object:
+    from wsi_anomaly.features.weights import read_weights
+
+    return read_weights(path)
+
+
+def _read_tensors(path: Path) -> object:
+    from wsi_anomaly.core.tensors import load_tensors
+
+    return load_tensors(path)
+
+
+def _read_mpp(path: Path) -> object:
+    from wsi_anomaly.tiles.jobs import read_mpp_csv
+
+    return read_mpp_csv(path)
+
+
+def _read_cases(path: Path) -> object:
+    from wsi_anomaly.tiles.jobs import read_cases_csv
+
+    return read_cases_csv(path)
+
+
+def _read_cohort(path: Path) -> object:
+    from wsi_anomaly.scoring import read_cohort
+
+    return read_cohort(path, [Path("a/s1.svs"), Path("a/s2.svs")])
+
+
+def _read_config(path: Path) -> object:
+    from wsi_anomaly.training.config import load_config
+
+    return load_config(str(path))
+
+
+def _read_summary(path: Path) -> object:
+    from wsi_anomaly.overlays.worklist import read_row
+
+    return read_row(path.parent)
+
+
+def _summary() -> bytes:
+    from wsi_anomaly.overlays.summary import FORMAT
+
+    summary = {
+        "format": FORMAT,
+        "slide": {"name": "a", "path": "a.svs"},
+        "status": "done",
+        "slide_score": 0.5,
+        "flagged": {"possible": True, "regions": 1, "area_mm2": 0.1, "threshold": 2},
+        "not_assessed_by_reason_mm2": {"pen": 0.1},
+        "warnings": ["x"],
+    }
+    return json.dumps(summary).encode()
+
+
+_TOML = (
+    b'batch_size = 16\nlearning_rate = 1e-3\ndetector = "dpa"\n'
+    b"[steps]\n16 = [0, 3]\n32 = [2, 3]\n64 = [1, 9]\n"
+)
+_JSON = b'{"batch_size": 16, "seed": 3, "steps": {"16": [0, 3], "32": [2, 3], "64": [1, 9]}}'
+_COHORT = b"slide,animal,group,organ\ns1.svs,1,control,liver\ns2.svs,2,high,liver\n"
+
+PARSERS: dict[str, Parser] = {
+    "geojson": Parser("a.geojson", lambda: [_geojson()], _read_geojson, text=True),
+    "geojson_gz": Parser("a.geojson.gz", lambda: [gzip.compress(_geojson())], _read_geojson),
+    "asap_xml": Parser("a.xml", lambda: [_asap()], _read_asap, text=True),
+    "mask_png": Parser("a.png", lambda: [_png()], _read_mask),
+    "mask_tiff": Parser("a.tif", lambda: [_tiff()], _read_mask),
+    "slide_tiff": Parser(
+        "a.tif",
+        lambda: [
+            _tiff(tile=(32, 32), compression="jpeg", metadata=None),
+            _tiff(tile=(32, 32), compression="jpeg2000", metadata=None),
+            _tiff(tile=(32, 32), compression="zlib", metadata=None, bigtiff=True),
+            _tiff(rowsperstrip=8, ome=True),
+            _tiff(rowsperstrip=16, metadata=None, description="Aperio x|AppMag = 20|MPP = 0.5"),
+        ],
+        _read_slide,
+    ),
+    "tile_file": Parser("a.h5", lambda: [_tile_file()], _read_tile_file),
+    "model_json": Parser(
+        "model.json", lambda: [(_model_folder() / "model.json").read_bytes()], _read_model,
+        text=True,
+    ),
+    "checkpoint": Parser("a.safetensors", lambda: [_safetensors()], _read_tensors),
+    "weights_safetensors": Parser("a.safetensors", lambda: [_safetensors()], _read_weights),
+    "weights_npz": Parser("a.npz", lambda: [_npz()], _read_weights),
+    "weights_pth": Parser("a.pth", lambda: [_pth()], _read_weights),
+    "mpp_csv": Parser("a.csv", lambda: [b"slide,mpp\na.svs,0.25\n"], _read_mpp, text=True),
+    "cases_csv": Parser("a.csv", lambda: [b"slide,case\na.svs,7\n"], _read_cases, text=True),
+    "cohort_csv": Parser("a.csv", lambda: [_COHORT], _read_cohort, text=True),
+    "config_toml": Parser("a.toml", lambda: [_TOML], _read_config, text=True),
+    "config_json": Parser("a.json", lambda: [_JSON], _read_config, text=True),
+    "summary_json": Parser("summary.json", lambda: [_summary()], _read_summary, text=True),
+}  # fmt: skip
