@@ -62,6 +62,10 @@ def _how(plan: Plan, rows: Sequence[RowSummary]) -> list[str]:
     if unfinished:
         found.append(f"**Not all cells are there**: {', '.join(unfinished)}.")
     found.append(
+        "A tenth of the normal images to learn from (by what they come from, at most 200) is set "
+        "aside to weigh the fusion."
+    )
+    found.append(
         "In brackets: 95% interval over what the images come from; ±: standard deviation over "
         "seeds. The paper's figures are those with hyperparameters chosen by few anomalies; "
         "in parentheses those without."

@@ -130,7 +130,7 @@ class ChestXRays:
             learn = [n for n in mine if not self._sides[n] and self._entries[n].labels == _NORMAL]
             judge = [n for n in mine if self._sides[n]]
         held = {self._entries[n].patient for n in judge}
-        # The authors' subset has patients on both sides: who is judged is not learned from.
+        # Whatever the lists say: who is judged is not learned from.
         learn = [n for n in learn if self._entries[n].patient not in held]
         views = {self._entries[n].view for n in judge}
         known = [
