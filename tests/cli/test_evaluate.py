@@ -145,7 +145,7 @@ def test_labels_of_slides_alone(small_demo: Ran, tmp_path: Path) -> None:
     assert found["slides"]["highest region"]["roc_auc"]["low"] is None  # two cases are no sample
     assert "figures are of slides alone" in printed
     assert "labels.csv also names slides without results: another." in printed
-    assert "No intervals: 2 slides or cases" in printed
+    assert "No intervals: they need at least 3 slides or cases, here are 2." in printed
 
 
 def test_labels_of_fields(small_demo: Ran, evaluated: Ran, tmp_path: Path) -> None:

@@ -174,5 +174,9 @@ def test_extremes_are_the_ends_of_each_class_spread_over_slides() -> None:
         assert scores == sorted(scores, reverse=end == "highest")
         assert all(slides[s.slide].labels[s.field] == (kind == "abnormal") for s in row)
         assert max(np.bincount([s.slide for s in row])) <= 2
+    shown = [(s.slide, s.field) for row in rows.values() for s in row]
+    assert len(set(shown)) == len(shown)
+    few = extremes(slides[:4], "dpa", count=20)  # one lesion of 12 fields
+    assert "abnormal, lowest" not in few
     best = max(float(s.raw["dpa"][s.labels == 1].max()) for s in slides[3:])
     assert rows["abnormal, highest"][0].score == best

@@ -192,10 +192,10 @@ def _show(evaluation: Evaluation, out: Console) -> None:
         out.print(table)
     for kind, (estimate, count) in figures.macro.items():
         if count:
-            out.print(f"Mean ROC AUC within the {count} slides of both classes, {kind}: {estimate}")
+            out.print(f"Mean ROC AUC within slides of both classes ({count}), {kind}: {estimate}")
     if figures.froc is not None:
         out.print(
-            f"FROC of {figures.froc.lesions} lesions, mean sensitivity: {figures.froc.mean}; "
+            f"FROC ({figures.froc.lesions} lesions), mean sensitivity: {figures.froc.mean}; "
             + ", ".join(f"{e.value:.2f} at {k:g}" for k, e in figures.froc.at.items())
             + " false positives a slide",
             soft_wrap=True,

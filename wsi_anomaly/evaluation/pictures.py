@@ -103,20 +103,22 @@ def extremes(
     """Most and least anomalous fields of each class, no slide with much more than its share.
 
     Keys: "abnormal, highest", "abnormal, lowest", "normal, highest", "normal, lowest"; each in
-    that order, empty rows left out.
+    that order, empty rows left out. No field stands in two rows.
     """
     out: dict[str, list[Shown]] = {}
     for name, label in (("abnormal", ABNORMAL), ("normal", NORMAL)):
+        taken: set[tuple[int, int]] = set()
         for end, sign in (("highest", -1), ("lowest", 1)):
             row: list[Shown] = []
             for i, slide in enumerate(slides):
                 scores = np.asarray(slide.raw[method], np.float64)
                 own = np.flatnonzero((slide.labels == label) & np.isfinite(scores))
-                best = own[np.argsort(sign * scores[own], kind="stable")[:count]]
-                row += [Shown(i, int(k), float(scores[k])) for k in best]
+                best = own[np.argsort(sign * scores[own], kind="stable")[: 2 * count]].tolist()
+                row += [Shown(i, k, float(scores[k])) for k in best if (i, k) not in taken]
             row.sort(key=lambda shown: sign * shown.score)
             share = max(2, -(-count // max(1, len({shown.slide for shown in row}))))
             chosen = _spread(row, share, count)
+            taken |= {(shown.slide, shown.field) for shown in chosen}
             if chosen:
                 out[f"{name}, {end}"] = chosen
     return out

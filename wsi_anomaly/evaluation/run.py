@@ -363,7 +363,7 @@ def _notes(judged: Sequence[JudgedSlide], figures: Figures) -> list[str]:
     cases = len({slide.case for slide in judged})
     if cases < LEAST_GROUPS:
         notes.append(
-            f"No intervals: {cases} slide{'' if cases == 1 else 's'} or cases cannot be resampled."
+            f"No intervals: they need at least {LEAST_GROUPS} slides or cases, here are {cases}."
         )
     elif figures.raw and np.isnan(figures.raw[figures.method].roc_auc.low):
         notes.append(
