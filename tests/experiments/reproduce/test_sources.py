@@ -126,6 +126,33 @@ def test_digits_have_no_colour(tmp_path: Path) -> None:
     assert (problem.judge[..., 0] == problem.judge[..., 2]).all()
 
 
+def test_torchvisions_files_of_svhn_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hashlib import md5
+
+    from scipy.io import savemat
+    from torchvision import datasets
+
+    rng = np.random.default_rng(0)
+    entries = {}
+    for half in ("train", "test"):
+        images = np.stack([striped(rng, 32, i % 10) for i in range(20)], -1)
+        labels = np.array([[i % 10 or 10] for i in range(20)])  # 10 stands for 0 in the file
+        path = tmp_path / f"{half}_32x32.mat"
+        savemat(path, {"X": images, "y": labels})
+        entries[half] = ["", path.name, md5(path.read_bytes(), usedforsecurity=False).hexdigest()]
+    monkeypatch.setattr(datasets.SVHN, "split_list", entries)
+    source = NaturalImages("svhn", tmp_path)
+    problem = ask(source, "0")
+    assert len(problem.learn) == 2
+    assert problem.learn.shape[1:] == (32, 32, 3)
+    assert (problem.learn[..., 0] == problem.learn[..., 1]).all()
+    (tmp_path / "test_32x32.mat").unlink()
+    with pytest.raises(UsageError, match="svhn that are missing or damaged; download train_32x32"):
+        NaturalImages("svhn", tmp_path)
+
+
 # -- a folder of one's own
 
 
