@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import Polygon
@@ -55,6 +58,16 @@ def test_small_gaps_are_closed_and_large_holes_stay():
     frame = (row < 2) | (row > 6) | (col < 2) | (col > 6)
     (large,) = merge_regions(fields, row * 1.0, row * 1.0, frame, (1, 1))
     assert len(large.outline.interiors) == 1
+
+
+@given(st.floats(60, 400), st.floats(0, 5000))
+def test_a_notch_of_one_field_closes_whatever_the_rounding(side, origin):
+    """Three sides of a square of 3 x 3 fields, from which a notch leads into the middle."""
+    row, col = np.divmod(np.arange(9), 3)
+    fields = replace(fields_of(row, col, (3, 3), side=side), origin=(origin, origin))
+    notched = ~((col == 1) & (row < 2))
+    (region,) = merge_regions(fields, row * 1.0, row * 1.0, notched, (1, 1))
+    assert region.outline.area == pytest.approx(9 * side**2, rel=1e-3)
 
 
 def test_fields_that_meet_at_a_corner_are_one_outline():

@@ -61,7 +61,7 @@ def union_of_fields(
     fields, chosen
         The grid, and indices into it.
     close_gaps
-        Close notches narrower than one field and holes of up to four fields.
+        Close notches of up to one field and holes of up to four fields.
 
     Returns
     -------
@@ -73,7 +73,8 @@ def union_of_fields(
     squares = shapely.box(x, y, x + fields.field_level0[0], y + fields.field_level0[1])
     shape = shapely.union_all(squares, grid_size=_GRID_PX)
     if close_gaps and len(chosen) > 1:
-        reach = 0.5 * min(fields.field_level0)
+        # A little more than half: whether a gap of just one field closes must not hang on rounding.
+        reach = 0.5 * min(fields.field_level0) + 2 * _GRID_PX
         # On the grid: edges that rounding leaves a hair from parallel would meet at infinity.
         grown = shapely.set_precision(shapely.buffer(shape, reach, join_style="mitre"), _GRID_PX)
         shape = shapely.union(shape, shapely.buffer(grown, -reach, join_style="mitre"))
