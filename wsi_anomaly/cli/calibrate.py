@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console
+from wsi_anomaly.cli.common import common_options, console, device_option
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,9 +34,7 @@ from wsi_anomaly.cli.common import common_options, console
     type=click.FloatRange(min=0.01, max=20.0),
     help="Micrometres per pixel of all these slides, over what they say.",
 )
-@click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
-)
+@device_option
 @common_options
 def command(
     *,

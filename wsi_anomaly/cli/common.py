@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +50,27 @@ backend_option = click.option(
     help="Reader of the slides: auto decodes TIFF files directly, which is faster, and takes "
     "OpenSlide for the rest; the pixels are the same.",
 )
+
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
+)
+
+
+def progress_bar(console: Console, *facts: ProgressColumn) -> Progress:
+    """Bar with what is done, the share, `facts` and the time left; only on a terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        *facts,
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 def console(verbosity: int = NORMAL) -> Console:

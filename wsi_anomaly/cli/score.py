@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from wsi_anomaly.cli.common import backend_option, common_options, console
+from wsi_anomaly.cli.common import backend_option, common_options, console, device_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,9 +126,7 @@ DEFAULT_MODEL = Path("model")
     metavar="I/N",
     help="Score only the I-th of N parts of the slides (a job array); slurm: as the array says.",
 )
-@click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
-)
+@device_option
 @click.option(
     "--resume/--overwrite",
     default=True,

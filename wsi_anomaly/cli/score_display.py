@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from wsi_anomaly.cli.common import VERBOSE
+from wsi_anomaly.cli.common import VERBOSE, progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,20 +26,9 @@ class ScoreDisplay:
     """
 
     def __init__(self, console: Console, count: int, verbosity: int) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
         self._console, self._count, self._verbosity = console, count, verbosity
         self._number = 0
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = progress_bar(console)
         # Only worth a bar of its own when there is more than one slide.
         self._all = self._progress.add_task("all slides", total=count, visible=count > 1)
         self._under_way: dict[ScoreJob, tuple[TaskID, float]] = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console
+from wsi_anomaly.cli.common import common_options, console, device_option
 
 # Spelled out so that --help need not load PyTorch; a test compares it with what can be trained.
 DETECTORS = (
@@ -63,9 +63,7 @@ DETECTORS = (
     "never trained on.",
 )
 @click.option("--seed", type=int, help="Of the split, the weights and the batches.  [default: 0]")
-@click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
-)
+@device_option
 @click.option(
     "--resume/--overwrite",
     default=True,

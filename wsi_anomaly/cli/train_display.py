@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from wsi_anomaly.cli.common import VERBOSE
+from wsi_anomaly.cli.common import VERBOSE, progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,20 +26,10 @@ class TrainDisplay:
     """
 
     def __init__(self, console: Console, verbosity: int) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import TextColumn
 
         self._console, self._verbosity = console, verbosity
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[facts]}", markup=False),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = progress_bar(console, TextColumn("{task.fields[facts]}", markup=False))
         self._task = self._progress.add_task("reading tiles", total=None, facts="")
         self._printed = 0.0
         self._stage = ""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console
+from wsi_anomaly.cli.common import common_options, console, device_option
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -83,9 +83,7 @@ from wsi_anomaly.cli.common import common_options, console
     "sqlite:////shared/search.db or postgresql://host/name.  [default: a file in --output]",
 )
 @click.option("--seed", type=int, help="Of the cases' split and of the search.  [default: 0]")
-@click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
-)
+@device_option
 @click.option(
     "--resume/--overwrite",
     default=True,
