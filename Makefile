@@ -10,7 +10,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 
-.PHONY: help setup demo test faults fuzz lint format lock wheel clean
+.PHONY: help setup demo test docs faults fuzz lint format lock wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -42,6 +42,10 @@ faults: $(READY)  ## Kill, damage and starve it at full counts; writes docs/reli
 
 fuzz: $(READY)  ## Fuzz every parser for a minute each (Linux); the record of SECURITY.md
 	@$(BIN)/python tests/fuzz --seconds 60 --record docs/results/fuzz.json
+
+docs: $(READY)  ## Build the documents as a site (build/site), strictly
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "open build/site/index.html"
 
 lint: $(READY)  ## Check style and types
 	@$(BIN)/ruff check .
