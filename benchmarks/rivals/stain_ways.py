@@ -129,9 +129,10 @@ def _torch_staintools(job: Job, method: str, megapixels: float) -> Run:
     target = torch.from_numpy(np.load(job["target"])).permute(2, 0, 1)[None].float() / 255
     normalizer.fit(target)
     tiles = torch.from_numpy(_few(job, megapixels)).permute(0, 3, 1, 2)
+    size = min(_BATCH, len(tiles))
     batches = [
-        (list(range(i, i + _BATCH)), tiles[i : i + _BATCH].contiguous())
-        for i in range(0, len(tiles) - _BATCH + 1, _BATCH)
+        (list(range(i, i + size)), tiles[i : i + size].contiguous())
+        for i in range(0, len(tiles) - size + 1, size)
     ]
 
     def normalize(batch: tuple[list[int], Any]) -> None:
@@ -141,7 +142,7 @@ def _torch_staintools(job: Job, method: str, megapixels: float) -> Run:
 
     for batch in batches:  # learn and cache the matrices
         normalize(batch)
-    return _each(batches, normalize, tiles.shape[2], _BATCH)
+    return _each(batches, normalize, tiles.shape[2], size)
 
 
 def torch_staintools_vahadane(job: Job) -> Run:
