@@ -162,6 +162,7 @@ def ours(job: Job) -> Run:
     from wsi_anomaly.tiles.writing import write_tiles
 
     magnification = job["magnification"]
+    batch = min(_BATCH, 16_000_000 // (job["tile_px"] ** 2 * 3))  # as tile does
     config = TileConfig(magnifications=(magnification,), max_tiles=None, stain="none")
     with open_slide(job["slide"], mpp=job["slide_mpp"]) as slide:
         fields = plan_fields(
@@ -178,7 +179,11 @@ def ours(job: Job) -> Run:
                 magnifications=(magnification,), stain=None, fingerprint="", case="", sources={},
             ) as writer:  # fmt: skip
                 for indices, images, found in read_fields(
-                    slide, fields, magnification=magnification, tile_size=job["tile_px"]
+                    slide,
+                    fields,
+                    magnification=magnification,
+                    tile_size=job["tile_px"],
+                    batch_size=batch,
                 ):
                     writer.put(magnification, indices, images)
                     status[indices] = found
