@@ -151,6 +151,13 @@ def test_augmentation_is_live():
     assert len(seen) > 10  # other places and flips of the one tile
 
 
+def test_without_flips_tiles_stay_as_they_are():
+    images = textured_tiles(10)
+    stream = BatchStream(ArrayTiles(images), 10, seed=1, flips=False)
+    found = stream.batch(0)[np.argsort(stream.indices(0))]
+    assert torch.equal(found, to_images(images))
+
+
 def test_processes_share_a_batch_without_overlap():
     tiles = ArrayTiles(textured_tiles(32))
     whole = BatchStream(tiles, 8, seed=5).batch(2)

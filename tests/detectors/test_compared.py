@@ -31,16 +31,12 @@ from wsi_anomaly.detectors.compared import (
     Piad,
     PiadConfig,
 )
-from wsi_anomaly.detectors.compared.deep_geo import (
-    fit_dirichlet,
-    transform_table,
-    transformed,
-)
+from wsi_anomaly.detectors.compared.deep_geo import transform_table, transformed
 from wsi_anomaly.detectors.compared.deep_svdd import SvddEncoder, contrast_normalised
+from wsi_anomaly.detectors.compared.dirichlet import fit_dirichlet
 from wsi_anomaly.detectors.compared.dsebm import Energy
 from wsi_anomaly.detectors.compared.forest import IsolationTrees, expected_length
-from wsi_anomaly.detectors.compared.networks import wasserstein_loss
-from wsi_anomaly.detectors.compared.piad import GradientScale
+from wsi_anomaly.detectors.compared.networks import GradientScale, wasserstein_loss
 
 # -- deep-if -------------------------------------------------------------------------------------
 

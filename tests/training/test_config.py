@@ -85,6 +85,8 @@ def test_every_compared_system_can_be_chosen(preset, name):
     assert config.methods == (name,)
     own = config.compared(name, "c3")
     assert own.seed == 7
+    # Tissue has no upside; but what learns to see flips must not be shown any.
+    assert getattr(own, "flips", False) == (name not in ("deep-if", "deep-geo"))
     assert type(own).from_dict(json.loads(json.dumps(own.to_dict()))) == own
 
 

@@ -96,7 +96,7 @@ class _Run:
         if self._path is not None and self._path.exists():
             self._resume()
 
-    def save(self) -> None:
+    def checkpoint(self) -> None:
         """Write the checkpoint, if one is wanted; only the first process does."""
         if self._path is None or rank_and_world()[0]:
             return
@@ -167,7 +167,7 @@ def train(
     try:
         _steps(run, tiles, fitting, name)
     except KeyboardInterrupt:
-        run.save()
+        run.checkpoint()
         raise
     except torch.OutOfMemoryError as error:
         raise ModelError(
@@ -212,7 +212,7 @@ def _steps(run: _Run, tiles: Tiles, fitting: Fitting, name: str) -> None:
             if fitting.progress is not None:
                 fitting.progress(report)
         if saves or last:
-            run.save()
+            run.checkpoint()
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder.adversary import GRADIENT_PENALTY
+from wsi_anomaly.autoencoder.distributed import mean_over_processes
 
 DRIFT_PENALTY = 1e-3
+REMEMBERED = 100
 _SMALLEST = 4  # side of the image inside a network before it becomes a vector
 
 
@@ -110,6 +112,42 @@ def wasserstein_loss(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     distance = critic(fake).mean() - of_real.mean()
     loss: Tensor = distance + GRADIENT_PENALTY * penalty + DRIFT_PENALTY * of_real.square().mean()
     return loss
+
+
+class GradientScale(nn.Module):
+    """Weight of the reconstruction term: median of |g_adversarial| / |g_reconstruction|.
+
+    Parameters
+    ----------
+    remembered : int
+        Over so many measurements.
+    """
+
+    ratios: Tensor
+    count: Tensor
+
+    def __init__(self, remembered: int = REMEMBERED) -> None:
+        super().__init__()
+        self.register_buffer("ratios", torch.ones(remembered))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def weight(self) -> Tensor:
+        """The median; 1 before anything was measured."""
+        known = min(int(self.count), len(self.ratios))
+        return self.ratios[:known].median() if known else torch.ones_like(self.ratios[0])
+
+    def note(self, adversarial: Tensor, reconstruction: Tensor, through: nn.Module) -> None:
+        """Compare the gradients that both losses send into a module's parameters."""
+        parameters = list(through.parameters())
+        lengths = []
+        for loss in (adversarial, reconstruction):
+            gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            parts = [g.flatten() for g in gradients if g is not None]
+            lengths.append(torch.cat(parts).norm())
+        ratio = mean_over_processes(lengths[0] / lengths[1].clamp_min(1e-12))
+        self.ratios[int(self.count) % len(self.ratios)] = ratio
+        self.count += 1
 
 
 def resized(images: Tensor, resolution: int) -> Tensor:

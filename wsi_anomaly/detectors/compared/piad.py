@@ -19,18 +19,16 @@ from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder import Architecture, pixel_map
 from wsi_anomaly.autoencoder.batches import Tiles
-from wsi_anomaly.autoencoder.distributed import mean_over_processes
 from wsi_anomaly.autoencoder.growth import StepResult
 from wsi_anomaly.autoencoder.loss import relative_l1
 from wsi_anomaly.autoencoder.network import Decoder, Encoder
 from wsi_anomaly.detectors.compared.base import NetworkDetector
 from wsi_anomaly.detectors.compared.loop import Learner
-from wsi_anomaly.detectors.compared.networks import wasserstein_loss
+from wsi_anomaly.detectors.compared.networks import GradientScale, wasserstein_loss
 from wsi_anomaly.detectors.compared.settings import NetworkSettings
 from wsi_anomaly.features import PerceptualNetwork
 
 _BETAS = (0.5, 0.99)
-_REMEMBERED = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,42 +77,6 @@ class PiadConfig(NetworkSettings):
             latent_channels=latent,
             widths=widths,
         )
-
-
-class GradientScale(nn.Module):
-    """Weight of the reconstruction term: median of |g_adversarial| / |g_reconstruction|.
-
-    Parameters
-    ----------
-    remembered : int
-        Over so many measurements.
-    """
-
-    ratios: Tensor
-    count: Tensor
-
-    def __init__(self, remembered: int = _REMEMBERED) -> None:
-        super().__init__()
-        self.register_buffer("ratios", torch.ones(remembered))
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-
-    @property
-    def weight(self) -> Tensor:
-        """The median; 1 before anything was measured."""
-        known = min(int(self.count), len(self.ratios))
-        return self.ratios[:known].median() if known else torch.ones_like(self.ratios[0])
-
-    def note(self, adversarial: Tensor, reconstruction: Tensor, through: nn.Module) -> None:
-        """Compare the gradients that both losses send into a module's parameters."""
-        parameters = list(through.parameters())
-        lengths = []
-        for loss in (adversarial, reconstruction):
-            gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-            parts = [g.flatten() for g in gradients if g is not None]
-            lengths.append(torch.cat(parts).norm())
-        ratio = mean_over_processes(lengths[0] / lengths[1].clamp_min(1e-12))
-        self.ratios[int(self.count) % len(self.ratios)] = ratio
-        self.count += 1
 
 
 class _Image(nn.Module):
