@@ -217,7 +217,7 @@ def _convolve(planes, weights, bias, out):  # pragma: no cover
             line = made[k]
             for t in range(lines * pitch):
                 line[t] = bias[k]
-        for c in range(len(planes)):
+        for c in range(weights.shape[1]):  # further planes are empty, and have no weights
             _four(planes[c, start * pitch :], weights[:, c], made, lines * pitch - 2, pitch)
         for k in range(channels):
             for y in range(lines):
