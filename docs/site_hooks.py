@@ -121,7 +121,9 @@ def _picture(tex: str, display: bool) -> str:
         depth = math_to_image(f"${spelled}$", drawn, FontProperties(size=_POINTS), 72, "svg")
     svg = drawn.getvalue()
     width, height = (float(v) for v in re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2])
-    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    body = re.sub(
+        r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL
+    )
     body = body[body.index(">", body.index("<svg")) + 1 :].strip()
     style = (
         f"width:{width / _POINTS:.3f}em;height:{height / _POINTS:.3f}em;"
