@@ -17,9 +17,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 PROGRAM = Path(__file__).with_name("one_run.py")
 FULL = os.environ.get("FAULTS", "") == "all"
 LONGEST_S = 300.0
+
+
+def only_in_full() -> None:
+    """Leave a test to ``make faults``: a sample of its kind runs in ``make test``."""
+    if not FULL:
+        pytest.skip("a part of make faults")
 
 
 def count(all_of_them: int, sample: int) -> int:

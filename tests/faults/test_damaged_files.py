@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from faults_running import LONGEST_S, count
+from faults_running import LONGEST_S, count, only_in_full
 from recording import Tally
 
 PROGRAM = Path(__file__).with_name("damaged_reading.py")
@@ -46,6 +46,8 @@ def tries(kind: str, original: Path, folder: Path, number: int) -> list[tuple[st
 
 @pytest.mark.parametrize("kind", PROMISE)
 def test_damaged_files(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if kind != "tiles":
+        only_in_full()
     made = {"tiles": "tiles", "model": "model", "results": "results"}[kind]
     original = request.getfixturevalue(made)
     if kind == "tiles":

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import command_in_process
 from damage import DAMAGE
-from faults_running import count, leftovers
+from faults_running import count, leftovers, only_in_full
+from faults_world import command_in_process
 from recording import Tally
 
 from wsi_anomaly.tiles import Status, TileStore
@@ -52,6 +52,8 @@ def is_orderly(code: int, printed: str, out: Path, refused: int) -> None:
 @pytest.mark.parametrize("kind", DAMAGE)
 @pytest.mark.parametrize("backend", ["auto", "openslide"])
 def test_tile_damaged_slides(kind: str, backend: str, world: Path, tmp_path: Path) -> None:
+    if backend != "auto":
+        only_in_full()
     number = count(50, 2)
     slides = damaged_slides(world / "new" / "new0.tif", tmp_path / "slides", kind, number)
     tally = Tally(
@@ -61,7 +63,7 @@ def test_tile_damaged_slides(kind: str, backend: str, world: Path, tmp_path: Pat
     )
     code, printed = command_in_process(
         tmp_path, "tile", "slides", "--magnifications", "10", "--stain", "none",
-        "--workers", "2", "--backend", backend,
+        "--workers", "1", "--backend", backend,
     )  # fmt: skip
     out = tmp_path / "tiles"
     whole = TileStore.open(out / f"{WHOLE}.h5")

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import CHECKPOINT_EVERY, SCORE, TILE, TRAIN
 from faults_running import (
-    FULL,
     Ended,
     count,
     differences,
@@ -19,9 +17,11 @@ from faults_running import (
     fresh,
     kill_after,
     leftovers,
+    only_in_full,
     run,
     start,
 )
+from faults_world import CHECKPOINT_EVERY, SCORE, TILE, TRAIN
 from recording import Tally
 
 
@@ -90,12 +90,12 @@ def test_kill_at_random_moments(
     tally.finish()
 
 
-@pytest.mark.skipif(not FULL, reason="a part of make faults")
 @pytest.mark.parametrize("command", WORK)
 def test_kill_right_before_changes_of_the_file_system(
     command: str, world: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """The moments that matter most are short: they are sought out, not waited for."""
+    only_in_full()
     expected = request.getfixturevalue(MAKES[command])
     work, folder, counter = WORK[command], tmp_path / "run", tmp_path / "changes"
     tally = Tally(

@@ -11,8 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import SCORE, TILE, TRAIN, command_in_process
-from faults_running import FULL, Ended, count, differences, end, fresh, leftovers, run, start
+from faults_running import (
+    Ended,
+    count,
+    differences,
+    end,
+    fresh,
+    leftovers,
+    only_in_full,
+    run,
+    start,
+)
+from faults_world import SCORE, TILE, TRAIN, command_in_process
 from recording import Tally
 
 FIRST, SECOND = "new0", "new1"
@@ -61,9 +71,11 @@ def test_a_slide_disappears(command: str, world: Path, tmp_path: Path, model: Pa
         f"`{command}`: a slide is removed while the run goes on",
         "one sentence names it; the other slide done",
     )
+    if command == "score":
+        only_in_full()
     arguments = tile_new() if command == "tile" else score_new(model)
     # `score` opens a slide once to score it and once for its report.
-    for opening in (1, 2) if command == "score" and FULL else (1,):
+    for opening in (1, 2) if command == "score" else (1,):
         with tally.attempt(f"before opening {opening}"):
             folder = copy_of_new(world, tmp_path / "run")
             ended = run(folder, *arguments, FAULTS_VANISH=f"{FIRST}:{opening}")
@@ -78,8 +90,8 @@ def test_all_reads_of_a_slide_hang(command: str, world: Path, tmp_path: Path, mo
         f"`{command}`: reads of a slide never come back (limit set to 1 s)",
         "given up after five reads, one sentence names it; the other slide done",
     )
-    if command == "score" and not FULL:
-        pytest.skip("a part of make faults")
+    if command == "score":
+        only_in_full()
     arguments = tile_new() if command == "tile" else score_new(model)
     with tally.attempt(command):
         folder = copy_of_new(world, tmp_path / "run")
@@ -96,8 +108,7 @@ def test_a_worker_is_killed(command: str, world: Path, tmp_path: Path, model: Pa
         f"`{command} --workers 2`: a worker is killed with SIGKILL, as for memory, by one slide",
         "one sentence names the slide; the other slide done",
     )
-    if command == "score" and not FULL:
-        pytest.skip("a part of make faults")
+    only_in_full()
     arguments = (tile_new() if command == "tile" else score_new(model)) + ("--workers", "2")
     for number in range(count(5, 1)):
         with tally.attempt(f"try {number}"):
@@ -119,8 +130,8 @@ COMMANDS = {
 def test_two_runs_in_one_folder(
     command: str, world: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    if command != "tile" and not FULL:
-        pytest.skip("a part of make faults")
+    if command != "tile":
+        only_in_full()
     arguments, needs, output = COMMANDS[command]
     expected = request.getfixturevalue(output)
     tally = Tally(
@@ -162,6 +173,8 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
 def test_a_full_disk(
     command: str, world: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    if command == "tile":
+        only_in_full()
     arguments, needs, output = COMMANDS[command]
     expected = request.getfixturevalue(output)
     total = sum(file.stat().st_size for file in expected.rglob("*") if file.is_file())
