@@ -20,7 +20,7 @@ from score_map_fakes import fake_calibration, fake_score_map, fake_slide
 from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.overlays import write_results
-from wsi_anomaly.overlays.viewer import Results, Viewer
+from wsi_anomaly.overlays.viewer import NotHereError, Results, Viewer
 from wsi_anomaly.overlays.viewer_page import World, page_data
 from wsi_anomaly.slides import open_slide
 
@@ -107,6 +107,23 @@ def test_nothing_but_the_results_is_served(server, path):
     assert status == 404
     assert b"s3cret" not in body
     assert headers["Content-Type"].startswith("text/plain")
+
+
+def test_a_link_among_the_results_is_not_followed(results, tmp_path):
+    secret = tmp_path / "secret.html"
+    secret.write_text("secret")
+    seen = Results(results)
+    folder = results / seen.names()[0]
+    report, kept = folder / "report.html", folder / "kept.html"
+    assert seen.file(folder.name, "report.html") == report
+    report.rename(kept)
+    try:
+        report.symlink_to(secret)
+        with pytest.raises(NotHereError):
+            seen.file(folder.name, "report.html")
+    finally:
+        report.unlink()
+        kept.rename(report)
 
 
 def test_another_host_name_is_refused(server):

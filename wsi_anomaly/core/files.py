@@ -60,6 +60,15 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()[:16]
 
 
+def output_name(path: str | os.PathLike[str]) -> str:
+    """Name for the outputs of a slide: its file name without suffix and without leading dots.
+
+    A slide may be called ``..tif``: its outputs must neither be hidden nor climb out of their
+    folder.
+    """
+    return Path(path).stem.lstrip(".") or "slide"
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

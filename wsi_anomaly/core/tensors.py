@@ -62,7 +62,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})["json"])
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+    except (
+        OSError, KeyError, ValueError, RecursionError, safetensors.SafetensorError,
+    ) as error:  # fmt: skip
         raise ModelError(
             f"{path} is missing or damaged; copy it again, or delete it and train again."
         ) from error

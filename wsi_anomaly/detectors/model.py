@@ -303,7 +303,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 "train it again, or install the version of wsi-anomaly that made it."
             )
         expected = str(description["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
             f"{folder / DESCRIPTION} describes no model of wsi-anomaly ({error}); copy the whole "
             "folder again."

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from wsi_anomaly.core.errors import ModelError
 
+_LARGEST_BYTES = 8 << 30  # a zip of zeros can be a thousandth of what it unpacks to
+
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors by name from a ``.safetensors``, an ``.npz`` or a PyTorch file (``.pth``, ``.pt``).
@@ -48,6 +50,8 @@ def _read(path: Path) -> Any:
         return load_file(path)
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as archive:
+            if sum(entry.file_size for entry in archive.zip.infolist()) > _LARGEST_BYTES:
+                raise ValueError("it unpacks to more than any network has")
             return {name: torch.from_numpy(archive[name].astype(np.float32)) for name in archive}
     return torch.load(path, map_location="cpu", weights_only=True)
 

@@ -15,9 +15,10 @@ import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from wsi_anomaly.core.cells import safe_cell
 from wsi_anomaly.core.errors import OutputError, UsageError
 from wsi_anomaly.core.files import atomic_file, fingerprint, output_errors
-from wsi_anomaly.overlays.worklist import COHORT_PAGE, safe_cell
+from wsi_anomaly.overlays.worklist import COHORT_PAGE
 from wsi_anomaly.scoring import CohortSlide
 
 KEY = "unblinding.csv"

@@ -10,8 +10,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from wsi_anomaly.core.cells import safe_cell
 from wsi_anomaly.core.files import write_text
-from wsi_anomaly.overlays.worklist import Row, read_row, safe_cell
+from wsi_anomaly.overlays.worklist import Row, read_row
 from wsi_anomaly.scoring import Cohort, CohortSlide
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from wsi_anomaly.core.errors import AnnotationError
-from wsi_anomaly.core.files import fingerprint
+from wsi_anomaly.core.files import fingerprint, output_name
 from wsi_anomaly.overlays.frame import Origin
 from wsi_anomaly.overlays.results import write_results
 from wsi_anomaly.overlays.summary import result_hash
@@ -80,14 +80,15 @@ def result_folders(slides: Sequence[Path], results: Path) -> dict[Path, Path]:
 
     Names collide within a run, and with an older result of another slide of the same name.
     """
-    names = Counter(path.stem for path in slides)
+    names = Counter(output_name(path) for path in slides)
     out = {}
     for path in slides:
-        folder = results / path.stem
+        name = output_name(path)
+        folder = results / name
         older = _slide_of(folder)
         taken = older is not None and older != _identity(path)
-        if names[path.stem] > 1 or taken:
-            folder = results / f"{path.stem}-{_identity(path)}"
+        if names[name] > 1 or taken:
+            folder = results / f"{name}-{_identity(path)}"
         out[path] = folder
     return out
 

@@ -30,7 +30,10 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' "
     "data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_REPORT_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
 _STATIC = Path(__file__).parent / "templates"
 _TYPES = {
     ".js": "text/javascript; charset=utf-8",
@@ -91,8 +94,9 @@ class Results:
     def file(self, name: str, file: str) -> Path:
         """One of the files that may be looked at."""
         self.summary(name)
-        path = self.folder / name / file
-        if file not in _OPEN_FILES or not path.is_file():
+        folder = self.folder / name
+        path = folder / file
+        if file not in _OPEN_FILES or not path.is_file() or _leads_out(path, folder):
             raise NotHereError(f"{file} is not among the results of {name}.")
         return path
 
@@ -169,6 +173,11 @@ class Results:
         """Write the list of slides, most abnormal first."""
         rows = [(row, quote(row.folder, safe="")) for row in collect(self.folder) if row.folder]
         return str(environment().get_template("viewer_index.html.j2").render(rows=rows))
+
+
+def _leads_out(path: Path, folder: Path) -> bool:
+    """Whether a file is a link to somewhere else."""
+    return path.resolve().parent != folder.resolve()
 
 
 class Viewer(ThreadingHTTPServer):

@@ -23,6 +23,7 @@ from wsi_anomaly.tiles import Fields
 TILE_PX = 256
 _COLORS = 256
 _LARGEST_GRID = 1 << 26
+_LARGEST_ARRAY_BYTES = 1 << 30
 _DAMAGED = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError)
 """What zarr and its codecs raise on a damaged folder."""
 
@@ -110,10 +111,10 @@ class StoredMap:
             tiles: Any = zarr.open_group(str(folder / "scores.zarr"), mode="r")["tiles"]
             facts = dict(tiles.attrs)
             arrays = {
-                name: tiles[name][...]
+                name: _read(tiles[name])
                 for name in ("coords", "row", "col", "tissue_fraction", "status", "flagged")
             }
-            score = tiles["scores"][facts["primary"]][...]
+            score = _read(tiles["scores"][facts["primary"]])
             side, stride = facts["field_level0"], facts["stride_level0"]
             fields = Fields(
                 arrays["coords"], arrays["row"], arrays["col"], tuple(facts["grid_shape"]),
@@ -133,6 +134,14 @@ class StoredMap:
         out = np.full(self.fields.grid_shape, np.nan, np.float32)
         out[self.fields.row, self.fields.col] = self.score
         return out
+
+
+def _read(array: Any) -> NDArray[Any]:
+    """Read an array of a possible size: Zarr needs no file for what it only claims."""
+    if array.nbytes > _LARGEST_ARRAY_BYTES:
+        raise ValueError(f"an array of {array.shape} is impossible")
+    values: NDArray[Any] = array[...]
+    return values
 
 
 def _check(fields: Fields, score: NDArray[np.float32], flagged: NDArray[np.uint8]) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from wsi_anomaly.core.cells import safe_cell
 from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.overlays.report import environment
 from wsi_anomaly.overlays.summary import FORMAT
@@ -56,7 +57,7 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     """Summary of a result folder; None where there is none that this program wrote."""
     try:
         value = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) and value.get("format") == FORMAT else None
 
@@ -85,7 +86,7 @@ def _failures(results: Path) -> dict[str, str]:
         try:
             entry = json.loads(file.read_text(encoding="utf-8"))
             out[str(entry["path"])] = str(entry["reason"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     return out
 
@@ -152,13 +153,6 @@ def collect(results: Path) -> list[Row]:
         Row(slide=Path(path).name, status="failed", note=reason, path=path)
         for path, reason in sorted(_failures(results).items())
     ]
-
-
-def safe_cell(value: Any) -> Any:
-    """Guard a text cell against being run as a formula by a spreadsheet."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
-    return value
 
 
 def write_worklist(results: str | Path) -> Path:

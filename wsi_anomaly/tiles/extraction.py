@@ -16,6 +16,7 @@ from wsi_anomaly.core.errors import (
     TooCoarseError,
 )
 from wsi_anomaly.core.files import fingerprint as fingerprint_of
+from wsi_anomaly.core.files import output_name
 from wsi_anomaly.core.magnification import served
 from wsi_anomaly.slides import Slide, find_tissue, open_slide
 from wsi_anomaly.slides.overview import read_overview
@@ -116,7 +117,7 @@ def tile_slide(
     """
     started = time.perf_counter()
     path = Path(path)
-    name = name or path.stem
+    name = name or output_name(path)
     case = case or name
     report = progress or (lambda _stage, _done, _total: None)
     target = Path(out_dir) / f"{name}{SUFFIX}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from wsi_anomaly.core.errors import TileStoreError, UsageError
-from wsi_anomaly.core.files import fingerprint
+from wsi_anomaly.core.files import fingerprint, output_name
 from wsi_anomaly.tiles.store import SUFFIX, TileStore
 
 T = TypeVar("T")
@@ -84,11 +84,11 @@ def plan_jobs(
                 f"{place} cannot be right for {len(slides)} slides; give {option} a folder of "
                 "files named as the slides."
             )
-    names = Counter(slide.stem for slide in slides)
+    names = Counter(output_name(slide) for slide in slides)
     return [
         Job(
             slide,
-            _name(slide, out_dir, alone=names[slide.stem] == 1),
+            _name(slide, out_dir, alone=names[output_name(slide)] == 1),
             look_up(mpp_of or {}, slide) or mpp,
             look_up(cases or {}, slide),
             tissue_mask,
@@ -100,29 +100,30 @@ def plan_jobs(
 
 
 def _name(slide: Path, out_dir: Path, *, alone: bool) -> str:
-    plain = out_dir / f"{slide.stem}{SUFFIX}"
+    name = output_name(slide)
+    plain = out_dir / f"{name}{SUFFIX}"
     marked = any(out_dir.glob(f"*{SUFFIX}")) and _marked_exists(slide, out_dir)
     if alone and not marked and not plain.exists():
-        return slide.stem
+        return name
     try:
         mark = fingerprint(slide)
     except OSError:
-        return slide.stem  # opening it will say what is wrong
-    with_mark = f"{slide.stem}-{mark[:8]}"
+        return name  # opening it will say what is wrong
+    with_mark = f"{name}-{mark[:8]}"
     if (out_dir / f"{with_mark}{SUFFIX}").exists():
         return with_mark
     if plain.exists():
         try:
             store = TileStore.open(plain)
         except TileStoreError:
-            return slide.stem if alone else with_mark
+            return name if alone else with_mark
         same = store.fingerprint == mark or store.slide_path == slide.resolve()
-        return slide.stem if same else with_mark
-    return slide.stem if alone else with_mark
+        return name if same else with_mark
+    return name if alone else with_mark
 
 
 def _marked_exists(slide: Path, out_dir: Path) -> bool:
-    start = f"{slide.stem}-"
+    start = f"{output_name(slide)}-"
     return any(
         file.name.startswith(start) and len(file.stem) == len(start) + 8
         for file in out_dir.glob(f"*{SUFFIX}")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from wsi_anomaly.core.cells import plain_cell, safe_cell
 from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.files import output_errors, write_text
 from wsi_anomaly.tiles.fields import STORED
@@ -84,7 +85,8 @@ def write_ledger(path: Path, outcomes: Iterable[Outcome]) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows[slide] for slide in sorted(rows))
+        for slide in sorted(rows):
+            writer.writerow({name: safe_cell(value) for name, value in rows[slide].items()})
         write_text(path, text.getvalue())
 
 
@@ -128,6 +130,7 @@ def _former(path: Path) -> dict[str, dict[str, str]]:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 return {}
-            return {row["slide"]: row for row in reader}
+            rows = [{name: plain_cell(row[name] or "") for name in COLUMNS} for row in reader]
+            return {row["slide"]: row for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error):
         return {}

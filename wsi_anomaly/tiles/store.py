@@ -26,6 +26,8 @@ from wsi_anomaly.tiles.preprocessing import Preprocessing
 
 SUFFIX = ".h5"
 SOURCES = ("tissue_mask", "annotations")
+_DAMAGED = (OSError, LookupError, ValueError, TypeError, RuntimeError, StainError)
+"""What h5py raises on a damaged file; JSON that is nested without end is a RuntimeError."""
 
 
 class TileStore:
@@ -73,20 +75,20 @@ class TileStore:
             if "stain_matrix" in attributes
             else None
         )
-        self.coords: NDArray[np.int64] = file["coords"][:]
-        self.tissue_fraction: NDArray[np.float32] = file["tissue_fraction"][:]
-        self.status: NDArray[np.uint8] = file["status"][:]
+        size = path.stat().st_size
+        self.coords: NDArray[np.int64] = _own(file, "coords", size)[:]
+        self.tissue_fraction: NDArray[np.float32] = _own(file, "tissue_fraction", size)[:]
+        self.status: NDArray[np.uint8] = _own(file, "status", size)[:]
         self.label: NDArray[np.str_] | None = (
-            np.array(file["label"].asstr()[:], np.str_) if "label" in file else None
+            np.array(_own(file, "label", size).asstr()[:], np.str_) if "label" in file else None
         )
         self.sources = {name: str(attributes.get(name, "")) for name in SOURCES}
         self._images: dict[int, NDArray[np.uint8]] = {}
         self._layout: dict[int, tuple[int, tuple[int, ...]]] = {}
-        size = path.stat().st_size
         for name in file:
             if not name.endswith("x") or not name[:-1].isdigit():
                 continue
-            images = file[name]["images"]
+            images = _own(file, f"{name}/images", size)
             offset = images.id.get_offset()
             n = len(self.coords)
             if (
@@ -131,7 +133,7 @@ class TileStore:
             raise TileStoreError(
                 f"{path} does not exist; make tiles with wsi-anomaly tile."
             ) from error
-        except (OSError, KeyError, ValueError, TypeError, StainError) as error:
+        except _DAMAGED as error:
             reason = " ".join(str(error).split())
             raise TileStoreError(
                 f"{path} is damaged ({reason}); delete it and run tile again."
@@ -170,6 +172,22 @@ class TileStore:
                 "run tile again."
             )
         return magnification
+
+
+def _own(file: h5py.File, name: str, size: int) -> h5py.Dataset:
+    """Take a dataset that lies in this very file of `size` bytes.
+
+    HDF5 can claim more than there is, and it can point to other files.
+    """
+    for part in [name.rpartition("/")[0], name]:
+        if part and not isinstance(file.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{part} is missing, or lies in another file")
+    dataset = file[name]
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"{name} lies in another file")
+    if dataset.nbytes > size:
+        raise ValueError(f"{name} claims more than the file holds")
+    return dataset
 
 
 def find_tile_files(paths: Iterable[str | Path]) -> list[Path]:

@@ -297,7 +297,7 @@ def load_config(name: str) -> TrainConfig:
     try:
         text = path.read_text(encoding="utf-8")
         value = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read as a configuration: {error}.") from error
     if not isinstance(value, dict):
         raise UsageError(f"{path} should hold named entries, such as batch_size = 64.")
