@@ -200,6 +200,25 @@ def test_a_tile_file_that_points_elsewhere(tmp_path: Path, tile_file: bytes, how
         TileStore.open(path)
 
 
+def test_a_tile_file_from_which_hdf5_never_comes_back(tmp_path: Path, tile_file: bytes) -> None:
+    """Found by fuzzing: free space without a size, which the library reads for ever."""
+    data = bytearray(tile_file)
+    place = data.index(b"GCOL") + 16
+    while (number := int.from_bytes(data[place : place + 2], "little")) > 0:
+        size = int.from_bytes(data[place + 8 : place + 16], "little")
+        place += 16 + -(-size // 8) * 8
+    assert number == 0
+    data[place + 8 : place + 16] = bytes(8)
+    path = tmp_path / "t.h5"
+    path.write_bytes(data)
+    script = "import sys; from wsi_anomaly.tiles import TileStore; TileStore.open(sys.argv[1])"
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert "a heap of its texts is broken" in ran.stderr
+
+
 def test_a_score_map_that_claims_terabytes(tmp_path: Path) -> None:
     root = zarr.open_group(str(tmp_path / "scores.zarr"), mode="w", zarr_format=2)
     tiles = root.create_group("tiles")

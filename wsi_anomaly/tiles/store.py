@@ -22,6 +22,7 @@ from wsi_anomaly.core.errors import StainError, TileStoreError, UsageError
 from wsi_anomaly.slides import Mpp
 from wsi_anomaly.stain import StainProfile
 from wsi_anomaly.tiles.config import FORMAT, FORMAT_VERSION
+from wsi_anomaly.tiles.heaps import check_heaps
 from wsi_anomaly.tiles.preprocessing import Preprocessing
 
 SUFFIX = ".h5"
@@ -119,6 +120,7 @@ class TileStore:
         """
         path = Path(path)
         try:
+            check_heaps(path)
             with h5py.File(path, "r") as file:
                 if file.attrs.get("format") != FORMAT:
                     raise TileStoreError(
