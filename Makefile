@@ -42,6 +42,7 @@ faults: $(READY)  ## Kill, damage and starve it at full counts; writes docs/reli
 
 fuzz: $(READY)  ## Fuzz every parser for a minute each (Linux); the record of SECURITY.md
 	@$(BIN)/python tests/fuzz --seconds 60 --record docs/results/fuzz.json
+	@$(BIN)/python tests/faults/table.py
 
 docs: $(READY)  ## Build the documents as a site (build/site), strictly
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -1,4 +1,6 @@
-"""Write the table of ``docs/reliability.md`` from the records of ``make faults``.
+"""Write the tables of ``docs/reliability.md`` and ``SECURITY.md`` from what was recorded.
+
+``make faults`` and ``make fuzz`` leave the records in ``docs/results``.
 
 Run ``python tests/faults/table.py``.
 """
@@ -14,6 +16,10 @@ RECORDS = REPOSITORY / "docs" / "results" / "faults"
 PAGE = REPOSITORY / "docs" / "reliability.md"
 START = "<!-- faults: written by python tests/faults/table.py -->"
 END = "<!-- end of the faults -->"
+FUZZ_RECORD = REPOSITORY / "docs" / "results" / "fuzz.json"
+FUZZ_PAGE = REPOSITORY / "SECURITY.md"
+FUZZ_START = "<!-- fuzz: written by python tests/faults/table.py -->"
+FUZZ_END = "<!-- end of the fuzzing -->"
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -42,10 +48,21 @@ def _where(r: dict[str, Any]) -> str:
     return f"{r['date']}, {r['program']}, Python {r['python']}, {r['system']}; {libraries}."
 
 
-def with_table(page: str, records: list[dict[str, Any]]) -> str:
-    """Put the table between the two marks of a page."""
-    before, rest = page.split(START)
-    return f"{before}{START}\n\n{table(records)}\n\n{END}{rest.split(END)[1]}"
+def fuzz_table(records: list[dict[str, Any]]) -> str:
+    """One row a parser, Markdown."""
+    lines = ["| parser | executions | findings |", "|---|---:|---|"]
+    lines += [
+        f"| `{r['parser']}` | {r['executions']:,} | {r['found'] or 'none'} |" for r in records
+    ]
+    lines.append(f"| **all** | **{sum(r['executions'] for r in records):,}** | |")
+    seconds = max(r["seconds"] for r in records)
+    return "\n".join([*lines, "", f"{records[0]['date']}, {seconds} seconds each on one core."])
+
+
+def between(page: str, start: str, end: str, text: str) -> str:
+    """Put a text between two marks of a page."""
+    before, rest = page.split(start)
+    return f"{before}{start}\n\n{text}\n\n{end}{rest.split(end)[1]}"
 
 
 def read_records() -> list[dict[str, Any]]:
@@ -54,4 +71,7 @@ def read_records() -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(with_table(PAGE.read_text(), read_records()))
+    PAGE.write_text(between(PAGE.read_text(), START, END, table(read_records())))
+    if FUZZ_RECORD.exists():
+        found = fuzz_table(json.loads(FUZZ_RECORD.read_text()))
+        FUZZ_PAGE.write_text(between(FUZZ_PAGE.read_text(), FUZZ_START, FUZZ_END, found))

@@ -120,6 +120,7 @@ def test_score_damaged_slides(kind: str, world: Path, model: Path, tmp_path: Pat
             if said:
                 refused += 1
                 tally.note("refused")
+                assert "the compressed tile" not in said, said  # it costs its own fields only
                 assert not (out / path.stem).exists()
                 continue
             summary = json.loads((out / path.stem / "summary.json").read_text())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from faults_running import (
+    FULL,
     Ended,
     count,
     differences,
@@ -49,6 +50,17 @@ WORK = {
 }
 
 
+def _seconds_of_work(world: Path, folder: Path, work: Work) -> float:
+    """From the beginning of the work to its end."""
+    fresh(world, folder, *work.needs)
+    process = start(folder, *work.arguments, **work.faults)
+    while not (folder / work.first).exists():
+        time.sleep(0.002)
+    began = time.monotonic()
+    assert end(process).code == 0
+    return time.monotonic() - began
+
+
 def is_as_undisturbed(ended: Ended, expected: Path, folder: Path, output: str) -> None:
     """It ended well, its files are those of an undisturbed run, and nothing else lies about."""
     assert ended.code == 0, ended.printed
@@ -72,21 +84,20 @@ def test_kill_at_random_moments(
         "the files of an undisturbed run, byte for byte; nothing half-written left",
     )
     moments = random.Random(command)
-    longest = 0.0
-    for number in range(count(20, 1)):
+    seconds = _seconds_of_work(world, folder, work) if FULL else 1.0
+    wanted = count(20, 1)
+    for _ in range(3 * wanted):
         fresh(world, folder, *work.needs)
-        started = time.monotonic()
+        wait = moments.uniform(0, seconds)
         process = start(folder, *work.arguments, **work.faults)
-        # Of the first try nobody knows yet how long the whole takes.
-        wait = moments.uniform(0, longest or 2.0)
-        killed = kill_after(process, (folder / work.first).exists, wait)
-        tally.note("killed at work" if killed else "had ended before the kill")
-        with tally.attempt(f"try {number}, {wait:.2f} s after its beginning"):
-            began = time.monotonic()
+        if not kill_after(process, (folder / work.first).exists, wait):
+            continue  # it had ended before: no try
+        with tally.attempt(f"{wait:.2f} s after its beginning"):
             ended = run(folder, *work.arguments, **work.faults)
-            longest = max(longest, 0.7 * (time.monotonic() - began))
             is_as_undisturbed(ended, expected, folder, work.output)
-        assert time.monotonic() - started < 600
+        if tally.tried == wanted:
+            break
+    assert tally.tried == wanted
     tally.finish()
 
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import random
 import re
@@ -77,6 +78,7 @@ def fuzz_all(names: list[str], seconds: int) -> list[dict[str, object]]:
             "parser": name,
             "executions": int(units[1]) if units else 0,
             "seconds": seconds,
+            "date": dt.datetime.now(dt.UTC).date().isoformat(),
             "found": "" if ran.returncode == 0 else _finding(printed),
         }
         print(json.dumps(record), flush=True)

@@ -100,6 +100,20 @@ def test_squares_around_a_damaged_tile_are_read_and_only_its_own_are_missing(tmp
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_thumbnail_shows_all_but_the_damage(tmp_path, backend):
+    path = write(tmp_path / "s.tif", [stained(1024, 1024)])
+    with open_slide(path, backend=backend) as slide:
+        before = slide.thumbnail(256)
+    spoil(path, 0, 5, "random")
+    with open_slide(path, backend=backend) as slide:
+        after = slide.thumbnail(256)
+    assert (after[66:126, 66:126] == 160).all()
+    away = np.ones((256, 256), bool)
+    away[62:130, 62:130] = False
+    np.testing.assert_array_equal(after[away], before[away])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_damage_on_the_map_is_unreadable_neither_tissue_nor_glass(tmp_path, backend):
     path = tissue_slide(tmp_path / "s.tif", tissue=(100, 100, 900, 1100))
     spoil(path, 0, 7, "random")  # x 512 to 768, y 256 to 512

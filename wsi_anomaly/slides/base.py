@@ -32,6 +32,8 @@ MAX_SIDE_PX = 1 << 21
 _MOST_HANGING = 5
 """Reads in a row that may hang before the slide is given up."""
 
+_SMALLEST_PART_PX = 32
+_DAMAGED_GREY = 160  # neither glass nor tissue
 _MAX_SOURCE_PX = 16_000_000  # 48 MB: larger regions are read in parts
 
 
@@ -262,7 +264,8 @@ class Slide(ABC):
     def thumbnail(self, max_px: int) -> RGB:
         """Picture of the scanned area whose longer side has `max_px` pixels; square pixels.
 
-        Needs no mpp: it is made from the coarsest level that is large enough.
+        Needs no mpp: it is made from the coarsest level that is large enough. What is damaged is
+        grey.
         """
         from PIL import Image
 
@@ -281,18 +284,35 @@ class Slide(ABC):
         strip = max(1, int(_MAX_SOURCE_PX * downsample * scale / (self.bounds.width / downsample)))
         for top in range(0, size[1], strip):
             rows = min(strip, size[1] - top)
-            source = self.read_level(
+            source = self._readable(
                 level,
                 int(self.bounds.x / downsample),
                 int((self.bounds.y + top / scale) / downsample),
                 max(1, round(self.bounds.width / downsample)),
                 max(1, round(rows / scale / downsample)),
             )
-            part = Image.fromarray(source.rgb).resize(
+            part = Image.fromarray(source).resize(
                 (size[0], rows), Image.Resampling.BOX, reducing_gap=2.0
             )
             picture.paste(part, (0, top))
         return np.asarray(picture)
+
+    def _readable(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
+        """Pixels of a level; around damage in halves, and grey in its place."""
+        try:
+            return self.read_level(level, x, y, width, height).rgb
+        except ReadError:
+            if max(width, height) <= _SMALLEST_PART_PX:
+                return np.full((height, width, 3), _DAMAGED_GREY, np.uint8)
+        if width >= height:
+            half = width // 2
+            parts = (x, y, half, height), (x + half, y, width - half, height)
+            axis = 1
+        else:
+            half = height // 2
+            parts = (x, y, width, half), (x, y + half, width, height - half)
+            axis = 0
+        return np.concatenate([self._readable(level, *part) for part in parts], axis)
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         from wsi_anomaly.slides.opening import reopen
