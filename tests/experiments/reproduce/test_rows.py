@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.detectors import Dpa
@@ -67,6 +68,17 @@ def test_lengths_are_scaled_stage_by_stage() -> None:
     short = settings_of("dpa", "camelyon16", "healthy", Plan(steps=5))
     assert all(pair[1] >= 1 for pair in short["steps"].values())
     assert settings_of("deep-geo", "cifar10", "cat", Plan(steps=7, batch_size=4))["steps"] == 7
+
+
+def test_growing_starts_at_what_the_network_can_look_at() -> None:
+    features = load_features("squeezenet", random_seed=0)
+    settings = settings_of("dpa", "nih", "subset", Plan(features="squeezenet", steps=1000))
+    assert settings["first_resolution"] == 16
+    assert set(settings["loss_layers"]) == set(settings["steps"]) == {"16", "32", "64"}
+    assert sum(map(sum, settings["steps"].values())) == pytest.approx(1000, abs=3)
+    images = torch.zeros(2, 3, 16, 16)
+    assert features.activations(images, ["fire2"])["fire2"].shape[2] >= 1
+    make_detector(settings, features, 0)
 
 
 def test_larger_images_keep_the_bottleneck() -> None:

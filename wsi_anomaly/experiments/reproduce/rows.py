@@ -45,6 +45,10 @@ _AS_DEEP = {
 }
 
 
+# Networks that cannot look at smaller images: growing starts there, with the steps of the rest.
+_LEAST_PX = {"squeezenet": 16}
+
+
 def check_rows(rows: tuple[str, ...], source: str) -> None:
     """Refuse rows that do not exist, or have no configuration for this set.
 
@@ -125,26 +129,29 @@ def _dpa(run: Published, plan: Plan, size: int) -> dict[str, Any]:
             f"This configuration is made for images of {run.resolution} px; give --size "
             f"{run.resolution} or more."
         )
-    total = plan.scaled(run.total_steps)
-    share = total / run.total_steps
+    smallest = _LEAST_PX.get(plan.features, 8)
+    lengths = {at * times: pair for at, pair in run.steps.items() if at * times >= smallest}
+    first = min(lengths)
+    lengths[first] = (0, lengths[first][1])
+    share = plan.scaled(run.total_steps) / sum(map(sum, lengths.values()))
     deeper = _AS_DEEP.get(plan.features)
     octaves_more = times.bit_length() - 1
     widths = run.widths if len(run.widths) == 1 else run.widths[:1] * octaves_more + run.widths
     return {
         "resolution": size,
-        "first_resolution": (run.first_resolution or run.resolution) * times,
+        "first_resolution": first,
         "latent_resolution": run.latent_resolution,
         "latent_channels": run.latent_channels,
         "widths": list(widths),
         "loss_layers": {
             str(at * times): [deeper[name] if deeper else "" for name in names]
             for at, names in run.layers.items()
+            if at * times in lengths
         },
         "learning_rate": run.learning_rate,
         "batch_size": plan.batch_size or run.batch_size,
         "steps": {
-            str(at * times): [round(a * share), max(1, round(b * share))]
-            for at, (a, b) in run.steps.items()
+            str(at): [round(a * share), max(1, round(b * share))] for at, (a, b) in lengths.items()
         },
         "adversarial_weight": run.adversarial_weight,
         "pixel_weight": run.pixel_weight,

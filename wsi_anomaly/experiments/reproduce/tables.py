@@ -24,6 +24,7 @@ from wsi_anomaly.experiments.cells import weighted_aucs
 from wsi_anomaly.experiments.reproduce.markdown import markdown, paper_figure, training_text
 from wsi_anomaly.experiments.reproduce.plan import Plan
 from wsi_anomaly.experiments.reproduce.problems import Source
+from wsi_anomaly.experiments.reproduce.rows import ROWS
 from wsi_anomaly.experiments.reproduce.scores import Place, Scores
 
 DRAWS = 200
@@ -69,13 +70,13 @@ class RowSummary:
 
 
 def summarise(places: Sequence[Place]) -> list[RowSummary]:
-    """Summaries of the rows that have at least one finished cell, in the order given."""
+    """Summaries of the rows that have at least one finished cell, in the order of ``ROWS``."""
     done = [place for place in places if place.done]
     most = max((int(Scores.load(p.scores).group.max()) for p in done), default=0)
     drawn = _draws(most + 1)
     return [
         _summary(row, [p for p in places if p.row == row], drawn)
-        for row in dict.fromkeys(place.row for place in done)
+        for row in sorted({place.row for place in done}, key=ROWS.index)
     ]
 
 
