@@ -124,6 +124,7 @@ def show(source: Source, rows: Sequence[RowSummary], out: Console) -> None:
         spread = "" if r.spread != r.spread else f" ± {r.spread:.3f}"
         table.add_row(
             ABLATION.get(r.row, r.row), f"{r.mean:.3f}{spread}", f"{r.low:.3f} to {r.high:.3f}",
-            paper_text(source, r.row, list(r.auc)), training_text(r.settings), str(r.seeds),
+            paper_text(source, r.row, list(r.auc)), training_text(r.settings, r.published),
+            str(r.seeds),
         )  # fmt: skip
     out.print(table)

@@ -78,7 +78,7 @@ def _overall(
 ) -> list[str]:
     slides = any(r.slide_auc is not None for r in rows)
     head = [what, "ROC AUC", "95% interval", "paper", "training", "seeds"]
-    head[4:4] = ["by slide"] if slides else []
+    head[4:4] = ["by group"] if slides else []
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for r in rows:
         spread = "" if np.isnan(r.spread) else f" ± {r.spread:.3f}"
@@ -87,7 +87,7 @@ def _overall(
             f"{r.mean:.3f}{spread}",
             f"[{r.low:.3f}, {r.high:.3f}]",
             paper_text(source, r.row, problems),
-            training_text(r.settings),
+            training_text(r.settings, r.published),
             str(r.seeds),
         ]
         values[4:4] = (["-" if r.slide_auc is None else f"{r.slide_auc:.3f}"]) if slides else []
@@ -113,15 +113,25 @@ def title_of(row: str) -> str:
     return f"*{row}* (control)" if row in CONTROLS else row
 
 
-def training_text(settings: Mapping[str, Any]) -> str:
-    """Say how long a row was trained, beside the published length."""
+def training_text(settings: Mapping[str, Any], published: tuple[int, int] | None = None) -> str:
+    """Say how long a row was trained, beside what was published.
+
+    Parameters
+    ----------
+    settings
+        Of a cell.
+    published
+        Least and most published steps of all problems; None: those of the cell.
+    """
     if "published" not in settings:
         return "none"
     steps = settings["steps"]
     done = steps if isinstance(steps, int) else sum(sum(pair) for pair in steps.values())
     length, batch = settings["published"]
-    same = done == length and settings["batch_size"] == batch
-    beside = "as published" if same else f"published: {length:,} of {batch}"
+    least, most = published or (length, length)
+    same = done == least == most and settings["batch_size"] == batch
+    span = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    beside = "as published" if same else f"published: {span} of {batch}"
     return f"{done:,} steps of {settings['batch_size']} ({beside})"
 
 

@@ -48,6 +48,12 @@ class RowSummary:
         Number of seeds, the fewest of any problem.
     cells
         Finished and wanted.
+    settings, learned_from
+        Of the first cell; number of images that a cell learned from.
+    slide_auc
+        ROC AUC of the groups, where images come in groups.
+    published
+        Least and most steps of the published trainings.
     """
 
     row: str
@@ -62,6 +68,7 @@ class RowSummary:
     settings: Mapping[str, Any]
     learned_from: int
     slide_auc: float | None
+    published: tuple[int, int] | None = None
 
     @property
     def whole(self) -> bool:
@@ -120,6 +127,7 @@ def _summary(row: str, places: Sequence[Place], drawn: NDArray[np.uint8]) -> Row
     whole_seeds = [float(np.mean(v)) for v in by_seed.values() if len(v) == problems]
     means = _mean_where_there(np.array(draws))
     low, high = _interval(means)
+    lengths = [p.settings["published"][0] for p in done if "published" in p.settings]
     slides = [cell["slide_auc"] for cell in cells if cell["slide_auc"] is not None]
     return RowSummary(
         row,
@@ -134,6 +142,7 @@ def _summary(row: str, places: Sequence[Place], drawn: NDArray[np.uint8]) -> Row
         done[0].settings,
         int(np.median([cell["learned_from"] for cell in cells if "learned_from" in cell] or [0])),
         float(np.mean(slides)) if slides else None,
+        (min(lengths), max(lengths)) if lengths else None,
     )
 
 
@@ -189,7 +198,8 @@ def _as_json(
                 "by_slide": number(r.slide_auc), "paper": {
                     "default": number(default), "tuned": number(tuned)
                 },
-                "training": training_text(r.settings), "seeds": r.seeds, "cells": list(r.cells),
+                "training": training_text(r.settings, r.published), "seeds": r.seeds,
+                "cells": list(r.cells),
             }
         )  # fmt: skip
     verdict = best_against_best(rows)
