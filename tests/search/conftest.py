@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from drawn import make_tiles
+from search_cases import make_tiles
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from drawn import DENSITY, TINY, cohort, compact, known
 from hypothesis import given
 from hypothesis import strategies as st
+from search_cases import DENSITY, TINY, cohort, compact, known
 from sklearn.metrics import roc_auc_score
 
 from wsi_anomaly.autoencoder.batches import ArrayTiles

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn import DENSITY, cohort, compact, images, known
 from hypothesis import given
 from hypothesis import strategies as st
+from search_cases import DENSITY, cohort, compact, images, known
 
 from wsi_anomaly.autoencoder.batches import ArrayTiles
 from wsi_anomaly.core.errors import UsageError

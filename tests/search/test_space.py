@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import optuna
 import pytest
-from drawn import compact
 from hypothesis import given
 from hypothesis import strategies as st
+from search_cases import compact
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.features import load_features

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from wsi_anomaly.autoencoder.loop import Report
     from wsi_anomaly.search import Found, Watch
-    from wsi_anomaly.search.trials import Tried
+    from wsi_anomaly.search.records import Tried
 
 
 class TuneDisplay:

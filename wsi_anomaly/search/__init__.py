@@ -2,8 +2,8 @@
 
 from wsi_anomaly.search.arrays import search_arrays
 from wsi_anomaly.search.material import Material
+from wsi_anomaly.search.records import Found, Watch
 from wsi_anomaly.search.space import Space
-from wsi_anomaly.search.trials import Found, Watch
 from wsi_anomaly.search.tune import tune
 
 __all__ = ["Found", "Material", "Space", "Watch", "search_arrays", "tune"]

@@ -13,9 +13,10 @@ from wsi_anomaly.autoencoder.batches import ArrayTiles
 from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.search.judging import Judge
 from wsi_anomaly.search.material import Material, grouped_folds
+from wsi_anomaly.search.records import Found, Watch
 from wsi_anomaly.search.space import DETECTORS, Space
 from wsi_anomaly.search.study import open_study
-from wsi_anomaly.search.trials import Found, Search, Watch
+from wsi_anomaly.search.trials import Search
 from wsi_anomaly.training.config import TrainConfig
 
 Images = NDArray[np.uint8] | Mapping[str, NDArray[np.uint8]]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wsi_anomaly.search.certainty import DRAWS, SURE_FROM, Comparison
-from wsi_anomaly.search.trials import Found, Tried
+from wsi_anomaly.search.records import Found, Tried
 from wsi_anomaly.training.config import TrainConfig
 
 _FEW = 8

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wsi_anomaly.search.trials import Found, Tried
+from wsi_anomaly.search.records import Found, Tried
 
 _DPI = 110
 _SHOWN = 12
@@ -96,22 +96,24 @@ def _figure_name(found: Found) -> str:
 
 def _history(axes: Any, found: Found) -> None:
     complete = _complete(found)
+    # Numbers have gaps where a draw was refused.
+    place = {t.number: k + 1 for k, t in enumerate(found.tried)}
     stopped = [t for t in found.tried if t.state != "complete" and t.folds]
     for detector, colour in (("dpa", _BLUE), ("density", "#d39a2c")):
         own = [t for t in complete if t.choices.get("detector") == detector]
         if own:
-            axes.plot([t.number for t in own], [t.value for t in own], "o", ms=5, color=colour,
+            axes.plot([place[t.number] for t in own], [t.value for t in own], "o", ms=5, color=colour,
                       label=detector)  # fmt: skip
     if stopped:
-        axes.plot([t.number for t in stopped], [t.value for t in stopped], "x", ms=5, color=_GREY,
+        axes.plot([place[t.number] for t in stopped], [t.value for t in stopped], "x", ms=5, color=_GREY,
                   label="stopped early")  # fmt: skip
     if found.start is not None:
         axes.axhline(found.start.value, color=_GREY, lw=0.9, ls="--", label="start")
     better = np.maximum if found.criterion == "roc-auc" else np.minimum
     best = better.accumulate([t.value for t in complete])
-    axes.step([t.number for t in complete], best, where="post", color=_RED, lw=1.2,
+    axes.step([place[t.number] for t in complete], best, where="post", color=_RED, lw=1.2,
               label="best so far")  # fmt: skip
-    axes.set_xlabel("trial", fontsize=8)
+    axes.set_xlabel("trials in order", fontsize=8)
     axes.set_ylabel(f"mean {_figure_name(found)} over the folds", fontsize=8)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize=8, frameon=False, ncols=5, loc="lower right", bbox_to_anchor=(1, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ _IDENTITY = "made of"
 _HEARTBEAT_S, _SILENT_S = 10, 120
 _LOCKED_AFTER_S = 30.0
 _RETRIES = 2
+_OPENINGS = 5
 _STARTUP_TRIALS = 10
 
 
@@ -79,8 +81,10 @@ def open_study(
             direction="maximize" if maximize else "minimize",
             load_if_exists=True,
         )
+        begun = bool(study.get_trials(deepcopy=False))
+        # Read after the trials: whoever began one has written before what it is made of.
         found = study.user_attrs.get(_IDENTITY)
-        if found is None and not study.get_trials(deepcopy=False):
+        if found is None and not begun:
             study.set_user_attr(_IDENTITY, dict(identity))
         elif found != dict(identity):
             ours = dict(identity)
@@ -95,20 +99,33 @@ def open_study(
 def _connect(storage: str) -> optuna.storages.BaseStorage:
     import optuna
 
+    from sqlalchemy.exc import SQLAlchemyError
+
     sqlite = storage.startswith("sqlite")
     if sqlite and "///" in storage and storage.partition("///")[2]:
         make_folder(Path(storage.partition("///")[2]).parent)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.storages.RDBStorage(
-            storage,
-            engine_kwargs={"connect_args": {"timeout": _LOCKED_AFTER_S}} if sqlite else None,
-            heartbeat_interval=_HEARTBEAT_S,
-            grace_period=_SILENT_S,
-            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(
-                max_retry=_RETRIES
-            ),
-        )
+    for attempt in range(_OPENINGS):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return optuna.storages.RDBStorage(
+                    storage,
+                    engine_kwargs=(
+                        {"connect_args": {"timeout": _LOCKED_AFTER_S}} if sqlite else None
+                    ),
+                    heartbeat_interval=_HEARTBEAT_S,
+                    grace_period=_SILENT_S,
+                    heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(
+                        max_retry=_RETRIES
+                    ),
+                )
+        except SQLAlchemyError as error:
+            # Another process is making the same tables at this very moment.
+            raced = any(text in str(error) for text in ("already exists", "UNIQUE constraint"))
+            if not raced or attempt == _OPENINGS - 1:
+                raise
+            time.sleep(1)
+    raise AssertionError("unreachable")
 
 
 def fail_silent_trials(study: Study) -> None:

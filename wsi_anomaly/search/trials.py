@@ -3,141 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.search.certainty import Comparison, compared, resampled
 from wsi_anomaly.search.judging import Judge
+from wsi_anomaly.search.records import START, Found, Tried, Watch
 from wsi_anomaly.search.space import Space
 from wsi_anomaly.search.study import database_errors, fail_silent_trials
 from wsi_anomaly.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from optuna.study import Study
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import Trial
 
-_BASE = "start"
 _WAIT_S = 1.0
+_REDRAWS = 25
 
 
-@dataclass(frozen=True)
-class Tried:
-    """One trial that ended.
-
-    Attributes
-    ----------
-    number
-        Of the trial, from 0.
-    state
-        "complete" or "pruned".
-    value
-        Mean over the folds that were judged; NaN when the first one failed.
-    folds
-        Value of each fold that was judged.
-    steps
-        Steps trained in each fold.
-    seconds
-        From its begin to its end.
-    choices
-        What was chosen, by name.
-    config
-        The configuration.
-    sums
-        Of each fold; see :class:`~wsi_anomaly.search.judging.FoldResult`.
-    start
-        Whether it is the configuration that the search began with.
-    reason
-        Why it has no value; else "".
-    """
-
-    number: int
-    state: str
-    value: float
-    folds: tuple[float, ...]
-    steps: tuple[int, ...]
-    seconds: float
-    choices: Mapping[str, Any]
-    config: TrainConfig
-    sums: tuple[NDArray[np.float64], ...]
-    start: bool
-    reason: str
+class _SurplusTrialError(Exception):
+    """Another process has begun the last trial at the same moment."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a search has chosen.
-
-    Attributes
-    ----------
-    best
-        The chosen trial.
-    start
-        The trial of the configuration that the search began with; None when it has no value.
-    second
-        The best trial with other choices; None when there is none.
-    tried
-        All trials that ended, by number.
-    over_start, over_second
-        How the chosen one compares with these two under resampling; None where there is nothing
-        to compare.
-    intervals
-        Number of a complete trial to the middle 95% of its resampled values.
-    criterion
-        "roc-auc" or "reconstruction".
-    cases, groups
-        How many normal cases took part, and how many groups of anomalies.
-    """
-
-    best: Tried
-    start: Tried | None
-    second: Tried | None
-    tried: tuple[Tried, ...]
-    over_start: Comparison | None
-    over_second: Comparison | None
-    intervals: Mapping[int, tuple[float, float]]
-    criterion: str
-    cases: int
-    groups: int
-
-    @property
-    def config(self) -> TrainConfig:
-        """The chosen configuration."""
-        return self.best.config
-
-
-def _nothing(*_arguments: Any) -> None:
-    """Tell nobody."""
-
-
-@dataclass
-class Watch:
-    """Who is told what while a search runs; everything may be left out.
-
-    Attributes
-    ----------
-    trial
-        Called with a number and the choices when a trial begins.
-    fold
-        Called with the fold (from 0) and its value when one is judged.
-    ended
-        Called with all trials that have ended and the number of the latest, when one ends here.
-    report
-        Called with each report of a training loop.
-    note
-        Called with sentences that the user should read.
-    """
-
-    trial: Callable[[int, Mapping[str, Any]], None] = _nothing
-    fold: Callable[[int, float], None] = _nothing
-    ended: Callable[[tuple[Tried, ...], int], None] = _nothing
-    report: Callable[[Report], None] = _nothing
-    note: Callable[[str], None] = _nothing
+class _TriedBeforeError(Exception):
+    """The sampler has drawn choices that were judged before."""
 
 
 @dataclass
@@ -179,13 +71,11 @@ class Search:
         WsiAnomalyError
             The database cannot be used.
         """
-        from optuna.exceptions import UpdateFinishedTrialError
-
         with database_errors(self.storage):
             if not self.study.get_trials(deepcopy=False):
                 self._enqueue_starts()
-            waiting = False
-            while True:
+            waiting, redrawn = False, 0
+            while redrawn < _REDRAWS:
                 fail_silent_trials(self.study)
                 ended, running = self._count()
                 if ended >= trials:
@@ -195,18 +85,34 @@ class Search:
                         self.watch.note("The last trials run in other processes; waiting for them.")
                     waiting = True
                     time.sleep(_WAIT_S)
-                    continue
-                try:
-                    self.study.optimize(self._objective, n_trials=1)
-                except UpdateFinishedTrialError:
-                    continue  # held up so long that another process took the trial for dead
-                except KeyboardInterrupt:
-                    self._give_back()
-                    raise
-                if self._current is not None:
-                    self.watch.ended(self.tried(), self._current.number)
-                self._current = None
+                elif self._try_one(trials):
+                    redrawn = 0
+                else:
+                    redrawn += 1
+            else:
+                self.watch.note(
+                    f"The search ends after {ended} trials: whatever is drawn now has been tried."
+                )
         return self.found()
+
+    def _try_one(self, trials: int) -> bool:
+        """Run one trial; False when its choices had been judged before."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        try:
+            self.study.optimize(lambda trial: self._objective(trial, trials), n_trials=1)
+        except _TriedBeforeError:
+            return False
+        except (_SurplusTrialError, UpdateFinishedTrialError):
+            # The latter: held up so long that another process took the trial for dead.
+            return True
+        except KeyboardInterrupt:
+            self._give_back()
+            raise
+        if self._current is not None:
+            self.watch.ended(self.tried(), self._current.number)
+            self._current = None
+        return True
 
     def tried(self) -> tuple[Tried, ...]:
         """Return the trials that have ended, by number."""
@@ -215,7 +121,7 @@ class Search:
         ended = self.study.get_trials(
             deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)
         )
-        return tuple(_tried(trial) for trial in ended)
+        return tuple(Tried.of(trial) for trial in ended)
 
     def found(self) -> Found:
         """Choose among the trials that have ended.
@@ -266,7 +172,7 @@ class Search:
         for detector in sorted(methods, key=lambda name: name != own):
             self.study.enqueue_trial(
                 self.space.start(self.base, detector),
-                user_attrs={_BASE: "own" if detector == own else "other"},
+                user_attrs={START: "own" if detector == own else "other"},
                 skip_if_exists=True,
             )
 
@@ -278,11 +184,27 @@ class Search:
         ended = states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED)
         return ended, states.count(TrialState.RUNNING)
 
-    def _objective(self, trial: Trial) -> float:
+    def _check(self, trial: Trial, trials: int) -> None:
+        """Refuse a trial that is too many, or that has been tried.
+
+        Failed trials are not counted: their numbers are left out.
+        """
+        from optuna.trial import TrialState
+
+        wanted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        others = self.study.get_trials(deepcopy=False, states=wanted)
+        before = [t for t in others if t.number < trial.number]
+        if len(before) >= trials:
+            raise _SurplusTrialError
+        if any(t.params == trial.params for t in before):
+            raise _TriedBeforeError
+
+    def _objective(self, trial: Trial, trials: int) -> float:
         import optuna
 
-        self._current = trial
         config, view = self.space.suggest(trial, self.base)
+        self._check(trial, trials)
+        self._current = trial
         trial.set_user_attr("config", config.to_dict())
         self.watch.trial(trial.number, trial.params)
         values: list[float] = []
@@ -301,7 +223,7 @@ class Search:
             trial.report(float(np.mean(values)), k)
             more = k + 1 < len(self.judge.folds)
             # What the search began with is always judged to the end: the choice is held against it.
-            if more and _BASE not in trial.user_attrs and trial.should_prune():
+            if more and START not in trial.user_attrs and trial.should_prune():
                 raise optuna.TrialPruned
         return float(np.mean(values))
 
@@ -309,29 +231,5 @@ class Search:
         """Let the trial that was interrupted here run again; its checkpoints are kept."""
         if self._current is not None:
             choices, attributes = self._current.params, self._current.user_attrs
-            kept = {_BASE: attributes[_BASE]} if _BASE in attributes else None
+            kept = {START: attributes[START]} if START in attributes else None
             self.study.enqueue_trial(choices, user_attrs=kept)
-
-
-def _tried(trial: FrozenTrial) -> Tried:
-    from optuna.trial import TrialState
-
-    attributes = trial.user_attrs
-    folds: list[dict[str, Any]] = []
-    while f"fold {len(folds)}" in attributes:
-        folds.append(attributes[f"fold {len(folds)}"])
-    values = tuple(float(f["value"]) for f in folds)
-    duration = trial.duration
-    return Tried(
-        number=trial.number,
-        state="complete" if trial.state == TrialState.COMPLETE else "pruned",
-        value=float(np.mean(values)) if values else float("nan"),
-        folds=values,
-        steps=tuple(int(f["steps"]) for f in folds),
-        seconds=0.0 if duration is None else duration.total_seconds(),
-        choices=dict(trial.params),
-        config=TrainConfig.from_dict(attributes["config"], "The study"),
-        sums=tuple(np.asarray(f["sums"], np.float64) for f in folds),
-        start=attributes.get(_BASE) == "own",
-        reason=str(attributes.get("reason", "")),
-    )

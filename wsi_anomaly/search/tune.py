@@ -25,9 +25,10 @@ from wsi_anomaly.search.inputs import MAGNIFICATIONS, Inputs, Paths, read_inputs
 from wsi_anomaly.search.judging import Judge
 from wsi_anomaly.search.material import CRITERIA, grouped_folds
 from wsi_anomaly.search.picture import search_picture
+from wsi_anomaly.search.records import Found, Tried, Watch
 from wsi_anomaly.search.space import DETECTORS, Space
 from wsi_anomaly.search.study import default_storage, open_study
-from wsi_anomaly.search.trials import Found, Search, Tried, Watch
+from wsi_anomaly.search.trials import Search
 from wsi_anomaly.training.config import PRESETS, TrainConfig
 
 CONFIG, TRIALS, PICTURE, SUMMARY = "config.toml", "trials.csv", "search.png", "tuned.json"

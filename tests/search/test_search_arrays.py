@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn import DENSITY, TINY, cohort, compact, known
+from search_cases import DENSITY, TINY, cohort, compact, known
 
 from wsi_anomaly.core.errors import ModelError, UsageError
-from wsi_anomaly.search import Watch, search_arrays
+from wsi_anomaly.search import Space, Watch, search_arrays
 from wsi_anomaly.search import judging as room
 from wsi_anomaly.search.files import sentences, trials_csv
 from wsi_anomaly.search.picture import search_picture
@@ -45,8 +45,10 @@ def test_the_best_is_no_worse_than_the_start_and_all_is_told():
         ended=lambda tried, latest: told["ended"].append((len(tried), latest)),
     )
     found = search(trials=6, detectors=["density"], watch=watch)
-    assert [t.number for t in found.tried] == list(range(6)) == told["trial"]
-    assert told["ended"] == [(k + 1, k) for k in range(6)]
+    numbers = [t.number for t in found.tried]
+    assert numbers == told["trial"]
+    assert told["ended"] == [(k + 1, number) for k, number in enumerate(numbers)]
+    assert len({str(t.choices) for t in found.tried}) == 6, "nothing is tried twice"
     assert len(told["fold"]) == sum(len(t.folds) for t in found.tried)
     assert found.start is found.tried[0]
     assert found.start.config.density("c3") == DENSITY.density("c3")
@@ -58,6 +60,17 @@ def test_the_best_is_no_worse_than_the_start_and_all_is_told():
     assert table[0].startswith("trial,state,value,fold_1,fold_2,fold_3,steps,seconds,detector,")
     picture = search_picture(found)
     assert picture.startswith(b"\x89PNG")
+
+
+def test_the_search_ends_when_everything_has_been_tried():
+    space = replace(
+        Space.around(DENSITY, {"64 px": (10, 64)}, NETWORKS, ["density"]),
+        density_layers={"compact": ("c2+c3", "c3")}, estimators=("both", "knn"),
+    )  # fmt: skip
+    notes: list[str] = []
+    found = search(trials=30, space=space, watch=Watch(note=notes.append))
+    assert len(found.tried) == 4
+    assert notes == ["The search ends after 4 trials: whatever is drawn now has been tried."]
 
 
 def test_both_methods_are_tried_from_the_start():
