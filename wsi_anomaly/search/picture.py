@@ -102,17 +102,35 @@ def _history(axes: Any, found: Found) -> None:
     for detector, colour in (("dpa", _BLUE), ("density", "#d39a2c")):
         own = [t for t in complete if t.choices.get("detector") == detector]
         if own:
-            axes.plot([place[t.number] for t in own], [t.value for t in own], "o", ms=5, color=colour,
-                      label=detector)  # fmt: skip
+            axes.plot(
+                [place[t.number] for t in own],
+                [t.value for t in own],
+                "o",
+                ms=5,
+                color=colour,
+                label=detector,
+            )
     if stopped:
-        axes.plot([place[t.number] for t in stopped], [t.value for t in stopped], "x", ms=5, color=_GREY,
-                  label="stopped early")  # fmt: skip
+        axes.plot(
+            [place[t.number] for t in stopped],
+            [t.value for t in stopped],
+            "x",
+            ms=5,
+            color=_GREY,
+            label="stopped early",
+        )
     if found.start is not None:
         axes.axhline(found.start.value, color=_GREY, lw=0.9, ls="--", label="start")
     better = np.maximum if found.criterion == "roc-auc" else np.minimum
     best = better.accumulate([t.value for t in complete])
-    axes.step([place[t.number] for t in complete], best, where="post", color=_RED, lw=1.2,
-              label="best so far")  # fmt: skip
+    axes.step(
+        [place[t.number] for t in complete],
+        best,
+        where="post",
+        color=_RED,
+        lw=1.2,
+        label="best so far",
+    )
     axes.set_xlabel("trials in order", fontsize=8)
     axes.set_ylabel(f"mean {_figure_name(found)} over the folds", fontsize=8)
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -124,8 +142,16 @@ def _importance(axes: Any, found: Found) -> None:
     axes.set_title(f"What mattered for {detector}", fontsize=9)
     shares = importances(found)
     if not shares:
-        axes.text(0.5, 0.5, "too few complete trials to tell", ha="center", va="center",
-                  fontsize=9, color="#555", transform=axes.transAxes)  # fmt: skip
+        axes.text(
+            0.5,
+            0.5,
+            "too few complete trials to tell",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="#555",
+            transform=axes.transAxes,
+        )
         axes.set_xticks([])
         axes.set_yticks([])
         return

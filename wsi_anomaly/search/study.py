@@ -98,7 +98,6 @@ def open_study(
 
 def _connect(storage: str) -> optuna.storages.BaseStorage:
     import optuna
-
     from sqlalchemy.exc import SQLAlchemyError
 
     sqlite = storage.startswith("sqlite")
