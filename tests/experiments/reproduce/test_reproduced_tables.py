@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from conftest import PLAN, ROWS
 from sklearn.metrics import roc_auc_score
+from tiny_sets import make_folder_set
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.experiments.reproduce.cells import Bench
 from wsi_anomaly.experiments.reproduce.plan import Plan
 from wsi_anomaly.experiments.reproduce.run import reproduce
 from wsi_anomaly.experiments.reproduce.scores import Scores
+from wsi_anomaly.experiments.reproduce.sources.folders import Folder
 from wsi_anomaly.experiments.reproduce.tables import RowSummary, best_against_best, summarise
 
 
@@ -195,3 +197,18 @@ def test_the_best_are_compared_draw_by_draw() -> None:
     assert difference == pytest.approx(0.05)
     assert low == pytest.approx(high) == pytest.approx(0.05)
     assert best_against_best(rows[:2]) is None
+
+
+def test_a_bound_that_cannot_be_computed_costs_its_own_cells_only(tmp_path: Path) -> None:
+    folder = make_folder_set(tmp_path / "set", normal=60, abnormal=40)
+    lines = ["image,group"]
+    for number, path in enumerate(sorted(folder.rglob("*.png"))):
+        abnormal = "abnormal" in path.parts
+        group = number if abnormal else "abc"[number % 3]  # one normal group is left to judge
+        lines.append(f"{path.relative_to(folder).as_posix()},{group}")
+    (folder / "groups.csv").write_text("\n".join(lines) + "\n")
+    rows = ("supervised", "mean-colour")
+    outcome = reproduce(Folder(folder), PLAN, rows, tmp_path / "out", seeds=1, command="x")
+    assert [r.row for r in outcome.rows] == ["mean-colour"]
+    assert len(outcome.errors) == 1
+    assert "two groups of each class" in outcome.errors[0]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from wsi_anomaly import __version__
 from wsi_anomaly.autoencoder.batches import ArrayTiles, to_images
 from wsi_anomaly.autoencoder.loop import Report
-from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import config_hash, make_folder, write_json
 from wsi_anomaly.detectors.base import Fitting, batches
 from wsi_anomaly.detectors.fusion import supported_weights
@@ -244,9 +244,8 @@ class Bench:
         scores = np.zeros(len(x))
         fewest = min(len(np.unique(groups[y])), len(np.unique(groups[~y])))
         if fewest < 2:
-            raise UsageError(
-                f"{problem.name}: the supervised bound needs two groups of each class to judge; "
-                "leave the row out."
+            raise WsiAnomalyError(
+                "the supervised bound needs two groups of each class to judge; leave the row out."
             )
         folds = StratifiedGroupKFold(min(_FOLDS, fewest), shuffle=True, random_state=seed)
         for fit, held in folds.split(x, y, groups):
