@@ -54,6 +54,8 @@ def start(arguments: list[str | Path]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "wsi_anomaly", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        # A shell starts what runs in the background deaf to Ctrl-C; its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )  # fmt: skip
 
 

@@ -20,9 +20,10 @@ QUICK = {"detectors": ["density"], "trials": 3}
 
 
 @pytest.fixture(scope="module")
-def tuned(drawn_tiles: Path) -> Path:
-    tune(drawn_tiles / "tiles", [drawn_tiles / "few"], drawn_tiles / "tuned", DENSITY, **QUICK)
-    return drawn_tiles / "tuned"
+def tuned(drawn_tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tuned")
+    tune(drawn_tiles / "tiles", [drawn_tiles / "few"], folder, DENSITY, **QUICK)
+    return folder
 
 
 def test_the_folder_holds_what_the_documents_say(tuned: Path):
@@ -57,10 +58,11 @@ def test_the_trained_model_calibrates_on_cases_that_took_no_part(
     assert model.calibration["density"]
 
 
-def test_more_trials_go_on_with_the_search(tuned: Path, drawn_tiles: Path):
+def test_more_trials_go_on_with_the_search(tuned: Path, drawn_tiles: Path, tmp_path: Path):
     began = []
     watch = Watch(trial=lambda number, _choices: began.append(number))
-    where = (drawn_tiles / "tiles", [drawn_tiles / "few"], tuned, DENSITY)
+    own = Path(shutil.copytree(tuned, tmp_path / "own"))
+    where = (drawn_tiles / "tiles", [drawn_tiles / "few"], own, DENSITY)
     found = tune(*where, **(QUICK | {"trials": 4}), watch=watch)
     assert len(began) == 1
     assert len(found.tried) == 4
