@@ -239,8 +239,8 @@ def test_two_processes_under_torchrun_match_one(tmp_path):
     for count in (1, 2):
         out = tmp_path / f"{count}.pt"
         subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}",
-             "--master-port=29517", str(script), str(out)],
+            [sys.executable, "-m", "torch.distributed.run", "--standalone",
+             f"--nproc-per-node={count}", str(script), str(out)],
             check=True, capture_output=True, timeout=300,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip

@@ -7,10 +7,13 @@ all-reduce a step serves better than a wrapper around the module.
 from __future__ import annotations
 
 import os
+import time
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_LETTING_GO_S = 0.5
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -44,6 +47,10 @@ def leave() -> None:
     """End the group, if this process is in one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+        # A thread of Gloo lets go of its last tensor when it gets its turn with Python's lock. If
+        # the interpreter is ending by then, that aborts the process, whose work is done. So the
+        # lock is given up long enough.
+        time.sleep(_LETTING_GO_S)
 
 
 def average_gradients(optimizer: torch.optim.Optimizer) -> None:
