@@ -73,7 +73,7 @@ def test_classes_and_compared_systems(tmp_path: Path) -> None:
     by_row = {row["row"]: row for row in table["rows"]}
     assert by_row["deep-if"]["paper"]["tuned"] == pytest.approx((0.737 + 0.934) / 2)
     text = (tmp_path / "cifar10" / "table.md").read_text()
-    assert "Smaller than in their papers: deep-geo.width = 1" in text
+    assert "Other than in their papers: deep-geo.width = 1" in text
     assert "| cat |" in text
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from wsi_anomaly.cli.common import progress_bar
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,20 +24,11 @@ class CellDisplay:
     """A bar over all cells with the time left, and a line for each finished one."""
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import MofNCompleteColumn, TextColumn
 
         self._console = console
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}", markup=False), TimeRemainingColumn(),
-            TextColumn("left"), console=console, transient=True, disable=not console.is_terminal,
-        )  # fmt: skip
+        facts = TextColumn("{task.fields[facts]}", markup=False)
+        self._progress = progress_bar(console, MofNCompleteColumn(), facts)
         self._task = self._progress.add_task("reading", total=None, facts="")
         self._started = time.perf_counter()
 
@@ -123,7 +116,8 @@ def show(source: Source, rows: Sequence[RowSummary], out: Console) -> None:
     for r in rows:
         spread = "" if r.spread != r.spread else f" ± {r.spread:.3f}"
         table.add_row(
-            ABLATION.get(r.row, r.row), f"{r.mean:.3f}{spread}", f"{r.low:.3f} to {r.high:.3f}",
+            ABLATION.get(r.row, r.row), f"{r.mean:.3f}{spread}",
+            "-" if r.low != r.low else f"{r.low:.3f} to {r.high:.3f}",
             paper_text(source, r.row, list(r.auc)), training_text(r.settings, r.published),
             str(r.seeds),
         )  # fmt: skip

@@ -212,3 +212,8 @@ def test_a_bound_that_cannot_be_computed_costs_its_own_cells_only(tmp_path: Path
     assert [r.row for r in outcome.rows] == ["mean-colour"]
     assert len(outcome.errors) == 1
     assert "two groups of each class" in outcome.errors[0]
+    # One normal group is left to judge: nothing that could be resampled.
+    assert np.isnan(outcome.rows[0].low)
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "| - | - |" in table
+    assert "nan" not in table

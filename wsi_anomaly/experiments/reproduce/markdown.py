@@ -42,7 +42,12 @@ def markdown(
             "",
             (
                 f"Our best, {ours.row}, against the best compared system, {theirs.row}: "
-                f"{difference:+.3f}, 95% interval [{low:+.3f}, {high:+.3f}]."
+                f"{difference:+.3f}, "
+                + (
+                    "with too few groups for an interval."
+                    if np.isnan(low)
+                    else f"95% interval [{low:+.3f}, {high:+.3f}]."
+                )
             ),
         ]
     return "\n".join(lines) + "\n"
@@ -57,7 +62,7 @@ def _how(plan: Plan, rows: Sequence[RowSummary]) -> list[str]:
     found.append(f"For every row {judged}, always the same ones.{learned.rstrip(';')}")
     if plan.options:
         changed = ", ".join(f"{option} = {value}" for option, value in plan.options.items())
-        found.append(f"Smaller than in their papers: {changed}.")
+        found.append(f"Other than in their papers: {changed}.")
     unfinished = [f"{r.row} ({r.cells[0]} of {r.cells[1]})" for r in rows if not r.whole]
     if unfinished:
         found.append(f"**Not all cells are there**: {', '.join(unfinished)}.")
@@ -66,9 +71,9 @@ def _how(plan: Plan, rows: Sequence[RowSummary]) -> list[str]:
         "aside to weigh the fusion."
     )
     found.append(
-        "In brackets: 95% interval over what the images come from; ±: standard deviation over "
-        "seeds. The paper's figures are those with hyperparameters chosen by few anomalies; "
-        "in parentheses those without."
+        "In brackets: 95% interval over what the images come from (-: too few of them); ±: "
+        "standard deviation over seeds. The paper's figures are those with hyperparameters chosen "
+        "by few anomalies; in parentheses those without."
     )
     return found
 
@@ -85,7 +90,7 @@ def _overall(
         values = [
             ABLATION.get(r.row, title_of(r.row)),
             f"{r.mean:.3f}{spread}",
-            f"[{r.low:.3f}, {r.high:.3f}]",
+            "-" if np.isnan(r.low) else f"[{r.low:.3f}, {r.high:.3f}]",
             paper_text(source, r.row, problems),
             training_text(r.settings, r.published),
             str(r.seeds),

@@ -3,7 +3,8 @@
 A figure is the mean ROC AUC over problems (classes) and seeds, its spread the standard deviation
 over seeds, as in the paper. Its 95% interval comes from resampling what the judged images come
 from (patients, slides; images where nothing more is known), the same draws for every row, so that
-two rows can be compared draw by draw.
+two rows can be compared draw by draw. With fewer than three groups, or a class of one group, there
+is none.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from wsi_anomaly import __version__
 from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.detectors.compared import COMPARED
+from wsi_anomaly.evaluation.metrics import LEAST_GROUPS
 from wsi_anomaly.experiments.cells import weighted_aucs
 from wsi_anomaly.experiments.reproduce.markdown import markdown, paper_figure, training_text
 from wsi_anomaly.experiments.reproduce.plan import Plan
@@ -43,7 +45,8 @@ class RowSummary:
     mean, spread, low, high
         Over problems and seeds; spread over seeds is NaN with one.
     draws
-        (draws,) mean ROC AUC in each draw of groups.
+        (draws,) mean ROC AUC in each draw of groups; NaN, and so is the interval, where a cell
+        judges too few groups to resample.
     seeds
         Number of seeds, the fewest of any problem.
     cells
@@ -95,6 +98,12 @@ def _mean_where_there(draws: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
+def _can_vary(scores: Scores) -> bool:
+    """Whether resampling groups says anything; the rule of ``evaluate``."""
+    classes = [np.unique(scores.group[part]) for part in (scores.abnormal, ~scores.abnormal)]
+    return len(np.unique(scores.group)) >= LEAST_GROUPS and min(map(len, classes)) > 1
+
+
 def _interval(draws: NDArray[np.float64]) -> tuple[float, float]:
     """95% of the draws lie in it; NaN where none had both classes."""
     finite = draws[np.isfinite(draws)]
@@ -116,16 +125,19 @@ def _summary(row: str, places: Sequence[Place], drawn: NDArray[np.uint8]) -> Row
     cells = [place.read() for place in done]
     by_problem: dict[str, list[float]] = {}
     by_seed: dict[int, list[float]] = {}
-    draws = []
+    draws, enough = [], True
     for place, cell in zip(done, cells, strict=True):
         scores = Scores.load(place.scores)
         by_problem.setdefault(place.problem, []).append(cell["auc"])
         by_seed.setdefault(place.seed, []).append(cell["auc"])
         weights = drawn[:, scores.group].astype(np.float64)
         draws.append(weighted_aucs(scores.abnormal, scores.judge, weights))
+        enough = enough and _can_vary(scores)
     problems = len({place.problem for place in places})
     whole_seeds = [float(np.mean(v)) for v in by_seed.values() if len(v) == problems]
     means = _mean_where_there(np.array(draws))
+    if not enough:
+        means = np.full_like(means, np.nan)
     low, high = _interval(means)
     lengths = [p.settings["published"][0] for p in done if "published" in p.settings]
     slides = [cell["slide_auc"] for cell in cells if cell["slide_auc"] is not None]
