@@ -27,10 +27,13 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what peers print goes to the log
     prepare = getattr(importlib.import_module(module), way)
-    run = prepare(json.loads(Path(job).read_text(encoding="utf-8")))
+    what = json.loads(Path(job).read_text(encoding="utf-8"))
+    run = prepare(what)
     before = peak_mb()
     print(json.dumps({"ready": True}), file=answers)
     for _ in sys.stdin:
+        if "out" in what:  # everybody makes a new file: emptying an old one would count
+            Path(what["out"]).unlink(missing_ok=True)
         wall, cpu = time.perf_counter(), time.process_time()
         found = run()
         taken = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}

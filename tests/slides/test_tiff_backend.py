@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from slide_files import jpeg_tiles, sparse, stained, write
 
 from wsi_anomaly.core.errors import MissingMppError, NotASlideError
-from wsi_anomaly.slides import Bounds, open_slide
+from wsi_anomaly.slides import Bounds, open_slide, read_squares
 
 APERIO = "Aperio Image Library v11.2.1\r\n{w}x{h} (240x240) JPEG/RGB Q=30|AppMag = 20|MPP = 0.4990"
 
@@ -280,6 +280,20 @@ def test_each_compressed_tile_is_decoded_once_a_pass(tmp_path, monkeypatch):
             for x in range(0, 1024, 128):
                 slide.read(x, y, (64, 64), 1.0)
         assert len(decoded) == len(set(decoded)) == 16
+
+
+@pytest.mark.parametrize(("corner", "decoded"), [((256, 512), 1), ((256, 511), 2), ((255, 511), 4)])
+def test_a_field_of_whole_pixels_needs_no_others(tmp_path, monkeypatch, corner, decoded):
+    path = write(tmp_path / "s.tif", [stained(1024, 1024)])
+    with open_slide(path, backend="tiff", mpp=0.25) as slide:
+        places = []
+        decode = slide._decode
+        monkeypatch.setattr(slide, "_decode", lambda *a: places.append(a[1:]) or decode(*a))
+        read_squares(slide, np.array([corner]), 256, 0.25)
+        one_by_one, places[:] = len(places), []
+        slide._cache.clear()
+        read_squares(slide, np.array([corner, (corner[0] + 256, corner[1])]), 256, 0.25)
+        assert (one_by_one, len(places)) == (decoded, decoded + (2 if decoded == 4 else decoded))
 
 
 def test_a_closed_slide_opens_again_when_it_is_read(tmp_path):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import MissingMppError, SlideError
 from wsi_anomaly.slides.patience import HangingError, patience, within
-from wsi_anomaly.slides.resample import margin_px, resample
+from wsi_anomaly.slides.resample import falls_on_pixels, margin_px, resample
 
 RGB = NDArray[np.uint8]
 
@@ -227,16 +227,20 @@ class Slide(ABC):
         if width * scale_x * height * scale_y > _MAX_SOURCE_PX and max(width, height) > 1:
             return self._read_in_halves(x, y, size_px, mpp)
 
-        left, right = level_span(x / downsample, width, scale_x, self.level_dimensions[level][0])
-        top, bottom = level_span(y / downsample, height, scale_y, self.level_dimensions[level][1])
-        source = self.read_level(level, left, top, right - left, bottom - top)
-        rgb = resample(
-            source.rgb, x / downsample, y / downsample, scale_x, scale_y, size_px, (left, top)
+        corner = x / downsample, y / downsample
+        limits = self.level_dimensions[level]
+        exact = bool(
+            falls_on_pixels(corner[0], scale_x, width)
+            and falls_on_pixels(corner[1], scale_y, height)
         )
+        left, right = level_span(corner[0], corner[0], width, scale_x, limits[0], exact)
+        top, bottom = level_span(corner[1], corner[1], height, scale_y, limits[1], exact)
+        source = self.read_level(level, left, top, right - left, bottom - top)
+        rgb = resample(source.rgb, *corner, scale_x, scale_y, size_px, (left, top))
         if source.coverage is None:
             return Region(rgb)
-        columns = ((np.arange(width) + 0.5) * scale_x + x / downsample - left).astype(np.intp)
-        rows = ((np.arange(height) + 0.5) * scale_y + y / downsample - top).astype(np.intp)
+        columns = ((np.arange(width) + 0.5) * scale_x + corner[0] - left).astype(np.intp)
+        rows = ((np.arange(height) + 0.5) * scale_y + corner[1] - top).astype(np.intp)
         coverage = source.coverage[np.ix_(rows, columns)]
         return Region(rgb, None if coverage.all() else coverage)
 
@@ -323,12 +327,17 @@ class Slide(ABC):
         return f"<Slide {self.path} ({self.backend}, {self.width} x {self.height} px)>"
 
 
-def level_span(start: float, count: float, scale: float, limit: int) -> tuple[int, int]:
-    """Level pixels from first to one past last that `count` output pixels depend on.
+def level_span(
+    first: float, last: float, count: int, scale: float, limit: int, exact: bool
+) -> tuple[int, int]:
+    """Level pixels, from first to one past last, that regions from `first` to `last` depend on.
 
-    What the resampling filter wants beyond the region is taken from the level where it exists;
-    the region itself is never cut, so that what lies outside the level becomes background.
+    Each has `count` output pixels. `exact`: all are pixels of the level as they are, and depend on
+    no others. Else, what the resampling filter wants beyond is taken from the level where it
+    exists; a region itself is never cut, so that what lies outside the level becomes background.
     """
+    if exact:
+        return round(first), round(last) + count
     margin = margin_px(scale)
-    first, last = math.floor(start + 1e-9), math.ceil(start + count * scale - 1e-9)
-    return min(first, max(first - margin, 0)), max(last, min(last + margin, limit))
+    start, stop = math.floor(first + 1e-9), math.ceil(last + count * scale - 1e-9)
+    return min(start, max(start - margin, 0)), max(stop, min(stop + margin, limit))

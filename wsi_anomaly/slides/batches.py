@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.slides.base import ReadError, Region, Slide, level_span
-from wsi_anomaly.slides.resample import resample_many
+from wsi_anomaly.slides.resample import falls_on_pixels, resample_many
 
 _MAX_GAP = 1.0  # squares that lie farther apart than so many of their sides are read one by one
 _MAX_RUN_PX = 4_000_000  # source pixels of one read
@@ -89,9 +89,13 @@ def _read_run(slide: Slide, coords: NDArray[np.int64], mpp: float, out: NDArray[
     downsample = slide.level_downsamples[level]
     scale = mpp / (slide.mpp.x * downsample), mpp / (slide.mpp.y * downsample)
     corners = coords / downsample
-    width = (corners[-1, 0] - corners[0, 0]) / scale[0] + size_px
-    left, right = level_span(corners[0, 0], width, scale[0], slide.level_dimensions[level][0])
-    top, bottom = level_span(corners[0, 1], size_px, scale[1], slide.level_dimensions[level][1])
+    limits = slide.level_dimensions[level]
+    exact = all(falls_on_pixels(corners[:, axis], scale[axis], size_px).all() for axis in (0, 1))
+    spans = [
+        level_span(corners[0, axis], corners[-1, axis], size_px, scale[axis], limits[axis], exact)
+        for axis in (0, 1)
+    ]
+    (left, right), (top, bottom) = spans
     try:
         source = slide.read_level(level, left, top, right - left, bottom - top)
     except ReadError:
