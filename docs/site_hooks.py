@@ -98,6 +98,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     markdown = _FOLDER.sub(r"\1", markdown)  # a folder of files has no page
     parts = _CODE.split(_LINK.sub(inside, markdown))
     parts[::2] = [_FORMULA.sub(kept, part) for part in parts[::2]]
+    # A code host wants | escaped in the code of a table; here the backslash would be shown.
+    parts[1::2] = [p if "```" in p else p.replace("\\|", "|") for p in parts[1::2]]
     return "".join(parts)
 
 

@@ -58,3 +58,27 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
         assert loaded
         for address in loaded:
             assert not re.match(r"(?:[a-z]+:)?//", address), (page.name, address)
+
+
+def test_every_document_is_in_the_navigation() -> None:
+    text = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
+    named = re.findall(r": ([\w/.-]+\.md)$", text[text.index("\nnav:") :], re.MULTILINE)
+    pages = {
+        page.relative_to(REPOSITORY / "docs").as_posix()
+        for page in (REPOSITORY / "docs").rglob("*.md")
+    }
+    assert len(named) == len(set(named))
+    assert pages <= set(named)
+
+
+def test_bars_in_the_code_of_a_table_are_shown_without_their_escape(site: Path) -> None:
+    text = (site / "reference.html").read_text(encoding="utf-8")
+    assert "--stain [vahadane|macenko|none]</code>" in text
+    assert "\\|" not in text
+
+
+def test_the_search_works_from_the_disk(site: Path) -> None:
+    assert (site / "search" / "search_index.js").is_file()
+    assert (site / "site" / "iframe-worker.js").is_file()
+    text = (site / "how-to" / "tune.html").read_text(encoding="utf-8")
+    assert '<script src="../site/iframe-worker.js"></script>' in text
