@@ -18,6 +18,12 @@ def peak_mb() -> float:
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
+def memory_mb() -> float:
+    """Memory of this process now, MiB, without files that are mapped into it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
+
+
 def huge_slide(path: Path, side: int = 100_000, tile: int = 512, mpp: float = 0.25) -> Path:
     """Write a pyramidal slide of `side` x `side` pixels in a few megabytes and seconds.
 

@@ -59,7 +59,12 @@ def score_map(tiles: int) -> ScoreMap:
     return ScoreMap(
         facts, fields, np.zeros(tiles, np.uint8), {"dpa": score}, "dpa",
         interpret(fields, score, calibration, mpp=(0.5, 0.5)), calibration, None,
-        {"name": "m", "hash": "0" * 16}, {}, MultiPolygon([box(0, 0, extent, extent)]), 1.0,
+        {
+            "name": "m", "hash": "0" * 16, "version": 1, "magnification": 10, "tile_size": 64,
+            "methods": ["dpa"], "primary": "dpa", "provenance": {},
+        },
+        {"stride_um": 64.0, "false_regions": 1.0, "fdr": None},
+        MultiPolygon([box(0, 0, extent, extent)]), 1.0,
     )  # fmt: skip
 
 
