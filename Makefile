@@ -10,6 +10,9 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 
+# Keep byte code even where the shell forbids it: every process would compile what it imports.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help setup demo test docs faults fuzz lint format lock wheel clean
 .DEFAULT_GOAL := help
 

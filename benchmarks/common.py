@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import tifffile
+
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # fresh processes find byte code, as a user's do
 
 
 def peak_mb() -> float:

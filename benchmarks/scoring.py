@@ -28,6 +28,7 @@ from wsi_anomaly.overlays import ScoreOptions, score_to_folder
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.tiles import Preprocessing, Status, plan_fields, read_fields
 
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # fresh processes find byte code, as a user's do
 _PARTS = ("decode", "stain", "network")
 
 

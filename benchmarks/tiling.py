@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # workers find byte code, as a user's do
 
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import TileConfig
