@@ -13,6 +13,7 @@ import pytest
 from score_map_fakes import fake_calibration, fake_score_map, fake_slide
 
 from wsi_anomaly.calibration import OperatingPoint
+from wsi_anomaly.cli.score_display import regions_in_words
 from wsi_anomaly.overlays import (
     Frame,
     forget_failure,
@@ -22,7 +23,7 @@ from wsi_anomaly.overlays import (
     write_worklist,
 )
 from wsi_anomaly.overlays.raster import overlay_picture
-from wsi_anomaly.overlays.report import percent, verdict
+from wsi_anomaly.overlays.report import area_text, percent, verdict
 from wsi_anomaly.overlays.results import frame_thumbnail
 from wsi_anomaly.scoring import PixelMaps, interpret
 from wsi_anomaly.slides import open_slide
@@ -251,3 +252,31 @@ def test_a_slide_that_is_scored_at_last_leaves_the_list_of_failures(tmp_path, sl
     forget_failure(out, "/x/never.svs")
     write_worklist(out)
     assert [row["slide"] for row in rows_of(out) if row["status"] == "failed"] == ["b.svs"]
+
+
+@pytest.mark.parametrize(
+    ("mm2", "said"), [(0.0, "0.00"), (0.004096, "0.004"), (0.01, "0.01"), (1.234, "1.23")]
+)
+def test_an_area_of_one_field_is_not_shown_as_nothing(mm2, said):
+    assert area_text(mm2) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "mm2", "said"),
+    [
+        (0, 0.0, "no flagged region"),
+        (1, 0.004096, "1 flagged region (0.004 mm2)"),
+        (2, 0.19, "2 flagged regions (0.19 mm2)"),
+    ],
+)
+def test_the_line_of_a_slide_counts_its_regions(count, mm2, said):
+    assert regions_in_words(count, mm2) == said
+
+
+def test_the_last_label_of_the_legend_is_not_cut_off(slide_file, tmp_path):
+    text = report_of(fake_score_map(3, calibration=CALIBRATION, slide=slide_file), slide_file,
+                     tmp_path)  # fmt: skip
+    labels = re.findall(r'<text x="([\d.]+)" y="20" text-anchor="(\w+)">[\d.]+%', text)
+    assert labels
+    assert all(anchor == "end" for x, anchor in labels if float(x) > 580)
+    assert all(anchor == "start" for x, anchor in labels if float(x) < 30)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     default=Path("demo"),
     show_default=True,
-    help="Folder for everything that the demo makes (about 150 MB).",
+    help="Folder for everything that the demo makes (about 620 MB).",
 )
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes.  [default: one for each core]"

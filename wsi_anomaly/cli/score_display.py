@@ -19,6 +19,15 @@ def shown_name(job: ScoreJob) -> str:
     return job.shown_as or job.slide.name
 
 
+def regions_in_words(count: int, mm2: float) -> str:
+    """Say how many regions are flagged, and their area."""
+    from wsi_anomaly.overlays.report import area_text
+
+    if not count:
+        return "no flagged region"
+    return f"{count} flagged region{'' if count == 1 else 's'} ({area_text(mm2)} mm2)"
+
+
 class ScoreDisplay:
     """A progress bar for each slide under way and for all, and a line for each that is finished.
 
@@ -76,7 +85,7 @@ class ScoreDisplay:
         text = f"{summary['fields']['total']:,} fields"
         text += "" if score is None else f", slide score {score:.4g}"
         if flagged["possible"]:
-            text += f", {flagged['regions']} flagged regions ({flagged['area_mm2']:.2f} mm2)"
+            text += f", {regions_in_words(flagged['regions'], flagged['area_mm2'])}"
         if summary["not_assessed_mm2"]:
             text += f", {summary['not_assessed_mm2']:.2f} mm2 not assessed"
         self._print(outcome, f"{text}, {outcome.seconds:.0f} s")

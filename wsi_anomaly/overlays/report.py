@@ -40,6 +40,7 @@ def environment() -> Any:
         lstrip_blocks=True,
     )
     made.globals.update(
+        area=area_text,
         number=number,
         percent=percent,
         version=__version__,
@@ -52,6 +53,11 @@ def environment() -> Any:
 def number(value: float | None) -> str:
     """Write a score with four digits, a dash for none."""
     return "–" if value is None or not math.isfinite(value) else f"{value:#.4g}".rstrip(".")
+
+
+def area_text(mm2: float) -> str:
+    """Write an area; one field of 64 um is 0.004 mm2, which is not nothing."""
+    return f"{mm2:.3f}" if 0 < mm2 < 0.01 else f"{mm2:.2f}"
 
 
 def percent(value: float) -> str:
@@ -102,7 +108,9 @@ def verdict(score_map: ScoreMap) -> Verdict:
     area = sum(region.area_mm2 for region in found.regions)
     noun, verb = ("region", "stands") if count == 1 else ("regions", "stand")
     return Verdict(
-        f"{count} {noun} ({area:.2f} mm² in all) {verb} out from normal tissue.", promise, _LIMITS
+        f"{count} {noun} ({area_text(area)} mm² in all) {verb} out from normal tissue.",
+        promise,
+        _LIMITS,
     )
 
 
