@@ -280,3 +280,11 @@ def test_the_last_label_of_the_legend_is_not_cut_off(slide_file, tmp_path):
     assert labels
     assert all(anchor == "end" for x, anchor in labels if float(x) > 580)
     assert all(anchor == "start" for x, anchor in labels if float(x) < 30)
+
+
+def test_the_places_stand_in_the_order_of_the_figure_shown_first(slide_file, tmp_path):
+    text = report_of(fake_score_map(3, calibration=CALIBRATION, slide=slide_file), slide_file,
+                     tmp_path)  # fmt: skip
+    shown = re.findall(r'<div class="about"><b>(-?[\d.]+)</b> over 3 × 3', text)
+    assert len(shown) > 2
+    assert shown == sorted(shown, key=float, reverse=True)

@@ -52,6 +52,7 @@ class Place:
 
     views: list[View]
     position: tuple[int, int]
+    smoothed: float
     score: float
     percentile: float | None
     z: float | None
@@ -82,6 +83,7 @@ def gallery(score_map: ScoreMap, slide: Slide, frame: Frame, count: int = SHOWN)
             Place(
                 views,
                 region_position(score_map, frame, i),
+                float(found.smoothed[i]),
                 float(score_map.score[i]),
                 None if found.percentile is None else float(found.percentile[i]),
                 None if found.z is None else float(found.z[i]),
