@@ -81,3 +81,14 @@ def test_it_travels_between_processes_without_its_table() -> None:
 def test_other_than_8_bit_rgb_is_refused(rgb: np.ndarray) -> None:
     with pytest.raises(ValueError, match="8-bit RGB"):
         StainNormalizer(SOURCE, TARGET)(rgb)
+
+
+def test_colours_that_share_an_entry_keep_their_own_values() -> None:
+    red, green, blue = np.meshgrid(
+        (7, 200), (3, 100, 131, 228), (5, 60, 69, 124, 133, 188), indexing="ij"
+    )
+    colours = np.stack([red, green, blue], -1).reshape(-1, 3).astype(np.uint8)
+    alone = np.concatenate([StainNormalizer(SOURCE, TARGET)(one[None]) for one in colours])
+    assert len(np.unique(alone, axis=0)) > len(colours) / 2  # or it would say nothing
+    order = np.random.default_rng(0).integers(0, len(colours), 2000)
+    np.testing.assert_array_equal(StainNormalizer(SOURCE, TARGET)(colours[order]), alone[order])
