@@ -13,7 +13,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 # Keep byte code even where the shell forbids it: every process would compile what it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test docs faults fuzz lint format lock wheel clean
+.PHONY: help setup demo test benchmarks docs faults fuzz lint format lock wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -46,6 +46,9 @@ faults: $(READY)  ## Kill, damage and starve it at full counts; writes docs/reli
 fuzz: $(READY)  ## Fuzz every parser for a minute each (Linux); the record of SECURITY.md
 	@$(BIN)/python tests/fuzz --seconds 60 --record docs/results/fuzz.json
 	@$(BIN)/python tests/faults/table.py
+
+benchmarks: $(READY)  ## Time everything (40 minutes, a quiet machine); writes the documents' tables
+	@$(BIN)/python benchmarks/table.py --run all
 
 docs: $(READY)  ## Build the documents as a site (build/site), strictly
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -2,14 +2,84 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
 import tifffile
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # fresh processes find byte code, as a user's do
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json FILE``."""
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+
+
+def finish(result: Mapping[str, Any], path: Path | None) -> None:
+    """Print what was measured; with `path` keep it there, with the machine and the command."""
+    print(json.dumps(result, indent=2))
+    if path is not None:
+        text = json.dumps({**machine(), **result}, indent=2)
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """What figures were measured on, by which command."""
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    words = [f"benchmarks/{Path(sys.argv[0]).name}"]
+    for before, word in zip(sys.argv, sys.argv[1:], strict=False):
+        if "--json" not in (before, word):
+            words.append(Path(word).name if "/" in word else word)
+    return {
+        "command": "python " + " ".join(words),
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "load_average": [round(load, 1) for load in os.getloadavg()],
+        "wsi-anomaly": version("wsi-anomaly"),
+        "imagecodecs": version("imagecodecs"),
+    }
+
+
+def find_slide(folder: Path) -> Path:
+    """Find the larynx slide of the project's data, or draw a slide where that is missing."""
+    data = Path(os.environ.get("WSI_ANOMALY_DATA", REPOSITORY.parent / "shared" / "data"))
+    real = data / "slides" / "larynx_40x.tif"
+    return real if real.is_file() else drawn(folder / "drawn_40x.tif")
+
+
+def drawn(out: Path) -> Path:
+    """Draw a slide of 40x with tissue everywhere, for machines without the project's data."""
+    rng = np.random.default_rng(0)
+    coarse = rng.random((512, 512, 1))
+    image = np.kron(coarse, np.ones((12, 12, 1))) * (90, 120, 80) + (150, 80, 150)
+    image = np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
+    with tifffile.TiffWriter(out) as tif:
+        for level in range(4):
+            per_cm = 1e4 / 0.293 / 2**level
+            tif.write(
+                image[:: 2**level, :: 2**level], tile=(256, 256), photometric="ycbcr",
+                compression="jpeg", compressionargs={"level": 75}, metadata=None,
+                subfiletype=int(level > 0), resolution=(per_cm, per_cm),
+                resolutionunit="CENTIMETER",
+            )  # fmt: skip
+    return out
 
 
 def peak_mb() -> float:

@@ -9,7 +9,6 @@ JSON of the same content with orjson, a feature at a time, is measured beside it
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import threading
@@ -19,6 +18,7 @@ from typing import Self
 
 import numpy as np
 import orjson
+from common import add_json_option, finish
 from shapely.geometry import MultiPolygon, box
 
 from wsi_anomaly.calibration import Calibration, CaseScores
@@ -111,10 +111,11 @@ def timed(function: object, *arguments: object, **options: object) -> tuple[floa
 
 
 def main() -> None:
-    """Run and print one line of JSON."""
+    """Run and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiles", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=5)
+    add_json_option(parser)
     asked = parser.parse_args()
     made = score_map(asked.tiles)
     with tempfile.TemporaryDirectory() as folder:
@@ -124,19 +125,16 @@ def main() -> None:
             packed = [timed(write_geojson, place, made, gzip=True) for _ in range(asked.runs)]
         size = (place / "overlay.geojson.gz").stat().st_size / 1e6
         plain = [timed(one_by_one, made, place / "plain.json") for _ in range(min(2, asked.runs))]
-    print(
-        json.dumps(
-            {
-                "tiles": asked.tiles,
-                "regions": len(made.interpretation.regions),
-                "gzipped_cpu_s": round(statistics.median(c for c, _ in packed), 2),
-                "gzipped_wall_s": round(statistics.median(w for _, w in packed), 2),
-                "memory_growth_mb": round(peak.growth, 1),
-                "gzipped_mb": round(size, 1),
-                "parse_and_dump_one_by_one_cpu_s": round(statistics.median(c for c, _ in plain), 2),
-            }
-        )
-    )
+    result = {
+        "tiles": asked.tiles,
+        "regions": len(made.interpretation.regions),
+        "gzipped_cpu_s": round(statistics.median(c for c, _ in packed), 2),
+        "gzipped_wall_s": round(statistics.median(w for _, w in packed), 2),
+        "memory_growth_mb": round(peak.growth, 1),
+        "gzipped_mb": round(size, 1),
+        "parse_and_dump_one_by_one_cpu_s": round(statistics.median(c for c, _ in plain), 2),
+    }
+    finish(result, asked.json)
 
 
 if __name__ == "__main__":

@@ -25,20 +25,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from reading import REPOSITORY, at_exactly_10x, drawn
+from common import REPOSITORY, add_json_option, find_slide, finish
+from reading import at_exactly_10x
 from rivals.environments import PEERS, python_of
 
 from wsi_anomaly.slides import find_tissue, open_slide
@@ -290,87 +289,32 @@ def stain(slide_file: Path, rounds: int, cache: Path, folder: Path) -> dict[str,
     return result
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    models = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "processor": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-        "versions": {
-            **{name: peer.version for name, peer in PEERS.items()},
-            "wsi-anomaly": version("wsi-anomaly"),
-            "imagecodecs": version("imagecodecs"),
-        },
-    }
-
-
-def table(what: str, result: dict[str, Any]) -> str:
-    """Markdown of all cases."""
-    lines = []
-    for name, case in result["cases"].items():
-        if what == "tiling":
-            lines += [
-                f"\n{name}: {case['fields']} tiles\n",
-                "| | CPU s | times ours | times bare decode | grey levels from ours | peak MB |",
-                "|---|---|---|---|---|---|",
-                *(
-                    f"| {way} | {m['cpu_s']} | {m['times_ours']} | {m['times_bare_decode']} | "
-                    f"{m.get('difference', '')} | {m['peak_mb']} |"
-                    for way, m in case["ways"].items()
-                ),
-            ]
-        else:
-            lines += [
-                f"\n{case['tiles']} tiles of {name}\n",
-                "| | MPixel/s | times as long as our first pass | as our warm table |",
-                "|---|---|---|---|",
-                *(
-                    f"| {way} | {m['MPixel_per_s']:g} | {m['times_ours_first_pass']:g} | "
-                    f"{m['times_ours_table_warm']:g} |"
-                    for way, m in case["ways"].items()
-                ),
-            ]
-        lines += [f"| {way} | did not run: {why} |" for way, why in case["failed"].items()]
-    return "\n".join(lines)
-
-
 def main() -> None:
-    """Run, print JSON and tables."""
+    """Run and print JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["tiling", "stain"])
     parser.add_argument("slide", nargs="?", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    add_json_option(parser)
     parser.add_argument(
         "--cache", type=Path, help="environments of the peers",
         default=Path.home() / ".cache" / "wsi-anomaly-peers",
     )  # fmt: skip
     asked = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # installers and rivals inherit it
-    data = Path(os.environ.get("WSI_ANOMALY_DATA", REPOSITORY.parent / "shared" / "data"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        slide = asked.slide or data / "slides" / "larynx_40x.tif"
-        if not slide.is_file():
-            slide = drawn(folder / "drawn_40x.tif")
-        before = machine()
+        slide = asked.slide or find_slide(folder)
         cases = (tiling if asked.what == "tiling" else stain)(
             slide, asked.rounds, asked.cache.expanduser(), folder
         )
-    result = {"slide": slide.name, "rounds": asked.rounds, **before, "cases": cases}
-    text = json.dumps(result, indent=2)
-    print(text)
-    print(table(asked.what, result))
-    if asked.json:
-        asked.json.write_text(text + "\n", encoding="utf-8")
+    versions = {name: peer.version for name, peer in PEERS.items()}
+    finish(
+        {"slide": slide.name, "rounds": asked.rounds, "versions": versions, "cases": cases},
+        asked.json,
+    )
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ Without SLIDE: the larynx slide of the project's data, or a drawn slide where th
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
 import statistics
 import tempfile
 import time
@@ -27,6 +25,7 @@ import imagecodecs
 import numpy as np
 import openslide
 import tifffile
+from common import add_json_option, find_slide, finish
 from PIL import Image
 
 from wsi_anomaly.slides import Slide, find_tissue, open_slide
@@ -34,7 +33,6 @@ from wsi_anomaly.tiles.fields import Fields, plan_fields
 from wsi_anomaly.tiles.reading import read_fields, reading_order
 
 SIZE, MPP = 64, 1.0
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -128,37 +126,16 @@ def at_exactly_10x(path: Path, out: Path) -> Path:
     return out
 
 
-def drawn(out: Path) -> Path:
-    """Draw a slide of 40x with tissue everywhere, for machines without the project's data."""
-    rng = np.random.default_rng(0)
-    coarse = rng.random((512, 512, 1))
-    image = np.kron(coarse, np.ones((12, 12, 1))) * (90, 120, 80) + (150, 80, 150)
-    image = np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
-    with tifffile.TiffWriter(out) as tif:
-        for level in range(4):
-            per_cm = 1e4 / 0.293 / 2**level
-            tif.write(
-                image[:: 2**level, :: 2**level], tile=(256, 256), photometric="ycbcr",
-                compression="jpeg", compressionargs={"level": 75}, metadata=None,
-                subfiletype=int(level > 0), resolution=(per_cm, per_cm),
-                resolutionunit="CENTIMETER",
-            )  # fmt: skip
-    return out
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("slide", nargs="?", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    add_json_option(parser)
     options = parser.parse_args()
-    data = Path(os.environ.get("WSI_ANOMALY_DATA", REPOSITORY.parent / "shared" / "data"))
     with tempfile.TemporaryDirectory() as folder:
-        path = options.slide or data / "slides" / "larynx_40x.tif"
-        if not path.is_file():
-            path = drawn(Path(folder) / "drawn_40x.tif")
+        path = options.slide or find_slide(Path(folder))
         result = {
             "slide": path.name,
             "resampled": measure(path, options.rounds),
@@ -166,19 +143,7 @@ def main() -> None:
                 at_exactly_10x(path, Path(folder) / "at_10x.tif"), options.rounds
             ),
         }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
-    print("\n| 64 px at 10x | tiles/s | times OpenSlide per tile | per bare decode |")
-    print("|---|---|---|---|")
-    for name in ("resampled", "not_resampled"):
-        m = result[name]
-        print(
-            f"| {path.name}, {name.replace('_', ' ')} | {m['ours_tiles_per_s']} | "
-            f"{m['times_openslide_per_tile']} | {m['ours_per_bare_decode']} "
-            f"(OpenSlide {m['openslide_per_bare_decode']}) |"
-        )
+    finish(result, options.json)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from common import huge_slide, memory_mb, peak_mb
+from common import add_json_option, finish, huge_slide, memory_mb, peak_mb
 from numpy.typing import NDArray
 
 _FILE_TILES = 20_000
@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[10_000, 20_000, 40_000, 80_000])
     parser.add_argument("--tiles", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    add_json_option(parser)
     asked = parser.parse_args()
     if asked.what == "one":
         one(asked.work[0], int(asked.work[1]))
@@ -194,15 +194,8 @@ def main() -> None:
         "sizes": (("tile", "score"), asked.sides),
         "tiles": (("results", "batches"), asked.tiles),
     }[asked.what]
-    result = {
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-        "rounds": asked.rounds,
-        **{kind: grow(kind, sizes, asked.rounds) for kind in kinds},
-    }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if asked.json:
-        asked.json.write_text(text + "\n", encoding="utf-8")
+    grown = {kind: grow(kind, sizes, asked.rounds) for kind in kinds}
+    finish({"rounds": asked.rounds, **grown}, asked.json)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,22 @@
 """The whole ``score`` command against its longest unavoidable part, and how fast it starts.
 
-    python benchmarks/scoring.py SLIDE --model MODEL [--rounds 5]
+    python benchmarks/scoring.py [SLIDE] [--model MODEL]
+    python benchmarks/scoring.py --density
     python benchmarks/scoring.py --start
 
 The first measures, in turn and in one process, all that the command does for a slide (report and
 heatmaps included) and, alone, reading the slide's fields, normalising their stains, and the
 network. The goal is a whole of at most 1.5 times the longest part; the ratio is the median of
-those of the rounds, as neighbours on the machine disturb a round as a whole. The second measures,
-in fresh processes, ``import wsi_anomaly`` (the goal is 0.5 s) and the imports that every worker
-of ``score`` makes. Memory: see scale.py.
+those of the rounds, as neighbours on the machine disturb a round as a whole. Without SLIDE: the
+larynx slide of the project's data, or a drawn slide; without MODEL: the shipped one. The second
+does the same with ``density`` alone at 10x, the quickest network there is, on a drawn slide of
+40,000 px. The third measures, in fresh processes, ``import wsi_anomaly`` (the goal is 0.5 s) and
+the imports that every worker of ``score`` makes. Memory: see scale.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import subprocess
 import sys
@@ -23,12 +24,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common import REPOSITORY, add_json_option, find_slide, finish, huge_slide
 
 from wsi_anomaly.overlays import ScoreOptions, score_to_folder
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.tiles import Preprocessing, Status, plan_fields, read_fields
 
-os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # fresh processes find byte code, as a user's do
+if TYPE_CHECKING:
+    from wsi_anomaly.detectors import Model
+
 _PARTS = ("decode", "stain", "network")
 
 
@@ -39,13 +45,31 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def parts(slide_file: Path, model_folder: Path, rounds: int) -> dict[str, object]:
+def density_model() -> Model:
+    """Learn ``density`` at 10x from made-up tiles: what they show does not matter to the speed."""
+    from training import made_tiles
+
+    from wsi_anomaly.autoencoder.batches import ArrayTiles
+    from wsi_anomaly.detectors import Density, DensityConfig, Model
+    from wsi_anomaly.detectors.base import fit_missing_statistics
+    from wsi_anomaly.features import load_features
+    from wsi_anomaly.features.precision import fast_precision
+
+    network = load_features("compact").set_precision(fast_precision("cpu"))
+    tiles = ArrayTiles(made_tiles(512))
+    fit_missing_statistics(network, tiles, ["c3"], most=256)
+    density = Density(network, DensityConfig(("c3",)))
+    density.fit(tiles)
+    return Model(
+        name="benchmark", magnification=10, tile_size=64, preprocessing=Preprocessing().to_dict(),
+        detectors={"density": density}, primary="density", seen={}, domain={}, provenance={},
+    )  # fmt: skip
+
+
+def parts(slide_file: Path, model: Model, rounds: int) -> dict[str, object]:
     """Medians of the whole command and of its parts, taken in turn."""
     import torch
 
-    from wsi_anomaly.detectors import Model
-
-    model = Model.load(model_folder)
     with open_slide(slide_file) as slide, tempfile.TemporaryDirectory() as folder:
         tissue = find_tissue(slide)
         fields = plan_fields(slide, tissue, field_um=model.tile_size * 10 / model.magnification)
@@ -82,7 +106,6 @@ def parts(slide_file: Path, model_folder: Path, rounds: int) -> dict[str, object
         "fields": len(fields),
         "methods": list(model.methods),
         "threads": torch.get_num_threads(),
-        "load_average": round(os.getloadavg()[0], 1),
         "seconds": {name: round(statistics.median(values), 3) for name, values in taken.items()},
         "cpu_seconds": {name: round(statistics.median(values), 3) for name, values in cpu.items()},
         "longest_part": longest,
@@ -109,7 +132,6 @@ def start(rounds: int) -> dict[str, object]:
             out = subprocess.run(command, check=True, capture_output=True, text=True)
             taken[name].append([float(value) for value in out.stdout.split()])
     return {
-        "load_average": round(os.getloadavg()[0], 1),
         **{
             f"{name}_{kind}": round(statistics.median(one[i] for one in values), 3)
             for name, values in taken.items()
@@ -119,19 +141,33 @@ def start(rounds: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Run and print one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run and print JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("slide", type=Path, nargs="?")
-    parser.add_argument("--model", type=Path, default=Path("model"))
+    parser.add_argument("--model", type=Path, default=REPOSITORY / "models" / "synthetic-20x")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
+    parser.add_argument("--density", action="store_true")
     parser.add_argument("--start", action="store_true")
+    add_json_option(parser)
     asked = parser.parse_args()
     if asked.start:
-        print(json.dumps(start(asked.rounds)))
-    elif asked.slide is None:
-        parser.error("give a slide or --start")
-    else:
-        print(json.dumps(parts(asked.slide, asked.model, asked.rounds)))
+        finish(start(asked.rounds), asked.json)
+        return
+    import torch
+
+    from wsi_anomaly.detectors import Model
+
+    torch.set_num_threads(asked.threads)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if asked.density:
+            slide, model = huge_slide(folder / "drawn.tif", 40_000), density_model()
+        else:
+            slide, model = asked.slide or find_slide(folder), Model.load(asked.model)
+        finish(parts(slide, model, asked.rounds), asked.json)
 
 
 if __name__ == "__main__":

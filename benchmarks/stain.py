@@ -3,13 +3,12 @@
     python benchmarks/stain.py
 
 Goals: at least 20 times StainTools; the fit of a slide under 0.2 s. Medians of CPU time, the two
-interleaved. Without real slides (../shared/data or $WSI_ANOMALY_DATA) it makes one.
+interleaved. Without real slides (../shared/data or $WSI_ANOMALY_DATA) it draws one.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -20,21 +19,12 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from common import add_json_option, find_slide, finish
 
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.stain import StainNormalizer, fit_profile, reference_target
 from wsi_anomaly.tiles import plan_fields, read_fields
 from wsi_anomaly.tiles.preprocessing import sample_tissue
-
-
-def find_slide(folder: Path) -> Path:
-    """The real slide where there is one, else one made here."""
-    data = Path(os.environ.get("WSI_ANOMALY_DATA", "../shared/data")) / "slides/larynx_40x.tif"
-    if data.exists():
-        return data
-    from wsi_anomaly.synthetic import make_slide
-
-    return make_slide(folder / "slide.tif", seed=0, size_px=(4096, 4096)).path
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -47,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiles", type=int, default=2000, help="of 64 px, as a slide has")
     parser.add_argument("--rounds", type=int, default=7)
+    add_json_option(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, open_slide(find_slide(Path(folder))) as slide:
         tissue = find_tissue(slide)
@@ -92,7 +83,7 @@ def main() -> None:
             "first_pass_over_staintools": result["first_pass_MPixel_per_s"] / staintools,
             "table_warm_over_staintools": warm / staintools,
         }
-    print(json.dumps(result, indent=2))
+    finish(result, options.json)
 
 
 if __name__ == "__main__":

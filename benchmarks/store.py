@@ -9,7 +9,6 @@ across 50 files from one process, page cache warm. Every figure is a median.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from common import add_json_option, finish
 
 from wsi_anomaly.slides import Bounds, Mpp
 from wsi_anomaly.tiles import Fields, TileConfig, TileSet, TileStore
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=50)
     parser.add_argument("--tiles", type=int, default=4000, help="a file")
     parser.add_argument("--folder", type=Path, help="where to write; default: a temporary one")
+    add_json_option(parser)
     options = parser.parse_args()
     images = np.random.default_rng(0).integers(0, 256, (options.tiles, 64, 64, 3), np.uint8)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -96,7 +97,7 @@ def main() -> None:
             "write_bare_MB_per_s": images.nbytes / 1e6 / statistics.median(bare),
             "random_tiles_per_s": statistics.median(rates),
         }
-    print(json.dumps(result, indent=2))
+    finish(result, options.json)
 
 
 if __name__ == "__main__":

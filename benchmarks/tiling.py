@@ -11,7 +11,6 @@ slides dealt out evenly) does not.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import shutil
@@ -21,7 +20,8 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # workers find byte code, as a user's do
+
+from common import add_json_option, finish
 
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import TileConfig
@@ -68,7 +68,6 @@ def summary(
         "one_worker_cpu_s": statistics.median(cpu[1]),
         "two_workers_cpu_s": statistics.median(cpu[2]),
         "speedup_by_cpu_time": 2 * statistics.median(cpu[1]) / statistics.median(cpu[2]),
-        "load_average": os.getloadavg()[0],
     }
 
 
@@ -121,9 +120,10 @@ def main() -> None:
     parser.add_argument("--slides", type=int, default=24)
     parser.add_argument("--side", type=int, default=6144, help="px")
     parser.add_argument("--rounds", type=int, default=5)
+    add_json_option(parser)
     asked = parser.parse_args()
     measure = workers if asked.what == "workers" else on_dask
-    print(json.dumps(measure(asked.slides, asked.side, asked.rounds), indent=2))
+    finish(measure(asked.slides, asked.side, asked.rounds), asked.json)
 
 
 if __name__ == "__main__":

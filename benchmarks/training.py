@@ -14,7 +14,6 @@ the processor has bf16.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -24,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from common import add_json_option, finish
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, GrowthTrainer, Stage
 from wsi_anomaly.autoencoder.batches import ArrayTiles, BatchStream
@@ -166,6 +166,7 @@ def tiles_per_second(work: Callable[[], object], tiles: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    add_json_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     precision = fast_precision("cpu")
@@ -218,7 +219,7 @@ def main() -> None:
                 for name, r in ratios.items()
             },
         }
-    print(json.dumps(result, indent=2))
+    finish(result, options.json)
 
 
 if __name__ == "__main__":
