@@ -38,8 +38,11 @@ def trained(cohort, config):
 def test_the_folder_holds_all_that_scoring_needs(trained, cohort):
     names = {p.name for p in (cohort / "model").iterdir()}
     # TensorBoard's, where that is installed.
-    assert {n for n in names if n.startswith("events.")} <= {"events.out.tfevents.0"}
-    assert {n for n in names if not n.startswith("events.")} == {
+    log = cohort / "model" / "tensorboard"
+    assert [p.relative_to(log).as_posix() for p in log.rglob("events.*")] in (
+        [], ["dpa/events.out.tfevents.0"],
+    )  # fmt: skip
+    assert names - {"tensorboard"} == {
         "model.json", "model.safetensors", "README.md", "training.csv", "training.png",
     }  # fmt: skip
     loaded = Model.load(cohort / "model")
@@ -192,7 +195,21 @@ def test_calibrate_takes_other_normals_and_leaves_out_those_that_taught(trained,
     assert model.hash == trained.hash  # the same slides give the same reference
     card = (tmp_path / "other" / "README.md").read_text()
     assert "4 normal cases, 4 slides" in card
-    assert (tmp_path / "other" / "training.png").exists()
+    # Everything else is kept: training.png, the curves.
+    kept, former = (
+        {p.relative_to(folder) for p in folder.rglob("*") if p.is_file()}
+        for folder in (tmp_path / "other", cohort / "model")
+    )
+    assert kept == former
+
+
+def test_a_link_in_a_strangers_model_is_not_followed(trained, cohort, tmp_path):
+    shutil.copytree(cohort / "model", tmp_path / "model")
+    (tmp_path / "secret.csv").write_text("secret")
+    (tmp_path / "model" / "more.csv").symlink_to(tmp_path / "secret.csv")
+    slides = [NormalSlide(p, p.stem) for p in sorted((cohort / "slides").glob("*.tif"))]
+    recalibrate(tmp_path / "model", slides, tmp_path / "other")
+    assert not (tmp_path / "other" / "more.csv").exists()
 
 
 def test_the_range_of_sharpness_comes_from_all_over_a_slide(tmp_path, monkeypatch):

@@ -26,23 +26,36 @@ def test_tensorboard_shows_the_curves_and_a_resumed_run_once(tmp_path: Path) -> 
     pytest.importorskip("tensorboard")
     log = TensorBoardLog(tmp_path)
     for step, loss in ((50, 0.5), (100, 0.4), (150, 0.3)):
-        log.report(replace(LINE, step=step, loss=loss))
+        log.report("dpa", replace(LINE, step=step, loss=loss))
     # Visible while training still runs.
-    assert scalars(tmp_path, "loss") == {50: 0.5, 100: 0.4, 150: 0.3}
+    assert scalars(tmp_path / "dpa", "loss") == {50: 0.5, 100: 0.4, 150: 0.3}
     log.files()
     # Killed, and resumed from a checkpoint at step 50.
     again = TensorBoardLog(tmp_path)
     for step, loss in ((100, 0.45), (150, 0.35)):
-        again.report(replace(LINE, step=step, loss=loss, validation=loss + 1))
+        again.report("dpa", replace(LINE, step=step, loss=loss, validation=loss + 1))
     files = again.files()
-    assert scalars(tmp_path, "loss") == {50: 0.5, 100: 0.45, 150: 0.35}
-    assert scalars(tmp_path, "validation") == {100: 1.45, 150: 1.35}
-    assert list(files) == ["events.out.tfevents.0", "events.out.tfevents.1"]
-    copies = tmp_path / "model"
-    copies.mkdir()
+    assert scalars(tmp_path / "dpa", "loss") == {50: 0.5, 100: 0.45, 150: 0.35}
+    assert scalars(tmp_path / "dpa", "validation") == {100: 1.45, 150: 1.35}
+    folder = "tensorboard/dpa/events.out.tfevents"
+    assert list(files) == [f"{folder}.0", f"{folder}.1"]
     for name, content in files.items():
-        (copies / name).write_bytes(content)
+        place = tmp_path / "model" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    copies = tmp_path / "model" / "tensorboard" / "dpa"
     assert scalars(copies, "loss") == {50: 0.5, 100: 0.45, 150: 0.35}
+
+
+def test_a_second_method_leaves_the_curves_of_the_first(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    log = TensorBoardLog(tmp_path)
+    for method, loss in (("dpa", 0.5), ("ganomaly", 2.0)):
+        for step in (50, 100):
+            log.report(method, replace(LINE, step=step, loss=loss))
+    assert len(log.files()) == 2
+    assert scalars(tmp_path / "dpa", "loss") == {50: 0.5, 100: 0.5}
+    assert scalars(tmp_path / "ganomaly", "loss") == {50: 2.0, 100: 2.0}
 
 
 def test_without_tensorboard_nothing_is_written(
@@ -50,5 +63,5 @@ def test_without_tensorboard_nothing_is_written(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     log = TensorBoardLog(tmp_path / "log")
-    log.report(LINE)
+    log.report("dpa", LINE)
     assert log.files() == {}

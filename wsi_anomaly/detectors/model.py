@@ -171,7 +171,7 @@ class Model:
         card
             The model card (Markdown).
         files
-            Further small files by name (training log, pictures).
+            Further small files by name or path (training log, pictures).
 
         Returns
         -------
@@ -217,6 +217,7 @@ class Model:
             if card:
                 write_text(partial / CARD, card)
             for name, content in (files or {}).items():
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
                 (partial / name).write_bytes(content)
         return replace(self, hash=config_hash(description))
 

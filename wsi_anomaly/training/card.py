@@ -12,7 +12,7 @@ from typing import Any
 
 from wsi_anomaly.calibration import MIN_CASES
 from wsi_anomaly.detectors import Model
-from wsi_anomaly.detectors.model import CARD, DESCRIPTION, NUMBERS
+from wsi_anomaly.detectors.model import CARD
 from wsi_anomaly.training.config import TrainConfig
 from wsi_anomaly.training.splits import Split
 
@@ -43,7 +43,7 @@ def keep_card(folder: Path, model: Model) -> tuple[str, dict[str, bytes]]:
 
     Returns
     -------
-    The card with its line on calibration brought up to date, and the files by name.
+    The card with its line on calibration brought up to date, and the files by path.
     """
     try:
         card = (folder / CARD).read_text(encoding="utf-8")
@@ -51,13 +51,12 @@ def keep_card(folder: Path, model: Model) -> tuple[str, dict[str, bytes]]:
         card = ""
     line = f"| Calibration | {calibration_facts(model)} |"
     card = re.sub(r"^\| Calibration \|.*$", lambda _found: line, card, flags=re.MULTILINE)
-    known = {CARD, DESCRIPTION, NUMBERS}
+    further = [*folder.glob("*.png"), *folder.glob("*.csv"), *folder.glob("tensorboard/*/events.*")]
     files = {
-        file.name: file.read_bytes()
-        for file in sorted(folder.iterdir())
-        if file.is_file()
-        and file.name not in known
-        and (file.suffix in (".png", ".csv") or file.name.startswith("events."))
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in sorted(further)
+        # A link may lead out of a stranger's folder.
+        if file.is_file() and file.resolve().is_relative_to(folder.resolve())
     }
     return card, files
 

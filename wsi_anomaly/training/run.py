@@ -6,6 +6,7 @@ import datetime as dt
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,19 +122,18 @@ def train(
     wait_for_all()  # no process may find what another is about to remove
     curves = TensorBoardLog(working / "tensorboard")
 
-    def report(line: Report) -> None:
+    def report(method: str, line: Report) -> None:
         watch.report(line)
         if not rank_and_world()[0]:
-            curves.report(line)
+            curves.report(method, line)
 
     fitting = Fitting(
         device=torch.device(device),
         checkpoint=make_folder(working),
         identity={"tiles": sorted(s.fingerprint + s.config_hash for s in train_set.stores)},
-        progress=report,
         anomalies=anomaly_set(anomalies, train_set, config),
     )
-    detectors = _fit(config, features, train_set, validation, fitting, watch)
+    detectors = _fit(config, features, train_set, validation, fitting, watch, report)
     seen = {s.fingerprint: split.part(s.case) for s in stores}
     model = Model(
         name=f"{config.detector}-{config.features}-{config.magnification}x",
@@ -257,9 +257,15 @@ def _fit(
     validation: TileSet | None,
     fitting: Fitting,
     watch: Watch,
+    report: Callable[[str, Report], None],
 ) -> dict[str, Detector]:
     """Fit the methods of a configuration, one after the other."""
     found: dict[str, Detector] = {}
+
+    def fit(name: str, detector: Detector) -> None:
+        own = replace(fitting, progress=partial(report, name))
+        found[name] = detector.fit(tiles, validation, own)
+
     dpa, density = config.dpa(features.default_layer), config.density(features.default_layer)
     used: list[str] = []
     if "dpa" in config.methods:
@@ -269,22 +275,21 @@ def _fit(
     fit_missing_statistics(features, tiles, list(dict.fromkeys(used)))
     if "dpa" in config.methods:
         watch.stage("training")
-        found["dpa"] = Dpa(features, dpa).fit(tiles, validation, fitting)
+        fit("dpa", Dpa(features, dpa))
     if "density" in config.methods:
         watch.stage("fitting density")
-        found["density"] = Density(features, density).fit(tiles, validation, fitting)
+        fit("density", Density(features, density))
     if "fusion" in config.methods:
         if fitting.anomalies is None:
             raise ModelError(
                 "fusion needs a few known abnormal tiles to choose weights by; give tile files of "
                 "them with --anomalies, or use --detector dpa or density."
             )
-        found["fusion"] = Fusion(list(found.values())).fit(tiles, validation, fitting)
+        fit("fusion", Fusion(list(found.values())))
     for name in config.methods:
         if name in COMPARED:
             watch.stage(f"fitting {name}")
-            own = config.compared(name, features.default_layer)
-            found[name] = COMPARED[name](features, own).fit(tiles, validation, fitting)
+            fit(name, COMPARED[name](features, config.compared(name, features.default_layer)))
     return found
 
 
