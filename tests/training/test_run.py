@@ -146,6 +146,7 @@ def test_fusion_needs_known_anomalies_and_uses_them(cohort, config, tmp_path):
     fusion = replace(config, detector="fusion")
     with pytest.raises(ModelError, match="--anomalies"):
         train(cohort / "tiles", tmp_path / "model", fusion)
+    assert not list(tmp_path.iterdir())  # said before anything is learned
     model = train(
         cohort / "tiles", tmp_path / "model", fusion,
         anomalies=[cohort / "tiles" / "normal0.h5"], resume=False,

@@ -104,6 +104,11 @@ def train(
     """
     watch = watch or Watch()
     output = Path(output)
+    if "fusion" in config.methods and not anomalies:
+        raise ModelError(
+            "fusion needs a few known abnormal tiles to choose weights by; give tile files of "
+            "them with --anomalies, or use --detector dpa or density."
+        )
     stores = read_stores(tiles, config, watch.note)
     split = split_cases(tiles_of_cases(stores), seed=config.seed, chose=config.tuned_on)
     if split.note:
@@ -280,11 +285,6 @@ def _fit(
         watch.stage("fitting density")
         fit("density", Density(features, density))
     if "fusion" in config.methods:
-        if fitting.anomalies is None:
-            raise ModelError(
-                "fusion needs a few known abnormal tiles to choose weights by; give tile files of "
-                "them with --anomalies, or use --detector dpa or density."
-            )
         fit("fusion", Fusion(list(found.values())))
     for name in config.methods:
         if name in COMPARED:
