@@ -205,38 +205,99 @@ def test_the_reference_names_every_key_and_column() -> None:
         assert rows[key] == values, key
 
 
-def keys_assigned_in(room: Path, function: str) -> set[str]:
-    """Texts that a function of a room uses as keys of dictionaries."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(room.rglob("*.py"))]
+def functions_of(place: str, function: str) -> list[ast.FunctionDef]:
+    """Functions of a name in a room, or in one file of it."""
+    found = REPOSITORY / "wsi_anomaly" / place
+    paths = [found] if found.suffix else sorted(found.rglob("*.py"))
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
     nodes = [node for tree in trees for node in ast.walk(tree)]
-    found = [n for n in nodes if isinstance(n, ast.FunctionDef) and n.name == function]
-    assert len(found) == 1, f"{function} in {room}"
-    return {
-        key.value
-        for node in ast.walk(found[0])
-        if isinstance(node, ast.Dict)
-        for key in node.keys
-        if isinstance(key, ast.Constant) and isinstance(key.value, str)
-    }
+    return [n for n in nodes if isinstance(n, ast.FunctionDef) and n.name == function]
+
+
+def keys_assigned_in(place: str, function: str) -> set[str]:
+    """Texts that a function uses as keys of dictionaries, or as the header of a table."""
+    found = functions_of(place, function)
+    assert len(found) == 1, f"{function} in {place}"
+    keys = set()
+    for node in ast.walk(found[0]):
+        if isinstance(node, ast.Dict):
+            keys |= {k.value for k in node.keys if isinstance(k, ast.Constant)}
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "writerow":
+            cells = node.args[0].elts if isinstance(node.args[0], ast.List | ast.Tuple) else []
+            keys |= {c.value for c in cells if isinstance(c, ast.Constant)}
+    return {key for key in keys if isinstance(key, str) and key}
+
+
+def code_words(page: Path) -> set[str]:
+    """Words that a page shows as code."""
+    return set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", prose(page)))))
 
 
 @pytest.mark.parametrize(
-    ("room", "function"),
+    ("place", "function"),
     [
         ("tiles", "write_tiles"),
         ("tiles", "_trident"),
         ("detectors", "save"),
         ("training", "domain_of"),
+        ("training", "_provenance"),
         ("overlays", "build_summary"),
+        ("overlays", "provenance"),
         ("overlays", "write_zarr"),
         ("overlays", "write_results"),
+        ("overlays/geojson.py", "_write"),
+        ("overlays/blinding.py", "write_key"),
+        ("evaluation/report.py", "as_json"),
+        ("evaluation/report.py", "_performance"),
+        ("search/files.py", "trials_csv"),
+        ("search/files.py", "summary"),
+        ("search/files.py", "_trial"),
+        ("experiments/reproduce/cells.py", "run"),
+        ("experiments/reproduce/tables.py", "_as_json"),
+        ("experiments/reproduce/supervision.py", "_as_json"),
+        ("experiments/demo.py", "figures_as_json"),
+        ("cli/info_facts.py", "slide_facts"),
+        ("cli/info_facts.py", "slide_folder_facts"),
+        ("cli/info_facts.py", "tile_file_facts"),
+        ("cli/info_facts.py", "tile_folder_facts"),
+        ("cli/info_facts.py", "model_facts"),
+        ("cli/info_facts.py", "results_facts"),
     ],
 )
-def test_the_reference_names_what_the_files_hold(room: str, function: str) -> None:
-    page = (DOCS / "reference.md").read_text(encoding="utf-8")
-    words = set(re.findall(r"\w+", page))
-    # The separator is an argument of zarr's.
-    keys = keys_assigned_in(REPOSITORY / "wsi_anomaly" / room, function) - {"separator"}
+def test_the_reference_names_what_the_files_hold(place: str, function: str) -> None:
+    words = code_words(DOCS / "reference.md")
+    # The separator is an argument of zarr's; versions of programs stand under their own names.
+    keys = keys_assigned_in(place, function) - {"separator", "wsi-anomaly", "python"}
     assert keys
     missing = {key for key in keys if not set(re.findall(r"\w+", key)) <= words}
     assert not missing
+
+
+def test_the_reference_names_the_fields_of_what_is_written_whole() -> None:
+    from wsi_anomaly.calibration.fdr import FalseDiscovery
+    from wsi_anomaly.evaluation.figures import SlideRow
+    from wsi_anomaly.evaluation.metrics import Estimate
+    from wsi_anomaly.experiments.reproduce.scores import Scores
+    from wsi_anomaly.search.certainty import Comparison
+    from wsi_anomaly.tiles import Preprocessing
+
+    words = code_words(DOCS / "reference.md") | set(
+        re.findall(r"\w+", (DOCS / "reference.md").read_text(encoding="utf-8"))
+    )
+    for table in (FalseDiscovery, SlideRow, Estimate, Scores, Comparison, Preprocessing):
+        assert {field.name for field in fields(table)} <= words, table.__name__
+
+
+def test_every_command_that_writes_a_folder_has_its_files_in_the_reference() -> None:
+    headings = re.findall(r"^## (\w+)/$", (DOCS / "reference.md").read_text("utf-8"), re.MULTILINE)
+    written = set()
+    for name in COMMANDS:
+        command = cli.get_command(CONTEXT, name)
+        assert command is not None
+        written |= {
+            str(option.default)
+            for option in command.params
+            if "--output" in option.opts and isinstance(option.default, Path)
+        }
+    assert written
+    assert written <= set(headings)

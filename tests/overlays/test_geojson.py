@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import uuid
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,3 +129,19 @@ def test_provenance_stands_at_the_top_where_qupath_ignores_it(tmp_path):
     path = write_geojson(tmp_path, fake_score_map(0), provenance={"model": 'a "quoted" name'})
     assert json.loads(path.read_text())["wsi_anomaly"]["model"] == 'a "quoted" name'
     read_as_qupath(path)
+
+
+def test_the_reference_names_every_measurement_and_class_that_qupath_shows(tmp_path):
+    score_map = fake_score_map(3, lesions=3, missing=0.3, calibration=CALIBRATION)
+    features = read_as_qupath(write_geojson(tmp_path, score_map))
+    page = (Path(__file__).parents[2] / "docs" / "reference.md").read_text(encoding="utf-8")
+    part = page[page.index("## Measurements and classes in QuPath") :].split("\n## ")[0]
+    named = set(re.findall(r"`([^`\n]+)`", part))
+    shown = {m for f in features for m in f["properties"]["measurements"]}
+    classes = {f["properties"]["classification"]["name"] for f in features}
+    titles = {f["properties"].get("name", "").rstrip(" 0123456789") for f in features} - {""}
+    assert {"Anomaly score", "Area mm^2", "Fields"} <= shown
+    assert {re.sub(r"(Anomaly score: ).*", r"\1<method>", m) for m in shown} | classes <= named
+    for title in titles:
+        kind = title.split(":")[0]
+        assert any(name.startswith(kind) for name in named), title
