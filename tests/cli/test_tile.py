@@ -193,3 +193,15 @@ def test_two_runs_on_one_folder(slides: Path, tmp_path: Path) -> None:
     assert seen
     assert set(table(tmp_path)) == {"normal.tif", "lesion.tif", "broken.tif"}
     assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_slides_that_the_table_of_cases_does_not_name_are_said(slides, tmp_path, capsys):
+    table = tmp_path / "cases.csv"
+    table.write_text("slide,case\nnormal.tif,rat 1\nlesi0n.tif,rat 1\n", encoding="utf-8")
+    chosen = [slides / "normal.tif", slides / "lesion.tif"]
+    assert run(*chosen, "--cases", table, "-o", tmp_path / "tiles", *FEW) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--cases does not name 1 of 2 slides (lesion.tif); each of them is a case" in said
+    table.write_text("slide,case\nnormal,rat 1\nlesion.tif,rat 1\n", encoding="utf-8")
+    assert run(*chosen, "--cases", table, "-o", tmp_path / "tiles", *FEW) == 0
+    assert "does not name" not in capsys.readouterr().err

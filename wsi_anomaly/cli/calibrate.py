@@ -6,7 +6,12 @@ from pathlib import Path
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console, device_option
+from wsi_anomaly.cli.common import (
+    common_options,
+    console,
+    device_option,
+    say_which_are_not_named,
+)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -77,6 +82,8 @@ def command(
         output = DEFAULT_MODEL if shipped else folder
     found = find_slides(normals)
     table = read_cases_csv(cases) if cases else {}
+    if cases:
+        say_which_are_not_named(found, [p for p in found if look_up(table, p)], verbosity)
     slides = [NormalSlide(path, look_up(table, path) or path.stem, mpp) for path in found]
     out = console(verbosity)
     with TrainDisplay(out, verbosity) as display:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
@@ -78,3 +80,16 @@ def console(verbosity: int = NORMAL) -> Console:
     from rich.console import Console
 
     return Console(stderr=True, quiet=verbosity == QUIET, highlight=False)
+
+
+def say_which_are_not_named(slides: Sequence[Path], named: Sequence[Path], verbosity: int) -> None:
+    """Say which slides a table of cases does not name: a wrong name there has no other effect."""
+    left = [slide.name for slide in slides if slide not in set(named)]
+    if not left:
+        return
+    some = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+    console(verbosity).print(
+        f"--cases does not name {len(left)} of {len(slides)} slides ({some}); each of them is a "
+        "case of its own.",
+        style="yellow", markup=False, soft_wrap=True,
+    )  # fmt: skip
