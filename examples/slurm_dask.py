@@ -1,6 +1,6 @@
 """Score a folder of slides on workers that Dask asks Slurm for.
 
-    pip install 'wsi-anomaly[dask]'
+    pip install '.[dask]'    # in the folder of the clone
     python examples/slurm_dask.py slides/ --model model --output results --jobs 8
 
 The script runs on a login node (or in a small job) until all slides are done. It starts a Dask
