@@ -136,6 +136,9 @@ def test_the_sentences_say_how_sure_it_is():
     assert f"trial {found.best.number}, mean ROC AUC {found.best.value:.3f}" in text
     assert "too favourable" in text
     assert "runner-up" in text
+    stays = " ".join(sentences(replace(found, over_start=None)))
+    assert f"% of 2,000 resamples of {found.cases} normal cases" in stays
+    assert "% of them" not in stays
 
 
 def test_without_anomalies_reconstruction_chooses():

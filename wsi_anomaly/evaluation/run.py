@@ -363,7 +363,8 @@ def _notes(judged: Sequence[JudgedSlide], figures: Figures) -> list[str]:
     cases = len({slide.case for slide in judged})
     if cases < LEAST_GROUPS:
         notes.append(
-            f"No intervals: they need at least {LEAST_GROUPS} slides or cases, here are {cases}."
+            f"No intervals: they need at least {LEAST_GROUPS} slides or cases, "
+            f"here {'is' if cases == 1 else 'are'} {cases}."
         )
     elif figures.raw and np.isnan(figures.raw[figures.method].roc_auc.low):
         notes.append(

@@ -100,9 +100,10 @@ def sentences(found: Found) -> list[str]:
             f"resamples of {what}, {_difference(found.over_start)}."
         )
     if found.over_second is not None and found.second is not None:
+        resamples = f"{DRAWS:,} resamples of {what}" if found.over_start is None else "them"
         said.append(
             f"It beats the runner-up (trial {found.second.number}, {found.second.value:.3f}) in "
-            f"{_share(found.over_second)} of them, {_difference(found.over_second)}."
+            f"{_share(found.over_second)} of {resamples}, {_difference(found.over_second)}."
         )
     if found.over_start is not None and min(found.cases, found.groups or found.cases) < _FEW:
         said.append("With so few cases to draw from, such shares are surer than they should be.")
