@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tifffile
 
 sys.path.append(str(Path(__file__).parents[1] / "scoring"))
 
@@ -141,6 +142,26 @@ def test_a_slide_of_the_training_gets_a_warning_and_no_flags(here, model, work, 
     assert found["seen_in"] == "train"
     assert not found["flagged"]["possible"]
     assert rows()[0]["status"] == "seen in train"
+
+
+def test_slides_that_do_not_say_their_pixel_size_take_it_from_a_table(here, model, slide, capsys):
+    """The message names --mpp-csv, which once only ``tile`` had."""
+    for name in ("a", "b"):
+        shutil.copy(slide, here / f"{name}.tif")
+        with tifffile.TiffFile(here / f"{name}.tif", mode="r+b") as tif:
+            for page in tif.pages:
+                page.tags["ResolutionUnit"].overwrite(1)  # no unit: no size
+    (here / "sizes.csv").write_text("slide,mpp\na,0.5\n")
+    assert score("a.tif", "b.tif", "--model", model, "--workers", 1) == 1
+    assert "b.tif does not say how large a pixel is" in capsys.readouterr().err
+    assert score("a.tif", "b.tif", "--model", model, "--workers", 1, "--mpp-csv", "sizes.csv") == 1
+    assert summary("a")["slide"]["mpp"] == [0.5, 0.5]
+    assert not (here / "results" / "b").exists()
+    both = ("--mpp-csv", "sizes.csv", "--mpp", "0.45")
+    assert score("a.tif", "b.tif", "--model", model, "--workers", 1, *both) == 0
+    assert [summary(name)["slide"]["mpp"][0] for name in ("a", "b")] == [0.5, 0.45]
+    said = capsys.readouterr().err
+    assert "kept" in said
 
 
 @pytest.fixture

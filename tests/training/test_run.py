@@ -341,6 +341,10 @@ def test_the_command_line(cohort, tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().err
     assert "4 of 9 slides used" in printed
     assert Model.load("calibrated").calibration
+    (tmp_path / "sizes.csv").write_text("slide,mpp\n" + "".join(f"{p.stem},9.5\n" for p in normals))
+    told = ["-o", "coarse", "--mpp-csv", "sizes.csv"]
+    assert main(["calibrate", *map(str, normals), *told]) == 1
+    assert "has 9.5 um pixels" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,11 @@ from wsi_anomaly.cli.common import (
     type=click.FloatRange(min=0.01, max=20.0),
     help="Micrometres per pixel of all these slides, over what they say.",
 )
+@click.option(
+    "--mpp-csv",
+    type=click.Path(path_type=Path),
+    help="Lines of slide,mpp: micrometres per pixel of single slides.",
+)
 @device_option
 @common_options
 def command(
@@ -48,6 +53,7 @@ def command(
     output: Path | None,
     cases: Path | None,
     mpp: float | None,
+    mpp_csv: Path | None,
     device: str,
     verbosity: int = 0,
 ) -> int:
@@ -72,7 +78,7 @@ def command(
     from wsi_anomaly.cli.train_display import TrainDisplay
     from wsi_anomaly.core.resources import models_folder
     from wsi_anomaly.slides import find_slides
-    from wsi_anomaly.tiles.jobs import look_up, read_cases_csv
+    from wsi_anomaly.tiles.jobs import look_up, read_cases_csv, read_mpp_csv
     from wsi_anomaly.training.normals import NormalSlide
     from wsi_anomaly.training.run import recalibrate
 
@@ -84,7 +90,11 @@ def command(
     table = read_cases_csv(cases) if cases else {}
     if cases:
         say_which_are_not_named(found, [p for p in found if look_up(table, p)], verbosity)
-    slides = [NormalSlide(path, look_up(table, path) or path.stem, mpp) for path in found]
+    mpp_of = read_mpp_csv(mpp_csv) if mpp_csv else {}
+    slides = [
+        NormalSlide(path, look_up(table, path) or path.stem, look_up(mpp_of, path) or mpp)
+        for path in found
+    ]
     out = console(verbosity)
     with TrainDisplay(out, verbosity) as display:
         model, used = recalibrate(

@@ -101,6 +101,11 @@ DEFAULT_MODEL = Path("model")
     type=click.FloatRange(min=0.01, max=20.0),
     help="Micrometres per pixel of all these slides, over what they say.",
 )
+@click.option(
+    "--mpp-csv",
+    type=click.Path(path_type=Path),
+    help="Lines of slide,mpp: micrometres per pixel of single slides.",
+)
 @backend_option
 @click.option(
     "--qupath-origin",
@@ -150,6 +155,7 @@ def command(
     control: str | None,
     blinded: bool,
     mpp: float | None,
+    mpp_csv: Path | None,
     backend: str,
     qupath_origin: Literal["bounds", "level0"],
     gzip: bool,
@@ -187,12 +193,14 @@ def command(
     from wsi_anomaly.overlays import ScoreOptions, Scoring
     from wsi_anomaly.scoring import read_cohort
     from wsi_anomaly.slides import find_slides
+    from wsi_anomaly.tiles.jobs import read_mpp_csv
 
     part = parse_shard(shard)
     options = ScoreOptions(
         stride_um=stride,
         min_tissue=min_tissue,
         mpp=mpp,
+        mpp_of=read_mpp_csv(mpp_csv) if mpp_csv else {},
         backend=backend,
         false_regions=false_regions,
         fdr=fdr,

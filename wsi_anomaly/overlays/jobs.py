@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -18,6 +18,7 @@ from wsi_anomaly.scoring import Controls, ScoreMap, ScoringModel, score_slide, s
 from wsi_anomaly.scoring.slide import Progress
 from wsi_anomaly.slides import open_slide
 from wsi_anomaly.tiles.inputs import file_for
+from wsi_anomaly.tiles.jobs import look_up
 
 
 class ScoringChoices(TypedDict):
@@ -37,7 +38,8 @@ class ScoringChoices(TypedDict):
 class ScoreOptions:
     """How slides are scored and what is written; see :func:`wsi_anomaly.scoring.score_slide`.
 
-    With `shown_as` the results show a slide under that name, and nowhere under its own.
+    `mpp_of` has pixel sizes of single slides by name, over `mpp`, which is that of all. With
+    `shown_as` the results show a slide under that name, and nowhere under its own.
     """
 
     stride_um: float | None = None
@@ -53,6 +55,7 @@ class ScoreOptions:
     controls: Controls | None = None
     backend: str = "auto"
     shown_as: str | None = None
+    mpp_of: Mapping[str, float] = field(default_factory=dict)
 
     def scoring(self, slide: Path) -> ScoringChoices:
         """Those that :func:`~wsi_anomaly.scoring.score_slide` takes for one slide.
@@ -66,7 +69,7 @@ class ScoreOptions:
         return {
             "stride_um": self.stride_um,
             "min_tissue": self.min_tissue,
-            "mpp": self.mpp,
+            "mpp": look_up(self.mpp_of, slide) or self.mpp,
             "false_regions": self.false_regions,
             "fdr": self.fdr,
             "pixel_map": self.pixel_map,
@@ -147,13 +150,12 @@ def score_to_folder(
         The slide cannot be scored, or the results cannot be written; nothing is left behind.
     """
     options = options or ScoreOptions()
-    score_map = score_slide(
-        path, model, backend=options.backend, progress=progress, **options.scoring(path)
-    )
+    choices = options.scoring(path)
+    score_map = score_slide(path, model, backend=options.backend, progress=progress, **choices)
     if options.shown_as is not None:
         name = options.shown_as
         score_map = replace(score_map, slide=replace(score_map.slide, name=name, path=name))
-    with open_slide(path, mpp=options.mpp, backend=options.backend) as slide:
+    with open_slide(path, mpp=choices["mpp"], backend=options.backend) as slide:
         write_results(
             score_map,
             slide,
