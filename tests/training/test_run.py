@@ -330,7 +330,7 @@ def test_the_command_line(cohort, tmp_path, capsys, monkeypatch):
     shutil.copytree(cohort / "tiles", "tiles")
     assert main(["train", "--config", str(cohort / "tiny.toml"), "--device", "cpu"]) == 0
     said = capsys.readouterr().err
-    assert "At most 1 false region(s) on a normal slide" in said
+    assert "At most 1 false region on a normal slide" in said
     assert "next: wsi-anomaly score" in said
     assert Model.load("model").calibration
     assert main(["train", "nothing/"]) == 2

@@ -217,11 +217,12 @@ class Calibration:
         ]
         threshold, expected = choose_threshold(slides, false_regions)
         threshold = max(threshold, *locations)
+        regions = "region" if false_regions == 1 else "regions"
         return OperatingPoint(
             threshold,
             false_regions,
             expected,
-            f"At most {false_regions:g} false region(s) on a normal slide, on average, by leaving "
+            f"At most {false_regions:g} false {regions} on a normal slide, on average, by leaving "
             f"out each of {n} {self.case_noun}s in turn.",
         )
 

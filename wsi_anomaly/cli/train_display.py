@@ -87,9 +87,9 @@ class TrainDisplay:
     def summary(self, model: Model, output: Path) -> None:
         """Say what came out, and what to do with it."""
         facts = model.provenance
-        self._print(
-            f"Trained on {facts['training_tiles']:,} tiles of {facts['training_cases']} case(s)."
-        )
+        cases = facts["training_cases"]
+        noun = "case" if cases == 1 else "cases"
+        self._print(f"Trained on {facts['training_tiles']:,} tiles of {cases} {noun}.")
         self.calibration(model)
         self._print(f"Model in {output}/; next: wsi-anomaly score slide.tif --heatmap")
 

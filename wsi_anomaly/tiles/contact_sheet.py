@@ -58,7 +58,8 @@ def contact_sheet(store: TileStore) -> tuple[Image.Image, str]:
     block = len(titles) * (_CELL + _GAP)
     blocks = min(_BLOCKS, max(1, -(-len(shown) // _ROWS)))
     rows = -(-len(shown) // blocks) if len(shown) else 0
-    width = max(blocks * (block + _MARGIN) + _MARGIN - _GAP, 1200)
+    widest = max(blocks * (block + _MARGIN) - _MARGIN, len(unusable) * (_CELL + _GAP)) - _GAP
+    width = max(widest + 2 * _MARGIN, 1200)
     height = _HEADER + (_CAPTION + rows * (_CELL + _GAP) if rows else 0) + _MARGIN
     below = height
     if len(unusable):
