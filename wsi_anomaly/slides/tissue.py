@@ -183,14 +183,21 @@ def _fat(excess: NDArray[np.float32], radius: float) -> NDArray[np.bool_]:
 def _is_bright_field(rgb: NDArray[np.uint8], usable: NDArray[np.bool_]) -> bool:
     """Whether light shines through: fluorescence has much black and hardly any white."""
     whole = max(1, int(np.count_nonzero(usable)))
-    black = int(np.count_nonzero((rgb.max(-1) < _BLACK_LEVEL) & usable))
-    white = int(np.count_nonzero((rgb.min(-1) > _GLASS_LEVEL) & usable))
+    darkest, brightest = _over_channels(np.minimum, rgb), _over_channels(np.maximum, rgb)
+    black = int(np.count_nonzero((brightest < _BLACK_LEVEL) & usable))
+    white = int(np.count_nonzero((darkest > _GLASS_LEVEL) & usable))
     return black < 0.3 * whole or white > 0.05 * whole
+
+
+def _over_channels(choose: np.ufunc, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Minimum or maximum of the three channels; a reduction over so short an axis is slow."""
+    chosen: NDArray[np.uint8] = choose(choose(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
+    return chosen
 
 
 def _border(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Black rows and columns along the picture's edges: the scanner's frame, no pen."""
-    black = rgb.max(-1) < _BLACK_LEVEL
+    black = _over_channels(np.maximum, rgb) < _BLACK_LEVEL
     border = np.zeros(black.shape, bool)
     for axis in (0, 1):
         lines = black.mean(1 - axis) > 0.8
