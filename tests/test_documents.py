@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import shlex
 from dataclasses import fields
 from pathlib import Path
@@ -301,3 +302,12 @@ def test_every_command_that_writes_a_folder_has_its_files_in_the_reference() -> 
         }
     assert written
     assert written <= set(headings)
+
+
+@pytest.mark.parametrize("page", ["benchmarks.md", "cluster.md"])
+def test_the_tables_of_speed_are_those_that_were_recorded(page: str) -> None:
+    place = REPOSITORY / "benchmarks" / "table.py"
+    tables = runpy.run_path(str(place))
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert "<!-- table " in text
+    assert tables["with_tables"](text) == text
