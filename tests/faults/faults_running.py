@@ -112,8 +112,12 @@ def leftovers(folder: Path) -> list[str]:
 def _comparable(path: Path, folder: Path) -> bytes:
     """Content of a file but for the seconds that the work took, and for where it lies."""
     content = path.read_bytes()
+    if path.suffix in {".groovy", ".json", ".html", ".csv"}:
+        slides = (json.loads(s.read_bytes())["slide"]["path"] for s in folder.rglob("summary.json"))
+        for place in {str(folder.resolve()), *(str(Path(slide).parent) for slide in slides)}:
+            content = content.replace(place.encode(), b"")
     if path.suffix == ".groovy":
-        return content.replace(str(folder.resolve()).encode(), b"")
+        return content
     if path.name == "summary.json":
         summary = json.loads(content)
         del summary["seconds"]
@@ -138,8 +142,8 @@ def differences(expected: Path, found: Path) -> list[str]:
     """Files that one has and the other has not, or that differ in a byte.
 
     Only these may differ: the seconds that the work took (``summary.json``, ``report.html``,
-    ``slides.csv``), the path of the results in ``show_heatmap.groovy``, and TensorBoard's log,
-    whose events carry the time of day.
+    ``slides.csv``), the folders of results and slides where a path is written, and TensorBoard's
+    log, whose events carry the time of day.
     """
 
     def files(folder: Path) -> dict[str, Path]:
