@@ -21,9 +21,15 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # fresh processes find byte code, as a user's do
 
 
-def add_json_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--json FILE``."""
+def parser_of(text: str | None, rounds: int | None = 5) -> argparse.ArgumentParser:
+    """Parser that shows `text` as it stands; with ``--json`` and, unless None, ``--rounds``."""
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path, help="write the figures here too")
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds)
+    return parser
 
 
 def finish(result: Mapping[str, Any], path: Path | None) -> None:

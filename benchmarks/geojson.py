@@ -1,6 +1,6 @@
 """Time, memory and size of an overlay of a million tiles.
 
-    python benchmarks/geojson.py [--tiles 1000000] [--runs 5]
+    python benchmarks/geojson.py [--tiles 1000000] [--rounds 5]
 
 Goals: under 4 s, under 150 MB of memory on top of the score map, under 60 MB gzipped. Writing
 JSON of the same content with orjson, a feature at a time, is measured beside it in the same run.
@@ -8,7 +8,6 @@ JSON of the same content with orjson, a feature at a time, is measured beside it
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import threading
@@ -18,7 +17,7 @@ from typing import Self
 
 import numpy as np
 import orjson
-from common import add_json_option, finish
+from common import finish, parser_of
 from shapely.geometry import MultiPolygon, box
 
 from wsi_anomaly.calibration import Calibration, CaseScores
@@ -112,19 +111,17 @@ def timed(function: object, *arguments: object, **options: object) -> tuple[floa
 
 def main() -> None:
     """Run and print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--tiles", type=int, default=1_000_000)
-    parser.add_argument("--runs", type=int, default=5)
-    add_json_option(parser)
     asked = parser.parse_args()
     made = score_map(asked.tiles)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         write_geojson(place, score_map(1000), gzip=True)  # imports and caches
         with Peak() as peak:
-            packed = [timed(write_geojson, place, made, gzip=True) for _ in range(asked.runs)]
+            packed = [timed(write_geojson, place, made, gzip=True) for _ in range(asked.rounds)]
         size = (place / "overlay.geojson.gz").stat().st_size / 1e6
-        plain = [timed(one_by_one, made, place / "plain.json") for _ in range(min(2, asked.runs))]
+        plain = [timed(one_by_one, made, place / "plain.json") for _ in range(asked.rounds)]
     result = {
         "tiles": asked.tiles,
         "regions": len(made.interpretation.regions),

@@ -22,7 +22,6 @@ Without SLIDE: the larynx slide of the project's data, or a drawn slide where th
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -36,7 +35,7 @@ from typing import Any, Self
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from common import REPOSITORY, add_json_option, find_slide, finish
+from common import REPOSITORY, find_slide, finish, parser_of
 from reading import at_exactly_10x
 from rivals.environments import PEERS, python_of
 
@@ -291,13 +290,9 @@ def stain(slide_file: Path, rounds: int, cache: Path, folder: Path) -> dict[str,
 
 def main() -> None:
     """Run and print JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("what", choices=["tiling", "stain"])
     parser.add_argument("slide", nargs="?", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
-    add_json_option(parser)
     parser.add_argument(
         "--cache", type=Path, help="environments of the peers",
         default=Path.home() / ".cache" / "wsi-anomaly-peers",

@@ -13,7 +13,6 @@ Without SLIDE: the larynx slide of the project's data, or a drawn slide where th
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import tempfile
@@ -25,7 +24,7 @@ import imagecodecs
 import numpy as np
 import openslide
 import tifffile
-from common import add_json_option, find_slide, finish
+from common import find_slide, finish, parser_of
 from PIL import Image
 
 from wsi_anomaly.slides import Slide, find_tissue, open_slide
@@ -127,12 +126,8 @@ def at_exactly_10x(path: Path, out: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__, rounds=7)
     parser.add_argument("slide", nargs="?", type=Path)
-    parser.add_argument("--rounds", type=int, default=7)
-    add_json_option(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = options.slide or find_slide(Path(folder))

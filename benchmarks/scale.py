@@ -30,7 +30,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from common import add_json_option, finish, huge_slide, memory_mb, peak_mb
+from common import finish, huge_slide, memory_mb, parser_of, peak_mb
 from numpy.typing import NDArray
 
 _FILE_TILES = 20_000
@@ -177,17 +177,13 @@ def grow(what: str, sizes: list[int], rounds: int) -> dict[str, dict[str, float]
 
 def main() -> None:
     """Run and print JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("what", choices=["sizes", "tiles", "one"])
     parser.add_argument("work", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument(
         "--sides", type=int, nargs="+", default=[10_000, 20_000, 40_000, 80_000, 100_000]
     )
     parser.add_argument("--tiles", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--rounds", type=int, default=5)
-    add_json_option(parser)
     asked = parser.parse_args()
     if asked.what == "one":
         one(asked.work[0], int(asked.work[1]))

@@ -16,7 +16,6 @@ the imports that every worker of ``score`` makes. Memory: see scale.py.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -24,16 +23,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from common import REPOSITORY, add_json_option, find_slide, finish, huge_slide
+import torch
+from common import REPOSITORY, find_slide, finish, huge_slide, parser_of
+from training import made_tiles
 
+from wsi_anomaly.autoencoder.batches import ArrayTiles
+from wsi_anomaly.detectors import Density, DensityConfig, Model
+from wsi_anomaly.detectors.base import fit_missing_statistics
+from wsi_anomaly.features import load_features
+from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.overlays import ScoreOptions, score_to_folder
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.tiles import Preprocessing, Status, plan_fields, read_fields
-
-if TYPE_CHECKING:
-    from wsi_anomaly.detectors import Model
 
 _PARTS = ("decode", "stain", "network")
 
@@ -47,14 +49,6 @@ def seconds(work: Callable[[], object]) -> float:
 
 def density_model() -> Model:
     """Learn ``density`` at 10x from made-up tiles: what they show does not matter to the speed."""
-    from training import made_tiles
-
-    from wsi_anomaly.autoencoder.batches import ArrayTiles
-    from wsi_anomaly.detectors import Density, DensityConfig, Model
-    from wsi_anomaly.detectors.base import fit_missing_statistics
-    from wsi_anomaly.features import load_features
-    from wsi_anomaly.features.precision import fast_precision
-
     network = load_features("compact").set_precision(fast_precision("cpu"))
     tiles = ArrayTiles(made_tiles(512))
     fit_missing_statistics(network, tiles, ["c3"], most=256)
@@ -68,8 +62,6 @@ def density_model() -> Model:
 
 def parts(slide_file: Path, model: Model, rounds: int) -> dict[str, object]:
     """Medians of the whole command and of its parts, taken in turn."""
-    import torch
-
     with open_slide(slide_file) as slide, tempfile.TemporaryDirectory() as folder:
         tissue = find_tissue(slide)
         fields = plan_fields(slide, tissue, field_um=model.tile_size * 10 / model.magnification)
@@ -132,34 +124,24 @@ def start(rounds: int) -> dict[str, object]:
             out = subprocess.run(command, check=True, capture_output=True, text=True)
             taken[name].append([float(value) for value in out.stdout.split()])
     return {
-        **{
-            f"{name}_{kind}": round(statistics.median(one[i] for one in values), 3)
-            for name, values in taken.items()
-            for i, kind in enumerate(("s", "cpu_s"))
-        },
+        f"{name}_{kind}": round(statistics.median(one[i] for one in values), 3)
+        for name, values in taken.items()
+        for i, kind in enumerate(("s", "cpu_s"))
     }
 
 
 def main() -> None:
     """Run and print JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("slide", type=Path, nargs="?")
     parser.add_argument("--model", type=Path, default=REPOSITORY / "models" / "synthetic-20x")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
     parser.add_argument("--density", action="store_true")
     parser.add_argument("--start", action="store_true")
-    add_json_option(parser)
     asked = parser.parse_args()
     if asked.start:
         finish(start(asked.rounds), asked.json)
         return
-    import torch
-
-    from wsi_anomaly.detectors import Model
-
     torch.set_num_threads(asked.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,6 +1,6 @@
 """What a slide costs on one core: the sizing table of docs/cluster.md.
 
-    python benchmarks/sizing.py [SLIDE] [--copies 5] [--rounds 3]
+    python benchmarks/sizing.py [SLIDE] [--copies 5] [--rounds 5]
 
 Runs ``tile`` and ``score`` (the shipped model) as a user does, one worker of one thread, on one
 slide and on some copies of it. What each further copy adds is the cost of a slide; the rest is
@@ -11,7 +11,6 @@ Without SLIDE: the larynx slide of the project's data, or a drawn slide where th
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import shutil
@@ -22,7 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import add_json_option, find_slide, finish
+from common import find_slide, finish, parser_of
 
 COMMANDS = {
     "tile_10x": ["tile", "--magnifications", "10", "-o"],
@@ -75,13 +74,9 @@ def measure(slide: Path, copies: int, rounds: int, folder: Path) -> dict[str, An
 
 def main() -> None:
     """Run and print JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("slide", nargs="?", type=Path)
     parser.add_argument("--copies", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=3)
-    add_json_option(parser)
     asked = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as name:

@@ -8,7 +8,6 @@ interleaved. Without real slides (../shared/data or $WSI_ANOMALY_DATA) it draws 
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from common import add_json_option, find_slide, finish
+from common import find_slide, finish, parser_of
 
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.stain import StainNormalizer, fit_profile, reference_target
@@ -34,10 +33,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__, rounds=7)
     parser.add_argument("--tiles", type=int, default=2000, help="of 64 px, as a slide has")
-    parser.add_argument("--rounds", type=int, default=7)
-    add_json_option(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, open_slide(find_slide(Path(folder))) as slide:
         tissue = find_tissue(slide)

@@ -8,7 +8,6 @@ across 50 files from one process, page cache warm. Every figure is a median.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from common import add_json_option, finish
+from common import finish, parser_of
 
 from wsi_anomaly.slides import Bounds, Mpp
 from wsi_anomaly.tiles import Fields, TileConfig, TileSet, TileStore
@@ -66,11 +65,10 @@ def bare_write(path: Path, images: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__, rounds=None)
     parser.add_argument("--files", type=int, default=50)
     parser.add_argument("--tiles", type=int, default=4000, help="a file")
     parser.add_argument("--folder", type=Path, help="where to write; default: a temporary one")
-    add_json_option(parser)
     options = parser.parse_args()
     images = np.random.default_rng(0).integers(0, 256, (options.tiles, 64, 64, 3), np.uint8)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

@@ -10,7 +10,6 @@ slides dealt out evenly) does not.
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import shutil
@@ -21,7 +20,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from common import add_json_option, finish
+from common import finish, parser_of
 
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import TileConfig
@@ -113,14 +112,10 @@ def on_dask(slides: int, side: int, rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("what", choices=["workers", "dask"])
     parser.add_argument("--slides", type=int, default=24)
     parser.add_argument("--side", type=int, default=6144, help="px")
-    parser.add_argument("--rounds", type=int, default=5)
-    add_json_option(parser)
     asked = parser.parse_args()
     measure = workers if asked.what == "workers" else on_dask
     finish(measure(asked.slides, asked.side, asked.rounds), asked.json)

@@ -13,7 +13,6 @@ the processor has bf16.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import time
@@ -23,7 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from common import add_json_option, finish
+from common import finish, parser_of
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, GrowthTrainer, Stage
 from wsi_anomaly.autoencoder.batches import ArrayTiles, BatchStream
@@ -164,9 +163,7 @@ def tiles_per_second(work: Callable[[], object], tiles: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    add_json_option(parser)
+    parser = parser_of(__doc__)
     options = parser.parse_args()
     torch.set_num_threads(1)
     precision = fast_precision("cpu")

@@ -1,12 +1,19 @@
-"""One small demo, run once, for the tests of what it leaves behind."""
+"""What several tests of the command line need: a model, a slide, a small demo run once."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from cli_running import Ran, run_cli
+
+sys.path.append(str(Path(__file__).parents[1] / "scoring"))
+
+from scoring_fakes import make_slide
+from small_model import save_small_model
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +39,29 @@ def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         patch.setattr(demo, "CONFIG", str(config))
         code, printed = run_cli("demo", "-o", folder / "demo", "--workers", "1")
         yield Ran(folder / "demo", code, printed)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("score")
+
+
+@pytest.fixture(scope="module")
+def model(work):
+    """A small trained model, in a folder."""
+    (work / "normals").mkdir()
+    return save_small_model(work / "model", work / "normals")
+
+
+@pytest.fixture(scope="module")
+def slide(work):
+    """A slide with a lesion."""
+    (work / "slides").mkdir()
+    return make_slide(work / "slides" / "lesion.tif", seed=1)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder, in which the command runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -15,7 +15,7 @@ from slide_files import stained, write
 
 from wsi_anomaly.core.errors import NotASlideError, UsageError
 from wsi_anomaly.core.files import fingerprint
-from wsi_anomaly.core.remote import is_remote, url_of
+from wsi_anomaly.core.remote import from_anywhere, is_remote, url_of
 from wsi_anomaly.slides import ReadError, find_slides, find_tissue, open_slide
 
 
@@ -52,6 +52,7 @@ def test_an_address_survives_being_a_path(address):
     (found,) = find_slides([Path(address)])
     assert is_remote(found)
     assert url_of(found) == address
+    assert from_anywhere(found) == found  # a cluster's workers get it as it is
     assert open_slide(found).width == 900
 
 

@@ -10,6 +10,7 @@ from wsi_anomaly.cli.common import (
     common_options,
     console,
     device_option,
+    mpp_csv_option,
     say_which_are_not_named,
 )
 
@@ -39,11 +40,7 @@ from wsi_anomaly.cli.common import (
     type=click.FloatRange(min=0.01, max=20.0),
     help="Micrometres per pixel of all these slides, over what they say.",
 )
-@click.option(
-    "--mpp-csv",
-    type=click.Path(path_type=Path),
-    help="Lines of slide,mpp: micrometres per pixel of single slides.",
-)
+@mpp_csv_option
 @device_option
 @common_options
 def command(
@@ -89,7 +86,7 @@ def command(
     found = find_slides(normals)
     table = read_cases_csv(cases) if cases else {}
     if cases:
-        say_which_are_not_named(found, [p for p in found if look_up(table, p)], verbosity)
+        say_which_are_not_named(found, table, verbosity)
     mpp_of = read_mpp_csv(mpp_csv) if mpp_csv else {}
     slides = [
         NormalSlide(path, look_up(table, path) or path.stem, look_up(mpp_of, path) or mpp)

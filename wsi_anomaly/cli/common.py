@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
@@ -53,6 +52,12 @@ backend_option = click.option(
     "OpenSlide for the rest; the pixels are the same.",
 )
 
+mpp_csv_option = click.option(
+    "--mpp-csv",
+    type=click.Path(path_type=Path),
+    help="Lines of slide,mpp: micrometres per pixel of single slides.",
+)
+
 device_option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
 )
@@ -82,9 +87,13 @@ def console(verbosity: int = NORMAL) -> Console:
     return Console(stderr=True, quiet=verbosity == QUIET, highlight=False)
 
 
-def say_which_are_not_named(slides: Sequence[Path], named: Sequence[Path], verbosity: int) -> None:
+def say_which_are_not_named(
+    slides: Sequence[Path], cases: Mapping[str, str], verbosity: int
+) -> None:
     """Say which slides a table of cases does not name: a wrong name there has no other effect."""
-    left = [slide.name for slide in slides if slide not in set(named)]
+    from wsi_anomaly.tiles.jobs import look_up
+
+    left = [slide.name for slide in slides if look_up(cases, slide) is None]
     if not left:
         return
     some = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")

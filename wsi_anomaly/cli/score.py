@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from wsi_anomaly.cli.common import backend_option, common_options, console, device_option
+from wsi_anomaly.cli.common import (
+    backend_option,
+    common_options,
+    console,
+    device_option,
+    mpp_csv_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,11 +107,7 @@ DEFAULT_MODEL = Path("model")
     type=click.FloatRange(min=0.01, max=20.0),
     help="Micrometres per pixel of all these slides, over what they say.",
 )
-@click.option(
-    "--mpp-csv",
-    type=click.Path(path_type=Path),
-    help="Lines of slide,mpp: micrometres per pixel of single slides.",
-)
+@mpp_csv_option
 @backend_option
 @click.option(
     "--qupath-origin",
@@ -189,18 +191,22 @@ def command(
     from wsi_anomaly.cli.devices import choose_device
     from wsi_anomaly.cli.score_cohort import models_of_organs, run_cohort
     from wsi_anomaly.core.errors import UsageError
+    from wsi_anomaly.core.remote import from_anywhere
     from wsi_anomaly.core.shards import parse_shard, take_shard
     from wsi_anomaly.overlays import ScoreOptions, Scoring
     from wsi_anomaly.scoring import read_cohort
     from wsi_anomaly.slides import find_slides
-    from wsi_anomaly.tiles.jobs import read_mpp_csv
+    from wsi_anomaly.tiles.jobs import look_up, read_mpp_csv
 
     part = parse_shard(shard)
+    every = find_slides(slides)
+    sizes = read_mpp_csv(mpp_csv) if mpp_csv else {}
+    mpp_of = {from_anywhere(p): size for p in every if (size := look_up(sizes, p)) is not None}
     options = ScoreOptions(
         stride_um=stride,
         min_tissue=min_tissue,
         mpp=mpp,
-        mpp_of=read_mpp_csv(mpp_csv) if mpp_csv else {},
+        mpp_of=mpp_of,
         backend=backend,
         false_regions=false_regions,
         fdr=fdr,
@@ -210,7 +216,7 @@ def command(
         origin=qupath_origin,
         gzip=gzip,
     )
-    found = take_shard(find_slides(slides), part)
+    found = take_shard(every, part)
     if table is not None:
         if shard is not None:
             raise UsageError(

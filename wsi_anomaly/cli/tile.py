@@ -66,7 +66,7 @@ def command(
     from wsi_anomaly.core.shards import parse_shard, take_shard
     from wsi_anomaly.slides import find_slides
     from wsi_anomaly.slides.physical import find_mpp
-    from wsi_anomaly.tiles.jobs import look_up, plan_jobs, read_cases_csv, read_mpp_csv
+    from wsi_anomaly.tiles.jobs import plan_jobs, read_cases_csv, read_mpp_csv
 
     part = parse_shard(shard)
     config = make_config(ctx, annotations=annotations, **tiles)
@@ -75,7 +75,7 @@ def command(
     found = find_slides(slides)
     table = read_cases_csv(cases) if cases else None
     if table is not None:
-        say_which_are_not_named(found, [p for p in found if look_up(table, p)], verbosity)
+        say_which_are_not_named(found, table, verbosity)
     make_folder(output)
     jobs = plan_jobs(
         found,

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from wsi_anomaly.cli.common import backend_option
+from wsi_anomaly.cli.common import backend_option, mpp_csv_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -124,11 +124,7 @@ _OPTIONS = (
     click.option(
         "--mpp", type=float, help="Micrometres per pixel of all these slides, over what they say."
     ),
-    click.option(
-        "--mpp-csv",
-        type=_PATH,
-        help="Lines of slide,mpp: micrometres per pixel of single slides.",
-    ),
+    mpp_csv_option,
     click.option(
         "--cases",
         type=_PATH,

@@ -26,6 +26,11 @@ def url_of(path: str | os.PathLike[str]) -> str:
     return _SCHEME.sub(r"\1://", _text(path), count=1)
 
 
+def from_anywhere(path: Path) -> Path:
+    """Return the path that leads there from any working folder; an address does already."""
+    return path if is_remote(path) else path.absolute()
+
+
 def open_remote(path: str | os.PathLike[str], block_bytes: int = 1 << 16) -> IO[bytes]:
     """Open an address as a seekable file, of which `block_bytes` are fetched at once.
 

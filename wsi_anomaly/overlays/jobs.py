@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 from wsi_anomaly.core.errors import AnnotationError
 from wsi_anomaly.core.files import fingerprint, output_name
+from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.overlays.frame import Origin
 from wsi_anomaly.overlays.results import write_results
 from wsi_anomaly.overlays.summary import result_hash
@@ -18,7 +19,6 @@ from wsi_anomaly.scoring import Controls, ScoreMap, ScoringModel, score_slide, s
 from wsi_anomaly.scoring.slide import Progress
 from wsi_anomaly.slides import open_slide
 from wsi_anomaly.tiles.inputs import file_for
-from wsi_anomaly.tiles.jobs import look_up
 
 
 class ScoringChoices(TypedDict):
@@ -38,8 +38,9 @@ class ScoringChoices(TypedDict):
 class ScoreOptions:
     """How slides are scored and what is written; see :func:`wsi_anomaly.scoring.score_slide`.
 
-    `mpp_of` has pixel sizes of single slides by name, over `mpp`, which is that of all. With
-    `shown_as` the results show a slide under that name, and nowhere under its own.
+    `mpp_of` has pixel sizes of single slides, by their path from anywhere, over `mpp`, which is
+    that of all. With `shown_as` the results show a slide under that name, and nowhere under its
+    own.
     """
 
     stride_um: float | None = None
@@ -55,7 +56,7 @@ class ScoreOptions:
     controls: Controls | None = None
     backend: str = "auto"
     shown_as: str | None = None
-    mpp_of: Mapping[str, float] = field(default_factory=dict)
+    mpp_of: Mapping[Path, float] = field(default_factory=dict)
 
     def scoring(self, slide: Path) -> ScoringChoices:
         """Those that :func:`~wsi_anomaly.scoring.score_slide` takes for one slide.
@@ -69,7 +70,7 @@ class ScoreOptions:
         return {
             "stride_um": self.stride_um,
             "min_tissue": self.min_tissue,
-            "mpp": look_up(self.mpp_of, slide) or self.mpp,
+            "mpp": self.mpp_of.get(from_anywhere(slide), self.mpp),
             "false_regions": self.false_regions,
             "fdr": self.fdr,
             "pixel_map": self.pixel_map,

@@ -15,6 +15,7 @@ from wsi_anomaly.core.cluster import run_on_cluster
 from wsi_anomaly.core.errors import OutputError, WsiAnomalyError
 from wsi_anomaly.core.files import remove_left_behind
 from wsi_anomaly.core.pool import Finished, Report, available_cores, run_in_processes
+from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.overlays.jobs import ScoreOptions, is_done, score_to_folder
 from wsi_anomaly.overlays.worklist import read_summary
 from wsi_anomaly.scoring import Controls, ScoringModel, load_model
@@ -225,7 +226,8 @@ def _run(
         # A worker elsewhere runs in another folder.
         there = replace(scoring, model=scoring.model.absolute())
         elsewhere = [
-            replace(job, slide=job.slide.absolute(), folder=job.folder.absolute()) for job in jobs
+            replace(job, slide=from_anywhere(job.slide), folder=job.folder.absolute())
+            for job in jobs
         ]
         events = run_on_cluster(there, elsewhere, dask)
     for event in events:

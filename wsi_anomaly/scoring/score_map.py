@@ -12,7 +12,7 @@ from shapely.geometry import MultiPolygon
 
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.files import fingerprint
-from wsi_anomaly.core.remote import is_remote
+from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.scoring.interpretation import Interpretation
 from wsi_anomaly.scoring.places import PixelMaps
 from wsi_anomaly.slides import Bounds, Mpp, Slide
@@ -39,8 +39,7 @@ class SlideFacts:
         """Collect the facts of an open slide."""
         return cls(
             name=slide.name,
-            # Whole, so that results find their slide from any folder.
-            path=str(slide.path if is_remote(slide.path) else slide.path.absolute()),
+            path=str(from_anywhere(slide.path)),
             fingerprint=fingerprint(slide.path),
             width=slide.width,
             height=slide.height,
