@@ -176,7 +176,7 @@ def test_a_former_folder_that_cannot_be_moved_back_stays_and_the_message_says_wh
 
 
 def test_ctrl_c_at_every_instruction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)  # hundreds of times, it takes a while
+    monkeypatch.setattr(os, "fsync", lambda _handle: None)  # hundreds of times, it takes a while
     outcomes = []
     for at in range(100_000):
         target = tmp_path / "out"
