@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def tile(
     jobs = plan_jobs(find_slides(_listed(slides)), folder, mpp=mpp)
     events = tile_slides(jobs, folder, config or TileConfig(), workers=workers)
     outcomes = [event for event in events if isinstance(event, Outcome)]
-    write_ledger(folder / "slides.csv", outcomes)
+    if note := write_ledger(folder / "slides.csv", outcomes):
+        warnings.warn(note, stacklevel=2)
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     if not results:
         raise WsiAnomalyError(outcomes[0].error)

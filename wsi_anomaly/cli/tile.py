@@ -199,6 +199,8 @@ def _run(
         markup=False,
         soft_wrap=True,
     )
+    if ledger.note:
+        out.print(ledger.note, markup=False, soft_wrap=True)
     for text in errors:
         click.echo(f"Error: {text}", err=True)
     return 1 if errors else 0
