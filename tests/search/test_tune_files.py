@@ -11,8 +11,9 @@ import pytest
 from search_cases import DENSITY
 
 import wsi_anomaly
+from wsi_anomaly import tune
 from wsi_anomaly.core.errors import TileStoreError, UsageError
-from wsi_anomaly.search import Watch, tune
+from wsi_anomaly.search import Watch
 from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
 from wsi_anomaly.training.config import load_config
 

@@ -19,7 +19,8 @@ from wsi_anomaly.tiles.sharpness import sharpness
 from wsi_anomaly.training.config import load_config
 from wsi_anomaly.training.inputs import domain_of
 from wsi_anomaly.training.normals import NormalSlide, sample_windows, score_normal_slide
-from wsi_anomaly.training.run import Watch, recalibrate, train
+from wsi_anomaly.training.recalibration import recalibrate
+from wsi_anomaly.training.run import Watch, train
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from wsi_anomaly.options.checks import BACKENDS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,24 +45,51 @@ def common_options(function: F) -> F:
     )(function)
 
 
-backend_option = click.option(
-    "--backend",
-    type=click.Choice(["auto", "openslide", "tiff"]),
-    default="auto",
-    show_default=True,
-    help="Reader of the slides: auto decodes TIFF files directly, which is faster, and takes "
-    "OpenSlide for the rest; the pixels are the same.",
-)
+def option_of(options: type) -> Callable[..., Callable[[F], F]]:
+    """Make ``click.option``s of the fields of an options object: same name, same default."""
 
-mpp_csv_option = click.option(
-    "--mpp-csv",
-    type=click.Path(path_type=Path),
-    help="Lines of slide,mpp: micrometres per pixel of single slides.",
-)
+    def option(*flags: str, **settings: Any) -> Callable[[F], F]:
+        name = str(click.Option(flags, multiple=settings.get("multiple", False)).name)
+        return click.option(*flags, **{"default": getattr(options, name), **settings})
 
-device_option = click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
-)
+    return option
+
+
+def backend_option(options: type) -> Callable[[F], F]:
+    """Add ``--backend``."""
+    return option_of(options)(
+        "--backend",
+        type=click.Choice(BACKENDS),
+        show_default=True,
+        help="Reader of the slides: auto decodes TIFF files directly, which is faster, and takes "
+        "OpenSlide for the rest; the pixels are the same.",
+    )
+
+
+def mpp_options(options: type) -> Callable[[F], F]:
+    """Add ``--mpp`` and ``--mpp-csv``."""
+    option = option_of(options)
+
+    def decorate(function: F) -> F:
+        function = option(
+            "--mpp-csv",
+            type=click.Path(path_type=Path),
+            help="Lines of slide,mpp: micrometres per pixel of single slides.",
+        )(function)
+        return option(
+            "--mpp",
+            type=float,
+            help="Micrometres per pixel of all these slides, over what they say.",
+        )(function)
+
+    return decorate
+
+
+def device_option(options: type) -> Callable[[F], F]:
+    """Add ``--device``."""
+    return option_of(options)(
+        "--device", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
+    )
 
 
 def progress_bar(console: Console, *facts: ProgressColumn) -> Progress:
@@ -85,20 +114,3 @@ def console(verbosity: int = NORMAL) -> Console:
     from rich.console import Console
 
     return Console(stderr=True, quiet=verbosity == QUIET, highlight=False)
-
-
-def say_which_are_not_named(
-    slides: Sequence[Path], cases: Mapping[str, str], verbosity: int
-) -> None:
-    """Say which slides a table of cases does not name: a wrong name there has no other effect."""
-    from wsi_anomaly.tiles.jobs import look_up
-
-    left = [slide.name for slide in slides if look_up(cases, slide) is None]
-    if not left:
-        return
-    some = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
-    console(verbosity).print(
-        f"--cases does not name {len(left)} of {len(slides)} slides ({some}); each of them is a "
-        "case of its own.",
-        style="yellow", markup=False, soft_wrap=True,
-    )  # fmt: skip

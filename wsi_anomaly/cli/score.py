@@ -12,15 +12,17 @@ from wsi_anomaly.cli.common import (
     common_options,
     console,
     device_option,
-    mpp_csv_option,
+    mpp_options,
+    option_of,
 )
+from wsi_anomaly.options import ScoreOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wsi_anomaly.overlays import Scoring
 
-DEFAULT_MODEL = Path("model")
+option = option_of(ScoreOptions)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,44 +43,43 @@ DEFAULT_MODEL = Path("model")
     show_default=True,
     help="Folder of results, one folder per slide.",
 )
-@click.option(
+@option(
     "--heatmap",
     is_flag=True,
     help="Also write heatmap.png, heatmap.ome.tif (raw values) and a QuPath script.",
 )
-@click.option(
+@option(
     "--stride",
+    "stride_um",
     type=click.FloatRange(min=1.0),
     help="Micrometres from one field to the next; less than a field overlaps: a finer map, "
     "slower by the square.  [default: one field]",
 )
-@click.option(
+@option(
     "--false-regions",
     type=click.FloatRange(min=0.0, min_open=True),
-    default=1.0,
     show_default=True,
     help="Flag so that a normal slide shows at most so many false regions on average.",
 )
-@click.option(
+@option(
     "--fdr",
     type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
     metavar="Q",
     help="Flag single fields by Benjamini-Hochberg at Q (such as 0.1) instead; prints the smallest "
     "lesion that it can flag.",
 )
-@click.option(
+@option(
     "--pixel-map",
     is_flag=True,
     help="Also store where in each flagged field the score comes from (at most 1,000 fields).",
 )
-@click.option(
+@option(
     "--min-tissue",
     type=click.FloatRange(0.0, 1.0),
-    default=0.1,
     show_default=True,
     help="Least share of tissue in a field.",
 )
-@click.option(
+@option(
     "--tissue-mask",
     type=click.Path(path_type=Path, exists=True),
     help="Outlines (QuPath GeoJSON, ASAP XML) or a mask image of the tissue, in place of finding "
@@ -102,41 +103,35 @@ DEFAULT_MODEL = Path("model")
     is_flag=True,
     help="Show the slides of the study by codes, without groups; unblinding.csv holds the key.",
 )
-@click.option(
-    "--mpp",
-    type=click.FloatRange(min=0.01, max=20.0),
-    help="Micrometres per pixel of all these slides, over what they say.",
-)
-@mpp_csv_option
-@backend_option
-@click.option(
+@mpp_options(ScoreOptions)
+@backend_option(ScoreOptions)
+@option(
     "--qupath-origin",
+    "origin",
     type=click.Choice(["bounds", "level0"]),
-    default="bounds",
     show_default=True,
     help="Where QuPath's (0, 0) lies on slides with bounds; if the overlay is shifted in QuPath, "
     "take the other.",
 )
-@click.option("--gzip", is_flag=True, help="Compress the overlay (always above 100,000 fields).")
-@click.option(
+@option("--gzip", is_flag=True, help="Compress the overlay (always above 100,000 fields).")
+@option(
     "--workers",
     type=click.IntRange(min=1),
     help="Slides at a time, a process each.  [default: one for each core; 1 with a GPU]",
 )
-@click.option(
+@option(
     "--dask",
     metavar="ADDRESS",
     help="Score on the Dask cluster with this scheduler, such as tcp://10.0.0.5:8786.",
 )
-@click.option(
+@option(
     "--shard",
     metavar="I/N",
     help="Score only the I-th of N parts of the slides (a job array); slurm: as the array says.",
 )
-@device_option
-@click.option(
+@device_option(ScoreOptions)
+@option(
     "--resume/--overwrite",
-    default=True,
     show_default=True,
     help="Keep results that the same model and settings have given, or score all anew.",
 )
