@@ -128,6 +128,17 @@ def test_what_is_written_is_what_qupath_accepts(tmp_path):
     assert json.loads(path.read_text())["features"][0]["id"] != ids[0]
 
 
+def test_one_part_is_written_as_a_polygon(tmp_path):
+    # QuPath 0.4.0 to 0.5.1 import nothing of a file with a MultiPolygon of one part.
+    path = tmp_path / "out.geojson"
+    near, far = shapely.box(0, 0, 9, 9), shapely.box(20, 0, 29, 9)
+    outlines = [Outline("", MultiPolygon([near])), Outline("", MultiPolygon([near, far]))]
+    write_geojson(path, outlines, "slide")
+    geometries = [one["geometry"] for one in json.loads(path.read_text())["features"]]
+    assert [one["type"] for one in geometries] == ["Polygon", "MultiPolygon"]
+    assert [shapely.geometry.shape(one).area for one in geometries] == [81, 162]
+
+
 @given(
     x=st.floats(0, 150_000), y=st.floats(0, 150_000), size=st.floats(30, 5000),
     label=st.text(max_size=20),

@@ -19,12 +19,14 @@ def written(folder: Path, count: int = 6, **changed: object) -> Path:
     tiles = root.create_group("tiles")
     facts = {
         "field_level0": [128, 128], "stride_level0": [64, 64], "mpp": [0.5, 0.5], "primary": "dpa",
+        "grid_shape": [1, count], "origin_level0": [0, 0],
     }  # fmt: skip
     tiles.attrs.update({k: changed.get(k, v) for k, v in facts.items()})
     index = np.arange(count)
     columns = {
         "coords": np.stack([index * 64, index * 0], 1), "row": index * 0, "col": index,
-        "flagged": np.zeros(count, np.uint8),
+        "flagged": np.zeros(count, np.uint8), "status": np.zeros(count, np.uint8),
+        "tissue_fraction": np.ones(count, np.float32),
     }  # fmt: skip
     for name, values in columns.items():
         tiles.create_array(name, data=np.asarray(changed.get(name, values)))
@@ -51,12 +53,15 @@ def test_a_table_is_read_and_smoothed_as_wide_whatever_the_stride(tmp_path: Path
         {"field_level0": [0, 128]},
         {"mpp": None},
         {"stride_level0": ["wide", 1]},
+        {"grid_shape": [1, 5]},
+        {"origin_level0": [0]},
+        {"col": np.arange(6.0)},
     ],
     ids=lambda changed: next(iter(changed)),
 )
 def test_a_table_that_contradicts_itself_is_refused(tmp_path: Path, changed: dict) -> None:
     folder = written(tmp_path, **changed)
-    with pytest.raises(WsiAnomalyError, match=r"scan holds no scores .*; score the slide again"):
+    with pytest.raises(WsiAnomalyError, match=r"is missing or damaged .*; score the slide again"):
         ScoredSlide.read(folder)
 
 

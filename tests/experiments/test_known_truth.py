@@ -126,7 +126,7 @@ def test_smoothing_takes_the_mean_of_assessed_neighbours_for_a_control_as_well()
 
 
 def test_a_folder_without_scores_is_named(tmp_path):
-    with pytest.raises(WsiAnomalyError, match="holds no scores"):
+    with pytest.raises(WsiAnomalyError, match="is missing or damaged"):
         ScoredSlide.read(tmp_path)
 
 

@@ -51,9 +51,9 @@ def read_model(path: Path) -> list[np.ndarray]:
 
 def read_results(path: Path) -> list[np.ndarray]:
     """All that the viewer shows."""
-    from wsi_anomaly.overlays.viewer_page import StoredMap
+    from wsi_anomaly.overlays.stored_scores import StoredScores
 
-    stored = StoredMap.read(path)
+    stored = StoredScores.read(path)
     return [stored.score, stored.flagged, stored.fields.coords]
 
 

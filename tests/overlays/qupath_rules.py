@@ -1,4 +1,4 @@
-"""QuPath's GeoJSON reader, replayed as assertions (0.4.4 to 0.7; a rule per line).
+"""QuPath's GeoJSON reader, replayed as assertions (0.4.0 to 0.7; a rule per line).
 
 Only what that reader really does: whatever would be dropped, changed or refused fails here.
 """
@@ -72,6 +72,9 @@ def check_feature(feature: dict[str, Any]) -> str:
 
 def check_geometry(geometry: dict[str, Any]) -> None:
     assert geometry["type"] in GEOMETRIES, "a GeometryCollection throws"
+    parts = geometry["coordinates"]
+    one = geometry["type"].startswith("Multi") and len(parts) == 1
+    assert not one, "0.4.0 to 0.5.1 import nothing of a file with a Multi geometry of one part"
     area = shape(geometry)
     assert not area.is_empty
     assert area.is_valid, "an invalid polygon is repaired or lost"

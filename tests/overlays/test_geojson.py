@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qupath_rules import read_as_qupath
+from qupath_rules import check_geometry, read_as_qupath
 from score_map_fakes import fake_calibration, fake_score_map
-from shapely.geometry import shape
+from shapely.geometry import MultiPolygon, box, mapping, shape
 
 from wsi_anomaly.overlays.frame import Frame
 from wsi_anomaly.overlays.geojson import NAMESPACE, tile_ids, write_geojson
@@ -89,6 +89,22 @@ def test_regions_lie_on_their_flagged_tiles(tmp_path):
         assert max(r.intersection(tile).area for r in regions) > 0.95 * tile.area
     region, facts = regions[0], annotations(path)[1]["properties"]["measurements"]
     assert facts["Area mm^2"] == pytest.approx(region.area * 0.25 / 1e6, rel=1e-3)
+
+
+def test_tissue_of_one_piece_is_a_polygon(tmp_path):
+    score_map = fake_score_map(0)
+    (piece,) = score_map.tissue.geoms
+    tissue, *_ = annotations(write_geojson(tmp_path, score_map))
+    assert tissue["properties"]["name"] == "Tissue"
+    assert tissue["geometry"]["type"] == "Polygon"
+    assert shape(tissue["geometry"]).area == piece.area
+
+
+def test_the_contract_refuses_a_multipolygon_of_one_part():
+    area = MultiPolygon([box(0, 0, 9, 9)])
+    with pytest.raises(AssertionError, match="of one part"):
+        check_geometry(json.loads(json.dumps(mapping(area))))
+    check_geometry(json.loads(json.dumps(mapping(area.geoms[0]))))
 
 
 def test_origin_is_that_of_the_visible_image(tmp_path):

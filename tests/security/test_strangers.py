@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,7 +26,6 @@ from wsi_anomaly.core.cells import plain_cell, safe_cell
 from wsi_anomaly.core.errors import (
     AnnotationError,
     ModelError,
-    OutputError,
     TileStoreError,
     UsageError,
     WsiAnomalyError,
@@ -38,7 +36,6 @@ from wsi_anomaly.core.tensors import load_tensors
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.features.weights import read_weights
 from wsi_anomaly.overlays.jobs import result_folders
-from wsi_anomaly.overlays.viewer_page import StoredMap
 from wsi_anomaly.overlays.worklist import read_summary
 from wsi_anomaly.slides import open_slide
 from wsi_anomaly.synthetic import make_slide
@@ -217,15 +214,6 @@ def test_a_tile_file_from_which_hdf5_never_comes_back(tmp_path: Path, tile_file:
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert "a heap of its texts is broken" in ran.stderr
-
-
-def test_a_score_map_that_claims_terabytes(tmp_path: Path) -> None:
-    root = zarr.open_group(str(tmp_path / "scores.zarr"), mode="w", zarr_format=2)
-    tiles = root.create_group("tiles")
-    for name in ("coords", "row", "col", "tissue_fraction", "status", "flagged"):
-        tiles.create_array(name, shape=(1 << 40,), dtype="i8", chunks=(1024,))
-    with pytest.raises(OutputError, match="impossible"):
-        StoredMap.read(tmp_path)
 
 
 def test_weights_that_unpack_to_terabytes(tmp_path: Path) -> None:

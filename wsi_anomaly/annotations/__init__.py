@@ -2,6 +2,7 @@
 
 from wsi_anomaly.annotations.asap import read_asap, write_asap
 from wsi_anomaly.annotations.files import read_outlines
+from wsi_anomaly.annotations.geometry import geojson_geometry
 from wsi_anomaly.annotations.masks import (
     mask_of_outlines,
     outlines_from_mask,
@@ -14,6 +15,7 @@ from wsi_anomaly.annotations.qupath import read_geojson, write_geojson
 __all__ = [
     "Outline",
     "fractions_inside",
+    "geojson_geometry",
     "mask_of_outlines",
     "outlines_from_mask",
     "read_asap",

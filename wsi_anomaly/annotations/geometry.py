@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import shapely
-from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry import MultiPolygon, Polygon, mapping
 
 _FARTHEST_PX = 2.0**31
 _COLORS = ((214, 39, 40), (31, 119, 180), (44, 160, 44), (148, 103, 189), (140, 86, 75))
@@ -47,6 +47,16 @@ def areas_only(geometry: shapely.Geometry) -> Polygon | MultiPolygon:
     parts = [p for p in shapely.get_parts(geometry) if isinstance(p, Polygon | MultiPolygon)]
     polygons = [p for part in parts for p in shapely.get_parts(part) if p.area > 0]
     return polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
+
+
+def geojson_geometry(area: Polygon | MultiPolygon) -> dict[str, Any]:
+    """Write an area as GeoJSON's geometry; one part alone as a Polygon.
+
+    QuPath 0.4.0 to 0.5.1 import nothing of a file that holds a MultiPolygon of one part.
+    """
+    parts = shapely.get_parts(area)
+    geometry: dict[str, Any] = mapping(parts[0] if len(parts) == 1 else area)
+    return geometry
 
 
 def is_pixel(value: Any) -> bool:

@@ -16,9 +16,14 @@ from typing import Any
 
 import orjson
 import shapely
-from shapely.geometry import mapping
 
-from wsi_anomaly.annotations.geometry import UnusableError, area_of, color_of, is_pixel
+from wsi_anomaly.annotations.geometry import (
+    UnusableError,
+    area_of,
+    color_of,
+    geojson_geometry,
+    is_pixel,
+)
 from wsi_anomaly.annotations.outlines import Outline
 from wsi_anomaly.core.errors import AnnotationError
 from wsi_anomaly.core.files import atomic_file
@@ -112,7 +117,7 @@ def _feature(outline: Outline, index: int, slide_name: str) -> dict[str, Any]:
     return {
         "type": "Feature",
         "id": str(uuid.uuid5(_NAMESPACE, name)),
-        "geometry": mapping(polygon),
+        "geometry": geojson_geometry(polygon),
         "properties": properties,
     }
 

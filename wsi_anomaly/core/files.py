@@ -27,9 +27,10 @@ from wsi_anomaly.core.remote import is_remote, open_remote
 PARTIAL_SUFFIX = ".partial"
 _FORMER_SUFFIX = ".former"
 _LEFT_BEHIND = re.compile(
-    rf"\.(?P<name>.+)\.(?P<machine>[0-9a-f]{{8}})\.(?P<process>\d+)"
-    rf"(?P<kind>{re.escape(PARTIAL_SUFFIX)}|{re.escape(_FORMER_SUFFIX)})"
+    r"\.(?P<name>.+)\.(?P<machine>[0-9a-f]{8})\.(?P<process>\d+)"
+    r"(?P<kind>(\.former)?\.partial|\.former)"
 )
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
 _LEFT_BEHIND_SECONDS = 24 * 3600.0
 _SWAPS = 100
 _BLOCK = 1 << 16
@@ -172,8 +173,14 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a partial folder to fill; it takes the place of `path` when the block ends well.
 
     A folder cannot be replaced in one step: the former one is first moved aside, so for an
-    instant neither stands there, but never a mixture of the two. What a killed process left of
-    this very folder goes first.
+    instant neither stands there, but never a mixture of the two. Whatever goes wrong in that
+    instant, the former one comes back. What a killed process left of this very folder goes first.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written. The former content of `path` is untouched; if even moving it
+        back fails, the message says under which name it is.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -183,22 +190,27 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     remove_left_behind(path.parent, path.name)
     try:
         with output_errors(path):
+            if former.exists():  # this process could not move it back before
+                _settle(former, path)
             if path.is_file():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             partial.mkdir()
             yield partial
             _flush(path, [*partial.rglob("*"), partial])
-            _take_place(partial, path, former)
+            try:
+                _take_place(partial, path, former)
+            except BaseException:  # Ctrl-C too
+                _bring_back(former, path)
+                raise
             _flush(path, [path.parent])
+            _discard(former)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
 
 
 def _take_place(partial: Path, path: Path, former: Path) -> None:
     """Rename a folder over another one; other processes may do the same at the same moment."""
     for swap in range(_SWAPS):
-        shutil.rmtree(former, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):  # none there, or another has just moved it
             os.utime(path)  # or it would look left behind
             path.rename(former)
@@ -206,10 +218,46 @@ def _take_place(partial: Path, path: Path, former: Path) -> None:
             partial.rename(path)
         except OSError as error:
             # Another process has put its own there in between.
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or swap == _SWAPS - 1:
+            if error.errno not in _OCCUPIED or swap == _SWAPS - 1:
                 raise
+            _discard(former)
         else:
             return
+
+
+def _bring_back(former: Path, path: Path) -> None:
+    """Undo half a swap. Asks the disk how far it came: an interrupted step may yet be done."""
+    try:
+        former.lstat()
+        former.rename(path)
+    except FileNotFoundError:
+        pass  # nothing was moved aside
+    except OSError as error:
+        if not os.path.lexists(path):
+            reason = error.strerror or error
+            raise OutputError(
+                f"{path} could not be replaced, nor its former content moved back ({reason}); "
+                f"it is whole in {former}: rename that folder to {path.name}."
+            ) from error
+
+
+def _settle(former: Path, path: Path) -> None:
+    """Bring a former folder back, or delete it if a successor stands in its place."""
+    try:
+        former.rename(path)
+    except OSError as error:
+        if error.errno not in _OCCUPIED:
+            raise
+        _discard(former)
+
+
+def _discard(former: Path) -> None:
+    """Delete a folder under a name from which nothing comes back half deleted."""
+    doomed = former.with_name(former.name + PARTIAL_SUFFIX)
+    with contextlib.suppress(OSError):  # what is left goes with the next run
+        shutil.rmtree(doomed, ignore_errors=True)
+        former.rename(doomed)
+        shutil.rmtree(doomed)
 
 
 def remove_left_behind(folder: str | os.PathLike[str], name: str = "") -> None:
@@ -219,18 +267,21 @@ def remove_left_behind(folder: str | os.PathLike[str], name: str = "") -> None:
 
     Partial files and folders go when their process of this machine has ended, and after a day:
     younger ones may belong to a process on another machine that writes there too. A former folder
-    that was moved aside, and whose successor never took its place, comes back.
+    that was moved aside, and whose successor never took its place, comes back; of several the one
+    that was moved last.
     """
+    left = []
     for path in Path(folder).glob(".*"):
         found = _LEFT_BEHIND.fullmatch(path.name)
+        if found is None or name not in ("", found["name"]):
+            continue
         with contextlib.suppress(OSError):
-            if found is None or name not in ("", found["name"]):
-                continue
-            if not _is_left_behind(path, found["machine"], int(found["process"])):
-                continue
-            target = path.with_name(found["name"])
-            if found["kind"] == _FORMER_SUFFIX and not target.exists():
-                path.rename(target)
+            if _is_left_behind(path, found["machine"], int(found["process"])):
+                left.append((path.stat().st_mtime, path, found))
+    for _, path, found in sorted(left, reverse=True):
+        with contextlib.suppress(OSError):
+            if found["kind"] == _FORMER_SUFFIX:
+                _settle(path, path.with_name(found["name"]))
             elif path.is_dir():
                 shutil.rmtree(path)
             else:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.calibration import smooth_scores
-from wsi_anomaly.core.errors import WsiAnomalyError
+from wsi_anomaly.overlays.stored_scores import StoredScores
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,39 +52,15 @@ class ScoredSlide:
 
         Raises
         ------
-        WsiAnomalyError
-            There is no such table.
+        OutputError
+            There is no such table, or it is damaged.
         """
-        import zarr
-
-        folder = Path(folder)
-        try:
-            table: Any = zarr.open_group(str(folder / "scores.zarr"), mode="r")["tiles"]
-            facts = table.attrs
-            scored = cls(
-                name=folder.name,
-                coords=table["coords"][:].reshape(-1, 2),
-                field=(float(facts["field_level0"][0]), float(facts["field_level0"][1])),
-                stride=(float(facts["stride_level0"][0]), float(facts["stride_level0"][1])),
-                mpp=(float(facts["mpp"][0]), float(facts["mpp"][1])),
-                scores={name: array[:] for name, array in table["scores"].arrays()},
-                primary=str(facts["primary"]),
-                row=table["row"][:],
-                col=table["col"][:],
-                flagged=table["flagged"][:].astype(bool),
-            )
-            if scored.primary not in scored.scores:
-                raise ValueError(f"none of the method {scored.primary!r} that ranks")
-            columns = [scored.row, scored.col, scored.flagged, *scored.scores.values()]
-            if {column.shape for column in columns} != {(len(scored.coords),)}:
-                raise ValueError("its columns are not of one length")
-            if not min(*scored.field, *scored.stride, *scored.mpp) > 0:
-                raise ValueError("its fields have no size")
-        except (OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
-            raise WsiAnomalyError(
-                f"{folder} holds no scores ({error}); score the slide again."
-            ) from error
-        return scored
+        stored = StoredScores.read(folder)
+        fields = stored.fields
+        return cls(
+            Path(folder).name, fields.coords, fields.field_level0, fields.stride_level0,
+            stored.mpp, stored.scores, stored.primary, fields.row, fields.col, stored.flagged,
+        )  # fmt: skip
 
     @property
     def assessed(self) -> NDArray[np.bool_]:

@@ -19,8 +19,9 @@ import numpy as np
 import orjson
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry import MultiPolygon, Polygon, mapping
+from shapely.geometry import MultiPolygon, Polygon
 
+from wsi_anomaly.annotations import geojson_geometry
 from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.overlays.colors import (
     ANOMALOUS,
@@ -169,7 +170,7 @@ def _annotation(
     return {
         "type": "Feature",
         "id": str(uuid.uuid5(NAMESPACE, key)),
-        "geometry": mapping(shapely.orient_polygons(moved)),
+        "geometry": geojson_geometry(shapely.orient_polygons(moved)),
         "properties": {
             "objectType": "annotation",
             "name": title,

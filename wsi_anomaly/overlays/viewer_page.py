@@ -15,17 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.overlays.colors import ANOMALOUS, NOT_ASSESSED, paint
+from wsi_anomaly.overlays.stored_scores import StoredScores
 from wsi_anomaly.scoring import union_of_fields
-from wsi_anomaly.tiles import Fields
 
 TILE_PX = 256
 _COLORS = 256
-_LARGEST_GRID = 1 << 26
-_LARGEST_ARRAY_BYTES = 1 << 30
-_DAMAGED = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError)
-"""What zarr and its codecs raise on a damaged folder."""
 
 
 @dataclass(frozen=True)
@@ -88,74 +83,6 @@ class World:
         return np.stack([x, y], -1)
 
 
-@dataclass(frozen=True, eq=False)
-class StoredMap:
-    """What the viewer needs of ``scores.zarr``."""
-
-    fields: Fields
-    score: NDArray[np.float32]
-    flagged: NDArray[np.bool_]
-
-    @classmethod
-    def read(cls, folder: Path) -> StoredMap:
-        """Read a result folder.
-
-        Raises
-        ------
-        OutputError
-            The scores are missing or damaged.
-        """
-        import zarr
-
-        try:
-            tiles: Any = zarr.open_group(str(folder / "scores.zarr"), mode="r")["tiles"]
-            facts = dict(tiles.attrs)
-            arrays = {
-                name: _read(tiles[name])
-                for name in ("coords", "row", "col", "tissue_fraction", "status", "flagged")
-            }
-            score = _read(tiles["scores"][facts["primary"]])
-            side, stride = facts["field_level0"], facts["stride_level0"]
-            fields = Fields(
-                arrays["coords"], arrays["row"], arrays["col"], tuple(facts["grid_shape"]),
-                tuple(facts["origin_level0"]), tuple(side), tuple(stride),
-                side[0] * facts["mpp"][0], arrays["tissue_fraction"], arrays["status"],
-            )  # fmt: skip
-            _check(fields, score, arrays["flagged"])
-            return cls(fields, score, arrays["flagged"].astype(bool))
-        except _DAMAGED as error:
-            reason = " ".join(str(error).split())
-            raise OutputError(
-                f"{folder / 'scores.zarr'} is missing or damaged ({reason}); score the slide again."
-            ) from error
-
-    def grid(self) -> NDArray[np.float32]:
-        """Scores on the grid (rows, columns), NaN elsewhere."""
-        out = np.full(self.fields.grid_shape, np.nan, np.float32)
-        out[self.fields.row, self.fields.col] = self.score
-        return out
-
-
-def _read(array: Any) -> NDArray[Any]:
-    """Read an array of a possible size: Zarr needs no file for what it only claims."""
-    if array.nbytes > _LARGEST_ARRAY_BYTES:
-        raise ValueError(f"an array of {array.shape} is impossible")
-    values: NDArray[Any] = array[...]
-    return values
-
-
-def _check(fields: Fields, score: NDArray[np.float32], flagged: NDArray[np.uint8]) -> None:
-    """Refuse lists of different lengths, and fields outside a grid of a possible size."""
-    rows, columns = fields.grid_shape
-    if not (rows > 0 and columns > 0 and rows * columns <= _LARGEST_GRID):
-        raise ValueError(f"a grid of {rows} x {columns} fields is impossible")
-    if not len(fields.row) == len(fields.col) == len(fields.coords) == len(score) == len(flagged):
-        raise ValueError("its lists have different lengths")
-    for place, limit in ((fields.row, rows), (fields.col, columns)):
-        if len(place) and not (place.min() >= 0 and place.max() < limit):
-            raise ValueError("a field lies outside its grid")
-
-
 def page_data(name: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that the page's script needs: figure, scores, colours, regions; JSON-ready.
 
@@ -169,7 +96,7 @@ def page_data(name: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, 
     from bokeh.core.types import ID
     from bokeh.embed import json_item
 
-    world, stored = World.of(summary), StoredMap.read(folder)
+    world, stored = World.of(summary), StoredScores.read(folder)
     low, high = (float(v) for v in summary["color_range"])
     known = stored.score[np.isfinite(stored.score)]
     top = _rounded(float(known.max())) if len(known) else high
@@ -207,7 +134,7 @@ def _rounded(score: float) -> float:
     return float(f"{score:.6g}")
 
 
-def _figure(world: World, stored: StoredMap, url: str) -> Any:
+def _figure(world: World, stored: StoredScores, url: str) -> Any:
     from bokeh.models import ColumnDataSource, Range1d, WMTSTileSource
     from bokeh.plotting import figure as new_figure
 
@@ -272,7 +199,7 @@ def _figure(world: World, stored: StoredMap, url: str) -> Any:
     return made
 
 
-def _outlines(world: World, stored: StoredMap) -> dict[str, list[Any]]:
+def _outlines(world: World, stored: StoredScores) -> dict[str, list[Any]]:
     import shapely
 
     flagged = np.flatnonzero(stored.flagged)
