@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.evaluation.report import write_evaluation
@@ -25,7 +24,7 @@ from wsi_anomaly.slides import find_slides
 from wsi_anomaly.tiles import TileConfig, TileResult
 from wsi_anomaly.tiles.jobs import plan_jobs
 from wsi_anomaly.tiles.ledger import write_ledger
-from wsi_anomaly.tiles.pool import Outcome, tile_slides
+from wsi_anomaly.tiles.tiling import tile_slides
 from wsi_anomaly.training.config import TrainConfig, load_config
 from wsi_anomaly.training.normals import NormalSlide
 from wsi_anomaly.training.run import recalibrate
@@ -68,12 +67,11 @@ def tile(
     """
     folder = make_folder(output)
     jobs = plan_jobs(find_slides(_listed(slides)), folder, mpp=mpp)
-    events = tile_slides(jobs, folder, config or TileConfig(), workers=workers)
-    outcomes = [event for event in events if isinstance(event, Outcome)]
+    outcomes = list(tile_slides(jobs, folder, config or TileConfig(), workers=workers))
     write_ledger(folder / "slides.csv", outcomes)
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     if not results:
-        raise WsiAnomalyError(outcomes[0].error)
+        raise outcomes[0].as_error()
     return results
 
 
