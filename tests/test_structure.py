@@ -16,19 +16,20 @@ PACKAGE = REPOSITORY / "wsi_anomaly"
 # Room -> rooms it may import (docs/architecture.md shows the same table). All may import core.
 MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
+    "jobs": set(),
     "slides": set(),
     "annotations": set(),
     "stain": set(),
     "features": set(),
     "calibration": set(),
     "synthetic": {"annotations"},
-    "tiles": {"slides", "stain", "annotations"},
+    "tiles": {"slides", "stain", "annotations", "jobs"},
     "autoencoder": {"features"},
     "detectors": {"autoencoder", "features", "calibration"},
-    "training": {"detectors", "autoencoder", "features", "tiles", "slides", "calibration"},
+    "training": {"detectors", "autoencoder", "features", "tiles", "slides", "calibration", "jobs"},
     "search": {"training", "detectors", "autoencoder", "features", "tiles"},
-    "scoring": {"slides", "tiles", "detectors", "calibration"},
-    "overlays": {"scoring", "slides", "tiles", "annotations", "calibration"},
+    "scoring": {"slides", "tiles", "detectors", "calibration", "jobs"},
+    "overlays": {"scoring", "slides", "tiles", "annotations", "calibration", "jobs"},
     "evaluation": {"overlays", "scoring", "slides", "tiles", "annotations", "calibration"},
 }
 EVERYWHERE = {"experiments", "cli"}

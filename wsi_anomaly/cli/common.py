@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
+    from wsi_anomaly.jobs import Outcome
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 NORMAL, QUIET, VERBOSE = 0, -1, 1
+_DEBUG = "wsi_anomaly.debug"
 
 
 def common_options(function: F) -> F:
@@ -40,9 +43,28 @@ def common_options(function: F) -> F:
             callback=set_verbosity,
             help=text,
         )(function)
+
+    def set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        ctx.meta[_DEBUG] = value
+
     return click.option(
-        "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=set_debug,
+        help="Show the traceback of an error.",
     )(function)
+
+
+def say_what_failed(outcomes: Sequence[Outcome[Any, Any]]) -> None:
+    """Print the sentence of each failure; with ``--debug`` where it arose, in any process."""
+    debug = click.get_current_context().meta[_DEBUG]
+    for outcome in outcomes:
+        if debug and outcome.traceback:
+            click.echo(outcome.traceback, err=True)
+        click.echo(f"Error: {outcome.error}", err=True)
+    if not debug and any(outcome.unexpected for outcome in outcomes):
+        click.echo("Run the same command with --debug for the details.", err=True)
 
 
 def option_of(options: type) -> Callable[..., Callable[[F], F]]:

@@ -140,8 +140,8 @@ def open_source(
 
         return ChestXRays(data, splits=splits, **limits)
     if key == "camelyon16":
-        from wsi_anomaly.core.pool import available_cores
         from wsi_anomaly.experiments.reproduce.sources.camelyon import Camelyon16
+        from wsi_anomaly.jobs import available_cores
 
         return Camelyon16(
             data, output, splits=splits, workers=workers or available_cores(),

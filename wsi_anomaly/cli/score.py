@@ -14,13 +14,14 @@ from wsi_anomaly.cli.common import (
     device_option,
     mpp_options,
     option_of,
+    say_what_failed,
 )
 from wsi_anomaly.options import ScoreOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wsi_anomaly.overlays import Scoring
+    from wsi_anomaly.overlays import ScoreOutcome, Scoring
 
 option = option_of(ScoreOptions)
 
@@ -187,7 +188,7 @@ def command(
     from wsi_anomaly.cli.score_cohort import models_of_organs, run_cohort
     from wsi_anomaly.core.errors import UsageError
     from wsi_anomaly.core.remote import from_anywhere
-    from wsi_anomaly.core.shards import parse_shard, take_shard
+    from wsi_anomaly.jobs import parse_shard, take_shard
     from wsi_anomaly.overlays import ScoreOptions, Scoring
     from wsi_anomaly.scoring import read_cohort
     from wsi_anomaly.slides import find_slides
@@ -273,7 +274,7 @@ def _run(
 
     from wsi_anomaly.cli.score_display import ScoreDisplay
     from wsi_anomaly.core.files import make_folder
-    from wsi_anomaly.core.pool import available_cores
+    from wsi_anomaly.jobs import available_cores
     from wsi_anomaly.overlays import (
         ScoreJob,
         check_names_may_be_shown,
@@ -295,17 +296,17 @@ def _run(
         scoring = replace(scoring, threads=max(1, available_cores() // workers))
     folders = result_folders(slides, output)
     jobs = [ScoreJob(path, folders[path]) for path in slides]
-    errors: list[str] = []
+    failed: list[ScoreOutcome] = []
     done: list[Path] = []
     with ScoreDisplay(out, len(jobs), verbosity) as display:
         outcomes = score_slides(
-            jobs, model, scoring, workers=workers, dask=dask, progress=display.progress
+            jobs, model, scoring, workers=workers, dask=dask, watch=display.running
         )
         with closing(outcomes):
             for outcome in outcomes:
                 name = str(outcome.job.slide)
                 if outcome.error:
-                    errors.append(outcome.error)
+                    failed.append(outcome)
                     note_failure(output, name, outcome.error)
                 else:
                     done.append(outcome.job.folder)
@@ -314,9 +315,8 @@ def _run(
                 write_worklist(output)
     index = write_worklist(output)
     out.print(f"{len(done)} of {len(jobs)} slides done.", markup=False)
-    for error in errors:
-        click.echo(f"Error: {error}", err=True)
+    say_what_failed(failed)
     if done:
         target = done[0] / "report.html" if len(jobs) == 1 else index
         out.print(f"Open {target}", markup=False, soft_wrap=True)
-    return 1 if errors else 0
+    return 1 if failed else 0

@@ -6,15 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from wsi_anomaly.cli.common import console
+from wsi_anomaly.cli.common import console, say_what_failed
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from wsi_anomaly.cli.score_display import ScoreDisplay
-    from wsi_anomaly.overlays import Places, Scored, ScoreJob, Scoring
+    from wsi_anomaly.overlays import Places, ScoreJob, ScoreOutcome, Scoring
     from wsi_anomaly.scoring import Cohort, ScoringModel
 
 
@@ -96,7 +94,7 @@ def run_cohort(
     from dataclasses import replace
 
     from wsi_anomaly.core.files import make_folder
-    from wsi_anomaly.core.pool import available_cores
+    from wsi_anomaly.jobs import available_cores
     from wsi_anomaly.overlays import (
         Places,
         default_workers,
@@ -123,8 +121,7 @@ def run_cohort(
     study.score_slides(out, verbosity)
     index = write_worklist(output)
     out.print(f"{len(study.done)} of {len(cohort.slides)} slides done.", markup=False)
-    for error in study.errors.values():
-        click.echo(f"Error: {error}", err=True)
+    say_what_failed(study.failed)
     if blinded:
         key = write_key(output, cohort.slides, places.names, study.errors_by_code)
         out.print(
@@ -139,7 +136,7 @@ def run_cohort(
         page = write_cohort(output, cohort, study.done, table=table, models=names, options=options)
         write_worklist(output)  # now with a link to the study
         out.print(f"Open {page}", markup=False, soft_wrap=True)
-    return 1 if study.errors else 0
+    return 1 if study.failed else 0
 
 
 class _Study:
@@ -149,8 +146,10 @@ class _Study:
     ----------
     done
         Results folder of each slide that is scored.
-    errors, errors_by_code
-        Why a slide could not be scored.
+    failed
+        Slides that could not be scored.
+    errors_by_code
+        Why they could not.
     """
 
     def __init__(
@@ -168,7 +167,7 @@ class _Study:
         self.workers, self.dask = workers, dask
         self._controls: dict[Path, Path] = {}
         self.done: dict[Path, Path] = {}
-        self.errors: dict[Path, str] = {}
+        self.failed: list[ScoreOutcome] = []
         self.errors_by_code: dict[str, str] = {}
 
     def score_controls(self, out: Console, verbosity: int) -> None:
@@ -211,7 +210,8 @@ class _Study:
                     slide = outcome.job.slide
                     name, reason = blind(outcome.job, outcome.error)
                     if outcome.error:
-                        self.errors[slide] = self.errors_by_code[name] = outcome.error
+                        self.failed.append(outcome)
+                        self.errors_by_code[name] = outcome.error
                         note_failure(self.output, name, reason)
                     else:
                         self.done[slide] = outcome.job.folder
@@ -220,7 +220,7 @@ class _Study:
 
     def _run(
         self, jobs: Sequence[ScoreJob], organ: str, scoring: Scoring, display: ScoreDisplay
-    ) -> Iterator[Scored]:
+    ) -> Iterator[ScoreOutcome]:
         from contextlib import closing
 
         from wsi_anomaly.overlays import score_slides
@@ -231,7 +231,7 @@ class _Study:
             scoring,
             workers=self.workers,
             dask=self.dask,
-            progress=display.progress,
+            watch=display.running,
         )
         with closing(outcomes):
             for outcome in outcomes:

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console, say_which_are_not_named
+from wsi_anomaly.cli.common import (
+    common_options,
+    console,
+    say_what_failed,
+    say_which_are_not_named,
+)
 from wsi_anomaly.cli.tile_options import tile_options
 
 if TYPE_CHECKING:
@@ -63,7 +68,7 @@ def command(
     usage; 130 interrupted.
     """
     from wsi_anomaly.core.files import make_folder
-    from wsi_anomaly.core.shards import parse_shard, take_shard
+    from wsi_anomaly.jobs import parse_shard, take_shard
     from wsi_anomaly.slides import find_slides
     from wsi_anomaly.slides.physical import find_mpp
     from wsi_anomaly.tiles.jobs import plan_jobs, read_cases_csv, read_mpp_csv
@@ -162,36 +167,32 @@ def _run(
     from wsi_anomaly.cli.tile_display import TileDisplay
     from wsi_anomaly.core.errors import OutputError
     from wsi_anomaly.core.files import remove_left_behind
-    from wsi_anomaly.core.pool import available_cores
-    from wsi_anomaly.tiles.cluster import tile_slides_on_cluster
+    from wsi_anomaly.jobs import available_cores
     from wsi_anomaly.tiles.ledger import Ledger
-    from wsi_anomaly.tiles.pool import Outcome, tile_slides
+    from wsi_anomaly.tiles.tiling import TileOutcome, tile_slides
 
     out = console(verbosity)
     remove_left_behind(output)
-    outcomes: list[Outcome] = []
-    errors: list[str] = []
+    outcomes: list[TileOutcome] = []
+    unwritten = ""
     ledger = Ledger(output / "slides.csv")
-    events = (
-        tile_slides_on_cluster(jobs, output, config, dask, resume=resume)
-        if dask
-        else tile_slides(jobs, output, config, workers=workers or available_cores(), resume=resume)
-    )
     try:
-        with closing(events), TileDisplay(out, len(jobs), verbosity) as display:
-            for event in events:
-                if isinstance(event, Outcome):
-                    outcomes.append(event)
-                    display.finished(event)
-                    ledger.add(event)
-                else:
-                    display.running(event)
+        with TileDisplay(out, len(jobs), verbosity) as display:
+            found = tile_slides(
+                jobs, output, config, workers=workers or available_cores(), dask=dask,
+                resume=resume, watch=display.running,
+            )  # fmt: skip
+            with closing(found):
+                for outcome in found:
+                    outcomes.append(outcome)
+                    display.finished(outcome)
+                    ledger.add(outcome)
     finally:
         try:
             ledger.write()
         except OutputError as error:
-            errors.append(str(error))
-    errors = [outcome.error for outcome in outcomes if outcome.result is None] + errors
+            unwritten = str(error)
+    failed = [outcome for outcome in outcomes if outcome.error]
     done = [outcome.result for outcome in outcomes if outcome.result]
     out.print(
         f"{len(done)} of {len(jobs)} slides done, {sum(result.tiles for result in done):,} tiles "
@@ -199,6 +200,7 @@ def _run(
         markup=False,
         soft_wrap=True,
     )
-    for text in errors:
-        click.echo(f"Error: {text}", err=True)
-    return 1 if errors else 0
+    say_what_failed(failed)
+    if unwritten:
+        click.echo(f"Error: {unwritten}", err=True)
+    return 1 if failed or unwritten else 0

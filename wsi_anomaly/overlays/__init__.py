@@ -20,7 +20,14 @@ from wsi_anomaly.overlays.frame import Frame
 from wsi_anomaly.overlays.geojson import write_geojson
 from wsi_anomaly.overlays.heatmap import write_heatmap_png
 from wsi_anomaly.overlays.jobs import ScoreOptions, is_done, result_folders, score_to_folder
-from wsi_anomaly.overlays.many import Scored, ScoreJob, Scoring, default_workers, score_slides
+from wsi_anomaly.overlays.many import (
+    Scored,
+    ScoreJob,
+    ScoreOutcome,
+    Scoring,
+    default_workers,
+    score_slides,
+)
 from wsi_anomaly.overlays.report import write_report
 from wsi_anomaly.overlays.results import write_results
 from wsi_anomaly.overlays.summary import result_hash
@@ -37,6 +44,7 @@ __all__ = [
     "Places",
     "ScoreJob",
     "ScoreOptions",
+    "ScoreOutcome",
     "Scored",
     "Scoring",
     "blind",

@@ -8,17 +8,17 @@ too, drawn at random.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from wsi_anomaly import __version__
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import config_hash, fingerprint
+from wsi_anomaly.jobs import Progress
 from wsi_anomaly.overlays.blinding import codes, private_folder, read_secret, secret_order
 from wsi_anomaly.overlays.jobs import ScoreOptions, result_folders
-from wsi_anomaly.overlays.many import Scored, ScoreJob, Scoring, attempt
+from wsi_anomaly.overlays.many import Scored, ScoreJob, Scoring
 from wsi_anomaly.scoring import (
     Cohort,
     CohortSlide,
@@ -41,22 +41,16 @@ class ControlScoring(Scoring):
 
         try:
             tensors, _ = load_tensors(job.folder)
-            return Scored(job, {"fields": len(tensors["score"])}, kept=True)
+            return Scored({"fields": len(tensors["score"])}, kept=True)
         except (ModelError, KeyError):
             return None
 
-    def score(
-        self, job: ScoreJob, model: ScoringModel, report: Callable[[int, int], None]
-    ) -> Scored:
+    def score(self, job: ScoreJob, model: ScoringModel, report: Progress) -> Scored:
         """Score a slide; neither its name nor its animal is written."""
-
-        def work() -> Mapping[str, Any]:
-            choices = _reference_options(self.options).scoring(job.slide)
-            found = score_slide(job.slide, model, progress=report, **choices)
-            save_raw_scores(job.folder, found)
-            return {"fields": int(found.assessed.sum())}
-
-        return attempt(job, work)
+        choices = _reference_options(self.options).scoring(job.slide)
+        found = score_slide(job.slide, model, progress=report, **choices)
+        save_raw_scores(job.folder, found)
+        return Scored({"fields": int(found.assessed.sum())})
 
 
 def _reference_options(options: ScoreOptions) -> ScoreOptions:
@@ -177,4 +171,4 @@ def blind(job: ScoreJob, error: str) -> tuple[str, str]:
 
 def for_reference(scoring: Scoring) -> ControlScoring:
     """Scoring of the controls beside the scoring of the slides."""
-    return ControlScoring(**{k: getattr(scoring, k) for k in Scoring.__dataclass_fields__})
+    return ControlScoring(**{f.name: getattr(scoring, f.name) for f in fields(scoring)})

@@ -11,12 +11,12 @@ from typing import Any, TypedDict
 from wsi_anomaly.core.errors import AnnotationError
 from wsi_anomaly.core.files import fingerprint, output_name
 from wsi_anomaly.core.remote import from_anywhere
+from wsi_anomaly.jobs import Progress
 from wsi_anomaly.overlays.frame import Origin
 from wsi_anomaly.overlays.results import write_results
 from wsi_anomaly.overlays.summary import result_hash
 from wsi_anomaly.overlays.worklist import read_summary
 from wsi_anomaly.scoring import Controls, ScoreMap, ScoringModel, score_slide, scoring_settings
-from wsi_anomaly.scoring.slide import Progress
 from wsi_anomaly.slides import open_slide
 from wsi_anomaly.tiles.inputs import file_for
 

@@ -1,26 +1,19 @@
-"""Many slides: in this process, on the processes of this machine, or on a Dask cluster.
-
-The same function scores each slide everywhere; only where it runs differs.
-"""
+"""Many slides become many results folders: in this process, in others, or on a Dask cluster."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from wsi_anomaly.core.cluster import run_on_cluster
-from wsi_anomaly.core.errors import OutputError, WsiAnomalyError
+from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.files import remove_left_behind
-from wsi_anomaly.core.pool import Finished, Report, available_cores, run_in_processes
 from wsi_anomaly.core.remote import from_anywhere
+from wsi_anomaly.jobs import Outcome, Progress, StopError, Watch, available_cores, run_jobs
 from wsi_anomaly.overlays.jobs import ScoreOptions, is_done, score_to_folder
 from wsi_anomaly.overlays.worklist import read_summary
 from wsi_anomaly.scoring import Controls, ScoringModel, load_model
-
-Progress = Callable[["ScoreJob", int, int], None]
 
 
 @dataclass(frozen=True)
@@ -46,33 +39,28 @@ class ScoreJob:
         """Options of this slide: those of all, and its own."""
         return replace(common, controls=self.controls, shown_as=self.shown_as)
 
+    def from_anywhere(self) -> Self:
+        """Return the same with whole paths."""
+        return replace(self, slide=from_anywhere(self.slide), folder=self.folder.absolute())
+
 
 @dataclass(frozen=True)
 class Scored:
-    """What became of a slide.
+    """Result of a slide.
 
     Attributes
     ----------
-    job
-        The slide.
     summary
-        Its ``summary.json``; empty when there is none.
+        Its ``summary.json``.
     kept
-        Whether the result was there already.
-    error
-        The sentence that says why there is no result.
-    fatal
-        Whether the next slides would fare no better (the results cannot be written).
-    seconds
-        How long it took.
+        Whether it was there already.
     """
 
-    job: ScoreJob
-    summary: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any]
     kept: bool = False
-    error: str = ""
-    fatal: bool = False
-    seconds: float = 0.0
+
+
+ScoreOutcome = Outcome[ScoreJob, Scored]
 
 
 @dataclass(frozen=True)
@@ -91,6 +79,8 @@ class Scoring:
         Keep results that are there.
     threads
         Of torch in each process; None: as many as it likes.
+    loaded
+        The model, for work in this process only.
     """
 
     model: Path
@@ -98,60 +88,36 @@ class Scoring:
     options: ScoreOptions
     resume: bool = True
     threads: int | None = None
+    loaded: ScoringModel | None = None
+    verb: ClassVar[str] = "scored"
 
-    def __call__(self, job: ScoreJob, report: Report) -> Scored:
-        """Score one slide in a process of its own."""
-        try:
-            model = load_model(self.model, self.device, self.threads)
-        except WsiAnomalyError as error:
-            return Scored(job, error=str(error), fatal=True)
-        if self.resume and (kept := self.kept(job, model)) is not None:
-            return kept
+    def __call__(self, job: ScoreJob, report: Progress) -> Scored:
+        """Score one slide into its folder."""
+        model = self.loaded
+        if model is None:
+            try:
+                model = load_model(self.model, self.device, self.threads)
+            except WsiAnomalyError as error:
+                raise StopError(str(error)) from error
+            # A cluster gives a slide out again when a worker's answer is lost: it may be done.
+            if self.resume and (kept := self.kept(job, model)) is not None:
+                return kept
         return self.score(job, model, report)
+
+    def from_anywhere(self) -> Self:
+        """Return the same with a whole path."""
+        return replace(self, model=self.model.absolute())
 
     def kept(self, job: ScoreJob, model: ScoringModel) -> Scored | None:
         """Look for a result of this very model and these settings."""
         if not is_done(job.slide, model, job.folder, job.options(self.options)):
             return None
-        return Scored(job, read_summary(job.folder) or {}, kept=True)
+        return Scored(read_summary(job.folder) or {}, kept=True)
 
-    def score(
-        self, job: ScoreJob, model: ScoringModel, report: Callable[[int, int], None]
-    ) -> Scored:
-        """Score one slide into its folder; every error becomes part of the outcome."""
-
-        def work() -> Mapping[str, Any]:
-            score_to_folder(job.slide, model, job.folder, job.options(self.options), report)
-            return read_summary(job.folder) or {}
-
-        return attempt(job, work)
-
-
-def attempt(job: ScoreJob, work: Callable[[], Mapping[str, Any]]) -> Scored:
-    """Do the work on a slide; every error becomes part of the outcome."""
-    started = time.perf_counter()
-    summary: Mapping[str, Any] = {}
-    error, fatal = "", False
-    try:
-        summary = work()
-    except OutputError as problem:
-        error, fatal = str(problem), True
-    except WsiAnomalyError as problem:
-        error = str(problem)
-    except OSError as problem:
-        error = (
-            f"{job.slide} cannot be read any more ({problem.strerror or problem}); check the disk "
-            "and run the same command again."
-        )
-    except MemoryError:
-        error = f"{job.slide} needs more memory than there is; use fewer --workers."
-    except Exception as problem:  # noqa: BLE001 - one bad slide must not stop the others
-        text = " ".join(str(problem).split()) or "no message"
-        error = (
-            f"{job.slide} could not be scored: unexpected {type(problem).__name__}: {text} (please "
-            "report it)."
-        )
-    return Scored(job, summary, error=error, fatal=fatal, seconds=time.perf_counter() - started)
+    def score(self, job: ScoreJob, model: ScoringModel, report: Progress) -> Scored:
+        """Score one slide with a loaded model."""
+        score_to_folder(job.slide, model, job.folder, job.options(self.options), report)
+        return Scored(read_summary(job.folder) or {})
 
 
 def score_slides(
@@ -161,8 +127,8 @@ def score_slides(
     *,
     workers: int = 1,
     dask: str | None = None,
-    progress: Progress | None = None,
-) -> Generator[Scored]:
+    watch: Watch[ScoreJob] | None = None,
+) -> Generator[ScoreOutcome]:
     """Score slides, several at a time.
 
     Parameters
@@ -175,10 +141,8 @@ def score_slides(
         What other processes do.
     workers
         Processes; 1: this one.
-    dask
-        Address of a Dask scheduler, in place of processes.
-    progress
-        Called with a slide under way, its fields done and in all.
+    dask, watch
+        See :func:`~wsi_anomaly.jobs.run.run_jobs`.
 
     Yields
     ------
@@ -194,61 +158,15 @@ def score_slides(
     left: list[ScoreJob] = []
     for job in jobs:
         if scoring.resume and (kept := scoring.kept(job, model)) is not None:
-            yield kept
+            yield Outcome(job, kept)
         else:
             left.append(job)
-    for outcome in _run(left, model, scoring, workers, dask, progress or _quiet):
+    if dask is None and (workers == 1 or len(left) < 2):
+        scoring, workers = replace(scoring, loaded=model), 0
+    for outcome in run_jobs(scoring, left, workers=workers, dask=dask, watch=watch):
         if outcome.fatal:
-            raise OutputError(outcome.error)
+            raise outcome.as_error()
         yield outcome
-
-
-def _run(
-    jobs: Sequence[ScoreJob],
-    model: ScoringModel,
-    scoring: Scoring,
-    workers: int,
-    dask: str | None,
-    progress: Progress,
-) -> Iterator[Scored]:
-    if dask is None and (workers == 1 or len(jobs) < 2):
-        for job in jobs:
-
-            def report(done: int, total: int, job: ScoreJob = job) -> None:
-                progress(job, done, total)
-
-            yield scoring.score(job, model, report)
-        return
-    events: Iterator[Finished[Scored] | list[Any]]
-    if dask is None:
-        events = run_in_processes(scoring, jobs, workers)
-    else:
-        # A worker elsewhere runs in another folder.
-        there = replace(scoring, model=scoring.model.absolute())
-        elsewhere = [
-            replace(job, slide=from_anywhere(job.slide), folder=job.folder.absolute())
-            for job in jobs
-        ]
-        events = run_on_cluster(there, elsewhere, dask)
-    for event in events:
-        if isinstance(event, Finished):
-            job = jobs[event.index]
-            yield replace(event.result or Scored(job, error=_lost(job, dask)), job=job)
-        else:
-            for running in event:
-                progress(jobs[running.index], running.done, running.total)
-
-
-def _lost(job: ScoreJob, dask: str | None) -> str:
-    where = "its Dask worker" if dask else "its process"
-    return (
-        f"{job.slide} ended {where} (out of memory, or a fault in the slide's decoder); use fewer "
-        "workers or leave it out."
-    )
-
-
-def _quiet(job: ScoreJob, done: int, total: int) -> None:
-    pass
 
 
 def default_workers(device: str, slides: int) -> int:

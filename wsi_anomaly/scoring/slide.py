@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.ahead import ahead
 from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
 from wsi_anomaly.core.magnification import mpp_of, serves
+from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings
@@ -38,7 +39,6 @@ from wsi_anomaly.tiles.sharpness import sharpness
 BATCH_SIZE = 256
 _SHARPNESS_STEP = 8  # every so many fields: the median needs no more
 _QUEUED_BATCHES = 4  # bounds the memory; more only hides longer stalls of the disk
-Progress = Callable[[int, int], None]
 Batch = tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.uint8]]
 
 

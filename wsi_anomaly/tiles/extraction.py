@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from wsi_anomaly.core.errors import (
 from wsi_anomaly.core.files import fingerprint as fingerprint_of
 from wsi_anomaly.core.files import output_name
 from wsi_anomaly.core.magnification import served
+from wsi_anomaly.jobs.progress import Progress, unwatched
 from wsi_anomaly.slides import Slide, find_tissue, open_slide
 from wsi_anomaly.slides.overview import read_overview
 from wsi_anomaly.tiles.config import TileConfig
@@ -29,10 +31,16 @@ from wsi_anomaly.tiles.resume import finished
 from wsi_anomaly.tiles.store import SUFFIX
 from wsi_anomaly.tiles.writing import TileWriter, write_tiles
 
-Progress = Callable[[str, int, int], None]
-"""Called with the stage and how many of how many fields are done."""
-
 _BATCH_BYTES = 16_000_000  # so that its blocks stay decoded from one magnification to the next
+
+
+class Stage(IntEnum):
+    """What is done with a slide, in this order."""
+
+    OPENING = 0
+    TISSUE = 1
+    STAIN = 2
+    TILES = 3
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ def tile_slide(
     backend
         Reader: "auto", "openslide" or "tiff"; the pixels are the same.
     progress
-        Told how far it is.
+        Told how many of how many fields are done, and the :class:`Stage`.
 
     Raises
     ------
@@ -119,9 +127,9 @@ def tile_slide(
     path = Path(path)
     name = name or output_name(path)
     case = case or name
-    report = progress or (lambda _stage, _done, _total: None)
+    report = progress or unwatched
     target = Path(out_dir) / f"{name}{SUFFIX}"
-    report("opening", 0, 0)
+    report(0, 0, Stage.OPENING)
     with open_slide(path, mpp=mpp, backend=backend) as slide:
         files = {
             source: file_for(Path(place), path) if place else None
@@ -136,7 +144,7 @@ def tile_slide(
             )
         notes = [why] if why else []
         magnifications = _served(slide, config, notes)
-        report("tissue", 0, 0)
+        report(0, 0, Stage.TISSUE)
         outlines = (
             outlines_from_file(slide, files["annotations"], config.labels)
             if files["annotations"]
@@ -160,7 +168,7 @@ def tile_slide(
         )
         if not len(fields):
             raise _nothing_to_cut(slide, config, files["annotations"])
-        report("stain", 0, len(fields))
+        report(0, len(fields), Stage.STAIN)
         preprocess = config.preprocessing.for_slide(slide, tissue)
         status = fields.status.copy()
         with write_tiles(
@@ -270,7 +278,7 @@ def _extract(
             else:
                 status[indices[found == Status.FAILED]] = Status.FAILED
         done += len(parts[0][0])
-        report("tiles", done, len(fields))
+        report(done, len(fields), Stage.TILES)
 
 
 def _counts(status: np.ndarray) -> dict[str, int]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from wsi_anomaly.core.errors import TileStoreError, UsageError
 from wsi_anomaly.core.files import fingerprint, output_name
+from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.tiles.store import SUFFIX, TileStore
 
 T = TypeVar("T")
@@ -44,6 +45,15 @@ class Job:
     tissue_mask: Path | None = None
     annotations: Path | None = None
     backend: str = "auto"
+
+    def from_anywhere(self) -> Self:
+        """Return the same with whole paths."""
+        return replace(
+            self,
+            slide=from_anywhere(self.slide),
+            tissue_mask=self.tissue_mask and self.tissue_mask.absolute(),
+            annotations=self.annotations and self.annotations.absolute(),
+        )
 
 
 def plan_jobs(

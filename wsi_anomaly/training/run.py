@@ -200,7 +200,7 @@ def calibrate(
     for slide in slides:
         watch.stage(f"calibrating on {slide.path.name}")
 
-        def progress(done: int, total: int, path: Path = slide.path) -> None:
+        def progress(done: int, total: int, _stage: int = 0, /, path: Path = slide.path) -> None:
             watch.calibrating(path, done, total)
 
         try:
