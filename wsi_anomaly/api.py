@@ -6,10 +6,11 @@ Each takes the options of its command, one by one as keywords, or all in one obj
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Unpack, overload
 
 from wsi_anomaly import search
 from wsi_anomaly.core.devices import choose_device
@@ -17,22 +18,167 @@ from wsi_anomaly.detectors import Model
 from wsi_anomaly.evaluation import run as evaluation
 from wsi_anomaly.evaluation.report import write_evaluation
 from wsi_anomaly.evaluation.run import Evaluation
+from wsi_anomaly.jobs import Outcome
+from wsi_anomaly.jobs.outcome import J, R
 from wsi_anomaly.options import (
     CalibrateKeywords,
     CalibrateOptions,
     EvaluateKeywords,
     EvaluateOptions,
+    ScoreKeywords,
+    ScoreOptions,
+    TileKeywords,
+    TileOptions,
     TrainKeywords,
     TrainOptions,
     TuneKeywords,
     TuneOptions,
 )
+from wsi_anomaly.overlays import ScoreJob, ScoreRun
+from wsi_anomaly.overlays.reading import read_score_map
+from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.search import Found
+from wsi_anomaly.slides import find_slides
+from wsi_anomaly.tiles import TileConfig, TileResult
+from wsi_anomaly.tiles.run import TileRun
+from wsi_anomaly.tiles.tiling import TileOutcome
 from wsi_anomaly.training import run as training
 from wsi_anomaly.training.config import TrainConfig, chosen_config, load_config
 from wsi_anomaly.training.recalibration import recalibrate_on
 
 Paths = str | Path | Sequence[str | Path]
+
+
+@overload
+def tile(  # type: ignore[overload-overlap]  # a str is no list of slides
+    slides: str | Path,
+    output: str | Path = ...,
+    config: TileConfig | None = ...,
+    *,
+    options: TileOptions | None = ...,
+    preset: str | None = ...,
+    **changes: Unpack[TileKeywords],
+) -> list[TileResult]: ...
+
+
+@overload
+def tile(
+    slides: Sequence[str | Path],
+    output: str | Path = ...,
+    config: TileConfig | None = ...,
+    *,
+    options: TileOptions | None = ...,
+    preset: str | None = ...,
+    **changes: Unpack[TileKeywords],
+) -> list[TileOutcome]: ...
+
+
+def tile(
+    slides: Paths,
+    output: str | Path = "tiles",
+    config: TileConfig | None = None,
+    *,
+    options: TileOptions | None = None,
+    preset: str | None = None,
+    **changes: Unpack[TileKeywords],
+) -> list[TileResult] | list[TileOutcome]:
+    """Cut slides into tiles; what is finished already is kept.
+
+    Parameters
+    ----------
+    slides
+        A slide, a folder of slides, or a list of them.
+    output
+        Folder of tile files; ``slides.csv`` in it says what became of every slide.
+    config
+        What to store, over the options.
+    options, changes
+        See :class:`~wsi_anomaly.options.TileOptions`, such as ``magnifications=(20,)``.
+    preset
+        A published geometry, "camelyon16"; `changes` win over it.
+
+    Returns
+    -------
+    Of a list, an outcome for each slide, in the order given: its result, or its error and
+    traceback. Of a single slide or folder, the results; a failure among several is a warning.
+
+    Raises
+    ------
+    WsiAnomalyError
+        The request makes no sense; or the single slide, or every slide of the folder, cannot be
+        tiled: the first reason.
+    """
+    chosen = replace(options, **changes) if options else TileOptions.of(preset, **changes)
+    run = TileRun.plan(_listed(slides), output, chosen, config)
+    return _given_back(slides, list(run.outcomes()))
+
+
+@overload
+def score(  # type: ignore[overload-overlap]  # a str is no list of slides
+    slides: str | Path,
+    model: str | Path | None = ...,
+    output: str | Path = ...,
+    *,
+    options: ScoreOptions | None = ...,
+    **changes: Unpack[ScoreKeywords],
+) -> list[ScoreMap]: ...
+
+
+@overload
+def score(
+    slides: Sequence[str | Path],
+    model: str | Path | None = ...,
+    output: str | Path = ...,
+    *,
+    options: ScoreOptions | None = ...,
+    **changes: Unpack[ScoreKeywords],
+) -> list[Outcome[ScoreJob, ScoreMap]]: ...
+
+
+def score(
+    slides: Paths,
+    model: str | Path | None = None,
+    output: str | Path = "results",
+    *,
+    options: ScoreOptions | None = None,
+    **changes: Unpack[ScoreKeywords],
+) -> list[ScoreMap] | list[Outcome[ScoreJob, ScoreMap]]:
+    """Score slides and write their results folders and the worklist; what is done is kept.
+
+    Parameters
+    ----------
+    slides
+        A slide, a folder of slides, or a list of them.
+    model
+        Folder of the model; None: ``model/``, else the shipped one.
+    output
+        Folder of results.
+    options, changes
+        See :class:`~wsi_anomaly.options.ScoreOptions`, such as ``heatmap=True``.
+
+    Returns
+    -------
+    Of a list, an outcome for each slide, in the order given: its score map, or its error and
+    traceback. Of a single slide or folder, the score maps; a failure among several is a warning.
+
+    Raises
+    ------
+    WsiAnomalyError
+        The request makes no sense, or the results cannot be written; or the single slide, or every
+        slide of the folder, cannot be scored: the first reason.
+    """
+    chosen = replace(options or ScoreOptions(), **changes)
+    run = ScoreRun.plan(_listed(slides), model, output, chosen)
+    reference = run.model.calibration.get(run.model.primary)
+    outcomes = [
+        outcome.then(
+            lambda scored, folder=outcome.job.folder: (  # type: ignore[misc]
+                scored.score_map or read_score_map(folder, reference)
+            )
+        )
+        for outcome in run.outcomes()
+    ]
+    return _given_back(slides, outcomes)
 
 
 def train(
@@ -73,7 +219,7 @@ def train(
         tiles,
         output,
         chosen_config(config, options),
-        feature_weights=options.feature_weights,
+        feature_weights=Path(options.feature_weights) if options.feature_weights else None,
         anomalies=options.anomalies,
         device=choose_device(options.device),
         resume=options.resume,
@@ -185,3 +331,17 @@ def evaluate(
 
 def _listed(paths: Paths) -> list[str | Path]:
     return [paths] if isinstance(paths, str | Path) else list(paths)
+
+
+def _given_back(slides: Paths, outcomes: list[Outcome[J, R]]) -> list[R] | list[Outcome[J, R]]:
+    """Of a list every outcome, in its order; of a path the results, or the first error."""
+    if not isinstance(slides, str | Path):
+        by_slide = {outcome.job.slide.absolute(): outcome for outcome in outcomes}
+        order = [path.absolute() for place in slides for path in find_slides([place])]
+        return [by_slide[path] for path in dict.fromkeys(order) if path in by_slide]
+    failed = [outcome for outcome in outcomes if outcome.result is None]
+    if len(failed) == len(outcomes) and failed:
+        raise failed[0].as_error()
+    for outcome in failed:
+        warnings.warn(outcome.error, stacklevel=3)
+    return [outcome.result for outcome in outcomes if outcome.result is not None]

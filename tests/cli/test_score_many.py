@@ -136,14 +136,14 @@ def test_a_slide_deleted_while_it_is_scored_is_named_and_the_rest_is_done(
 ):
     real = many.score_to_folder
 
-    def delete_then_score(path, *rest):
-        if path.name == "good one.tif":
+    def delete_then_score(job, *rest):
+        if job.slide.name == "good one.tif":
 
             def progress(done, total):
-                path.unlink(missing_ok=True)
+                job.slide.unlink(missing_ok=True)
 
-            return real(path, *rest[:3], progress)
-        return real(path, *rest)
+            return real(job, *rest[:2], progress)
+        return real(job, *rest)
 
     monkeypatch.setattr(many, "score_to_folder", delete_then_score)
     good = [mixed / "good one.tif", mixed / "z good.tif"]

@@ -48,7 +48,7 @@ def refused(path: Path, out: Path, error: type[WsiAnomalyError], said: str, **op
 def test_missing_mpp_names_its_remedy(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "a.tif", mpp=None)
     refused(path, tmp_path / "t", MissingMppError, "--mpp-csv")
-    assert tile_slide(path, tmp_path / "t", CONFIG, mpp=0.5).tiles > 0
+    assert tile_slide(Job(path, mpp=0.5), tmp_path / "t", CONFIG).tiles > 0
 
 
 def test_too_coarse(tmp_path: Path) -> None:

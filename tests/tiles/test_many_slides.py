@@ -93,7 +93,7 @@ def test_a_dask_cluster_gives_the_same(slides: Path, tmp_path: Path) -> None:
 
 
 def test_the_table_says_what_became_of_every_slide(slides: Path, tmp_path: Path) -> None:
-    jobs = plan_jobs(sorted(slides.glob("*.tif")), tmp_path, cases={"s0": "animal 7"})
+    jobs = plan_jobs(sorted(slides.glob("*.tif")), tmp_path, cases={slides / "s0.tif": "animal 7"})
     ledger = Ledger(tmp_path / "slides.csv")
     for job in jobs:
         ledger.add(attempt(Tiling(tmp_path, CONFIG), job))
@@ -218,5 +218,5 @@ def test_tables_of_the_user(tmp_path: Path) -> None:
 
 def test_a_slides_own_mpp_wins_over_that_of_all(slides: Path, tmp_path: Path) -> None:
     files = sorted(slides.glob("s*.tif"))
-    jobs = plan_jobs(files, tmp_path, mpp=0.5, mpp_of={"s1.tif": 0.25})
+    jobs = plan_jobs(files, tmp_path, mpp=0.5, mpp_of={slides / "s1.tif": 0.25})
     assert [job.mpp for job in jobs] == [0.5, 0.25]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -16,12 +16,10 @@ from wsi_anomaly.cli.common import (
     option_of,
     say_what_failed,
 )
-from wsi_anomaly.options import ScoreOptions
+from wsi_anomaly.options import ScoreKeywords, ScoreOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from wsi_anomaly.overlays import ScoreOutcome, Scoring
+    from wsi_anomaly.overlays import ScoreOutcome, ScoreRun
 
 option = option_of(ScoreOptions)
 
@@ -142,27 +140,11 @@ def command(
     slides: tuple[Path, ...],
     models: tuple[str, ...],
     output: Path,
-    heatmap: bool,
-    stride: float | None,
-    false_regions: float,
-    fdr: float | None,
-    pixel_map: bool,
-    min_tissue: float,
-    tissue_mask: Path | None,
     table: Path | None,
     control: str | None,
     blinded: bool,
-    mpp: float | None,
-    mpp_csv: Path | None,
-    backend: str,
-    qupath_origin: Literal["bounds", "level0"],
-    gzip: bool,
-    workers: int | None,
-    dask: str | None,
-    shard: str | None,
-    device: str,
-    resume: bool,
     verbosity: int = 0,
+    **flags: Unpack[ScoreKeywords],
 ) -> int:
     r"""Score slides: results/<slide>/ with report, QuPath overlay and score map.
 
@@ -184,139 +166,45 @@ def command(
     Exit code: 0 all done; 1 some slides could not be scored, the others are done; 2 wrong
     usage; 130 interrupted.
     """
-    from wsi_anomaly.cli.devices import choose_device
-    from wsi_anomaly.cli.score_cohort import models_of_organs, run_cohort
     from wsi_anomaly.core.errors import UsageError
-    from wsi_anomaly.core.remote import from_anywhere
-    from wsi_anomaly.jobs import parse_shard, take_shard
-    from wsi_anomaly.overlays import ScoreOptions, Scoring
-    from wsi_anomaly.scoring import read_cohort
-    from wsi_anomaly.slides import find_slides
-    from wsi_anomaly.tiles.jobs import look_up, read_mpp_csv
+    from wsi_anomaly.overlays import ScoreRun
 
-    part = parse_shard(shard)
-    every = find_slides(slides)
-    sizes = read_mpp_csv(mpp_csv) if mpp_csv else {}
-    mpp_of = {from_anywhere(p): size for p in every if (size := look_up(sizes, p)) is not None}
-    options = ScoreOptions(
-        stride_um=stride,
-        min_tissue=min_tissue,
-        mpp=mpp,
-        mpp_of=mpp_of,
-        backend=backend,
-        false_regions=false_regions,
-        fdr=fdr,
-        pixel_map=pixel_map,
-        tissue_mask=None if tissue_mask is None else tissue_mask.absolute(),
-        heatmap=heatmap,
-        origin=qupath_origin,
-        gzip=gzip,
-    )
-    found = take_shard(every, part)
+    options = ScoreOptions(**flags)
     if table is not None:
-        if shard is not None:
-            raise UsageError(
-                "--cohort takes no --shard: every slide waits for the controls of the whole "
-                "study; use --workers or --dask."
-            )
-        cohort = read_cohort(table, found, control)
-        scorings = {
-            organ: Scoring(folder, choose_device(device), options, resume)
-            for organ, folder in models_of_organs(models, cohort.organs).items()
-        }
+        from wsi_anomaly.cli.score_cohort import run_cohort
+
         return run_cohort(
-            cohort, table, scorings, output,
-            workers=workers, dask=dask, blinded=blinded, verbosity=verbosity,
+            slides, table, models, output, options,
+            control=control, blinded=blinded, verbosity=verbosity,
         )  # fmt: skip
     if control is not None or blinded or len(models) > 1:
         option = "--control" if control else "--blinded" if blinded else "More than one --model"
         raise UsageError(f"{option} goes with --cohort CSV only, the table of a study.")
-    model = find_model(Path(models[0]) if models else None)
-    scoring = Scoring(model, choose_device(device), options, resume)
-    return _run(found, scoring, output, workers, dask, verbosity)
+    return _run(ScoreRun.plan(slides, models[0] if models else None, output, options), verbosity)
 
 
-def find_model(folder: Path | None) -> Path:
-    """Folder of the model to use: the one asked for, ``model/``, or a shipped one.
-
-    Raises
-    ------
-    ModelError
-        There is none.
-    """
-    from wsi_anomaly.core.errors import ModelError
-    from wsi_anomaly.core.resources import models_folder
-
-    if folder is not None:
-        return folder
-    if DEFAULT_MODEL.is_dir():
-        return DEFAULT_MODEL
-    shipped = sorted(file.parent for file in models_folder().glob("*/model.json"))
-    if shipped:
-        return shipped[0]
-    raise ModelError(
-        "There is no model: train one with 'wsi-anomaly train' (it writes model/), or give its "
-        "folder with --model."
-    )
-
-
-def _run(
-    slides: Sequence[Path],
-    scoring: Scoring,
-    output: Path,
-    workers: int | None,
-    dask: str | None,
-    verbosity: int,
-) -> int:
-    """Score the slides; the worklist is brought up to date after each, errors come last."""
+def _run(run: ScoreRun, verbosity: int) -> int:
+    """Score the slides and show it; errors come last, one sentence each."""
     from contextlib import closing
-    from dataclasses import replace
 
     from wsi_anomaly.cli.score_display import ScoreDisplay
-    from wsi_anomaly.core.files import make_folder
-    from wsi_anomaly.jobs import available_cores
-    from wsi_anomaly.overlays import (
-        ScoreJob,
-        check_names_may_be_shown,
-        default_workers,
-        forget_failure,
-        note_failure,
-        result_folders,
-        score_slides,
-        write_worklist,
-    )
-    from wsi_anomaly.scoring import load_model
 
-    check_names_may_be_shown(output)
     out = console(verbosity)
-    model = load_model(scoring.model, scoring.device)
-    make_folder(output)
-    workers = workers or default_workers(scoring.device, len(slides))
-    if workers > 1 and scoring.device == "cpu":
-        scoring = replace(scoring, threads=max(1, available_cores() // workers))
-    folders = result_folders(slides, output)
-    jobs = [ScoreJob(path, folders[path]) for path in slides]
     failed: list[ScoreOutcome] = []
     done: list[Path] = []
-    with ScoreDisplay(out, len(jobs), verbosity) as display:
-        outcomes = score_slides(
-            jobs, model, scoring, workers=workers, dask=dask, watch=display.running
-        )
-        with closing(outcomes):
-            for outcome in outcomes:
-                name = str(outcome.job.slide)
-                if outcome.error:
-                    failed.append(outcome)
-                    note_failure(output, name, outcome.error)
-                else:
-                    done.append(outcome.job.folder)
-                    forget_failure(output, name)
-                display.finished(outcome)
-                write_worklist(output)
-    index = write_worklist(output)
-    out.print(f"{len(done)} of {len(jobs)} slides done.", markup=False)
+    with (
+        ScoreDisplay(out, len(run.jobs), verbosity) as display,
+        closing(run.outcomes(display.running)) as outcomes,
+    ):
+        for outcome in outcomes:
+            display.finished(outcome)
+            if outcome.error:
+                failed.append(outcome)
+            else:
+                done.append(outcome.job.folder)
+    out.print(f"{len(done)} of {len(run.jobs)} slides done.", markup=False)
     say_what_failed(failed)
     if done:
-        target = done[0] / "report.html" if len(jobs) == 1 else index
+        target = done[0] / "report.html" if len(run.jobs) == 1 else run.output / "index.html"
         out.print(f"Open {target}", markup=False, soft_wrap=True)
     return 1 if failed else 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 import traceback
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from wsi_anomaly.core.errors import OutputError, WsiAnomalyError
 from wsi_anomaly.jobs.progress import Progress, unwatched
@@ -29,6 +30,7 @@ class Job(Protocol):
 
 J = TypeVar("J", bound=Job)
 R = TypeVar("R")
+S = TypeVar("S")
 J_contra = TypeVar("J_contra", bound=Job, contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
@@ -65,6 +67,8 @@ class Outcome(Generic[J, R]):
         The sentence that says why.
     fatal
         Whether the next jobs would fare no better: the output cannot be written.
+    kind
+        Class of the error.
     unexpected
         Whether the error is a fault of the program.
     traceback
@@ -77,13 +81,24 @@ class Outcome(Generic[J, R]):
     result: R | None
     error: str = ""
     fatal: bool = False
+    kind: type[WsiAnomalyError] = WsiAnomalyError
     unexpected: bool = False
     traceback: str = ""
     seconds: float = 0.0
 
+    def then(self, change: Callable[[R], S]) -> Outcome[J, S]:
+        """Go on with the result, where there is one; an error becomes part of the outcome."""
+        known: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.result is None:
+            return Outcome(**known)
+        try:
+            return Outcome(**known | {"result": change(self.result)})
+        except WsiAnomalyError as error:
+            return _failed(error, self.job, "read", self.seconds)
+
     def as_error(self) -> WsiAnomalyError:
         """Return its error to raise; the traceback of the process that had it goes along."""
-        error = (OutputError if self.fatal else WsiAnomalyError)(self.error)
+        error = self.kind(self.error)
         if self.traceback:
             error.add_note(self.traceback)
         return error
@@ -95,17 +110,21 @@ def attempt(work: Work[J, R], job: J, report: Progress = unwatched) -> Outcome[J
     try:
         result = work(job, report)
     except Exception as error:  # noqa: BLE001 - one bad slide must not stop the others
-        known = isinstance(error, WsiAnomalyError | OSError | MemoryError)
-        return Outcome(
-            job,
-            None,
-            _in_words(error, job, work.verb),
-            fatal=isinstance(error, OutputError | StopError),
-            unexpected=not known,
-            traceback="".join(traceback.format_exception(error)),
-            seconds=time.perf_counter() - started,
-        )
+        return _failed(error, job, work.verb, time.perf_counter() - started)
     return Outcome(job, result, seconds=time.perf_counter() - started)
+
+
+def _failed(error: Exception, job: J, verb: str, seconds: float) -> Outcome[J, Any]:
+    return Outcome(
+        job,
+        None,
+        _in_words(error, job, verb),
+        fatal=isinstance(error, OutputError | StopError),
+        kind=type(error) if isinstance(error, WsiAnomalyError) else WsiAnomalyError,
+        unexpected=not isinstance(error, WsiAnomalyError | OSError | MemoryError),
+        traceback="".join(traceback.format_exception(error)),
+        seconds=seconds,
+    )
 
 
 def _in_words(error: Exception, job: Job, verb: str) -> str:

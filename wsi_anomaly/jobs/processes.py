@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import ModuleType
 from typing import Any, Generic, Self, TypeVar
 
 from wsi_anomaly.jobs.progress import Progress, Running
@@ -84,11 +87,31 @@ def run_in_processes(
                 suspects, left = left, []
 
 
+class _Process(SpawnProcess):
+    """Runs no script of the user's again, as a spawned process would: it works on slides alone.
+
+    So a script needs no ``if __name__ == "__main__":`` around its verbs.
+    """
+
+    def start(self) -> None:
+        """Start while there is no script to be seen."""
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            super().start()
+        finally:
+            sys.modules["__main__"] = script
+
+
+class _Context(SpawnContext):
+    Process = _Process
+
+
 class _Pool:
     """Spawned processes that report through shared memory: no locks that one could die with."""
 
     def __init__(self, count: int, workers: int) -> None:
-        context = get_context("spawn")
+        context = _Context()
         self._count = count
         self._board = context.RawArray("q", count * _COLUMNS)
         self._executor = ProcessPoolExecutor(

@@ -9,6 +9,14 @@ BACKENDS = ("auto", "openslide", "tiff")
 MAGNIFICATIONS = (10, 20, 40)
 
 
+def make_floats(options: object, *names: str) -> None:
+    """Turn whole numbers into floats: 48 and 48.0 are one setting, and give one hash."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None:
+            object.__setattr__(options, name, float(value))
+
+
 def check_slides(mpp: float | None, backend: str = "auto") -> None:
     """See that slides can be opened like this."""
     if mpp is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.options.checks import check_share, check_slides, check_workers
+from wsi_anomaly.options.checks import check_share, check_slides, check_workers, make_floats
 
 Origin = Literal["bounds", "level0"]
 """Where QuPath's (0, 0) lies: at the corner of the scanned area, or of the file."""
@@ -73,6 +73,7 @@ class ScoreOptions:
     resume: bool = True
 
     def __post_init__(self) -> None:
+        make_floats(self, "stride_um", "false_regions", "fdr", "min_tissue", "mpp")
         if self.stride_um is not None and not self.stride_um >= 1:
             raise UsageError(f"A stride is at least one micrometre, not {self.stride_um:g}.")
         if not self.false_regions > 0:

@@ -9,7 +9,13 @@ from types import MappingProxyType
 from typing import Any, Self, TypedDict, Unpack
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.options.checks import MAGNIFICATIONS, check_share, check_slides, check_workers
+from wsi_anomaly.options.checks import (
+    MAGNIFICATIONS,
+    check_share,
+    check_slides,
+    check_workers,
+    make_floats,
+)
 
 STAINS = ("vahadane", "macenko", "none")
 ENGINES = ("native", "staintools")
@@ -64,6 +70,7 @@ class TileChoices:
             raise UsageError(f"A stride is at least one pixel, not {self.stride}.")
         if self.max_tiles is not None and self.max_tiles < 1:
             raise UsageError(f"At least one tile a slide, not {self.max_tiles}.")
+        make_floats(self, "min_tissue")
         check_share(self.min_tissue)
         if self.stain not in STAINS:
             raise UsageError(f"Stain methods are {', '.join(STAINS)}, not {self.stain!r}.")
@@ -125,6 +132,7 @@ class TileOptions(TileChoices):
             raise UsageError(
                 "--stain none leaves colours alone; leave the other stain options away."
             )
+        make_floats(self, "mpp")
         check_slides(self.mpp, self.backend)
         check_workers(self.workers)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.options.checks import MAGNIFICATIONS, check_slides
+from wsi_anomaly.options.checks import MAGNIFICATIONS, check_slides, make_floats
 
 CRITERIA = ("roc-auc", "reconstruction")
 SEARCHED = ("dpa", "density")
@@ -151,6 +151,7 @@ class CalibrateOptions:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        make_floats(self, "mpp")
         check_slides(self.mpp)
 
 

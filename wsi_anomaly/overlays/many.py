@@ -7,41 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from wsi_anomaly.core.devices import choose_device
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.files import remove_left_behind
-from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.jobs import Outcome, Progress, StopError, Watch, available_cores, run_jobs
-from wsi_anomaly.overlays.jobs import ScoreOptions, is_done, score_to_folder
+from wsi_anomaly.options import ScoreOptions
+from wsi_anomaly.overlays.jobs import ScoreJob, is_done, score_to_folder
 from wsi_anomaly.overlays.worklist import read_summary
-from wsi_anomaly.scoring import Controls, ScoringModel, load_model
-
-
-@dataclass(frozen=True)
-class ScoreJob:
-    """One slide to score, and the folder of its results.
-
-    Attributes
-    ----------
-    slide, folder
-        From where to where.
-    controls
-        Concurrent controls that are its reference.
-    shown_as
-        Name under which its results show it, in place of its own.
-    """
-
-    slide: Path
-    folder: Path
-    controls: Controls | None = None
-    shown_as: str | None = None
-
-    def options(self, common: ScoreOptions) -> ScoreOptions:
-        """Options of this slide: those of all, and its own."""
-        return replace(common, controls=self.controls, shown_as=self.shown_as)
-
-    def from_anywhere(self) -> Self:
-        """Return the same with whole paths."""
-        return replace(self, slide=from_anywhere(self.slide), folder=self.folder.absolute())
+from wsi_anomaly.scoring import ScoreMap, ScoringModel, load_model
 
 
 @dataclass(frozen=True)
@@ -54,10 +27,13 @@ class Scored:
         Its ``summary.json``.
     kept
         Whether it was there already.
+    score_map
+        What was found; None where it is not at hand (kept, or scored by another process).
     """
 
     summary: Mapping[str, Any]
     kept: bool = False
+    score_map: ScoreMap | None = None
 
 
 ScoreOutcome = Outcome[ScoreJob, Scored]
@@ -71,12 +47,8 @@ class Scoring:
     ----------
     model
         Folder of the model; every process loads it once.
-    device
-        Where its networks compute.
     options
-        What is computed and written.
-    resume
-        Keep results that are there.
+        What is computed, where, and what is written.
     threads
         Of torch in each process; None: as many as it likes.
     loaded
@@ -84,25 +56,42 @@ class Scoring:
     """
 
     model: Path
-    device: str
     options: ScoreOptions
-    resume: bool = True
     threads: int | None = None
     loaded: ScoringModel | None = None
     verb: ClassVar[str] = "scored"
 
     def __call__(self, job: ScoreJob, report: Progress) -> Scored:
         """Score one slide into its folder."""
-        model = self.loaded
-        if model is None:
-            try:
-                model = load_model(self.model, self.device, self.threads)
-            except WsiAnomalyError as error:
-                raise StopError(str(error)) from error
-            # A cluster gives a slide out again when a worker's answer is lost: it may be done.
-            if self.resume and (kept := self.kept(job, model)) is not None:
-                return kept
-        return self.score(job, model, report)
+        if self.loaded is not None:
+            return self.score(job, self.loaded, report)
+        try:
+            model = load_model(self.model, self.options.device, self.threads)
+        except WsiAnomalyError as error:
+            raise StopError(str(error)) from error
+        # A cluster gives a slide out again when a worker's answer is lost: it may be done.
+        if self.options.resume and (kept := self.kept(job, model)) is not None:
+            return kept
+        return replace(self.score(job, model, report), score_map=None)  # too much to send
+
+    @classmethod
+    def of(cls, model: Path, options: ScoreOptions, slides: int) -> Self:
+        """Settle what the options leave open, for so many slides.
+
+        Raises
+        ------
+        UsageError
+            The device is unknown, or not there.
+        """
+        device = choose_device(options.device)
+        # A GPU is kept busy by one process.
+        workers = options.workers or (1 if device != "cpu" else min(slides, available_cores()))
+        mask = None if options.tissue_mask is None else Path(options.tissue_mask).absolute()
+        return cls(
+            model,
+            replace(options, device=device, workers=workers, tissue_mask=mask),
+            max(1, available_cores() // workers) if workers > 1 and device == "cpu" else None,
+        )
 
     def from_anywhere(self) -> Self:
         """Return the same with a whole path."""
@@ -110,14 +99,14 @@ class Scoring:
 
     def kept(self, job: ScoreJob, model: ScoringModel) -> Scored | None:
         """Look for a result of this very model and these settings."""
-        if not is_done(job.slide, model, job.folder, job.options(self.options)):
+        if not is_done(job, model, self.options):
             return None
         return Scored(read_summary(job.folder) or {}, kept=True)
 
     def score(self, job: ScoreJob, model: ScoringModel, report: Progress) -> Scored:
         """Score one slide with a loaded model."""
-        score_to_folder(job.slide, model, job.folder, job.options(self.options), report)
-        return Scored(read_summary(job.folder) or {})
+        found = score_to_folder(job, model, self.options, report)
+        return Scored(read_summary(job.folder) or {}, score_map=found)
 
 
 def score_slides(
@@ -125,8 +114,6 @@ def score_slides(
     model: ScoringModel,
     scoring: Scoring,
     *,
-    workers: int = 1,
-    dask: str | None = None,
     watch: Watch[ScoreJob] | None = None,
 ) -> Generator[ScoreOutcome]:
     """Score slides, several at a time.
@@ -138,11 +125,9 @@ def score_slides(
     model
         Already loaded, for work in this process and to tell what is done.
     scoring
-        What other processes do.
-    workers
-        Processes; 1: this one.
-    dask, watch
-        See :func:`~wsi_anomaly.jobs.run.run_jobs`.
+        How; with more than one worker, what other processes do.
+    watch
+        Told what is under way.
 
     Yields
     ------
@@ -155,20 +140,16 @@ def score_slides(
     """
     for results in {job.folder.parent for job in jobs}:
         remove_left_behind(results)
-    left: list[ScoreJob] = []
+    options, left = scoring.options, list[ScoreJob]()
     for job in jobs:
-        if scoring.resume and (kept := scoring.kept(job, model)) is not None:
+        if options.resume and (kept := scoring.kept(job, model)) is not None:
             yield Outcome(job, kept)
         else:
             left.append(job)
-    if dask is None and (workers == 1 or len(left) < 2):
+    workers = options.workers or 1
+    if options.dask is None and (workers == 1 or len(left) < 2):
         scoring, workers = replace(scoring, loaded=model), 0
-    for outcome in run_jobs(scoring, left, workers=workers, dask=dask, watch=watch):
+    for outcome in run_jobs(scoring, left, workers=workers, dask=options.dask, watch=watch):
         if outcome.fatal:
             raise outcome.as_error()
         yield outcome
-
-
-def default_workers(device: str, slides: int) -> int:
-    """Choose the number of processes: one for each core, a single one with a GPU."""
-    return 1 if device != "cpu" else max(1, min(slides, available_cores()))

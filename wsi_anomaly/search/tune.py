@@ -126,7 +126,9 @@ def _load(networks: Mapping[str, str | Path | None], device: str) -> dict[str, P
     """Load the networks that can be chosen, by name."""
     precision = fast_precision(torch.device(device))
     return {
-        name: load_features(name, weights=weights).to(device).set_precision(precision)
+        name: load_features(name, weights=Path(weights) if weights else None)
+        .to(device)
+        .set_precision(precision)
         for name, weights in networks.items()
     }
 

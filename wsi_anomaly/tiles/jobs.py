@@ -26,7 +26,7 @@ class Job:
     slide
         Its file.
     name
-        Name of its tile file, without suffix.
+        Name of its tile file, without suffix; "": that of the slide.
     mpp
         Micrometres per pixel that override what the file says.
     case
@@ -39,7 +39,7 @@ class Job:
     """
 
     slide: Path
-    name: str
+    name: str = ""
     mpp: float | None = None
     case: str | None = None
     tissue_mask: Path | None = None
@@ -61,8 +61,8 @@ def plan_jobs(
     out_dir: Path,
     *,
     mpp: float | None = None,
-    mpp_of: Mapping[str, float] | None = None,
-    cases: Mapping[str, str] | None = None,
+    mpp_of: Mapping[Path, float] | None = None,
+    cases: Mapping[Path, str] | None = None,
     tissue_mask: Path | None = None,
     annotations: Path | None = None,
     backend: str = "auto",
@@ -75,9 +75,9 @@ def plan_jobs(
     Parameters
     ----------
     mpp, mpp_of
-        Micrometres per pixel of every slide, and of some slides by name (these win).
+        Micrometres per pixel of every slide, and of single slides (these win).
     cases
-        Case by slide name.
+        Case of each slide.
     tissue_mask, annotations, backend
         As in :class:`Job`.
 
@@ -99,8 +99,8 @@ def plan_jobs(
         Job(
             slide,
             _name(slide, out_dir, alone=names[output_name(slide)] == 1),
-            look_up(mpp_of or {}, slide) or mpp,
-            look_up(cases or {}, slide),
+            (mpp_of or {}).get(slide, mpp),
+            (cases or {}).get(slide),
             tissue_mask,
             annotations,
             backend,

@@ -10,10 +10,8 @@ from wsi_anomaly.tiles.jobs import look_up, read_cases_csv, read_mpp_csv
 Note = Callable[[str], None]
 
 
-def sizes_of(
-    slides: Sequence[Path], mpp: float | None, mpp_csv: str | Path | None
-) -> list[float | None]:
-    """Micrometres per pixel of each slide that somebody has said; a table wins over `mpp`.
+def sizes_of(slides: Sequence[Path], mpp_csv: str | Path | None) -> dict[Path, float]:
+    """Micrometres per pixel of those slides that a table names.
 
     Raises
     ------
@@ -21,13 +19,13 @@ def sizes_of(
         The table cannot be read, or a line makes no sense.
     """
     table = {} if mpp_csv is None else read_mpp_csv(Path(mpp_csv))
-    return [look_up(table, slide) or mpp for slide in slides]
+    return {slide: size for slide in slides if (size := look_up(table, slide)) is not None}
 
 
 def cases_of(
     slides: Sequence[Path], cases: str | Path | Mapping[str, str] | None, note: Note
-) -> list[str | None]:
-    """Patient or animal of each slide, None where nobody has said it; `note` is told of those.
+) -> dict[Path, str]:
+    """Patient or animal of those slides that a table names; `note` is told of the others.
 
     Raises
     ------
@@ -35,10 +33,10 @@ def cases_of(
         The table cannot be read, or a line makes no sense.
     """
     if cases is None:
-        return [None] * len(slides)
+        return {}
     table = case_table(cases)
-    found = [look_up(table, slide) for slide in slides]
-    left = [slide.name for slide, case in zip(slides, found, strict=True) if case is None]
+    found = {slide: case for slide in slides if (case := look_up(table, slide)) is not None}
+    left = [slide.name for slide in slides if slide not in found]
     if left:
         # A wrong name in the table has no other effect.
         some = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")

@@ -27,19 +27,7 @@ class Tiling:
 
     def __call__(self, job: Job, report: Progress) -> TileResult:
         """Tile one slide; its progress has a :class:`~wsi_anomaly.tiles.extraction.Stage`."""
-        return tile_slide(
-            job.slide,
-            self.out_dir,
-            self.config,
-            mpp=job.mpp,
-            resume=self.resume,
-            name=job.name,
-            case=job.case,
-            tissue_mask=job.tissue_mask,
-            annotations=job.annotations,
-            backend=job.backend,
-            progress=report,
-        )
+        return tile_slide(job, self.out_dir, self.config, resume=self.resume, progress=report)
 
     def from_anywhere(self) -> Self:
         """Return the same with a whole path."""

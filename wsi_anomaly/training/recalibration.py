@@ -59,10 +59,10 @@ def recalibrate_on(
     target = own_folder(folder) if output is None else Path(output)
     found = find_slides(normals)
     cases = cases_of(found, options.cases, watch.note)
-    sizes = sizes_of(found, options.mpp, options.mpp_csv)
+    sizes = sizes_of(found, options.mpp_csv)
     slides = [
-        NormalSlide(path, case or path.stem, mpp)
-        for path, case, mpp in zip(found, cases, sizes, strict=True)
+        NormalSlide(path, cases.get(path, path.stem), sizes.get(path, options.mpp))
+        for path in found
     ]
     device = choose_device(options.device)
     calibrated, used = recalibrate(folder, slides, target, device=device, watch=watch)

@@ -66,7 +66,7 @@ def train(
     output: str | Path,
     config: TrainConfig,
     *,
-    feature_weights: str | Path | None = None,
+    feature_weights: Path | None = None,
     anomalies: Sequence[str | Path] = (),
     device: str = "cpu",
     resume: bool = True,
