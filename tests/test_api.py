@@ -96,11 +96,11 @@ def stored(folder: Path) -> dict[str, object]:
 
 def test_tile_is_the_command(study: Path, tmp_path: Path) -> None:
     run("tile", study / "slides", "-o", tmp_path / "command", "--preset", "camelyon16",
-        "--magnifications", "10,20", "--max-tiles", 7, "--cases", study / "cases.csv",
+        "--magnifications", "10,20", "--max-tiles", 7, "--min-tissue", 0.5, "--cases", study / "cases.csv",
         "--mpp-csv", study / "sizes.csv", "--workers", 1)  # fmt: skip
     made = wsi_anomaly.tile(
         study / "slides", tmp_path / "verb", preset="camelyon16", magnifications=(10, 20),
-        max_tiles=7, cases={"s0": "animal 1", "s1": "animal 2"}, mpp_csv=study / "sizes.csv",
+        max_tiles=7, min_tissue=0.5, cases={"s0": "animal 1", "s1": "animal 2"}, mpp_csv=study / "sizes.csv",
         workers=1,
     )  # fmt: skip
     assert [result.path.name for result in made] == ["s0.h5", "s1.h5", "s2.h5"]
@@ -260,17 +260,17 @@ def test_a_folder_gives_what_could_be_done_and_warns_of_the_rest(
     study: Path, tmp_path: Path
 ) -> None:
     with pytest.warns(UserWarning, match=r"bad\.tif"):
-        tiled = wsi_anomaly.tile(study / "new", tmp_path / "tiles", max_tiles=5)
+        tiled = wsi_anomaly.tile(study / "new", tmp_path / "tiles", max_tiles=5, workers=1)
     assert [result.slide.name for result in tiled] == ["a.tif", "b.tif"]
     with pytest.warns(UserWarning, match=r"bad\.tif"):
-        scored = wsi_anomaly.score(study / "new", study / "model", tmp_path / "results")
+        scored = wsi_anomaly.score(study / "new", study / "model", tmp_path / "results", workers=1)
     assert [found.slide.name for found in scored] == ["a", "b"]
 
 
 def test_a_list_of_slides_is_tiled_in_its_order(study: Path, tmp_path: Path) -> None:
     new = study / "new"
     listed = [new / "b.tif", new / "bad.tif", new / "a.tif"]
-    found = wsi_anomaly.tile(listed, tmp_path / "tiles", max_tiles=5)
+    found = wsi_anomaly.tile(listed, tmp_path / "tiles", max_tiles=5, workers=1)
     assert [outcome.job.slide for outcome in found] == listed
     assert [outcome.result is None for outcome in found] == [False, True, False]
     assert "Traceback" in found[1].traceback
