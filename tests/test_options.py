@@ -1,4 +1,4 @@
-"""One place for each option: the command's flags and the verb's keywords are fields of one object."""
+"""One place for each option: flags of a command and keywords of a verb are fields of one object."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wsi_anomaly.core.errors import UsageError
 VERBS = ("tile", "train", "tune", "calibrate", "score", "evaluate")
 # Of the command alone: what it shows, and a study.
 OWN = {"quiet", "verbose", "debug", "help"}
-STUDY = {"models", "table", "control", "blinded"}
+STUDY = {"table", "control", "blinded"}
 
 
 def options_of(verb: str) -> type:
@@ -44,7 +44,8 @@ def test_every_flag_is_a_field_or_a_parameter_of_the_verb_with_the_same_default(
             continue
         assert parameter.name in known, f"{verb} {parameter.opts[0]}"
         found, default = unsaid[parameter.name], known[parameter.name]
-        assert found == default or str(found) == default, f"{verb} {parameter.opts[0]}"
+        same = found == default or str(found) == default or (found == () and default is None)
+        assert same, f"{verb} {parameter.opts[0]}"
     # Nothing but the seed of the bootstrap is for programs only.
     left = {field.name for field in fields(options_of(verb))} - named
     assert left == ({"seed"} if verb == "evaluate" else set())
@@ -112,3 +113,10 @@ def test_stain_methods_are_those_that_can_be_fitted() -> None:
     from wsi_anomaly.stain import METHODS
 
     assert (*METHODS, "none") == STAINS
+
+
+def test_whole_numbers_and_floats_are_one_setting() -> None:
+    assert repr(options.ScoreOptions(stride_um=48, mpp=1)) == repr(
+        options.ScoreOptions(stride_um=48.0, mpp=1.0)
+    )
+    assert repr(options.TileOptions(min_tissue=1)) == repr(options.TileOptions(min_tissue=1.0))

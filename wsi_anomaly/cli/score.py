@@ -28,7 +28,6 @@ option = option_of(ScoreOptions)
 @click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--model",
-    "models",
     multiple=True,
     metavar="FOLDER",
     help="Folder of the model; with --cohort also ORGAN=FOLDER, once for each organ.  [default: "
@@ -138,7 +137,7 @@ option = option_of(ScoreOptions)
 def command(
     *,
     slides: tuple[Path, ...],
-    models: tuple[str, ...],
+    model: tuple[str, ...],
     output: Path,
     table: Path | None,
     control: str | None,
@@ -174,13 +173,13 @@ def command(
         from wsi_anomaly.cli.score_cohort import run_cohort
 
         return run_cohort(
-            slides, table, models, output, options,
+            slides, table, model, output, options,
             control=control, blinded=blinded, verbosity=verbosity,
         )  # fmt: skip
-    if control is not None or blinded or len(models) > 1:
+    if control is not None or blinded or len(model) > 1:
         option = "--control" if control else "--blinded" if blinded else "More than one --model"
         raise UsageError(f"{option} goes with --cohort CSV only, the table of a study.")
-    return _run(ScoreRun.plan(slides, models[0] if models else None, output, options), verbosity)
+    return _run(ScoreRun.plan(slides, model[0] if model else None, output, options), verbosity)
 
 
 def _run(run: ScoreRun, verbosity: int) -> int:
