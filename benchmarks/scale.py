@@ -82,13 +82,13 @@ def tile_one(side: int, folder: Path) -> Callable[[], dict[str, float]]:
 
 def score_one(side: int, folder: Path) -> Callable[[], dict[str, float]]:
     """Score a slide of this size."""
-    from wsi_anomaly.overlays import ScoreOptions, score_to_folder
+    from wsi_anomaly.overlays import ScoreJob, ScoreOptions, score_to_folder
 
-    path = huge_slide(folder / "slide.tif", side)
+    job = ScoreJob(huge_slide(folder / "slide.tif", side), folder / "results")
     model = Brightness()
 
     def work() -> dict[str, float]:
-        made = score_to_folder(path, model, folder / "results", ScoreOptions(heatmap=True))
+        made = score_to_folder(job, model, ScoreOptions(heatmap=True))
         return {"fields": len(made.fields)}
 
     return work

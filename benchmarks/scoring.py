@@ -33,7 +33,7 @@ from wsi_anomaly.detectors import Density, DensityConfig, Model
 from wsi_anomaly.detectors.base import fit_missing_statistics
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.precision import fast_precision
-from wsi_anomaly.overlays import ScoreOptions, score_to_folder
+from wsi_anomaly.overlays import ScoreJob, ScoreOptions, score_to_folder
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.tiles import Preprocessing, Status, plan_fields, read_fields
 
@@ -77,7 +77,7 @@ def parts(slide_file: Path, model: Model, rounds: int) -> dict[str, object]:
 
         work: dict[str, Callable[[], object]] = {
             "whole": lambda: score_to_folder(
-                slide_file, model, Path(folder) / "r", ScoreOptions(heatmap=True)
+                ScoreJob(slide_file, Path(folder) / "r"), model, ScoreOptions(heatmap=True)
             ),
             "decode": decode,
             "stain": lambda: [preprocess(images) for images in good],

@@ -24,9 +24,8 @@ from common import finish, parser_of
 
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import TileConfig
-from wsi_anomaly.tiles.cluster import tile_slides_on_cluster
 from wsi_anomaly.tiles.jobs import plan_jobs
-from wsi_anomaly.tiles.pool import Outcome, tile_slides
+from wsi_anomaly.tiles.tiling import tile_slides
 
 
 def workers(slides: int, side: int, rounds: int) -> dict[str, float]:
@@ -40,10 +39,10 @@ def workers(slides: int, side: int, rounds: int) -> dict[str, float]:
             out = root / "tiles"
             start, before = time.perf_counter(), _children_cpu()
             jobs = plan_jobs(files, out)
-            events = list(tile_slides(jobs, out, TileConfig(), workers=count))
+            outcomes = list(tile_slides(jobs, out, TileConfig(), workers=count))
             wall[count].append(time.perf_counter() - start)
             cpu[count].append(_children_cpu() - before)
-            assert sum(isinstance(e, Outcome) and bool(e.result) for e in events) == slides
+            assert sum(bool(outcome.result) for outcome in outcomes) == slides
             shutil.rmtree(out)
         return summary(slides, side, wall, cpu)
 
@@ -99,10 +98,10 @@ def on_dask(slides: int, side: int, rounds: int) -> dict[str, float]:
                 before = sum(clients[count].run(time.process_time).values())
                 start = time.perf_counter()
                 address = clusters[count].scheduler_address
-                events = list(tile_slides_on_cluster(jobs, out, TileConfig(), address))
+                outcomes = list(tile_slides(jobs, out, TileConfig(), dask=address))
                 wall[count].append(time.perf_counter() - start)
                 cpu[count].append(sum(clients[count].run(time.process_time).values()) - before)
-                assert sum(bool(event.result) for event in events) == slides
+                assert sum(bool(outcome.result) for outcome in outcomes) == slides
                 shutil.rmtree(out)
         finally:
             for cluster in clusters.values():

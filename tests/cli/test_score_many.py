@@ -65,6 +65,34 @@ def check_mixed(capsys):
     ]
 
 
+def test_debug_shows_where_a_slide_failed_in_another_process(here, mixed, model, capsys):
+    files = [mixed / "coarse.tif", mixed / "good one.tif"]
+    assert score(*files, "--model", model, "--workers", 2, "--debug") == 1
+    said = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in said
+    assert "in score_slide" in said
+    assert "--debug" not in said
+
+
+def test_only_without_debug_the_details_of_an_unexpected_error_are_offered(
+    here, mixed, model, monkeypatch, capsys
+):
+    def broken(*_):
+        raise LookupError("odd\nheader")
+
+    monkeypatch.setattr(many, "score_to_folder", broken)
+    arguments = [mixed / "good one.tif", "--model", model, "--workers", 1]
+    assert score(*arguments) == 1
+    said = capsys.readouterr().err
+    assert "unexpected LookupError: odd header" in said
+    assert "with --debug for the details" in said
+    assert "Traceback" not in said
+    assert score(*arguments, "--debug") == 1
+    said = capsys.readouterr().err
+    assert "in broken" in said
+    assert "--debug" not in said
+
+
 def test_shards_together_make_one_worklist(here, model, mixed):
     for i in (1, 2, 3):
         score(mixed, "--model", model, "--shard", f"{i}/3", "--workers", 1)
@@ -94,7 +122,7 @@ def test_dask_scores_what_one_process_scores(here, model, slide, mixed):
 def test_a_dask_address_where_nobody_answers_is_wrong_usage(
     here, model, mixed, monkeypatch, capsys
 ):
-    monkeypatch.setattr("wsi_anomaly.core.cluster._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("wsi_anomaly.jobs.cluster._CONNECT_SECONDS", 1)
     code = score(
         mixed / "good one.tif", mixed / "z good.tif", "--model", model,
         "--dask", "tcp://127.0.0.1:9",
@@ -108,14 +136,14 @@ def test_a_slide_deleted_while_it_is_scored_is_named_and_the_rest_is_done(
 ):
     real = many.score_to_folder
 
-    def delete_then_score(path, *rest):
-        if path.name == "good one.tif":
+    def delete_then_score(job, *rest):
+        if job.slide.name == "good one.tif":
 
             def progress(done, total):
-                path.unlink(missing_ok=True)
+                job.slide.unlink(missing_ok=True)
 
-            return real(path, *rest[:3], progress)
-        return real(path, *rest)
+            return real(job, *rest[:2], progress)
+        return real(job, *rest)
 
     monkeypatch.setattr(many, "score_to_folder", delete_then_score)
     good = [mixed / "good one.tif", mixed / "z good.tif"]

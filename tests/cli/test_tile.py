@@ -144,7 +144,7 @@ def test_wrong_usage_is_one_sentence_and_exits_2(
 ) -> None:  # fmt: skip
     if "--dask" in arguments:
         pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
-        monkeypatch.setattr("wsi_anomaly.core.cluster._CONNECT_SECONDS", 1)
+        monkeypatch.setattr("wsi_anomaly.jobs.cluster._CONNECT_SECONDS", 1)
     empty = tmp_path / "empty"
     empty.mkdir()
     names = {"slide": slides / "normal.tif", "broken": slides / "broken.tif", "empty": empty}
@@ -153,6 +153,18 @@ def test_wrong_usage_is_one_sentence_and_exits_2(
     assert said in printed
     assert "Traceback" not in printed
     assert not list(tmp_path.glob("tiles/*.h5"))
+
+
+def test_debug_shows_where_a_slide_failed_in_another_process(
+    slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [slides / "broken.tif", slides / "normal.tif"]
+    assert run(*files, "-o", tmp_path, *FEW[:-1], "2", "--debug") == 1
+    said = capsys.readouterr().err
+    assert said.count("Traceback (most recent call last)") >= 1
+    assert "in tile_slide" in said
+    assert "--debug" not in said
+    assert said.strip().splitlines()[-1].startswith("Error: ")
 
 
 def start(slides: Path, out: Path) -> subprocess.Popen[str]:

@@ -18,6 +18,7 @@ from wsi_anomaly.annotations import Outline
 from wsi_anomaly.annotations.qupath import write_geojson
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import TileConfig, tile_slide
+from wsi_anomaly.tiles.jobs import Job
 from wsi_anomaly.training.config import load_config
 
 CASES = 5
@@ -39,7 +40,7 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_slide(slide, seed=802, size_px=(640, 640), mpp=0.5, lesions="easy")
     outlines = folder / "known.geojson"
     write_geojson(outlines, [Outline("Tumour", shapely.box(100, 100, 540, 540))], "known.tif")
-    tile_slide(slide, folder / "few", config, annotations=outlines)
+    tile_slide(Job(slide, annotations=outlines), folder / "few", config)
     return folder
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from wsi_anomaly.core.shards import parse_shard, take_shard
+from wsi_anomaly.jobs import parse_shard, take_shard
 from wsi_anomaly.synthetic import make_slide
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

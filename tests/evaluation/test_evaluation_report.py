@@ -21,7 +21,8 @@ from wsi_anomaly.evaluation.charts import (
     score_chart,
 )
 from wsi_anomaly.evaluation.report import as_html, as_json, write_evaluation
-from wsi_anomaly.evaluation.run import evaluate_scores
+from wsi_anomaly.evaluation.run import evaluate
+from wsi_anomaly.options import EvaluateOptions
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference.md"
 
@@ -96,7 +97,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_the_json_is_plain_and_its_keys_are_documented(table: Path) -> None:
-    found = as_json(evaluate_scores(table))
+    found = as_json(evaluate(None, EvaluateOptions(scores=table)))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     part = PAGE.read_text(encoding="utf-8").split("\n## evaluation/\n")[1].split("\n## ")[0]
     documented = set(re.findall(r"`(\w+)`", part))
@@ -109,12 +110,15 @@ def test_the_json_is_plain_and_its_keys_are_documented(table: Path) -> None:
 
 
 def test_the_same_input_gives_the_same_files(table: Path, tmp_path: Path) -> None:
-    written = [write_evaluation(tmp_path / name, evaluate_scores(table)) for name in "ab"]
+    written = [
+        write_evaluation(tmp_path / name, evaluate(None, EvaluateOptions(scores=table)))
+        for name in "ab"
+    ]
     for name in ("evaluation.html", "evaluation.json"):
         one, other = (page.with_name(name).read_bytes() for page in written)
         assert one == other
 
 
 def test_figures_that_cannot_be_computed_are_dashes(table: Path) -> None:
-    text = as_html(evaluate_scores(table))
+    text = as_html(evaluate(None, EvaluateOptions(scores=table)))
     assert "nan" not in re.sub(r"<[^>]*>", " ", text).lower()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scoring_fakes import FakeModel, make_slide
 from test_region_outlines import fields_of
 
+from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring import score_slide
 from wsi_anomaly.scoring.domain import domain_warnings
 from wsi_anomaly.scoring.places import MOST_MAPS, SHOWN, fields_to_map, most_anomalous
@@ -123,7 +124,7 @@ def test_large_tiles_do_not_make_large_maps():
 def test_a_map_belongs_to_its_field(tmp_path):
     """The fake model's map is the tile's darkness, so its mean is the score."""
     slide = make_slide(tmp_path / "s.tif")
-    found = score_slide(slide, FakeModel(), pixel_map=True)
+    found = score_slide(slide, FakeModel(), ScoreOptions(pixel_map=True))
     maps = found.pixel_maps
     assert set(np.flatnonzero(found.interpretation.flagged).tolist()) <= set(maps.fields.tolist())
     np.testing.assert_allclose(maps.maps.mean((1, 2)), found.score[maps.fields], atol=1e-5)

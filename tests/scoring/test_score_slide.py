@@ -13,6 +13,7 @@ from shapely.geometry import box, mapping
 from wsi_anomaly.core.ahead import ahead
 from wsi_anomaly.core.errors import NotASlideError, NoTissueError, TooCoarseError
 from wsi_anomaly.core.files import fingerprint
+from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring import score_slide
 from wsi_anomaly.tiles import Status
 
@@ -77,7 +78,7 @@ def test_too_little_calibration_is_said_instead_of_flagging(slide, cases, word):
 
 
 def test_a_finer_stride_finds_the_same_lesion(slide, scored):
-    fine = score_slide(slide, FakeModel(), stride_um=32)
+    fine = score_slide(slide, FakeModel(), ScoreOptions(stride_um=32))
     assert len(fine.fields) > 3 * len(scored.fields)
     assert len(fine.interpretation.regions) == 1
     a, b = (m.interpretation.regions[0].outline for m in (fine, scored))
@@ -106,9 +107,10 @@ def test_slides_that_cannot_be_scored_say_why(tmp_path):
     coarse = make_slide(tmp_path / "coarse.tif", mpp=2.0)
     with pytest.raises(TooCoarseError, match="10x"):
         score_slide(coarse, FakeModel())
-    small = make_slide(tmp_path / "small.tif")
+    small, wide = make_slide(tmp_path / "small.tif"), FakeModel()
+    wide.tile_size = 1000  # more than the tissue is high
     with pytest.raises(NoTissueError):
-        score_slide(small, FakeModel(), min_tissue=1.1)
+        score_slide(small, wide, ScoreOptions(min_tissue=1))
 
 
 def test_a_score_that_is_no_number_is_not_assessed(slide):
@@ -135,7 +137,7 @@ def test_tissue_outside_the_mask_is_masked_and_is_never_read(slide, scored, tmp_
     looked_at = []
     score_tiles = model.score_tiles
     model.score_tiles = lambda images: looked_at.append(len(images)) or score_tiles(images)
-    half = score_slide(slide, model, tissue_mask=mask)
+    half = score_slide(slide, model, ScoreOptions(tissue_mask=mask))
     masked = half.status == Status.MASKED
     left, right = half.fields.coords[:, 0], half.fields.coords[:, 0] + 64
     assert masked.any()
@@ -155,7 +157,7 @@ def test_tissue_outside_the_mask_is_masked_and_is_never_read(slide, scored, tmp_
 
 def test_a_mask_over_all_tissue_masks_nothing(slide, scored, tmp_path):
     mask = outline_of(tmp_path / "mask.geojson", 0, 0, 1280, 1024)
-    whole = score_slide(slide, FakeModel(), tissue_mask=mask)
+    whole = score_slide(slide, FakeModel(), ScoreOptions(tissue_mask=mask))
     assert (whole.status != Status.MASKED).all()
     assert "masked" not in whole.not_assessed_mm2()
     assert any("(0.00 mm2 of tissue)" in warning for warning in whole.interpretation.warnings)

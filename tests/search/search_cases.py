@@ -62,6 +62,7 @@ def make_tiles(folder: Path, normal: int = 7, abnormal: int = 2) -> Path:
     """Tile files: ``tiles/`` of normal slides, ``few/`` cut inside lesions."""
     from wsi_anomaly.synthetic import make_slide
     from wsi_anomaly.tiles import TileConfig, tile_slide
+    from wsi_anomaly.tiles.jobs import Job
 
     config = TileConfig(magnifications=(10, 20))
     (folder / "slides").mkdir(parents=True)
@@ -81,5 +82,5 @@ def make_tiles(folder: Path, normal: int = 7, abnormal: int = 2) -> Path:
             outlines_path=outlines,
         )
         # Small lesions: fields that overlap.
-        tile_slide(slide, folder / "few", replace(config, stride=8), annotations=outlines)
+        tile_slide(Job(slide, annotations=outlines), folder / "few", replace(config, stride=8))
     return folder

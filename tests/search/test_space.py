@@ -12,8 +12,9 @@ from search_cases import compact
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.features import load_features
+from wsi_anomaly.options.train import SEARCHED
 from wsi_anomaly.search.files import config_toml
-from wsi_anomaly.search.space import DETECTORS, Space
+from wsi_anomaly.search.space import Space
 from wsi_anomaly.training.config import PRESETS, TrainConfig, load_config
 
 VIEWS = {"10x": (10, 64), "20x": (20, 64)}
@@ -33,7 +34,7 @@ def sampled(space: Space, base: TrainConfig, seed: int) -> tuple[TrainConfig, st
 
 
 @pytest.mark.parametrize("base", BASES.values(), ids=list(BASES))
-@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("detector", SEARCHED)
 def test_the_search_begins_with_the_configuration_that_was_given(base, detector):
     space = Space.around(base, VIEWS, {"compact": compact()})
     trial = optuna.trial.FixedTrial(space.start(base, detector))

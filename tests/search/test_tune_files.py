@@ -11,9 +11,11 @@ import pytest
 from search_cases import DENSITY
 
 import wsi_anomaly
+from wsi_anomaly import tune
 from wsi_anomaly.core.errors import TileStoreError, UsageError
-from wsi_anomaly.search import Watch, tune
+from wsi_anomaly.search import Watch
 from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
+from wsi_anomaly.tiles.jobs import Job
 from wsi_anomaly.training.config import load_config
 
 QUICK = {"detectors": ["density"], "trials": 3}
@@ -86,7 +88,7 @@ def other_anomalies(drawn_tiles: Path, folder: Path, **how: object) -> Path:
     config = replace(TileConfig(magnifications=(10, 20), stride=8), **how)  # type: ignore[arg-type]
     slide = drawn_tiles / "slides" / "lesion 0.tif"
     outlines = drawn_tiles / "outlines" / "lesion 0.geojson"
-    return tile_slide(slide, folder, config, annotations=outlines).path
+    return tile_slide(Job(slide, annotations=outlines), folder, config).path
 
 
 @pytest.mark.parametrize(

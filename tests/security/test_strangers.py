@@ -35,6 +35,7 @@ from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.core.tensors import load_tensors
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.features.weights import read_weights
+from wsi_anomaly.jobs import Outcome
 from wsi_anomaly.overlays.jobs import result_folders
 from wsi_anomaly.overlays.worklist import read_summary
 from wsi_anomaly.slides import open_slide
@@ -42,7 +43,6 @@ from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
 from wsi_anomaly.tiles.jobs import Job, plan_jobs
 from wsi_anomaly.tiles.ledger import COLUMNS, write_ledger
-from wsi_anomaly.tiles.pool import Outcome
 from wsi_anomaly.training.config import load_config
 
 # -- names ---------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from tile_fakes import write_slide
 from wsi_anomaly.annotations import Outline, write_asap, write_geojson, write_mask
 from wsi_anomaly.core.errors import AnnotationError
 from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
+from wsi_anomaly.tiles.jobs import Job
 
 TUMOUR = Outline("Tumour", shapely.box(256, 256, 640, 640))
 NECROSIS = Outline("Necrosis", shapely.box(640, 256, 900, 520))
@@ -26,7 +27,9 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cut(slide: Path, out: Path, file: Path, *labels: str) -> TileStore:
-    return TileStore.open(tile_slide(slide, out, TileConfig(labels=labels), annotations=file).path)
+    return TileStore.open(
+        tile_slide(Job(slide, annotations=file), out, TileConfig(labels=labels)).path
+    )
 
 
 def test_one_class_of_several(slide: Path, tmp_path: Path) -> None:
@@ -96,10 +99,10 @@ def test_an_empty_file_of_annotations(slide: Path, tmp_path: Path) -> None:
 def test_changed_annotations_are_cut_anew(slide: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.geojson"
     write_geojson(file, [TUMOUR], "a")
-    first = tile_slide(slide, tmp_path, TileConfig(), annotations=file)
-    assert tile_slide(slide, tmp_path, TileConfig(), annotations=file).skipped
+    first = tile_slide(Job(slide, annotations=file), tmp_path, TileConfig())
+    assert tile_slide(Job(slide, annotations=file), tmp_path, TileConfig()).skipped
     write_geojson(file, [NECROSIS], "a")
-    second = tile_slide(slide, tmp_path, TileConfig(), annotations=file)
+    second = tile_slide(Job(slide, annotations=file), tmp_path, TileConfig())
     assert second.notes[0] == "redone: its annotations have changed"
     assert second.tiles != first.tiles
     whole = tile_slide(slide, tmp_path, TileConfig())
@@ -119,7 +122,7 @@ def test_a_tissue_mask_replaces_what_would_be_found(
         Image.fromarray(mask).save(file)
     else:
         write_geojson(file, [area], "a")
-    result = tile_slide(slide, tmp_path, TileConfig(min_tissue=1.0), tissue_mask=file)
+    result = tile_slide(Job(slide, tissue_mask=file), tmp_path, TileConfig(min_tissue=1.0))
     store = TileStore.open(result.path)
     assert set(map(tuple, store.coords.tolist())) == {
         (x, y) for x in (256, 384, 512, 640) for y in (256, 384)

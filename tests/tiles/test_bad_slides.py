@@ -25,9 +25,10 @@ from wsi_anomaly.core.errors import (
     UsageError,
     WsiAnomalyError,
 )
+from wsi_anomaly.jobs import attempt
 from wsi_anomaly.tiles import Status, TileConfig, TileStore, tile_slide
 from wsi_anomaly.tiles.jobs import Job
-from wsi_anomaly.tiles.pool import run_job
+from wsi_anomaly.tiles.tiling import Tiling
 
 CONFIG = TileConfig(max_tiles=None)
 
@@ -47,7 +48,7 @@ def refused(path: Path, out: Path, error: type[WsiAnomalyError], said: str, **op
 def test_missing_mpp_names_its_remedy(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "a.tif", mpp=None)
     refused(path, tmp_path / "t", MissingMppError, "--mpp-csv")
-    assert tile_slide(path, tmp_path / "t", CONFIG, mpp=0.5).tiles > 0
+    assert tile_slide(Job(path, mpp=0.5), tmp_path / "t", CONFIG).tiles > 0
 
 
 def test_too_coarse(tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_a_really_full_disk(tmp_path: Path, kilobytes: int) -> None:
     if not mounted:
         pytest.skip("no small file system can be mounted here")
     try:
-        outcome = run_job(Job(path, "a"), full, TileConfig(max_tiles=40), True, None)
+        outcome = attempt(Tiling(full, TileConfig(max_tiles=40)), Job(path, "a"))
         assert outcome.result is None
         assert "the disk is full" in outcome.error
         assert not list(full.iterdir())
@@ -229,10 +230,12 @@ def test_an_unexpected_error_of_one_slide_is_an_outcome(
     def broken(*_: object, **__: object) -> None:
         raise struct.error("odd\nheader")
 
-    monkeypatch.setattr("wsi_anomaly.tiles.pool.tile_slide", broken)
-    outcome = run_job(Job(tmp_path / "a.tif", "a"), tmp_path, CONFIG, True, None)
+    monkeypatch.setattr("wsi_anomaly.tiles.tiling.tile_slide", broken)
+    outcome = attempt(Tiling(tmp_path, CONFIG), Job(tmp_path / "a.tif", "a"))
     assert outcome.result is None
     assert "unexpected error: odd header" in outcome.error
+    assert outcome.unexpected
+    assert "in broken" in outcome.traceback
 
 
 def test_a_slide_at_an_address_gives_the_same_tiles(tmp_path: Path) -> None:

@@ -6,16 +6,18 @@ import csv
 import os
 import shutil
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from tile_fakes import on_glass, write_slide
 
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.jobs import Outcome, attempt
 from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
 from wsi_anomaly.tiles.jobs import Job, plan_jobs, read_cases_csv, read_mpp_csv
 from wsi_anomaly.tiles.ledger import Ledger, write_ledger
-from wsi_anomaly.tiles.pool import Outcome, run_job, tile_slides
+from wsi_anomaly.tiles.tiling import TileOutcome, Tiling, tile_slides
 
 CONFIG = TileConfig(max_tiles=5, magnifications=(10,))
 
@@ -29,8 +31,8 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def outcomes_of(events) -> dict[str, Outcome]:
-    return {event.job.slide.name: event for event in events if isinstance(event, Outcome)}
+def outcomes_of(outcomes: Iterable[TileOutcome]) -> dict[str, TileOutcome]:
+    return {outcome.job.slide.name: outcome for outcome in outcomes}
 
 
 def rows(path: Path) -> dict[str, dict[str, str]]:
@@ -56,11 +58,7 @@ def test_a_slide_that_ends_its_process_is_named_and_the_others_are_done(
     slides: Path, tmp_path: Path
 ) -> None:
     jobs = [Job(KillerPath(slides / "s1.tif"), "killer"), Job(slides / "s0.tif", "s0")]
-    outcomes = {
-        event.job.name: event
-        for event in tile_slides(jobs, tmp_path, CONFIG, workers=1)
-        if isinstance(event, Outcome)
-    }
+    outcomes = {o.job.name: o for o in tile_slides(jobs, tmp_path, CONFIG, workers=1)}
     assert set(outcomes) == {"s0", "killer"}
     assert "ended its process" in outcomes["killer"].error
     assert outcomes["s0"].result is not None
@@ -81,15 +79,13 @@ def _end_process(parent: int) -> Path:
 
 def test_a_dask_cluster_gives_the_same(slides: Path, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
-    from wsi_anomaly.tiles.cluster import tile_slides_on_cluster
-
     jobs = plan_jobs(sorted(slides.glob("*.tif")), tmp_path)
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
     ) as cluster:
         address = cluster.scheduler_address
-        outcomes = outcomes_of(tile_slides_on_cluster(jobs, tmp_path, CONFIG, address))
-        again = outcomes_of(tile_slides_on_cluster(jobs, tmp_path, CONFIG, address))
+        outcomes = outcomes_of(tile_slides(jobs, tmp_path, CONFIG, dask=address))
+        again = outcomes_of(tile_slides(jobs, tmp_path, CONFIG, dask=address))
     assert outcomes["s0.tif"].result.counts["ok"] == 5
     assert outcomes["bad.tif"].result is None
     assert outcomes["s0.tif"].job == jobs[1]
@@ -97,10 +93,10 @@ def test_a_dask_cluster_gives_the_same(slides: Path, tmp_path: Path) -> None:
 
 
 def test_the_table_says_what_became_of_every_slide(slides: Path, tmp_path: Path) -> None:
-    jobs = plan_jobs(sorted(slides.glob("*.tif")), tmp_path, cases={"s0": "animal 7"})
+    jobs = plan_jobs(sorted(slides.glob("*.tif")), tmp_path, cases={slides / "s0.tif": "animal 7"})
     ledger = Ledger(tmp_path / "slides.csv")
     for job in jobs:
-        ledger.add(run_job(job, tmp_path, CONFIG, True, None))
+        ledger.add(attempt(Tiling(tmp_path, CONFIG), job))
     ledger.write()
     table = rows(tmp_path / "slides.csv")
     assert set(table) == {"s0.tif", "s1.tif", "bad.tif"}
@@ -111,7 +107,7 @@ def test_the_table_says_what_became_of_every_slide(slides: Path, tmp_path: Path)
     assert (first["magnifications"], first["tiles"], first["ok"]) == ("10x", "5", "5")
     assert float(first["seconds"]) > 0
 
-    write_ledger(tmp_path / "slides.csv", [run_job(jobs[1], tmp_path, CONFIG, True, None)])
+    write_ledger(tmp_path / "slides.csv", [attempt(Tiling(tmp_path, CONFIG), jobs[1])])
     table = rows(tmp_path / "slides.csv")
     assert table["s0.tif"]["status"] == "kept"
     assert table["bad.tif"]["status"] == "error"  # of the former run
@@ -174,11 +170,11 @@ def test_two_slides_of_one_name_get_files_of_their_own(slides: Path, tmp_path: P
     assert len({job.name for job in jobs}) == 2
     assert all(job.name.startswith("scan-") for job in jobs)
     for job in jobs:
-        run_job(job, out, CONFIG, True, None)
+        attempt(Tiling(out, CONFIG), job)
     assert plan_jobs(files, out) == jobs  # the same names when run again
     for file, job in zip(files, jobs, strict=True):  # and when run one by one
         assert plan_jobs([file], out) == [job]
-        assert run_job(job, out, CONFIG, True, None).result.skipped
+        assert attempt(Tiling(out, CONFIG), job).result.skipped
 
 
 def test_a_slide_never_takes_the_name_of_another_slides_tiles(slides: Path, tmp_path: Path) -> None:
@@ -188,7 +184,7 @@ def test_a_slide_never_takes_the_name_of_another_slides_tiles(slides: Path, tmp_
     out = tmp_path / "tiles"
     first = plan_jobs([tmp_path / "a" / "scan.tif"], out)
     assert first[0].name == "scan"
-    run_job(first[0], out, CONFIG, True, None)
+    attempt(Tiling(out, CONFIG), first[0])
     assert plan_jobs([tmp_path / "a" / "scan.tif"], out) == first
     assert plan_jobs([tmp_path / "b" / "scan.tif"], out)[0].name.startswith("scan-")
 
@@ -222,5 +218,5 @@ def test_tables_of_the_user(tmp_path: Path) -> None:
 
 def test_a_slides_own_mpp_wins_over_that_of_all(slides: Path, tmp_path: Path) -> None:
     files = sorted(slides.glob("s*.tif"))
-    jobs = plan_jobs(files, tmp_path, mpp=0.5, mpp_of={"s1.tif": 0.25})
+    jobs = plan_jobs(files, tmp_path, mpp=0.5, mpp_of={slides / "s1.tif": 0.25})
     assert [job.mpp for job in jobs] == [0.5, 0.25]

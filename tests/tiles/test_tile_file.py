@@ -27,6 +27,7 @@ from wsi_anomaly.tiles import (
     read_fields,
     tile_slide,
 )
+from wsi_anomaly.tiles.jobs import Job
 
 CONFIG = TileConfig(max_tiles=40)
 
@@ -37,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store")
     for k in range(2):
         slide = write_slide(folder / f"s{k}.tif", on_glass(seed=k))
-        tile_slide(slide, folder / "tiles", CONFIG, case=f"animal {k}")
+        tile_slide(Job(slide, case=f"animal {k}"), folder / "tiles", CONFIG)
     return folder
 
 
@@ -171,7 +172,7 @@ def test_tiles_that_do_not_fit_together_are_refused(tiles: TileSet, tmp_path: Pa
         write_slide(tmp_path / "o.tif"), tmp_path, TileConfig(stain="macenko", max_tiles=5)
     )
     smaller = tile_slide(
-        tmp_path / "o.tif", tmp_path, TileConfig(tile_size=32, max_tiles=5), name="small"
+        Job(tmp_path / "o.tif", "small"), tmp_path, TileConfig(tile_size=32, max_tiles=5)
     )
     with pytest.raises(TileStoreError, match="different stain options"):
         TileSet([*tiles.stores, TileStore.open(other.path)], 10)

@@ -15,11 +15,13 @@ from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.tiles import Fields, TileConfig, TileSet, TileStore, plan_fields, tile_slide
+from wsi_anomaly.tiles.jobs import Job
 from wsi_anomaly.tiles.sharpness import sharpness
 from wsi_anomaly.training.config import load_config
 from wsi_anomaly.training.inputs import domain_of
 from wsi_anomaly.training.normals import NormalSlide, sample_windows, score_normal_slide
-from wsi_anomaly.training.run import Watch, recalibrate, train
+from wsi_anomaly.training.recalibration import recalibrate
+from wsi_anomaly.training.run import Watch, train
 
 
 @pytest.fixture(scope="session")
@@ -292,7 +294,7 @@ def test_tiles_of_another_magnification_size_or_stain(cohort, config, tmp_path):
 def test_a_slide_without_the_magnification_is_left_out_and_named(cohort, config, tmp_path):
     shutil.copytree(cohort / "tiles", tmp_path / "tiles")
     slide = cohort / "slides" / "normal0.tif"
-    tile_slide(slide, tmp_path / "tiles", TileConfig(magnifications=(20,)), name="only20x")
+    tile_slide(Job(slide, "only20x"), tmp_path / "tiles", TileConfig(magnifications=(20,)))
     notes: list[str] = []
     train(tmp_path / "tiles", tmp_path / "model", config, watch=Watch(note=notes.append))
     assert any("only20x" in note for note in notes)
@@ -307,10 +309,8 @@ def test_tiles_cut_inside_annotations_are_not_taken_for_normal(cohort, config, t
     slide = cohort / "slides" / "normal0.tif"
     outlines = tmp_path / "normal0.geojson"
     write_geojson(outlines, [Outline("Tumour", box(150, 150, 650, 650))], "normal0")
-    tile_slide(
-        slide, tmp_path / "tiles", TileConfig(magnifications=(10,)), name="known",
-        annotations=outlines,
-    )  # fmt: skip
+    known = Job(slide, "known", annotations=outlines)
+    tile_slide(known, tmp_path / "tiles", TileConfig(magnifications=(10,)))
     notes: list[str] = []
     model = train(tmp_path / "tiles", tmp_path / "model", config, watch=Watch(note=notes.append))
     assert any("known.h5 was cut inside annotations (Tumour)" in note for note in notes)

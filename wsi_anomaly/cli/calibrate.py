@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 import click
 
@@ -10,16 +11,16 @@ from wsi_anomaly.cli.common import (
     common_options,
     console,
     device_option,
-    mpp_csv_option,
-    say_which_are_not_named,
+    mpp_options,
+    option_of,
 )
+from wsi_anomaly.options import CalibrateKeywords, CalibrateOptions
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("normals", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--model",
-    "model_folder",
     type=click.Path(path_type=Path),
     help="Folder of the model.  [default: model/, else the shipped model]",
 )
@@ -29,30 +30,22 @@ from wsi_anomaly.cli.common import (
     type=click.Path(path_type=Path),
     help="Folder of the calibrated model.  [default: the model's own; model/ for the shipped one]",
 )
-@click.option(
+@option_of(CalibrateOptions)(
     "--cases",
     type=click.Path(path_type=Path),
     help="Lines of slide,case: slides of one patient or animal count as one. Without it every "
     "slide is a case of its own.",
 )
-@click.option(
-    "--mpp",
-    type=click.FloatRange(min=0.01, max=20.0),
-    help="Micrometres per pixel of all these slides, over what they say.",
-)
-@mpp_csv_option
-@device_option
+@mpp_options(CalibrateOptions)
+@device_option(CalibrateOptions)
 @common_options
 def command(
     *,
     normals: tuple[Path, ...],
-    model_folder: Path | None,
+    model: Path | None,
     output: Path | None,
-    cases: Path | None,
-    mpp: float | None,
-    mpp_csv: Path | None,
-    device: str,
     verbosity: int = 0,
+    **flags: Unpack[CalibrateKeywords],
 ) -> int:
     r"""Calibrate a model on normal slides, without training it.
 
@@ -70,33 +63,14 @@ def command(
     Exit code: 0 done; 1 some slides could not be used, the model is calibrated with the others;
     2 wrong usage; 130 interrupted.
     """
-    from wsi_anomaly.cli.devices import choose_device
-    from wsi_anomaly.cli.score import DEFAULT_MODEL, find_model
     from wsi_anomaly.cli.train_display import TrainDisplay
-    from wsi_anomaly.core.resources import models_folder
-    from wsi_anomaly.slides import find_slides
-    from wsi_anomaly.tiles.jobs import look_up, read_cases_csv, read_mpp_csv
-    from wsi_anomaly.training.normals import NormalSlide
-    from wsi_anomaly.training.run import recalibrate
+    from wsi_anomaly.training.recalibration import recalibrate_on
 
-    folder = find_model(model_folder)
-    if output is None:
-        shipped = models_folder() in folder.resolve().parents
-        output = DEFAULT_MODEL if shipped else folder
-    found = find_slides(normals)
-    table = read_cases_csv(cases) if cases else {}
-    if cases:
-        say_which_are_not_named(found, table, verbosity)
-    mpp_of = read_mpp_csv(mpp_csv) if mpp_csv else {}
-    slides = [
-        NormalSlide(path, look_up(table, path) or path.stem, look_up(mpp_of, path) or mpp)
-        for path in found
-    ]
     out = console(verbosity)
     with TrainDisplay(out, verbosity) as display:
-        model, used = recalibrate(
-            folder, slides, output, device=choose_device(device), watch=display.watch()
+        made = recalibrate_on(
+            normals, model, output, CalibrateOptions(**flags), watch=display.watch()
         )
-    display.calibration(model)
-    out.print(f"{used} of {len(slides)} slides used; model in {output}/", markup=False)
-    return 0 if used == len(slides) else 1
+    display.calibration(made.model)
+    out.print(f"{made.used} of {made.slides} slides used; model in {made.folder}/", markup=False)
+    return 0 if made.used == made.slides else 1

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from wsi_anomaly.options.checks import BACKENDS
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
+    from wsi_anomaly.jobs import Outcome
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 NORMAL, QUIET, VERBOSE = 0, -1, 1
+_DEBUG = "wsi_anomaly.debug"
 
 
 def common_options(function: F) -> F:
@@ -38,29 +43,75 @@ def common_options(function: F) -> F:
             callback=set_verbosity,
             help=text,
         )(function)
+
+    def set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        ctx.meta[_DEBUG] = value
+
     return click.option(
-        "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=set_debug,
+        help="Show the traceback of an error.",
     )(function)
 
 
-backend_option = click.option(
-    "--backend",
-    type=click.Choice(["auto", "openslide", "tiff"]),
-    default="auto",
-    show_default=True,
-    help="Reader of the slides: auto decodes TIFF files directly, which is faster, and takes "
-    "OpenSlide for the rest; the pixels are the same.",
-)
+def say_what_failed(outcomes: Sequence[Outcome[Any, Any]]) -> None:
+    """Print the sentence of each failure; with ``--debug`` where it arose, in any process."""
+    debug = click.get_current_context().meta[_DEBUG]
+    for outcome in outcomes:
+        if debug and outcome.traceback:
+            click.echo(outcome.traceback, err=True)
+        click.echo(f"Error: {outcome.error}", err=True)
+    if not debug and any(outcome.unexpected for outcome in outcomes):
+        click.echo("Run the same command with --debug for the details.", err=True)
 
-mpp_csv_option = click.option(
-    "--mpp-csv",
-    type=click.Path(path_type=Path),
-    help="Lines of slide,mpp: micrometres per pixel of single slides.",
-)
 
-device_option = click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
-)
+def option_of(options: type) -> Callable[..., Callable[[F], F]]:
+    """Make ``click.option``s of the fields of an options object: same name, same default."""
+
+    def option(*flags: str, **settings: Any) -> Callable[[F], F]:
+        name = str(click.Option(flags, multiple=settings.get("multiple", False)).name)
+        return click.option(*flags, **{"default": getattr(options, name), **settings})
+
+    return option
+
+
+def backend_option(options: type) -> Callable[[F], F]:
+    """Add ``--backend``."""
+    return option_of(options)(
+        "--backend",
+        type=click.Choice(BACKENDS),
+        show_default=True,
+        help="Reader of the slides: auto decodes TIFF files directly, which is faster, and takes "
+        "OpenSlide for the rest; the pixels are the same.",
+    )
+
+
+def mpp_options(options: type) -> Callable[[F], F]:
+    """Add ``--mpp`` and ``--mpp-csv``."""
+    option = option_of(options)
+
+    def decorate(function: F) -> F:
+        function = option(
+            "--mpp-csv",
+            type=click.Path(path_type=Path),
+            help="Lines of slide,mpp: micrometres per pixel of single slides.",
+        )(function)
+        return option(
+            "--mpp",
+            type=float,
+            help="Micrometres per pixel of all these slides, over what they say.",
+        )(function)
+
+    return decorate
+
+
+def device_option(options: type) -> Callable[[F], F]:
+    """Add ``--device``."""
+    return option_of(options)(
+        "--device", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
+    )
 
 
 def progress_bar(console: Console, *facts: ProgressColumn) -> Progress:
@@ -85,20 +136,3 @@ def console(verbosity: int = NORMAL) -> Console:
     from rich.console import Console
 
     return Console(stderr=True, quiet=verbosity == QUIET, highlight=False)
-
-
-def say_which_are_not_named(
-    slides: Sequence[Path], cases: Mapping[str, str], verbosity: int
-) -> None:
-    """Say which slides a table of cases does not name: a wrong name there has no other effect."""
-    from wsi_anomaly.tiles.jobs import look_up
-
-    left = [slide.name for slide in slides if look_up(cases, slide) is None]
-    if not left:
-        return
-    some = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
-    console(verbosity).print(
-        f"--cases does not name {len(left)} of {len(slides)} slides ({some}); each of them is a "
-        "case of its own.",
-        style="yellow", markup=False, soft_wrap=True,
-    )  # fmt: skip

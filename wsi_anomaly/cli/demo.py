@@ -49,7 +49,6 @@ def command(*, output: Path, workers: int | None, verbosity: int = 0) -> int:
     Exit code: 0 done; 1 a step failed; 2 wrong usage; 130 interrupted.
     """
     from wsi_anomaly.core.files import make_folder, write_json
-    from wsi_anomaly.core.pool import available_cores
     from wsi_anomaly.experiments import demo_slides
     from wsi_anomaly.experiments.demo import (
         commands,
@@ -57,6 +56,7 @@ def command(*, output: Path, workers: int | None, verbosity: int = 0) -> int:
         figures_as_json,
         model_is_current,
     )
+    from wsi_anomaly.jobs import available_cores
 
     out = console(verbosity)
     workers = workers or available_cores()

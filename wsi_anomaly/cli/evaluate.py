@@ -3,72 +3,74 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console
+from wsi_anomaly.cli.common import common_options, console, option_of
+from wsi_anomaly.options import EvaluateKeywords, EvaluateOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from wsi_anomaly.evaluation.run import Evaluation
 
+option = option_of(EvaluateOptions)
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("results", required=False, type=click.Path(path_type=Path))
-@click.option(
+@option(
     "--annotations",
     type=click.Path(path_type=Path),
     help="Outlines of what is abnormal (QuPath GeoJSON, ASAP or Camelyon XML) or mask images: a "
     "folder of files named as the slides, or the file of a single slide.",
 )
-@click.option(
+@option(
     "--class",
     "classes",
     multiple=True,
     metavar="NAME",
     help="Class of outlines that is abnormal; may be repeated.  [default: every outline]",
 )
-@click.option(
+@option(
     "--unannotated-normal",
     is_flag=True,
     help="Slides without an annotation file are normal.  [default: they are left out]",
 )
-@click.option(
+@option(
     "--labels",
     type=click.Path(path_type=Path),
     metavar="CSV",
     help="The columns slide,label (normal or abnormal, 0 or 1), or slide,x,y,label for fields; "
     "Camelyon's reference.csv works too.",
 )
-@click.option(
+@option(
     "--scores",
     type=click.Path(path_type=Path),
     metavar="CSV",
     help="Instead of RESULTS: scores from anywhere, with the columns score, label and slide.",
 )
-@click.option(
+@option(
     "--cases",
     type=click.Path(path_type=Path),
     metavar="CSV",
     help="Lines of slide,case: intervals resample cases.  [default: every slide is a case]",
 )
-@click.option(
+@option(
     "--method",
     metavar="NAME",
     help="The method whose curves, slides and lesions are shown.  [default: the one that ranks]",
 )
-@click.option(
+@option(
     "--specificity",
     "specificities",
     type=click.FloatRange(0.0, 1.0),
     multiple=True,
-    default=(0.9, 0.95, 0.99),
     show_default=True,
     help="Specificity at which the sensitivity is asked for; may be repeated.",
 )
-@click.option(
+@option(
     "--slides",
     type=click.Path(path_type=Path, exists=True),
     help="Folder in which the slides lie now, if they are not where they were scored.",
@@ -85,17 +87,9 @@ if TYPE_CHECKING:
 def command(
     *,
     results: Path | None,
-    annotations: Path | None,
-    classes: tuple[str, ...],
-    unannotated_normal: bool,
-    labels: Path | None,
-    scores: Path | None,
-    cases: Path | None,
-    method: str | None,
-    specificities: tuple[float, ...],
-    slides: Path | None,
     output: Path,
     verbosity: int = 0,
+    **flags: Unpack[EvaluateKeywords],
 ) -> int:
     r"""Compare results with what is known to be abnormal.
 
@@ -120,35 +114,19 @@ def command(
     Exit code: 0 done; 1 something could not be used, the figures are of the rest; 2 wrong usage;
     130 interrupted.
     """
-    from wsi_anomaly.core.errors import UsageError
-    from wsi_anomaly.evaluation.report import write_evaluation
-    from wsi_anomaly.evaluation.run import evaluate_results, evaluate_scores
-    from wsi_anomaly.tiles.jobs import read_cases_csv
+    from wsi_anomaly import api
+    from wsi_anomaly.evaluation.report import HTML_NAME
 
     out = console(verbosity)
-    if scores is not None:
-        if results or labels or annotations or classes or unannotated_normal or cases or method:
-            raise UsageError(
-                "--scores brings its own labels; leave out RESULTS and the options about them."
-            )
-        evaluation = evaluate_scores(scores, specificities=specificities)
-    else:
-        with out.status("reading results") as status:
-            evaluation = evaluate_results(
-                results or Path("results"),
-                labels=labels,
-                annotations=annotations,
-                classes=classes,
-                unannotated_normal=unannotated_normal,
-                cases=None if cases is None else read_cases_csv(cases),
-                slides=slides,
-                method=method,
-                specificities=specificities,
-                watch=lambda text: status.update(_plain(text)),
-            )
-    page = write_evaluation(output, evaluation)
+    with out.status("reading results") as status:
+        evaluation = api.evaluate(
+            results,
+            output,
+            options=EvaluateOptions(**flags),
+            watch=lambda text: status.update(_plain(text)),
+        )
     _show(evaluation, out)
-    out.print(f"Open {page}", markup=False, soft_wrap=True)
+    out.print(f"Open {output / HTML_NAME}", markup=False, soft_wrap=True)
     return 1 if evaluation.problems else 0
 
 

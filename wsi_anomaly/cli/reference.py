@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import inspect
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import click
 
+import wsi_anomaly
+from wsi_anomaly import options
 from wsi_anomaly.cli.main import COMMANDS, cli
 
 START = "<!-- commands: written by python -m wsi_anomaly.cli.reference docs/reference.md -->"
@@ -39,13 +42,28 @@ def with_commands(page: str) -> str:
 def _command(command: click.Command, context: click.Context) -> str:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     lines = [f"### `{context.command_path}`", "", "```text", usage, "```", ""]
-    lines += [*_help(inspect.cleandoc(command.help or "")), "| option | meaning |", "|---|---|"]
+    lines += _help(inspect.cleandoc(command.help or ""))
+    keywords = _keywords(str(context.info_name))
+    lines += (
+        ["| option | in Python | meaning |", "|---|---|---|"]
+        if keywords
+        else ["| option | meaning |", "|---|---|"]
+    )
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if isinstance(parameter, click.Option) and record is not None:
             option, meaning = (" ".join(text.split()).replace("|", "\\|") for text in record)
-            lines.append(f"| `{option}` | {_plain(meaning)} |")
+            keyword = f"`{parameter.name}` | " if parameter.name in keywords else "| "
+            lines.append(f"| `{option}` | {keyword if keywords else ''}{_plain(meaning)} |")
     return "\n".join([*lines, ""])
+
+
+def _keywords(command: str) -> set[str]:
+    """Names by which a program gives a verb its options; none where there is no such verb."""
+    if command not in wsi_anomaly.__all__:
+        return set()
+    own = inspect.signature(getattr(wsi_anomaly, command)).parameters
+    return {*own, *(f.name for f in fields(getattr(options, f"{command.capitalize()}Options")))}
 
 
 def _help(text: str) -> list[str]:

@@ -78,8 +78,8 @@ def command(
     Exit code: 0 done; 1 some cells could not be computed, the others are done; 2 wrong usage, or
     data with pieces missing; 130 interrupted.
     """
-    from wsi_anomaly.cli.devices import choose_device
     from wsi_anomaly.cli.reproduce_display import SourceDisplay
+    from wsi_anomaly.core.devices import choose_device
     from wsi_anomaly.core.errors import UsageError
     from wsi_anomaly.experiments.reproduce.plan import Plan
     from wsi_anomaly.experiments.reproduce.published import ABLATION
@@ -140,8 +140,8 @@ def open_source(
 
         return ChestXRays(data, splits=splits, **limits)
     if key == "camelyon16":
-        from wsi_anomaly.core.pool import available_cores
         from wsi_anomaly.experiments.reproduce.sources.camelyon import Camelyon16
+        from wsi_anomaly.jobs import available_cores
 
         return Camelyon16(
             data, output, splits=splits, workers=workers or available_cores(),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wsi_anomaly.experiments.reproduce.run import Watch
     from wsi_anomaly.experiments.reproduce.scores import Place
     from wsi_anomaly.experiments.reproduce.tables import RowSummary
-    from wsi_anomaly.tiles.pool import Event
+    from wsi_anomaly.tiles.tiling import TileOutcome
 
 
 class CellDisplay:
@@ -88,18 +88,15 @@ class SourceDisplay:
         if self._done:
             self._console.print(f"{self._done} slides looked at for tiles")
 
-    def tiled(self, event: Event) -> None:
+    def tiled(self, outcome: TileOutcome) -> None:
         """Show a finished slide."""
-        from wsi_anomaly.tiles.pool import Outcome
-
-        if isinstance(event, Outcome):
-            self._done += 1
-            result = event.result
-            if result is not None and not result.skipped:
-                self._console.print(
-                    f"{event.job.slide.stem}: {result.tiles} tiles ({event.seconds:,.0f} s)",
-                    markup=False, soft_wrap=True,
-                )  # fmt: skip
+        self._done += 1
+        result = outcome.result
+        if result is not None and not result.skipped:
+            self._console.print(
+                f"{outcome.job.slide.stem}: {result.tiles} tiles ({outcome.seconds:,.0f} s)",
+                markup=False, soft_wrap=True,
+            )  # fmt: skip
 
 
 def show(source: Source, rows: Sequence[RowSummary], out: Console) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -12,22 +12,22 @@ from wsi_anomaly.cli.common import (
     common_options,
     console,
     device_option,
-    mpp_csv_option,
+    mpp_options,
+    option_of,
+    say_what_failed,
 )
+from wsi_anomaly.options import ScoreKeywords, ScoreOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from wsi_anomaly.overlays import ScoreOutcome, ScoreRun
 
-    from wsi_anomaly.overlays import Scoring
-
-DEFAULT_MODEL = Path("model")
+option = option_of(ScoreOptions)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--model",
-    "models",
     multiple=True,
     metavar="FOLDER",
     help="Folder of the model; with --cohort also ORGAN=FOLDER, once for each organ.  [default: "
@@ -41,44 +41,43 @@ DEFAULT_MODEL = Path("model")
     show_default=True,
     help="Folder of results, one folder per slide.",
 )
-@click.option(
+@option(
     "--heatmap",
     is_flag=True,
     help="Also write heatmap.png, heatmap.ome.tif (raw values) and a QuPath script.",
 )
-@click.option(
+@option(
     "--stride",
+    "stride_um",
     type=click.FloatRange(min=1.0),
     help="Micrometres from one field to the next; less than a field overlaps: a finer map, "
     "slower by the square.  [default: one field]",
 )
-@click.option(
+@option(
     "--false-regions",
     type=click.FloatRange(min=0.0, min_open=True),
-    default=1.0,
     show_default=True,
     help="Flag so that a normal slide shows at most so many false regions on average.",
 )
-@click.option(
+@option(
     "--fdr",
     type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
     metavar="Q",
     help="Flag single fields by Benjamini-Hochberg at Q (such as 0.1) instead; prints the smallest "
     "lesion that it can flag.",
 )
-@click.option(
+@option(
     "--pixel-map",
     is_flag=True,
     help="Also store where in each flagged field the score comes from (at most 1,000 fields).",
 )
-@click.option(
+@option(
     "--min-tissue",
     type=click.FloatRange(0.0, 1.0),
-    default=0.1,
     show_default=True,
     help="Least share of tissue in a field.",
 )
-@click.option(
+@option(
     "--tissue-mask",
     type=click.Path(path_type=Path, exists=True),
     help="Outlines (QuPath GeoJSON, ASAP XML) or a mask image of the tissue, in place of finding "
@@ -102,41 +101,35 @@ DEFAULT_MODEL = Path("model")
     is_flag=True,
     help="Show the slides of the study by codes, without groups; unblinding.csv holds the key.",
 )
-@click.option(
-    "--mpp",
-    type=click.FloatRange(min=0.01, max=20.0),
-    help="Micrometres per pixel of all these slides, over what they say.",
-)
-@mpp_csv_option
-@backend_option
-@click.option(
+@mpp_options(ScoreOptions)
+@backend_option(ScoreOptions)
+@option(
     "--qupath-origin",
+    "origin",
     type=click.Choice(["bounds", "level0"]),
-    default="bounds",
     show_default=True,
     help="Where QuPath's (0, 0) lies on slides with bounds; if the overlay is shifted in QuPath, "
     "take the other.",
 )
-@click.option("--gzip", is_flag=True, help="Compress the overlay (always above 100,000 fields).")
-@click.option(
+@option("--gzip", is_flag=True, help="Compress the overlay (always above 100,000 fields).")
+@option(
     "--workers",
     type=click.IntRange(min=1),
     help="Slides at a time, a process each.  [default: one for each core; 1 with a GPU]",
 )
-@click.option(
+@option(
     "--dask",
     metavar="ADDRESS",
     help="Score on the Dask cluster with this scheduler, such as tcp://10.0.0.5:8786.",
 )
-@click.option(
+@option(
     "--shard",
     metavar="I/N",
     help="Score only the I-th of N parts of the slides (a job array); slurm: as the array says.",
 )
-@device_option
-@click.option(
+@device_option(ScoreOptions)
+@option(
     "--resume/--overwrite",
-    default=True,
     show_default=True,
     help="Keep results that the same model and settings have given, or score all anew.",
 )
@@ -144,29 +137,13 @@ DEFAULT_MODEL = Path("model")
 def command(
     *,
     slides: tuple[Path, ...],
-    models: tuple[str, ...],
+    model: tuple[str, ...],
     output: Path,
-    heatmap: bool,
-    stride: float | None,
-    false_regions: float,
-    fdr: float | None,
-    pixel_map: bool,
-    min_tissue: float,
-    tissue_mask: Path | None,
     table: Path | None,
     control: str | None,
     blinded: bool,
-    mpp: float | None,
-    mpp_csv: Path | None,
-    backend: str,
-    qupath_origin: Literal["bounds", "level0"],
-    gzip: bool,
-    workers: int | None,
-    dask: str | None,
-    shard: str | None,
-    device: str,
-    resume: bool,
     verbosity: int = 0,
+    **flags: Unpack[ScoreKeywords],
 ) -> int:
     r"""Score slides: results/<slide>/ with report, QuPath overlay and score map.
 
@@ -188,140 +165,45 @@ def command(
     Exit code: 0 all done; 1 some slides could not be scored, the others are done; 2 wrong
     usage; 130 interrupted.
     """
-    from wsi_anomaly.cli.devices import choose_device
-    from wsi_anomaly.cli.score_cohort import models_of_organs, run_cohort
     from wsi_anomaly.core.errors import UsageError
-    from wsi_anomaly.core.remote import from_anywhere
-    from wsi_anomaly.core.shards import parse_shard, take_shard
-    from wsi_anomaly.overlays import ScoreOptions, Scoring
-    from wsi_anomaly.scoring import read_cohort
-    from wsi_anomaly.slides import find_slides
-    from wsi_anomaly.tiles.jobs import look_up, read_mpp_csv
+    from wsi_anomaly.overlays import ScoreRun
 
-    part = parse_shard(shard)
-    every = find_slides(slides)
-    sizes = read_mpp_csv(mpp_csv) if mpp_csv else {}
-    mpp_of = {from_anywhere(p): size for p in every if (size := look_up(sizes, p)) is not None}
-    options = ScoreOptions(
-        stride_um=stride,
-        min_tissue=min_tissue,
-        mpp=mpp,
-        mpp_of=mpp_of,
-        backend=backend,
-        false_regions=false_regions,
-        fdr=fdr,
-        pixel_map=pixel_map,
-        tissue_mask=None if tissue_mask is None else tissue_mask.absolute(),
-        heatmap=heatmap,
-        origin=qupath_origin,
-        gzip=gzip,
-    )
-    found = take_shard(every, part)
+    options = ScoreOptions(**flags)
     if table is not None:
-        if shard is not None:
-            raise UsageError(
-                "--cohort takes no --shard: every slide waits for the controls of the whole "
-                "study; use --workers or --dask."
-            )
-        cohort = read_cohort(table, found, control)
-        scorings = {
-            organ: Scoring(folder, choose_device(device), options, resume)
-            for organ, folder in models_of_organs(models, cohort.organs).items()
-        }
+        from wsi_anomaly.cli.score_cohort import run_cohort
+
         return run_cohort(
-            cohort, table, scorings, output,
-            workers=workers, dask=dask, blinded=blinded, verbosity=verbosity,
+            slides, table, model, output, options,
+            control=control, blinded=blinded, verbosity=verbosity,
         )  # fmt: skip
-    if control is not None or blinded or len(models) > 1:
+    if control is not None or blinded or len(model) > 1:
         option = "--control" if control else "--blinded" if blinded else "More than one --model"
         raise UsageError(f"{option} goes with --cohort CSV only, the table of a study.")
-    model = find_model(Path(models[0]) if models else None)
-    scoring = Scoring(model, choose_device(device), options, resume)
-    return _run(found, scoring, output, workers, dask, verbosity)
+    return _run(ScoreRun.plan(slides, model[0] if model else None, output, options), verbosity)
 
 
-def find_model(folder: Path | None) -> Path:
-    """Folder of the model to use: the one asked for, ``model/``, or a shipped one.
-
-    Raises
-    ------
-    ModelError
-        There is none.
-    """
-    from wsi_anomaly.core.errors import ModelError
-    from wsi_anomaly.core.resources import models_folder
-
-    if folder is not None:
-        return folder
-    if DEFAULT_MODEL.is_dir():
-        return DEFAULT_MODEL
-    shipped = sorted(file.parent for file in models_folder().glob("*/model.json"))
-    if shipped:
-        return shipped[0]
-    raise ModelError(
-        "There is no model: train one with 'wsi-anomaly train' (it writes model/), or give its "
-        "folder with --model."
-    )
-
-
-def _run(
-    slides: Sequence[Path],
-    scoring: Scoring,
-    output: Path,
-    workers: int | None,
-    dask: str | None,
-    verbosity: int,
-) -> int:
-    """Score the slides; the worklist is brought up to date after each, errors come last."""
+def _run(run: ScoreRun, verbosity: int) -> int:
+    """Score the slides and show it; errors come last, one sentence each."""
     from contextlib import closing
-    from dataclasses import replace
 
     from wsi_anomaly.cli.score_display import ScoreDisplay
-    from wsi_anomaly.core.files import make_folder
-    from wsi_anomaly.core.pool import available_cores
-    from wsi_anomaly.overlays import (
-        ScoreJob,
-        check_names_may_be_shown,
-        default_workers,
-        forget_failure,
-        note_failure,
-        result_folders,
-        score_slides,
-        write_worklist,
-    )
-    from wsi_anomaly.scoring import load_model
 
-    check_names_may_be_shown(output)
     out = console(verbosity)
-    model = load_model(scoring.model, scoring.device)
-    make_folder(output)
-    workers = workers or default_workers(scoring.device, len(slides))
-    if workers > 1 and scoring.device == "cpu":
-        scoring = replace(scoring, threads=max(1, available_cores() // workers))
-    folders = result_folders(slides, output)
-    jobs = [ScoreJob(path, folders[path]) for path in slides]
-    errors: list[str] = []
+    failed: list[ScoreOutcome] = []
     done: list[Path] = []
-    with ScoreDisplay(out, len(jobs), verbosity) as display:
-        outcomes = score_slides(
-            jobs, model, scoring, workers=workers, dask=dask, progress=display.progress
-        )
-        with closing(outcomes):
-            for outcome in outcomes:
-                name = str(outcome.job.slide)
-                if outcome.error:
-                    errors.append(outcome.error)
-                    note_failure(output, name, outcome.error)
-                else:
-                    done.append(outcome.job.folder)
-                    forget_failure(output, name)
-                display.finished(outcome)
-                write_worklist(output)
-    index = write_worklist(output)
-    out.print(f"{len(done)} of {len(jobs)} slides done.", markup=False)
-    for error in errors:
-        click.echo(f"Error: {error}", err=True)
+    with (
+        ScoreDisplay(out, len(run.jobs), verbosity) as display,
+        closing(run.outcomes(display.running)) as outcomes,
+    ):
+        for outcome in outcomes:
+            display.finished(outcome)
+            if outcome.error:
+                failed.append(outcome)
+            else:
+                done.append(outcome.job.folder)
+    out.print(f"{len(done)} of {len(run.jobs)} slides done.", markup=False)
+    say_what_failed(failed)
     if done:
-        target = done[0] / "report.html" if len(jobs) == 1 else index
+        target = done[0] / "report.html" if len(run.jobs) == 1 else run.output / "index.html"
         out.print(f"Open {target}", markup=False, soft_wrap=True)
-    return 1 if errors else 0
+    return 1 if failed else 0

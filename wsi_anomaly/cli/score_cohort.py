@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from wsi_anomaly.cli.common import console
+from wsi_anomaly.cli.common import console, say_what_failed
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from wsi_anomaly.cli.score_display import ScoreDisplay
-    from wsi_anomaly.overlays import Places, Scored, ScoreJob, Scoring
+    from wsi_anomaly.options import ScoreOptions
+    from wsi_anomaly.overlays import Places, ScoreJob, ScoreOutcome, Scoring
     from wsi_anomaly.scoring import Cohort, ScoringModel
 
 
@@ -34,8 +33,8 @@ def models_of_organs(given: Sequence[str], organs: Sequence[str]) -> dict[str, P
     UsageError
         An organ has none, or a model is for no organ of the study.
     """
-    from wsi_anomaly.cli.score import find_model
     from wsi_anomaly.core.errors import UsageError
+    from wsi_anomaly.core.resources import find_model
 
     own: dict[str, Path] = {}
     for_all: Path | None = None
@@ -66,13 +65,13 @@ def models_of_organs(given: Sequence[str], organs: Sequence[str]) -> dict[str, P
 
 
 def run_cohort(
-    cohort: Cohort,
+    slides: Sequence[Path],
     table: Path,
-    scorings: Mapping[str, Scoring],
+    models: Sequence[str],
     output: Path,
+    options: ScoreOptions,
     *,
-    workers: int | None,
-    dask: str | None,
+    control: str | None,
     blinded: bool,
     verbosity: int,
 ) -> int:
@@ -80,51 +79,61 @@ def run_cohort(
 
     Parameters
     ----------
-    cohort, table
-        The study, and the file that it was read from.
-    scorings
-        How the slides of each organ are scored.
+    slides
+        Slides, or folders of them.
+    table
+        The study's CSV file.
+    models
+        Folder of the model, or one for each organ.
     output
         Folder of results.
-    workers, dask
-        Where the work is done.
+    options
+        What is computed, where, and what is written.
+    control
+        Name of the control group.
     blinded
         Show slides by codes, and no groups.
     verbosity
         How much is said.
     """
-    from dataclasses import replace
-
+    from wsi_anomaly.core.errors import UsageError
     from wsi_anomaly.core.files import make_folder
-    from wsi_anomaly.core.pool import available_cores
     from wsi_anomaly.overlays import (
         Places,
-        default_workers,
+        Scoring,
         is_blinded,
         start_blinding,
         write_cohort,
         write_key,
         write_worklist,
     )
-    from wsi_anomaly.scoring import load_model
+    from wsi_anomaly.scoring import load_model, read_cohort
+    from wsi_anomaly.slides import find_slides
+    from wsi_anomaly.tiles.named import sizes_of
 
+    if options.shard is not None:
+        raise UsageError(
+            "--cohort takes no --shard: every slide waits for the controls of the whole study; use "
+            "--workers or --dask."
+        )
     out = console(verbosity)
-    device = next(iter(scorings.values())).device
-    workers = workers or default_workers(device, len(cohort.slides))
-    threads = max(1, available_cores() // workers) if workers > 1 and device == "cpu" else None
-    scorings = {organ: replace(s, threads=threads) for organ, s in scorings.items()}
-    models = {organ: load_model(s.model, s.device) for organ, s in scorings.items()}
+    found = find_slides(slides)
+    cohort = read_cohort(table, found, control)
+    scorings = {
+        organ: Scoring.of(folder, options, len(cohort.slides))
+        for organ, folder in models_of_organs(models, cohort.organs).items()
+    }
+    loaded = {organ: load_model(s.model, s.options.device) for organ, s in scorings.items()}
     make_folder(output)
     if blinded:
         start_blinding(output)
     places = Places.of(cohort, output, blinded=is_blinded(output))
-    study = _Study(cohort, scorings, models, places, output, workers, dask)
+    study = _Study(cohort, sizes_of(found, options.mpp_csv), scorings, loaded, places, output)
     study.score_controls(out, verbosity)
     study.score_slides(out, verbosity)
     index = write_worklist(output)
     out.print(f"{len(study.done)} of {len(cohort.slides)} slides done.", markup=False)
-    for error in study.errors.values():
-        click.echo(f"Error: {error}", err=True)
+    say_what_failed(study.failed)
     if blinded:
         key = write_key(output, cohort.slides, places.names, study.errors_by_code)
         out.print(
@@ -134,12 +143,11 @@ def run_cohort(
             soft_wrap=True,
         )
     else:
-        options = next(iter(scorings.values())).options
-        names = {organ: model.name for organ, model in models.items()}
+        names = {organ: model.name for organ, model in loaded.items()}
         page = write_cohort(output, cohort, study.done, table=table, models=names, options=options)
         write_worklist(output)  # now with a link to the study
         out.print(f"Open {page}", markup=False, soft_wrap=True)
-    return 1 if study.errors else 0
+    return 1 if study.failed else 0
 
 
 class _Study:
@@ -149,26 +157,26 @@ class _Study:
     ----------
     done
         Results folder of each slide that is scored.
-    errors, errors_by_code
-        Why a slide could not be scored.
+    failed
+        Slides that could not be scored.
+    errors_by_code
+        Why they could not.
     """
 
     def __init__(
         self,
         cohort: Cohort,
+        sizes: Mapping[Path, float],
         scorings: Mapping[str, Scoring],
         models: Mapping[str, ScoringModel],
         places: Places,
         output: Path,
-        workers: int,
-        dask: str | None,
     ) -> None:
-        self.cohort, self.scorings, self.models = cohort, scorings, models
+        self.cohort, self.sizes, self.scorings, self.models = cohort, sizes, scorings, models
         self.places, self.output = places, output
-        self.workers, self.dask = workers, dask
         self._controls: dict[Path, Path] = {}
         self.done: dict[Path, Path] = {}
-        self.errors: dict[Path, str] = {}
+        self.failed: list[ScoreOutcome] = []
         self.errors_by_code: dict[str, str] = {}
 
     def score_controls(self, out: Console, verbosity: int) -> None:
@@ -183,6 +191,7 @@ class _Study:
                 self.models[organ],
                 scoring.options,
                 self.output,
+                self.sizes,
             )
             for organ, scoring in self.scorings.items()
         }
@@ -206,12 +215,13 @@ class _Study:
 
         with ScoreDisplay(out, len(self.cohort.slides), verbosity) as display:
             for organ, scoring in self.scorings.items():
-                jobs = slide_jobs(self.cohort, organ, self._controls, self.places)
+                jobs = slide_jobs(self.cohort, organ, self._controls, self.places, self.sizes)
                 for outcome in self._run(jobs, organ, scoring, display):
                     slide = outcome.job.slide
                     name, reason = blind(outcome.job, outcome.error)
                     if outcome.error:
-                        self.errors[slide] = self.errors_by_code[name] = outcome.error
+                        self.failed.append(outcome)
+                        self.errors_by_code[name] = outcome.error
                         note_failure(self.output, name, reason)
                     else:
                         self.done[slide] = outcome.job.folder
@@ -220,19 +230,12 @@ class _Study:
 
     def _run(
         self, jobs: Sequence[ScoreJob], organ: str, scoring: Scoring, display: ScoreDisplay
-    ) -> Iterator[Scored]:
+    ) -> Iterator[ScoreOutcome]:
         from contextlib import closing
 
         from wsi_anomaly.overlays import score_slides
 
-        outcomes = score_slides(
-            jobs,
-            self.models[organ],
-            scoring,
-            workers=self.workers,
-            dask=self.dask,
-            progress=display.progress,
-        )
+        outcomes = score_slides(jobs, self.models[organ], scoring, watch=display.running)
         with closing(outcomes):
             for outcome in outcomes:
                 display.finished(outcome)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from wsi_anomaly.cli.common import VERBOSE, progress_bar
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-    from wsi_anomaly.overlays import Scored, ScoreJob
+    from wsi_anomaly.jobs import Running
+    from wsi_anomaly.overlays import ScoreJob, ScoreOutcome
 
 
 def shown_name(job: ScoreJob) -> str:
@@ -54,33 +56,35 @@ class ScoreDisplay:
     ) -> None:
         self._progress.stop()
 
-    def progress(self, job: ScoreJob, done: int, total: int) -> None:
-        """Fields done and fields in all of a slide under way."""
-        if job not in self._under_way:
-            self._under_way[job] = self._progress.add_task(shown_name(job), total=None), 0.0
-        task, _ = self._under_way[job]
-        self._under_way[job] = task, done / max(1, total)
-        self._progress.update(task, completed=done, total=total or None)
+    def running(self, slides: Sequence[Running[ScoreJob]]) -> None:
+        """Show the slides under way, by fields done and fields in all."""
+        for slide in slides:
+            if slide.job not in self._under_way:
+                task = self._progress.add_task(shown_name(slide.job), total=None)
+            else:
+                task, _ = self._under_way[slide.job]
+            self._under_way[slide.job] = task, slide.done / max(1, slide.total)
+            self._progress.update(task, completed=slide.done, total=slide.total or None)
         self._move()
 
-    def finished(self, outcome: Scored) -> None:
+    def finished(self, outcome: ScoreOutcome) -> None:
         """Say what became of a slide; the reason of a failure comes at the end."""
         task, _ = self._under_way.pop(outcome.job, (None, 0.0))
         if task is not None:
             self._progress.remove_task(task)
         self._number += 1
         self._move()
-        if outcome.error:
+        if outcome.result is None:
             self._print(outcome, "not done", style="red")
-        elif outcome.kept:
+            return
+        if outcome.result.kept:
             self._print(outcome, "kept, scored before with the same model and settings")
         else:
-            self._found(outcome)
-        if self._verbosity >= VERBOSE and not outcome.error:
+            self._found(outcome, outcome.result.summary)
+        if self._verbosity >= VERBOSE:
             self._console.print(f"    -> {outcome.job.folder}", markup=False, soft_wrap=True)
 
-    def _found(self, outcome: Scored) -> None:
-        summary = outcome.summary
+    def _found(self, outcome: ScoreOutcome, summary: Mapping[str, Any]) -> None:
         flagged, score = summary["flagged"], summary["slide_score"]
         text = f"{summary['fields']['total']:,} fields"
         text += "" if score is None else f", slide score {score:.4g}"
@@ -98,7 +102,7 @@ class ScoreDisplay:
         parts = sum(share for _, share in self._under_way.values())
         self._progress.update(self._all, completed=self._number + parts)
 
-    def _print(self, outcome: Scored, text: str, style: str | None = None) -> None:
+    def _print(self, outcome: ScoreOutcome, text: str, style: str | None = None) -> None:
         self._console.print(
             f"[{self._number}/{self._count}] {shown_name(outcome.job)}: {text}",
             style=style,
@@ -110,6 +114,6 @@ class ScoreDisplay:
 class ControlDisplay(ScoreDisplay):
     """The same for control slides that are scored to be the reference."""
 
-    def _found(self, outcome: Scored) -> None:
-        fields = outcome.summary["fields"]
+    def _found(self, outcome: ScoreOutcome, summary: Mapping[str, Any]) -> None:
+        fields = summary["fields"]
         self._print(outcome, f"control, {fields:,} fields, {outcome.seconds:.0f} s")

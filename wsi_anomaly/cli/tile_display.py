@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from wsi_anomaly.tiles.pool import Outcome, Running
+    from wsi_anomaly.jobs import Running
+    from wsi_anomaly.tiles.jobs import Job
+    from wsi_anomaly.tiles.tiling import TileOutcome
 
 
 class TileDisplay:
@@ -52,7 +54,7 @@ class TileDisplay:
         if self._live:
             self._live.stop()
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: TileOutcome) -> None:
         """Print what became of a slide."""
         self._finished += 1
         result = outcome.result
@@ -75,7 +77,7 @@ class TileDisplay:
             if self._verbosity >= VERBOSE:
                 self._print(f"    -> {result.path}")
 
-    def running(self, slides: Sequence[Running]) -> None:
+    def running(self, slides: Sequence[Running[Job]]) -> None:
         """Show the slides under way."""
         if self._live:
             self._live.update(self._table(slides))
@@ -83,8 +85,10 @@ class TileDisplay:
     def _print(self, text: str, style: str | None = None) -> None:
         self._console.print(text, style=style, markup=False, soft_wrap=True)
 
-    def _table(self, slides: Sequence[Running]) -> Table:
+    def _table(self, slides: Sequence[Running[Job]]) -> Table:
         from rich.table import Table
+
+        from wsi_anomaly.tiles.extraction import Stage
 
         now = time.perf_counter()
         table = Table(box=None, pad_edge=False, title_justify="left")
@@ -95,13 +99,13 @@ class TileDisplay:
         parts = 0.0
         for slide in slides:
             rate = ""
-            if slide.stage == "tiles" and slide.done:
+            if slide.stage == Stage.TILES and slide.done:
                 start, before = self._first_tile.setdefault(slide.job.slide, (now, slide.done))
                 if now - start > 1:
                     rate = f"{(slide.done - before) / (now - start):,.0f}"
                 parts += slide.done / max(1, slide.total)
             tiles = f"{slide.done:,} / {slide.total:,}" if slide.total else ""
-            table.add_row(slide.job.slide.name, slide.stage, tiles, rate)
+            table.add_row(slide.job.slide.name, Stage(slide.stage).name.lower(), tiles, rate)
         done = self._finished - self._kept + parts
         left = self._count - self._finished - parts
         status = f"{self._finished} of {self._count} slides"

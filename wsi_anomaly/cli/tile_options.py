@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from wsi_anomaly.cli.common import backend_option, mpp_csv_option
+from wsi_anomaly.cli.common import backend_option, mpp_options, option_of
+from wsi_anomaly.options import PRESETS, TileOptions
+from wsi_anomaly.options.tile import ENGINES, STAINS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,7 +22,12 @@ def _magnifications(_ctx: click.Context, _param: click.Parameter, value: str) ->
         raise click.BadParameter("give magnifications such as 10,20,40") from error
 
 
+def _most(_ctx: click.Context, _param: click.Parameter, value: int) -> int | None:
+    return value or None
+
+
 _PATH = click.Path(path_type=Path)
+_option = option_of(TileOptions)
 
 _OPTIONS = (
     click.option(
@@ -31,125 +38,119 @@ _OPTIONS = (
         show_default=True,
         help="Folder of tile files.",
     ),
-    click.option(
+    _option(
         "--magnifications",
-        default="10,20,40",
+        default=",".join(map(str, TileOptions.magnifications)),
         show_default=True,
         callback=_magnifications,
         help="Copies of each field to store: 10x = 1, 20x = 0.5, 40x = 0.25 um per pixel.",
     ),
-    click.option(
+    _option(
         "--tile-size",
         type=int,
-        default=64,
         show_default=True,
         help="Side of a field: pixels at 10x, which is micrometres.",
     ),
-    click.option(
+    _option(
         "--stride",
         type=int,
         help="From one field to the next, pixels at 10x; less than --tile-size overlaps.  "
         "[default: --tile-size]",
     ),
-    click.option(
+    _option(
         "--max-tiles",
         type=click.IntRange(min=0),
-        default=2000,
+        callback=_most,
         show_default=True,
         help="Fields a slide, drawn at random (always the same ones); 0: all.",
     ),
-    click.option(
+    _option(
         "--min-tissue",
         type=float,
-        default=0.5,
         show_default=True,
         help="Least share of tissue in a field.",
     ),
     click.option(
         "--preset",
-        type=click.Choice(["camelyon16"]),
+        type=click.Choice(list(PRESETS)),
         help="A published geometry. camelyon16: fields of 768 px at 40x (384 at 20x, 192 at 10x), "
         "all tissue, at most 50 a slide. Options that are given beside it win.",
     ),
-    click.option(
+    _option(
         "--stain",
-        type=click.Choice(["vahadane", "macenko", "none"]),
-        default="vahadane",
+        type=click.Choice(STAINS),
         show_default=True,
         help="Stain normalisation, fitted once per slide.",
     ),
-    click.option(
+    _option(
         "--target",
         type=_PATH,
         help="Image of H&E to whose stains all slides are brought.  [default: a target that ships "
         "with wsi-anomaly]",
     ),
-    click.option(
+    _option(
         "--per-tile",
         is_flag=True,
         help="Fit the stains of every tile by itself, as the published experiments did (slow).",
     ),
-    click.option(
+    _option(
         "--match/--no-match",
-        default=True,
+        "match_maxima",
         show_default=True,
         help="Also bring the strength of the stains (99th percentile) to the target's, or only "
         "their colour, as the published experiments did.",
     ),
-    click.option(
+    _option(
         "--stain-engine",
-        type=click.Choice(["native", "staintools"]),
-        default="native",
+        "engine",
+        type=click.Choice(ENGINES),
         show_default=True,
         help="staintools: StainTools' own fit and transform, to compare with (slow; an extra).",
     ),
-    click.option(
+    _option(
         "--tissue-mask",
         type=_PATH,
         help="Where the tissue is, instead of finding it: QuPath GeoJSON, or a mask image over the "
         "scanned area; for several slides a folder of files named as the slides.",
     ),
-    click.option(
+    _option(
         "--annotations",
         type=_PATH,
         help="Cut only inside these annotations: QuPath GeoJSON, ASAP or Camelyon XML, or a mask "
         "image; for several slides a folder of files named as the slides.",
     ),
-    click.option(
+    _option(
         "--label",
+        "labels",
         multiple=True,
         help="Class of the annotations to cut; may be repeated. It also names annotations that "
         "have no class.  [default: all classes]",
     ),
-    click.option(
-        "--mpp", type=float, help="Micrometres per pixel of all these slides, over what they say."
-    ),
-    mpp_csv_option,
-    click.option(
+    mpp_options(TileOptions),
+    _option(
         "--cases",
         type=_PATH,
         help="Lines of slide,case: slides of one patient or animal are never split between "
         "training and calibration. Without it every slide is a case of its own.",
     ),
-    backend_option,
-    click.option("--seed", type=int, default=0, show_default=True, help="Draws the fields."),
-    click.option(
+    backend_option(TileOptions),
+    _option("--seed", type=int, show_default=True, help="Draws the fields."),
+    _option(
         "--workers", type=click.IntRange(min=1), help="Processes.  [default: one for each core]"
     ),
-    click.option(
+    _option(
         "--dask",
         metavar="ADDRESS",
         help="Work on a Dask cluster whose machines see the same files, such as tcp://host:8786.",
     ),
-    click.option(
+    _option(
         "--shard",
         metavar="I/N",
         help="Only the I-th of N shares of the slides, for job arrays; 'slurm' takes both from "
         "SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT.",
     ),
-    click.option(
+    _option(
         "--resume/--overwrite",
-        default=True,
         show_default=True,
         help="Keep tile files that are whole and were made the same way, or make all anew.",
     ),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console, device_option
+from wsi_anomaly.cli.common import common_options, console, device_option, option_of
+from wsi_anomaly.options import TrainKeywords, TrainOptions
+from wsi_anomaly.options.checks import MAGNIFICATIONS
 
 # Spelled out so that --help need not load PyTorch; a test compares it with what can be trained.
 DETECTORS = (
     "dpa", "density", "fusion", "deep-if", "deep-geo", "piad", "deep-svdd", "ganomaly", "anogan",
     "dsebm", "daol",
 )  # fmt: skip
+option = option_of(TrainOptions)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,46 +31,44 @@ DETECTORS = (
 )
 @click.option(
     "--config",
-    "config_name",
     default="fast",
     show_default=True,
     help="fast (two CPU cores, minutes), paper (the published schedule, for a GPU), or a .toml or "
     ".json file with entries over those of fast.",
 )
-@click.option(
+@option(
     "--detector",
     type=click.Choice(DETECTORS),
     help="Method that ranks: the perceptual autoencoder (dpa), the density of pooled features "
     "alone (seconds), both weighted by known anomalies (fusion), or a system that the paper "
     "compares with.  [default: that of --config]",
 )
-@click.option(
+@option(
     "--features",
     help="Perceptual network: compact (ships with the program), vgg19 (the paper's), squeezenet, "
     "resnet, timm:MODEL.  [default: that of --config]",
 )
-@click.option(
+@option(
     "--feature-weights",
     type=click.Path(path_type=Path),
     help="File with the weights of --features, where it cannot be downloaded.",
 )
-@click.option(
+@option(
     "--magnification",
-    type=click.Choice(["10", "20", "40"]),
+    type=click.Choice(MAGNIFICATIONS),
     help="Tiles to learn from.  [default: 10]",
 )
-@click.option(
+@option(
     "--anomalies",
     multiple=True,
     type=click.Path(path_type=Path),
     help="Tile files of a few known abnormal tiles; fusion chooses its weights by them. They are "
     "never trained on.",
 )
-@click.option("--seed", type=int, help="Of the split, the weights and the batches.  [default: 0]")
-@device_option
-@click.option(
+@option("--seed", type=int, help="Of the split, the weights and the batches.  [default: 0]")
+@device_option(TrainOptions)
+@option(
     "--resume/--overwrite",
-    default=True,
     show_default=True,
     help="Go on with an interrupted training, or start anew.",
 )
@@ -75,16 +77,9 @@ def command(
     *,
     tiles: tuple[Path, ...],
     output: Path,
-    config_name: str,
-    detector: str | None,
-    features: str | None,
-    feature_weights: Path | None,
-    magnification: str | None,
-    anomalies: tuple[Path, ...],
-    seed: int | None,
-    device: str,
-    resume: bool,
+    config: str,
     verbosity: int = 0,
+    **flags: Unpack[TrainKeywords],
 ) -> int:
     r"""Learn normal tissue from tiles of normal slides: tiles/ -> model/.
 
@@ -105,37 +100,18 @@ def command(
     Exit code: 0 done; 1 the tiles, the network or the output cannot be used; 2 wrong usage;
     130 interrupted.
     """
-    from dataclasses import replace
-
+    from wsi_anomaly import api
     from wsi_anomaly.autoencoder.distributed import join, leave
-    from wsi_anomaly.cli.devices import choose_device
     from wsi_anomaly.cli.train_display import TrainDisplay
-    from wsi_anomaly.training.config import load_config
-    from wsi_anomaly.training.run import train
 
-    config = load_config(config_name)
-    if detector is not None:
-        config = config.ranked_by(detector)
-    changes = {
-        "features": features,
-        "magnification": None if magnification is None else int(magnification),
-        "seed": seed,
-    }
-    config = replace(config, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
+    options = TrainOptions(**flags)
     rank, _ = join()
     # Under torchrun one process speaks for all.
     out = console(verbosity if rank == 0 else -1)
     try:
         with TrainDisplay(out, verbosity) as display:
-            model = train(
-                list(tiles) or [Path("tiles")],
-                output,
-                config,
-                feature_weights=feature_weights,
-                anomalies=anomalies,
-                device=choose_device(device),
-                resume=resume,
-                watch=display.watch(),
+            model = api.train(
+                tiles or "tiles", output, config, options=options, watch=display.watch()
             )
     finally:
         leave()

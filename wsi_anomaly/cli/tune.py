@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console, device_option
+from wsi_anomaly.cli.common import common_options, console, device_option, option_of
+from wsi_anomaly.options import TuneKeywords, TuneOptions
+from wsi_anomaly.options.checks import MAGNIFICATIONS
+from wsi_anomaly.options.train import CRITERIA, SEARCHED
+
+option = option_of(TuneOptions)
+
+
+def _networks(
+    _ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]
+) -> dict[str, Path | None] | None:
+    named = [name.partition("=") for name in given]
+    return {name: Path(file) if file else None for name, _, file in named} or None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,67 +39,64 @@ from wsi_anomaly.cli.common import common_options, console, device_option
     show_default=True,
     help="Folder of the configuration, the table of trials and the picture.",
 )
-@click.option(
+@option(
     "--trials",
     type=int,
-    default=30,
     show_default=True,
     help="Configurations to try in all, those of earlier runs and of other processes included.",
 )
-@click.option(
+@option(
     "--folds",
     type=int,
-    default=3,
     show_default=True,
     help="Every case is judged in one of so many folds, by models that never saw it.",
 )
-@click.option(
+@option(
     "--criterion",
-    type=click.Choice(["roc-auc", "reconstruction"]),
-    default="roc-auc",
+    type=click.Choice(CRITERIA),
     show_default=True,
     help="What is best: to tell the anomalies from normal tiles; or, without any anomalies, to "
     "rebuild unseen normal tiles (dpa only, network, layers and magnification as in --config).",
 )
 @click.option(
     "--config",
-    "config_name",
     default="fast",
     show_default=True,
     help="What the search begins with: fast, paper, or a .toml or .json file. Choices lie around "
     "it; batch size and lengths of training come from it.",
 )
-@click.option(
+@option(
     "--detector",
     "detectors",
     multiple=True,
-    type=click.Choice(["dpa", "density"]),
+    type=click.Choice(SEARCHED),
     help="Method to choose among; may be repeated.  [default: both]",
 )
-@click.option(
+@option(
     "--magnification",
     "magnifications",
     multiple=True,
-    type=click.Choice(["10", "20", "40"]),
+    type=click.Choice(MAGNIFICATIONS),
     help="Magnification to choose among; may be repeated.  [default: all that the tile files hold]",
 )
-@click.option(
+@option(
     "--features",
+    "networks",
     multiple=True,
+    callback=_networks,
     metavar="NAME[=FILE]",
     help="Perceptual network to choose among, with a file of its weights where it cannot be "
     "downloaded; may be repeated.  [default: that of --config]",
 )
-@click.option(
+@option(
     "--storage",
     help="Database that several processes or machines share, such as "
     "sqlite:////shared/search.db or postgresql://host/name.  [default: a file in --output]",
 )
-@click.option("--seed", type=int, help="Of the cases' split and of the search.  [default: 0]")
-@device_option
-@click.option(
+@option("--seed", type=int, help="Of the cases' split and of the search.  [default: 0]")
+@device_option(TuneOptions)
+@option(
     "--resume/--overwrite",
-    default=True,
     show_default=True,
     help="Go on with the search that is there, or start anew.",
 )
@@ -96,18 +106,9 @@ def command(
     tiles: tuple[Path, ...],
     anomalies: tuple[Path, ...],
     output: Path,
-    trials: int,
-    folds: int,
-    criterion: str,
-    config_name: str,
-    detectors: tuple[str, ...],
-    magnifications: tuple[str, ...],
-    features: tuple[str, ...],
-    storage: str | None,
-    seed: int | None,
-    device: str,
-    resume: bool,
+    config: str,
     verbosity: int = 0,
+    **flags: Unpack[TuneKeywords],
 ) -> int:
     r"""Choose the hyperparameters by a few known anomalies: tiles/ and few/ -> tuned/config.toml.
 
@@ -130,37 +131,13 @@ def command(
     Exit code: 0 done; 1 the tiles, the network or the database cannot be used; 2 wrong usage;
     130 interrupted.
     """
-    from dataclasses import replace
-
-    from wsi_anomaly.cli.devices import choose_device
+    from wsi_anomaly import api
     from wsi_anomaly.cli.tune_display import TuneDisplay
-    from wsi_anomaly.search import tune
-    from wsi_anomaly.search.inputs import MAGNIFICATIONS
-    from wsi_anomaly.search.space import DETECTORS
-    from wsi_anomaly.training.config import load_config
 
-    base = load_config(config_name)
-    if seed is not None:
-        base = replace(base, seed=seed)
-    named = [name.partition("=") for name in features]
-    maximize = criterion == "roc-auc"
-    display = TuneDisplay(console(verbosity), verbosity, trials, folds, maximize=maximize)
+    options = TuneOptions(**flags)
+    places = tiles or (Path("tiles"),)
+    display = TuneDisplay(console(verbosity), verbosity, options)
     with display:
-        found = tune(
-            list(tiles) or [Path("tiles")],
-            anomalies,
-            output,
-            base,
-            trials=trials,
-            folds=folds,
-            criterion=criterion,
-            storage=storage,
-            device=choose_device(device),
-            resume=resume,
-            watch=display.watch(),
-            networks={name: Path(file) if file else None for name, _, file in named} or None,
-            detectors=detectors or DETECTORS,
-            magnifications=tuple(map(int, magnifications)) or MAGNIFICATIONS,
-        )
-    display.summary(found, tiles or [Path("tiles")], output)
+        found = api.tune(places, anomalies, output, config, options=options, watch=display.watch())
+    display.summary(found, places, output)
     return 0

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from wsi_anomaly.autoencoder.loop import Report
+    from wsi_anomaly.options import TuneOptions
     from wsi_anomaly.search import Found, Watch
     from wsi_anomaly.search.records import Tried
 
@@ -26,19 +27,16 @@ class TuneDisplay:
     console
     verbosity
         Above 0: a line for each fold, too.
-    trials, folds
-        Of the whole search.
-    maximize
-        Whether a higher value is better.
+    options
+        What the search was asked for.
     """
 
-    def __init__(
-        self, console: Console, verbosity: int, trials: int, folds: int, *, maximize: bool
-    ) -> None:
+    def __init__(self, console: Console, verbosity: int, options: TuneOptions) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._console, self._verbosity = console, verbosity
-        self._trials, self._folds, self._maximize = max(trials, 1), max(folds, 1), maximize
+        self._trials, self._folds = options.trials, options.folds
+        self._maximize = options.criterion == "roc-auc"  # or lower is better
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),

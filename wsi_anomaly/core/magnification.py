@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from wsi_anomaly.core.errors import UsageError
+
 MPP_TIMES_MAGNIFICATION = 10.0
 """mpp x magnification, by convention: a 10x field has pixels of 1 um."""
 
 SERVES_WITHIN = 1.2
 """A slide serves a magnification when its finest mpp is at most this many times the nominal."""
+
+PLAUSIBLE_UM = (0.01, 20.0)
+"""Micrometres per pixel; 1 is 10x, and printers' resolutions (72 dpi: 353) fall out."""
 
 
 def mpp_of(magnification: float) -> float:
@@ -38,3 +43,19 @@ def serves(finest_mpp: float, magnification: float) -> bool:
 def served(finest_mpp: float, magnifications: Iterable[int]) -> tuple[int, ...]:
     """Those of `magnifications` that the slide can give, in the order given."""
     return tuple(m for m in magnifications if serves(finest_mpp, m))
+
+
+def check_mpp(mpp: float) -> None:
+    """See that somebody's micrometres per pixel can be right.
+
+    Raises
+    ------
+    UsageError
+        They cannot.
+    """
+    low, high = PLAUSIBLE_UM
+    if not low <= mpp <= high:
+        raise UsageError(
+            f"{mpp:g} um per pixel is not plausible; slides have between {low:g} and {high:g} (40x "
+            "is about 0.25)."
+        )

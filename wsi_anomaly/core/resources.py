@@ -1,10 +1,12 @@
-"""Files that ship with the package."""
+"""Files that ship with the package, and the model that is meant where none is named."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from wsi_anomaly.core.errors import ModelError
+
+DEFAULT_MODEL = Path("model")
 
 
 def models_folder() -> Path:
@@ -20,3 +22,29 @@ def models_folder() -> Path:
         if folder.is_dir():
             return folder
     raise ModelError("The shipped models are missing from this installation; install it again.")
+
+
+def find_model(folder: str | Path | None) -> Path:
+    """Folder of the model to use: the one asked for, ``model/``, or a shipped one.
+
+    Raises
+    ------
+    ModelError
+        There is none.
+    """
+    if folder is not None:
+        return Path(folder)
+    if DEFAULT_MODEL.is_dir():
+        return DEFAULT_MODEL
+    shipped = sorted(file.parent for file in models_folder().glob("*/model.json"))
+    if shipped:
+        return shipped[0]
+    raise ModelError(
+        "There is no model: train one with 'wsi-anomaly train' (it writes model/), or give its "
+        "folder with --model."
+    )
+
+
+def own_folder(model: Path) -> Path:
+    """Folder to write a changed model to: its own, but ``model/`` for a shipped one."""
+    return DEFAULT_MODEL if models_folder() in model.resolve().parents else model

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsi_anomaly.evaluation.labels import ABNORMAL, IGNORED, NORMAL
+from wsi_anomaly.options import EvaluateOptions
 
 DRAWS = 1000
 LEAST_GROUPS = 3
 """Fewer groups are no sample to resample."""
-SPECIFICITIES = (0.9, 0.95, 0.99)
+SPECIFICITIES = EvaluateOptions.specificities
 
 _MOST_TURNS = 2048  # abnormal scores at which resampled curves may turn; exact up to here
 _ROUNDING = 1e-9

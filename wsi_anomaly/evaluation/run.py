@@ -15,11 +15,13 @@ from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.evaluation.figures import COLOUR, Figures, JudgedSlide, compute
 from wsi_anomaly.evaluation.folders import Result, read_results
 from wsi_anomaly.evaluation.labels import ABNORMAL, NORMAL
-from wsi_anomaly.evaluation.metrics import LEAST_GROUPS, SPECIFICITIES
+from wsi_anomaly.evaluation.metrics import LEAST_GROUPS
 from wsi_anomaly.evaluation.pictures import colour_scores, extremes, field_colours, field_picture
 from wsi_anomaly.evaluation.tables import read_labels, read_scores
 from wsi_anomaly.evaluation.truth import SlideTruth, Truth
+from wsi_anomaly.options import EvaluateOptions
 from wsi_anomaly.overlays.viewer import Results
+from wsi_anomaly.tiles.named import case_table
 
 SCORE = "score"
 """Name of the method of a table of scores."""
@@ -79,44 +81,17 @@ class Evaluation:
         return "tile" if self.model is None else "field"
 
 
-def evaluate_results(
-    results: str | Path,
-    *,
-    labels: str | Path | None = None,
-    annotations: str | Path | None = None,
-    classes: Sequence[str] = (),
-    unannotated_normal: bool = False,
-    cases: Mapping[str, str] | None = None,
-    slides: str | Path | None = None,
-    method: str | None = None,
-    specificities: Sequence[float] = SPECIFICITIES,
-    seed: int = 0,
-    watch: Watch = lambda _text: None,
+def evaluate(
+    results: str | Path | None, options: EvaluateOptions, *, watch: Watch = lambda _text: None
 ) -> Evaluation:
-    """Hold the results of ``score`` against the truth.
+    """Hold results, or a table of scores from anywhere, against the truth.
 
     Parameters
     ----------
     results
-        Folder of results, of one model.
-    labels
-        CSV of ``slide,label`` or ``slide,x,y,label``.
-    annotations
-        Folder of outlines or masks named as the slides, or the one file of one slide.
-    classes
-        Classes of outlines that are abnormal; none: all.
-    unannotated_normal
-        Take slides without an annotation file for normal.
-    cases
-        Patient or animal by slide name; each slide is its own without.
-    slides
-        Where the slides lie now, if they are not where they were scored.
-    method
-        The method to look at closely; the one that ranks when None.
-    specificities
-        At which the sensitivity is asked for.
-    seed
-        Of the bootstrap.
+        Folder of results; None: ``results/``, or the table that the options name.
+    options
+        Where the truth is, and what is asked for.
     watch
         Told what is being done.
 
@@ -125,37 +100,48 @@ def evaluate_results(
     WsiAnomalyError
         There is nothing to evaluate; the sentence says why.
     """
-    folder = Path(results)
+    if options.scores is None:
+        return _evaluate_results(Path(results or "results"), options, watch)
+    if results is not None:
+        raise UsageError(
+            "--scores brings its own labels; leave out RESULTS and the options about them."
+        )
+    return _evaluate_scores(Path(options.scores), options)
+
+
+def _evaluate_results(folder: Path, options: EvaluateOptions, watch: Watch) -> Evaluation:
+    """Hold the results of ``score`` against the truth."""
     truth = Truth(
-        None if labels is None else read_labels(labels),
-        None if annotations is None else Path(annotations),
-        tuple(classes),
-        unannotated_normal,
+        None if options.labels is None else read_labels(options.labels),
+        None if options.annotations is None else Path(options.annotations),
+        tuple(options.classes),
+        options.unannotated_normal,
     )
     found, problems = read_results(folder)
     truth.check(found)
-    method = _method(found, method)
-    known, judged, notes = _judge(found, truth, cases or {}, problems, watch)
+    method = _method(found, options.method)
+    cases = {} if options.cases is None else case_table(options.cases)
+    known, judged, notes = _judge(found, truth, cases, problems, watch)
     if not judged:
         raise WsiAnomalyError((problems or notes)[0])
-    files = Results(folder, None if slides is None else Path(slides))
+    files = Results(folder, None if options.slides is None else Path(options.slides))
     judged, without = _with_colour(known, judged, files, method, watch)
     watch("computing intervals")
-    figures = compute(judged, method, specificities=specificities, seed=seed)
+    figures = compute(judged, method, specificities=options.specificities, seed=options.seed)
     notes += _notes(judged, figures)
     if without:
         notes.append(without)
     if truth.labels is not None and (others := truth.unmatched(found)):
         notes.append(f"{truth.labels.path} also names slides without results: {_some(others)}.")
     settings = {
-        "labels": None if labels is None else str(labels),
-        "annotations": None if annotations is None else str(annotations),
-        "classes": list(classes),
-        "unannotated_normal": unannotated_normal,
-        "cases": cases is not None,
+        "labels": None if options.labels is None else str(options.labels),
+        "annotations": None if options.annotations is None else str(options.annotations),
+        "classes": list(options.classes),
+        "unannotated_normal": options.unannotated_normal,
+        "cases": options.cases is not None,
         "method": method,
-        "specificities": list(specificities),
-        "seed": seed,
+        "specificities": list(options.specificities),
+        "seed": options.seed,
     }
     watch("reading pictures")
     return Evaluation(
@@ -164,23 +150,8 @@ def evaluate_results(
     )  # fmt: skip
 
 
-def evaluate_scores(
-    scores: str | Path, *, specificities: Sequence[float] = SPECIFICITIES, seed: int = 0
-) -> Evaluation:
-    """Evaluate a table of scores and labels from anywhere.
-
-    Parameters
-    ----------
-    scores
-        CSV with the columns ``score``, ``label`` and, if there are such, ``slide``.
-    specificities, seed
-        As :func:`evaluate_results` takes them.
-
-    Raises
-    ------
-    WsiAnomalyError
-        The table cannot be read, or holds one class only.
-    """
+def _evaluate_scores(scores: Path, options: EvaluateOptions) -> Evaluation:
+    """Evaluate a table of scores and labels from anywhere."""
     table = read_scores(scores)
     notes: list[str] = []
     if table.has_slides:
@@ -194,11 +165,11 @@ def evaluate_scores(
             "The table names no slides: there are no intervals, because scores of one slide are "
             "alike and only slides can be resampled; add a column slide."
         )
-    figures = compute(judged, SCORE, specificities=specificities, seed=seed)
+    figures = compute(judged, SCORE, specificities=options.specificities, seed=options.seed)
     if table.has_slides:
         notes += _notes(judged, figures)
-    settings = {"specificities": list(specificities), "seed": seed}
-    return Evaluation(Path(scores), figures, judged, tuple(notes), (), settings)
+    settings = {"specificities": list(options.specificities), "seed": options.seed}
+    return Evaluation(scores, figures, judged, tuple(notes), (), settings)
 
 
 def _from_table(name: str, scores: NDArray[np.float64], labels: NDArray[np.int8]) -> JudgedSlide:

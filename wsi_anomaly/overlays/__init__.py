@@ -1,5 +1,6 @@
 """Everything that a person opens: heatmaps, QuPath overlays, reports, the worklist."""
 
+from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.overlays.arrays import write_ome_tiff, write_zarr
 from wsi_anomaly.overlays.blinding import (
     check_names_may_be_shown,
@@ -19,10 +20,16 @@ from wsi_anomaly.overlays.cohort_report import write_cohort
 from wsi_anomaly.overlays.frame import Frame
 from wsi_anomaly.overlays.geojson import write_geojson
 from wsi_anomaly.overlays.heatmap import write_heatmap_png
-from wsi_anomaly.overlays.jobs import ScoreOptions, is_done, result_folders, score_to_folder
-from wsi_anomaly.overlays.many import Scored, ScoreJob, Scoring, default_workers, score_slides
+from wsi_anomaly.overlays.jobs import ScoreJob, is_done, result_folders, score_to_folder
+from wsi_anomaly.overlays.many import (
+    Scored,
+    ScoreOutcome,
+    Scoring,
+    score_slides,
+)
 from wsi_anomaly.overlays.report import write_report
 from wsi_anomaly.overlays.results import write_results
+from wsi_anomaly.overlays.run import ScoreRun
 from wsi_anomaly.overlays.summary import result_hash
 from wsi_anomaly.overlays.worklist import (
     forget_failure,
@@ -37,12 +44,13 @@ __all__ = [
     "Places",
     "ScoreJob",
     "ScoreOptions",
+    "ScoreOutcome",
+    "ScoreRun",
     "Scored",
     "Scoring",
     "blind",
     "check_names_may_be_shown",
     "control_jobs",
-    "default_workers",
     "for_reference",
     "forget_failure",
     "is_blinded",

@@ -8,17 +8,18 @@ too, drawn at random.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from wsi_anomaly import __version__
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import config_hash, fingerprint
+from wsi_anomaly.jobs import Progress
+from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.overlays.blinding import codes, private_folder, read_secret, secret_order
-from wsi_anomaly.overlays.jobs import ScoreOptions, result_folders
-from wsi_anomaly.overlays.many import Scored, ScoreJob, Scoring, attempt
+from wsi_anomaly.overlays.jobs import ScoreJob, result_folders
+from wsi_anomaly.overlays.many import Scored, Scoring
 from wsi_anomaly.scoring import (
     Cohort,
     CohortSlide,
@@ -41,36 +42,31 @@ class ControlScoring(Scoring):
 
         try:
             tensors, _ = load_tensors(job.folder)
-            return Scored(job, {"fields": len(tensors["score"])}, kept=True)
+            return Scored({"fields": len(tensors["score"])}, kept=True)
         except (ModelError, KeyError):
             return None
 
-    def score(
-        self, job: ScoreJob, model: ScoringModel, report: Callable[[int, int], None]
-    ) -> Scored:
+    def score(self, job: ScoreJob, model: ScoringModel, report: Progress) -> Scored:
         """Score a slide; neither its name nor its animal is written."""
-
-        def work() -> Mapping[str, Any]:
-            choices = _reference_options(self.options).scoring(job.slide)
-            found = score_slide(job.slide, model, progress=report, **choices)
-            save_raw_scores(job.folder, found)
-            return {"fields": int(found.assessed.sum())}
-
-        return attempt(job, work)
+        options = job.options(_reference_options(self.options))
+        found = score_slide(job.slide, model, options, progress=report)
+        save_raw_scores(job.folder, found)
+        return Scored({"fields": int(found.assessed.sum())})
 
 
 def _reference_options(options: ScoreOptions) -> ScoreOptions:
     """Leave to the controls the options that decide raw scores; a reference never overlaps."""
     return ScoreOptions(
-        mpp=options.mpp,
-        mpp_of=options.mpp_of,
-        min_tissue=options.min_tissue,
-        tissue_mask=options.tissue_mask,
+        mpp=options.mpp, min_tissue=options.min_tissue, tissue_mask=options.tissue_mask
     )
 
 
 def control_jobs(
-    slides: Sequence[CohortSlide], model: ScoringModel, options: ScoreOptions, results: Path
+    slides: Sequence[CohortSlide],
+    model: ScoringModel,
+    options: ScoreOptions,
+    results: Path,
+    sizes: Mapping[Path, float],
 ) -> list[ScoreJob]:
     """Control slides to score for the reference.
 
@@ -82,14 +78,16 @@ def control_jobs(
     for slide in slides:
         try:
             mark = fingerprint(slide.path)
-            settings = scoring_settings(model, **_reference_options(options).scoring(slide.path))
+            job = ScoreJob(slide.path, folder, sizes.get(slide.path))
+            reference = job.options(_reference_options(options))
+            settings = scoring_settings(slide.path, model, reference)
         except (OSError, WsiAnomalyError):
             continue
         if model.seen.get(mark) in {None, "calibration"}:
             name = config_hash(
                 {"program": __version__, "model": model.hash, "slide": mark, "settings": settings}
             )
-            jobs.append(ScoreJob(slide.path, folder / f"{name}.safetensors"))
+            jobs.append(replace(job, folder=folder / f"{name}.safetensors"))
     return jobs
 
 
@@ -123,7 +121,11 @@ class Places:
 
 
 def slide_jobs(
-    cohort: Cohort, organ: str, controls: Mapping[Path, Path], places: Places
+    cohort: Cohort,
+    organ: str,
+    controls: Mapping[Path, Path],
+    places: Places,
+    sizes: Mapping[Path, float],
 ) -> list[ScoreJob]:
     """Slides of one organ, each with its reference.
 
@@ -135,6 +137,8 @@ def slide_jobs(
         File of raw scores of each control slide that has one.
     places
         Where results go.
+    sizes
+        Micrometres per pixel of single slides.
     """
     slides = cohort.of_organ(organ)
     every = Controls(
@@ -149,6 +153,7 @@ def slide_jobs(
         ScoreJob(
             s.path,
             places.folders[s.path],
+            sizes.get(s.path),
             every.without(left_out[s.animal]) if s.animal in left_out else every,
             places.names.get(s.path),
         )
@@ -177,4 +182,4 @@ def blind(job: ScoreJob, error: str) -> tuple[str, str]:
 
 def for_reference(scoring: Scoring) -> ControlScoring:
     """Scoring of the controls beside the scoring of the slides."""
-    return ControlScoring(**{k: getattr(scoring, k) for k in Scoring.__dataclass_fields__})
+    return ControlScoring(**{f.name: getattr(scoring, f.name) for f in fields(scoring)})

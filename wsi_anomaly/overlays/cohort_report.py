@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from wsi_anomaly.core.files import write_text
+from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.overlays.charts import round_ticks
 from wsi_anomaly.overlays.cohort import (
     AnimalResult,
@@ -19,7 +20,6 @@ from wsi_anomaly.overlays.cohort import (
     slide_results,
     write_tables,
 )
-from wsi_anomaly.overlays.jobs import ScoreOptions
 from wsi_anomaly.overlays.report import environment
 from wsi_anomaly.overlays.worklist import COHORT_PAGE
 from wsi_anomaly.scoring import Cohort

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
+from wsi_anomaly.options import Origin
 from wsi_anomaly.scoring import SlideFacts
-
-Origin = Literal["bounds", "level0"]
 
 
 @dataclass(frozen=True)

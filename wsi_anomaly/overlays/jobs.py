@@ -4,79 +4,51 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Self
 
 from wsi_anomaly.core.errors import AnnotationError
 from wsi_anomaly.core.files import fingerprint, output_name
 from wsi_anomaly.core.remote import from_anywhere
-from wsi_anomaly.overlays.frame import Origin
+from wsi_anomaly.jobs import Progress
+from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.overlays.results import write_results
 from wsi_anomaly.overlays.summary import result_hash
 from wsi_anomaly.overlays.worklist import read_summary
 from wsi_anomaly.scoring import Controls, ScoreMap, ScoringModel, score_slide, scoring_settings
-from wsi_anomaly.scoring.slide import Progress
 from wsi_anomaly.slides import open_slide
-from wsi_anomaly.tiles.inputs import file_for
-
-
-class ScoringChoices(TypedDict):
-    """Options that decide the scores."""
-
-    stride_um: float | None
-    min_tissue: float
-    mpp: float | None
-    false_regions: float
-    fdr: float | None
-    pixel_map: bool
-    tissue_mask: Path | None
-    controls: Controls | None
 
 
 @dataclass(frozen=True)
-class ScoreOptions:
-    """How slides are scored and what is written; see :func:`wsi_anomaly.scoring.score_slide`.
+class ScoreJob:
+    """One slide to score, and the folder of its results.
 
-    `mpp_of` has pixel sizes of single slides, by their path from anywhere, over `mpp`, which is
-    that of all. With `shown_as` the results show a slide under that name, and nowhere under its
-    own.
+    Attributes
+    ----------
+    slide, folder
+        From where to where.
+    mpp
+        Its micrometres per pixel, over those of all slides.
+    controls
+        Concurrent controls that are its reference.
+    shown_as
+        Name under which its results show it, and nowhere under its own.
     """
 
-    stride_um: float | None = None
-    min_tissue: float = 0.1
+    slide: Path
+    folder: Path
     mpp: float | None = None
-    false_regions: float = 1.0
-    fdr: float | None = None
-    pixel_map: bool = False
-    tissue_mask: Path | None = None
-    heatmap: bool = False
-    origin: Origin = "bounds"
-    gzip: bool = False
     controls: Controls | None = None
-    backend: str = "auto"
     shown_as: str | None = None
-    mpp_of: Mapping[Path, float] = field(default_factory=dict)
 
-    def scoring(self, slide: Path) -> ScoringChoices:
-        """Those that :func:`~wsi_anomaly.scoring.score_slide` takes for one slide.
+    def options(self, common: ScoreOptions) -> ScoreOptions:
+        """Options of this slide: those of all, and its own."""
+        return common if self.mpp is None else replace(common, mpp=self.mpp)
 
-        Raises
-        ------
-        AnnotationError
-            The folder of tissue masks has none for the slide.
-        """
-        mask = None if self.tissue_mask is None else file_for(self.tissue_mask, slide)
-        return {
-            "stride_um": self.stride_um,
-            "min_tissue": self.min_tissue,
-            "mpp": self.mpp_of.get(from_anywhere(slide), self.mpp),
-            "false_regions": self.false_regions,
-            "fdr": self.fdr,
-            "pixel_map": self.pixel_map,
-            "tissue_mask": mask,
-            "controls": self.controls,
-        }
+    def from_anywhere(self) -> Self:
+        """Return the same with whole paths."""
+        return replace(self, slide=from_anywhere(self.slide), folder=self.folder.absolute())
 
 
 def result_folders(slides: Sequence[Path], results: Path) -> dict[Path, Path]:
@@ -110,18 +82,18 @@ def _identity(path: Path) -> str:
         return "unreadable"  # scoring it will say what is wrong
 
 
-def is_done(path: Path, model: ScoringModel, folder: Path, options: ScoreOptions) -> bool:
-    """Whether `folder` holds this very result, whole: slide, model, settings and program."""
-    summary = read_summary(folder)
-    if summary is None or not _is_whole(folder, summary):
+def is_done(job: ScoreJob, model: ScoringModel, options: ScoreOptions) -> bool:
+    """Whether a folder holds this very result, whole: slide, model, settings and program."""
+    summary = read_summary(job.folder)
+    if summary is None or not _is_whole(job.folder, summary):
         return False
     try:
-        settings = scoring_settings(model, **options.scoring(path))
+        settings = scoring_settings(job.slide, model, job.options(options), job.controls)
     except (AnnotationError, OSError):
         return False  # scoring it will say what is wrong
     identity = result_hash(
         model.hash,
-        _identity(path),
+        _identity(job.slide),
         settings,
         heatmap=options.heatmap,
         origin=options.origin,
@@ -137,9 +109,8 @@ def _is_whole(folder: Path, summary: Mapping[str, Any]) -> bool:
 
 
 def score_to_folder(
-    path: Path,
+    job: ScoreJob,
     model: ScoringModel,
-    folder: Path,
     options: ScoreOptions | None = None,
     progress: Progress | None = None,
 ) -> ScoreMap:
@@ -150,19 +121,18 @@ def score_to_folder(
     WsiAnomalyError
         The slide cannot be scored, or the results cannot be written; nothing is left behind.
     """
-    options = options or ScoreOptions()
-    choices = options.scoring(path)
-    score_map = score_slide(path, model, backend=options.backend, progress=progress, **choices)
-    if options.shown_as is not None:
-        name = options.shown_as
-        score_map = replace(score_map, slide=replace(score_map.slide, name=name, path=name))
-    with open_slide(path, mpp=choices["mpp"], backend=options.backend) as slide:
+    options = job.options(options or ScoreOptions())
+    found = score_slide(job.slide, model, options, controls=job.controls, progress=progress)
+    if job.shown_as is not None:
+        name = job.shown_as
+        found = replace(found, slide=replace(found.slide, name=name, path=name))
+    with open_slide(job.slide, mpp=options.mpp, backend=options.backend) as slide:
         write_results(
-            score_map,
+            found,
             slide,
-            folder,
+            job.folder,
             heatmap=options.heatmap,
             origin=options.origin,
             gzip=options.gzip,
         )
-    return score_map
+    return found

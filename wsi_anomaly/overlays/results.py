@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.files import atomic_file, atomic_folder, write_json
+from wsi_anomaly.options import Origin
 from wsi_anomaly.overlays.arrays import write_ome_tiff, write_zarr
-from wsi_anomaly.overlays.frame import Frame, Origin
+from wsi_anomaly.overlays.frame import Frame
 from wsi_anomaly.overlays.geojson import write_geojson
 from wsi_anomaly.overlays.heatmap import write_heatmap_png
 from wsi_anomaly.overlays.qupath_script import PICTURE, SCRIPT, write_qupath_script

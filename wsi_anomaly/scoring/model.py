@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.magnification import mpp_of
+from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring.controls import Controls
+from wsi_anomaly.tiles.inputs import file_for
 
 
 class ScoringModel(Protocol):
@@ -74,30 +76,53 @@ class ScoringModel(Protocol):
         """Error maps (N, S, S) of tiles; None if no method makes such."""
 
 
+def facts_of(model: ScoringModel) -> dict[str, Any]:
+    """Say which model this is, for the results."""
+    return {
+        "name": model.name,
+        "version": model.version,
+        "hash": model.hash,
+        "magnification": model.magnification,
+        "tile_size": model.tile_size,
+        "methods": list(model.methods),
+        "primary": model.primary,
+        "provenance": dict(model.provenance),
+    }
+
+
 def scoring_settings(
-    model: ScoringModel,
-    *,
-    stride_um: float | None = None,
-    min_tissue: float = 0.1,
-    mpp: float | None = None,
-    false_regions: float = 1.0,
-    fdr: float | None = None,
-    pixel_map: bool = False,
-    tissue_mask: Path | None = None,
-    controls: Controls | None = None,
+    path: Path, model: ScoringModel, options: ScoreOptions, controls: Controls | None = None
 ) -> dict[str, float | str | None]:
-    """Options that decide a result, with their defaults filled in; see ``score_slide``."""
+    """Options that decide the result of a slide, with their defaults filled in.
+
+    Raises
+    ------
+    AnnotationError, OSError
+        Its tissue mask is missing, or cannot be read.
+    """
     field_um = model.tile_size * mpp_of(model.magnification)
+    mask = mask_of(path, options)
     settings = {
-        "stride_um": field_um if stride_um is None else stride_um,
-        "min_tissue": min_tissue,
-        "mpp": mpp,
-        "false_regions": false_regions,
-        "fdr": fdr,
-        "pixel_map": pixel_map,
-        "tissue_mask": None if tissue_mask is None else fingerprint(tissue_mask),
+        "stride_um": field_um if options.stride_um is None else options.stride_um,
+        "min_tissue": options.min_tissue,
+        "mpp": options.mpp,
+        "false_regions": options.false_regions,
+        "fdr": options.fdr,
+        "pixel_map": options.pixel_map,
+        "tissue_mask": None if mask is None else fingerprint(mask),
     }
     return settings if controls is None else settings | {"controls": controls.identity}
+
+
+def mask_of(path: Path, options: ScoreOptions) -> Path | None:
+    """File that says where the tissue of a slide is; None: it is to be found.
+
+    Raises
+    ------
+    AnnotationError
+        The folder of tissue masks has none for the slide.
+    """
+    return None if options.tissue_mask is None else file_for(Path(options.tissue_mask), path)
 
 
 @lru_cache(maxsize=2)

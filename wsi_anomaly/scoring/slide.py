@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,12 @@ from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.ahead import ahead
 from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
 from wsi_anomaly.core.magnification import mpp_of, serves
+from wsi_anomaly.jobs import Progress
+from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings
 from wsi_anomaly.scoring.interpretation import interpret
-from wsi_anomaly.scoring.model import ScoringModel, scoring_settings
+from wsi_anomaly.scoring.model import ScoringModel, facts_of, mask_of, scoring_settings
 from wsi_anomaly.scoring.places import PixelMaps, fields_to_map
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
 from wsi_anomaly.slides import Mpp, Slide, TissueMap, find_tissue, open_slide
@@ -35,23 +39,15 @@ from wsi_anomaly.tiles.sharpness import sharpness
 BATCH_SIZE = 256
 _SHARPNESS_STEP = 8  # every so many fields: the median needs no more
 _QUEUED_BATCHES = 4  # bounds the memory; more only hides longer stalls of the disk
-Progress = Callable[[int, int], None]
 Batch = tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def score_slide(
     path: str | Path,
     model: ScoringModel,
+    options: ScoreOptions | None = None,
     *,
-    stride_um: float | None = None,
-    min_tissue: float = 0.1,
-    mpp: float | None = None,
-    false_regions: float = 1.0,
-    fdr: float | None = None,
-    pixel_map: bool = False,
-    tissue_mask: Path | None = None,
     controls: Controls | None = None,
-    backend: str = "auto",
     progress: Progress | None = None,
 ) -> ScoreMap:
     """Score every field of tissue of a slide.
@@ -62,24 +58,10 @@ def score_slide(
         The slide.
     model
         A loaded model; it decides magnification, field size and preprocessing.
-    stride_um
-        From one field to the next; by default one field, without overlap.
-    min_tissue
-        Least share of tissue in a field.
-    mpp
-        Micrometres per level-0 pixel, in place of what the file says.
-    false_regions
-        At most so many false regions on a normal slide.
-    fdr
-        Flag single fields by Benjamini-Hochberg at this q instead.
-    pixel_map
-        Keep the error maps of all flagged fields (at most 1,000), not only of the gallery's.
-    tissue_mask
-        Outlines or a mask image of the tissue, in place of finding it.
+    options
+        What is looked at, and what is flagged.
     controls
         Concurrent controls, in place of the model's own calibration slides.
-    backend
-        Reader: "auto", "openslide" or "tiff"; the pixels are the same.
     progress
         Called with fields done and fields in all, after every batch.
 
@@ -92,81 +74,50 @@ def score_slide(
     ModelError
         The scores of the controls cannot be read.
     """
+    path, options = Path(path), options or ScoreOptions()
     timings: dict[str, float] = {}
-    with open_slide(path, mpp=mpp, backend=backend) as slide:
-        if not serves(slide.finest_mpp, model.magnification):
-            raise TooCoarseError(
-                f"{path} has {slide.finest_mpp:.3g} um per pixel at its finest, too coarse for "
-                f"this model, which looks at {model.magnification}x "
-                f"({mpp_of(model.magnification):g} um); use a scan of a higher magnification."
-            )
+    with open_slide(path, mpp=options.mpp, backend=options.backend) as slide:
+        _check_pixels(slide, model)
         facts = SlideFacts.of(slide)
-        start = time.perf_counter()
-        tissue = _find_tissue(slide, tissue_mask)
-        field_um = model.tile_size * mpp_of(model.magnification)
-        fields = plan_fields(
-            slide, tissue, field_um=field_um, stride_um=stride_um, min_tissue=min_tissue,
-            max_tiles=None,
-        )  # fmt: skip
-        if (fields.status == Status.MASKED).all():
-            raise NoTissueError(
-                f"No tissue was found on {path}; look at it, or lower --min-tissue."
+        with _timed(timings, "tissue and stain"):
+            tissue = _find_tissue(slide, mask_of(path, options))
+            fields = _plan(slide, tissue, model, options)
+            outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
+            preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
+        with _timed(timings, "read and score"):
+            looked_at = np.flatnonzero(fields.status != Status.MASKED)
+            batches = _read(slide, fields.take(looked_at), model, preprocess)
+            status, scores, median_sharpness = _score_batches(
+                batches, model, fields.status, looked_at, progress, timings
             )
-        outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
-        preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
-        timings["tissue and stain"] = time.perf_counter() - start
-
-        start = time.perf_counter()
-        looked_at = np.flatnonzero(fields.status != Status.MASKED)
-        batches = read_fields(
-            slide,
-            fields.take(looked_at),
-            magnification=model.magnification,
-            tile_size=model.tile_size,
-            preprocess=preprocess,
-            batch_size=BATCH_SIZE,
-        )
-        status, scores, median_sharpness = _score_batches(
-            batches, model, fields.status, looked_at, progress, timings
-        )
-        timings["read and score"] = time.perf_counter() - start
-
-        calibration: Calibration | None = model.calibration.get(model.primary)
-        seen = model.seen.get(facts.fingerprint)
-        if controls is not None:
-            calibration = controls.calibration()
-            # The model has not learned from its calibration slides, and they are not in use now.
-            seen = None if seen == "calibration" else seen
-        start = time.perf_counter()
-        found = interpret(
-            fields,
-            scores[model.primary],
-            calibration,
-            mpp=(facts.mpp.x, facts.mpp.y),
-            seen=seen,
-            false_regions=false_regions,
-            fdr=fdr,
-            concurrent=controls is not None,
-            domain_warnings=[
-                *([] if tissue_mask is None else [_mask_warning(fields, facts.mpp)]),
-                *domain_warnings(
-                    model.domain,
-                    preprocessor=preprocess,
-                    mpp=slide.finest_mpp,
-                    sharpness=median_sharpness,
-                ),
-            ],
-        )
-        chosen = fields_to_map(
-            fields,
-            found.smoothed,
-            found.flagged,
-            many=pixel_map,
-            tile_size=model.tile_size,
-        )
-        maps = _pixel_maps(slide, fields, chosen, model, preprocess)
-        timings["interpretation"] = time.perf_counter() - start
-
+        with _timed(timings, "interpretation"):
+            reference = _Reference.of(model, facts, controls)
+            unlike = [] if options.tissue_mask is None else [_mask_warning(fields, facts.mpp)]
+            unlike += domain_warnings(
+                model.domain,
+                preprocessor=preprocess,
+                mpp=slide.finest_mpp,
+                sharpness=median_sharpness,
+            )
+            found = interpret(
+                fields,
+                scores[model.primary],
+                reference.calibration,
+                mpp=(facts.mpp.x, facts.mpp.y),
+                seen=reference.seen,
+                false_regions=options.false_regions,
+                fdr=options.fdr,
+                concurrent=controls is not None,
+                domain_warnings=unlike,
+            )
+            chosen = fields_to_map(
+                fields,
+                found.smoothed,
+                found.flagged,
+                many=options.pixel_map,
+                tile_size=model.tile_size,
+            )
+            maps = _pixel_maps(slide, fields, chosen, model, preprocess)
     return ScoreMap(
         slide=facts,
         fields=fields,
@@ -174,33 +125,76 @@ def score_slide(
         scores=scores,
         primary=model.primary,
         interpretation=found,
-        calibration=calibration,
-        seen=seen,
-        model={
-            "name": model.name,
-            "version": model.version,
-            "hash": model.hash,
-            "magnification": model.magnification,
-            "tile_size": model.tile_size,
-            "methods": list(model.methods),
-            "primary": model.primary,
-            "provenance": dict(model.provenance),
-        },
-        settings=scoring_settings(
-            model,
-            stride_um=stride_um,
-            min_tissue=min_tissue,
-            mpp=mpp,
-            false_regions=false_regions,
-            fdr=fdr,
-            pixel_map=pixel_map,
-            tissue_mask=tissue_mask,
-            controls=controls,
-        ),
+        calibration=reference.calibration,
+        seen=reference.seen,
+        model=facts_of(model),
+        settings=scoring_settings(path, model, options, controls),
         tissue=outline,
         tissue_mm2=tissue_mm2,
         timings=timings,
         pixel_maps=maps,
+    )
+
+
+@contextmanager
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings[stage] = time.perf_counter() - start
+
+
+def _check_pixels(slide: Slide, model: ScoringModel) -> None:
+    if not serves(slide.finest_mpp, model.magnification):
+        raise TooCoarseError(
+            f"{slide.path} has {slide.finest_mpp:.3g} um per pixel at its finest, too coarse for "
+            f"this model, which looks at {model.magnification}x "
+            f"({mpp_of(model.magnification):g} um); use a scan of a higher magnification."
+        )
+
+
+def _plan(slide: Slide, tissue: TissueMap, model: ScoringModel, options: ScoreOptions) -> Fields:
+    """Find the fields to look at, those that are masked among them."""
+    fields = plan_fields(
+        slide,
+        tissue,
+        field_um=model.tile_size * mpp_of(model.magnification),
+        stride_um=options.stride_um,
+        min_tissue=options.min_tissue,
+        max_tiles=None,
+    )
+    if (fields.status == Status.MASKED).all():
+        raise NoTissueError(
+            f"No tissue was found on {slide.path}; look at it, or lower --min-tissue."
+        )
+    return fields
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What a slide is compared with, and whether the model has seen it."""
+
+    calibration: Calibration | None
+    seen: str | None
+
+    @classmethod
+    def of(cls, model: ScoringModel, facts: SlideFacts, controls: Controls | None) -> _Reference:
+        seen = model.seen.get(facts.fingerprint)
+        if controls is None:
+            return cls(model.calibration.get(model.primary), seen)
+        # The model has not learned from its calibration slides, and they are not in use now.
+        return cls(controls.calibration(), None if seen == "calibration" else seen)
+
+
+def _read(
+    slide: Slide, fields: Fields, model: ScoringModel, preprocess: SlidePreprocessor
+) -> Iterator[Batch]:
+    return read_fields(
+        slide,
+        fields,
+        magnification=model.magnification,
+        tile_size=model.tile_size,
+        preprocess=preprocess,
+        batch_size=BATCH_SIZE,
     )
 
 
@@ -268,15 +262,7 @@ def _pixel_maps(
 ) -> PixelMaps | None:
     """Read some fields once more, for their error maps; those that cannot be read are left out."""
     kept, tiles, maps = [], [], []
-    batches = read_fields(
-        slide,
-        fields.take(chosen),
-        magnification=model.magnification,
-        tile_size=model.tile_size,
-        preprocess=preprocess,
-        batch_size=BATCH_SIZE,
-    )
-    for indices, images, status in batches:
+    for indices, images, status in _read(slide, fields.take(chosen), model, preprocess):
         good = status == Status.OK
         if not good.any():
             continue

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.autoencoder.batches import ArrayTiles
 from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.options.train import SEARCHED
 from wsi_anomaly.search.judging import Judge
 from wsi_anomaly.search.material import Material, grouped_folds
 from wsi_anomaly.search.records import Found, Watch
-from wsi_anomaly.search.space import DETECTORS, Space
+from wsi_anomaly.search.space import Space
 from wsi_anomaly.search.study import open_study
 from wsi_anomaly.search.trials import Search
 from wsi_anomaly.training.config import TrainConfig
@@ -31,7 +32,7 @@ def search_arrays(
     networks: Mapping[str, PerceptualNetwork],
     *,
     space: Space | None = None,
-    detectors: Sequence[str] = DETECTORS,
+    detectors: Sequence[str] = SEARCHED,
     trials: int = 30,
     folds: int = 3,
     criterion: str = "roc-auc",

@@ -16,7 +16,6 @@ from wsi_anomaly.training.config import TrainConfig
 from wsi_anomaly.training.inputs import anomaly_set, read_stores, tiles_of_cases
 from wsi_anomaly.training.splits import split_cases
 
-MAGNIFICATIONS = (10, 20, 40)
 _MOST_OF_A_CASE = 500
 _LEAST_CASES = 3
 

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.core.errors import UsageError
 
-CRITERIA = ("roc-auc", "reconstruction")
-
 
 class Part:
     """Some of the tiles of a larger set.

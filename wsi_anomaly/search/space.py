@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.options.train import SEARCHED
 from wsi_anomaly.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
-
-DETECTORS = ("dpa", "density")
 
 # Of deep networks the layers around the published one; of others all layers.
 _WORTH_TRYING = {
@@ -75,7 +74,7 @@ class Space:
         base: TrainConfig,
         views: Mapping[str, tuple[int, int]],
         networks: Mapping[str, PerceptualNetwork],
-        detectors: Sequence[str] = DETECTORS,
+        detectors: Sequence[str] = SEARCHED,
         view_name: str = "magnification",
     ) -> Space:
         """Make the space that has a base configuration in it.
@@ -98,10 +97,10 @@ class Space:
         UsageError
             A method has nothing to be chosen.
         """
-        unknown = [name for name in detectors if name not in DETECTORS]
+        unknown = [name for name in detectors if name not in SEARCHED]
         if unknown:
             raise UsageError(
-                f"tune chooses for {' and '.join(DETECTORS)}, not for {unknown[0]!r}; the weights "
+                f"tune chooses for {' and '.join(SEARCHED)}, not for {unknown[0]!r}; the weights "
                 "of fusion are chosen by train --detector fusion --anomalies."
             )
         layers, pooled = {}, {}

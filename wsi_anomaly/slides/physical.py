@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.core.magnification import mpp_of
+from wsi_anomaly.core.magnification import PLAUSIBLE_UM, check_mpp, mpp_of
 from wsi_anomaly.slides.base import Mpp
 
 _UM_PER_UNIT = {"centimeter": 10_000.0, "inch": 25_400.0}
-_PLAUSIBLE_UM = (0.01, 20.0)  # 1 um/px is 10x; printers' resolutions (72 dpi = 353 um) fall out
 
 
 def find_mpp(properties: Mapping[str, str], override: float | None = None) -> Mpp | None:
@@ -25,11 +23,7 @@ def find_mpp(properties: Mapping[str, str], override: float | None = None) -> Mp
         The override is no plausible size of a pixel.
     """
     if override is not None:
-        if not _plausible(override):
-            raise UsageError(
-                f"{override:g} um per pixel is not plausible; slides have between "
-                f"{_PLAUSIBLE_UM[0]:g} and {_PLAUSIBLE_UM[1]:g} (40x is about 0.25)."
-            )
+        check_mpp(override)
         return Mpp(override, override, "--mpp")
     candidates = (
         (
@@ -88,4 +82,4 @@ def _from_resolution(properties: Mapping[str, str], name: str) -> float:
 
 
 def _plausible(mpp: float) -> bool:
-    return _PLAUSIBLE_UM[0] <= mpp <= _PLAUSIBLE_UM[1]
+    return PLAUSIBLE_UM[0] <= mpp <= PLAUSIBLE_UM[1]

@@ -1,6 +1,7 @@
 """Fields of a slide, their pixels, and the files that store them."""
 
-from wsi_anomaly.tiles.config import PRESETS, TileConfig
+from wsi_anomaly.options import PRESETS
+from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.extraction import TileResult, tile_slide
 from wsi_anomaly.tiles.fields import Fields, Status, plan_fields
 from wsi_anomaly.tiles.preprocessing import Preprocessing, SlidePreprocessor

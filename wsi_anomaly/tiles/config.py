@@ -4,80 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import config_hash
+from wsi_anomaly.options import TileChoices, TileOptions
 from wsi_anomaly.stain import StainProfile, reference_target
-from wsi_anomaly.tiles.preprocessing import ENGINES, STAINS, VERSION, Preprocessing
+from wsi_anomaly.tiles.preprocessing import VERSION, Preprocessing
+from wsi_anomaly.tiles.target import read_target
 
 FORMAT = "wsi-anomaly-tiles"
 FORMAT_VERSION = 1
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    # Shvetsova et al. (2021): fields of 768 px at 40x, all tissue, at most 50 a slide.
-    "camelyon16": {"tile_size": 192, "max_tiles": 50, "min_tissue": 1.0},
-}
-"""Published geometries, by name: values of :class:`TileConfig`."""
-
 
 @dataclass(frozen=True)
-class TileConfig:
-    """What ``wsi-anomaly tile`` was asked for.
+class TileConfig(TileChoices):
+    """What decides the bytes of a tile file: the choices, and the stains that they lead to.
 
     Attributes
     ----------
-    magnifications
-        Which copies of each field are stored, those that a slide can serve.
-    tile_size
-        Side of a field in pixels at 10x, which is its side in micrometres.
-    stride
-        From one field to the next, pixels at 10x; None: `tile_size`.
-    max_tiles
-        At most so many fields a slide, drawn at random by `seed`; None: all.
-    min_tissue
-        Least share of tissue of a field.
-    stain, engine, per_tile, match_maxima, target
-        As in :class:`~wsi_anomaly.tiles.Preprocessing`; `target` None is the shipped one.
-    labels
-        Classes of the annotations to cut; none named: all of them.
+    target
+        Stain profile that every slide is brought to; None: the one that ships.
     """
 
-    magnifications: tuple[int, ...] = (10, 20, 40)
-    tile_size: int = 64
-    stride: int | None = None
-    max_tiles: int | None = 2000
-    min_tissue: float = 0.5
-    stain: str = "vahadane"
-    engine: str = "native"
-    per_tile: bool = False
-    match_maxima: bool = True
     target: StainProfile | None = None
-    labels: tuple[str, ...] = ()
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        known = (10, 20, 40)
-        if not self.magnifications or any(m not in known for m in self.magnifications):
-            raise UsageError("Magnifications are any of 10, 20 and 40.")
-        object.__setattr__(self, "magnifications", tuple(sorted(set(self.magnifications))))
-        if not 8 <= self.tile_size <= 1024:
-            raise UsageError(f"A tile has between 8 and 1024 pixels a side, not {self.tile_size}.")
-        if self.stride is not None and self.stride < 1:
-            raise UsageError(f"A stride is at least one pixel, not {self.stride}.")
-        if self.max_tiles is not None and self.max_tiles < 1:
-            raise UsageError(f"At least one tile a slide, not {self.max_tiles}.")
-        if not 0 <= self.min_tissue <= 1:
-            raise UsageError(f"A share of tissue lies between 0 and 1, not {self.min_tissue:g}.")
-        if self.stain not in STAINS:
-            raise UsageError(f"Stain methods are {', '.join(STAINS)}, not {self.stain!r}.")
-        if self.engine not in ENGINES:
-            raise UsageError(f"Stain engines are {', '.join(ENGINES)}, not {self.engine!r}.")
+        super().__post_init__()
         if self.stain == "none" and self.target is not None:
             raise UsageError("A stain target needs a stain method; leave one of them out.")
-        if not all(label.strip() for label in self.labels):
-            raise UsageError("A label is not empty; give the class of the annotations as --label.")
-        object.__setattr__(self, "labels", tuple(sorted({label.strip() for label in self.labels})))
+
+    @classmethod
+    def of(cls, options: TileOptions) -> Self:
+        """Take what decides from the options of ``tile``; reads the image of the target.
+
+        Raises
+        ------
+        UsageError
+            The target cannot be used, or an engine is not installed.
+        """
+        if options.engine == "staintools":
+            from wsi_anomaly.stain.staintools_engine import require_staintools
+
+            require_staintools()
+        choices = {entry.name: getattr(options, entry.name) for entry in fields(TileChoices)}
+        target = options.target and read_target(Path(options.target), options.stain)
+        return cls(**choices, target=target or None)
 
     @property
     def preprocessing(self) -> Preprocessing:

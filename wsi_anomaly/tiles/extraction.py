@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +19,29 @@ from wsi_anomaly.core.errors import (
 from wsi_anomaly.core.files import fingerprint as fingerprint_of
 from wsi_anomaly.core.files import output_name
 from wsi_anomaly.core.magnification import served
-from wsi_anomaly.slides import Slide, find_tissue, open_slide
-from wsi_anomaly.slides.overview import read_overview
+from wsi_anomaly.jobs.progress import Progress, unwatched
+from wsi_anomaly.slides import Slide, TissueMap, find_tissue, open_slide
+from wsi_anomaly.slides.overview import Overview, read_overview
 from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.fields import STORED, Fields, Status, plan_fields
 from wsi_anomaly.tiles.inputs import file_for, outlines_from_file, tissue_from_file
+from wsi_anomaly.tiles.jobs import Job
 from wsi_anomaly.tiles.picture import PICTURE_SUFFIX, overview_picture, save_picture
 from wsi_anomaly.tiles.reading import read_fields
 from wsi_anomaly.tiles.resume import finished
 from wsi_anomaly.tiles.store import SUFFIX
 from wsi_anomaly.tiles.writing import TileWriter, write_tiles
 
-Progress = Callable[[str, int, int], None]
-"""Called with the stage and how many of how many fields are done."""
-
 _BATCH_BYTES = 16_000_000  # so that its blocks stay decoded from one magnification to the next
+
+
+class Stage(IntEnum):
+    """What is done with a slide, in this order."""
+
+    OPENING = 0
+    TISSUE = 1
+    STAIN = 2
+    TILES = 3
 
 
 @dataclass(frozen=True)
@@ -70,45 +79,27 @@ class TileResult:
 
 
 def tile_slide(
-    path: str | Path,
+    slide: str | Path | Job,
     out_dir: str | Path,
     config: TileConfig,
     *,
-    mpp: float | None = None,
     resume: bool = True,
-    name: str | None = None,
-    case: str | None = None,
-    tissue_mask: str | Path | None = None,
-    annotations: str | Path | None = None,
-    backend: str = "auto",
     progress: Progress | None = None,
 ) -> TileResult:
     """Cut one slide into tiles: a tile file, and a picture of where they lie beside it.
 
     Parameters
     ----------
-    path
-        The slide.
+    slide
+        The slide, or a job that says more of it: name, case, pixel size, mask, annotations.
     out_dir
         Folder of tile files.
     config
         What to store.
-    mpp
-        Micrometres per pixel, over what the file says.
     resume
         Keep a file that is whole, of this slide and of this configuration.
-    name
-        Name of the tile file without suffix; the slide's by default.
-    case
-        Patient or animal, so that no split ever parts one; `name` by default.
-    tissue_mask
-        Outlines or a mask image of the tissue, in place of finding it; or a folder of them.
-    annotations
-        Cut only inside these outlines (of the classes that `config` names), or a folder of them.
-    backend
-        Reader: "auto", "openslide" or "tiff"; the pixels are the same.
     progress
-        Told how far it is.
+        Told how many of how many fields are done, and the :class:`Stage`.
 
     Raises
     ------
@@ -116,56 +107,40 @@ def tile_slide(
         It cannot be done; nothing half-written stands under the final name.
     """
     started = time.perf_counter()
-    path = Path(path)
-    name = name or output_name(path)
-    case = case or name
-    report = progress or (lambda _stage, _done, _total: None)
+    job = slide if isinstance(slide, Job) else Job(Path(slide))
+    name = job.name or output_name(job.slide)
+    case = job.case or name
+    report = progress or unwatched
     target = Path(out_dir) / f"{name}{SUFFIX}"
-    report("opening", 0, 0)
-    with open_slide(path, mpp=mpp, backend=backend) as slide:
+    report(0, 0, Stage.OPENING)
+    with open_slide(job.slide, mpp=job.mpp, backend=job.backend) as opened:
         files = {
-            source: file_for(Path(place), path) if place else None
-            for source, place in (("tissue_mask", tissue_mask), ("annotations", annotations))
+            source: file_for(place, job.slide) if place else None
+            for source, place in (
+                ("tissue_mask", job.tissue_mask),
+                ("annotations", job.annotations),
+            )
         }
         sources = {source: _mark(file) for source, file in files.items()}
-        mark = fingerprint_of(path)
-        former, why = finished(target, mark, config, case, slide, sources) if resume else (None, "")
+        mark = fingerprint_of(job.slide)
+        former, why = (
+            finished(target, mark, config, case, opened, sources) if resume else (None, "")
+        )
         if former is not None:
             return TileResult(
-                path, target, former.magnifications, _counts(former.status), 0.0, skipped=True
+                job.slide, target, former.magnifications, _counts(former.status), 0.0, skipped=True
             )
         notes = [why] if why else []
-        magnifications = _served(slide, config, notes)
-        report("tissue", 0, 0)
-        outlines = (
-            outlines_from_file(slide, files["annotations"], config.labels)
-            if files["annotations"]
-            else None
-        )
-        overview = read_overview(slide)
-        tissue = (
-            tissue_from_file(slide, files["tissue_mask"], overview)
-            if files["tissue_mask"]
-            else find_tissue(slide, overview)
-        )
-        fields = plan_fields(
-            slide,
-            tissue,
-            field_um=float(config.tile_size),
-            stride_um=None if config.stride is None else float(config.stride),
-            min_tissue=config.min_tissue,
-            max_tiles=config.max_tiles,
-            seed=config.seed,
-            outlines=outlines,
-        )
-        if not len(fields):
-            raise _nothing_to_cut(slide, config, files["annotations"])
-        report("stain", 0, len(fields))
-        preprocess = config.preprocessing.for_slide(slide, tissue)
+        magnifications = _served(opened, config, notes)
+        report(0, 0, Stage.TISSUE)
+        overview = read_overview(opened)
+        tissue, fields = _plan(opened, overview, config, **files)
+        report(0, len(fields), Stage.STAIN)
+        preprocess = config.preprocessing.for_slide(opened, tissue)
         status = fields.status.copy()
         with write_tiles(
             target,
-            slide,
+            opened,
             fields,
             status,
             config=config,
@@ -175,22 +150,43 @@ def tile_slide(
             case=case,
             sources=sources,
         ) as writer:
-            _extract(slide, fields, status, writer, config, magnifications, preprocess, report)
-            if (status == Status.FAILED).all():
-                raise NotASlideError(
-                    f"{path} is damaged: none of its {len(fields)} fields of tissue can be read; "
-                    "copy the file again."
-                )
-            picture = overview_picture(slide, overview, tissue, fields, status)
+            _extract(opened, fields, status, writer, config, magnifications, preprocess, report)
+            picture = overview_picture(opened, overview, tissue, fields, status)
             save_picture(target.with_suffix(PICTURE_SUFFIX), picture)
+    seconds = time.perf_counter() - started
     return TileResult(
-        path,
-        target,
-        magnifications,
-        _counts(status),
-        time.perf_counter() - started,
-        notes=tuple(notes),
+        job.slide, target, magnifications, _counts(status), seconds, notes=tuple(notes)
     )
+
+
+def _plan(
+    slide: Slide,
+    overview: Overview,
+    config: TileConfig,
+    *,
+    tissue_mask: Path | None,
+    annotations: Path | None,
+) -> tuple[TissueMap, Fields]:
+    """Find the tissue, and the fields to cut."""
+    outlines = outlines_from_file(slide, annotations, config.labels) if annotations else None
+    tissue = (
+        tissue_from_file(slide, tissue_mask, overview)
+        if tissue_mask
+        else find_tissue(slide, overview)
+    )
+    fields = plan_fields(
+        slide,
+        tissue,
+        field_um=float(config.tile_size),
+        stride_um=None if config.stride is None else float(config.stride),
+        min_tissue=config.min_tissue,
+        max_tiles=config.max_tiles,
+        seed=config.seed,
+        outlines=outlines,
+    )
+    if not len(fields):
+        raise _nothing_to_cut(slide, config, annotations)
+    return tissue, fields
 
 
 def _mark(file: Path | None) -> str:
@@ -270,7 +266,12 @@ def _extract(
             else:
                 status[indices[found == Status.FAILED]] = Status.FAILED
         done += len(parts[0][0])
-        report("tiles", done, len(fields))
+        report(done, len(fields), Stage.TILES)
+    if (status == Status.FAILED).all():
+        raise NotASlideError(
+            f"{slide.path} is damaged: none of its {len(fields)} fields of tissue can be read; "
+            "copy the file again."
+        )
 
 
 def _counts(status: np.ndarray) -> dict[str, int]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from wsi_anomaly.core.errors import TileStoreError, UsageError
 from wsi_anomaly.core.files import fingerprint, output_name
+from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.tiles.store import SUFFIX, TileStore
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ class Job:
     slide
         Its file.
     name
-        Name of its tile file, without suffix.
+        Name of its tile file, without suffix; "": that of the slide.
     mpp
         Micrometres per pixel that override what the file says.
     case
@@ -38,12 +39,21 @@ class Job:
     """
 
     slide: Path
-    name: str
+    name: str = ""
     mpp: float | None = None
     case: str | None = None
     tissue_mask: Path | None = None
     annotations: Path | None = None
     backend: str = "auto"
+
+    def from_anywhere(self) -> Self:
+        """Return the same with whole paths."""
+        return replace(
+            self,
+            slide=from_anywhere(self.slide),
+            tissue_mask=self.tissue_mask and self.tissue_mask.absolute(),
+            annotations=self.annotations and self.annotations.absolute(),
+        )
 
 
 def plan_jobs(
@@ -51,8 +61,8 @@ def plan_jobs(
     out_dir: Path,
     *,
     mpp: float | None = None,
-    mpp_of: Mapping[str, float] | None = None,
-    cases: Mapping[str, str] | None = None,
+    mpp_of: Mapping[Path, float] | None = None,
+    cases: Mapping[Path, str] | None = None,
     tissue_mask: Path | None = None,
     annotations: Path | None = None,
     backend: str = "auto",
@@ -65,9 +75,9 @@ def plan_jobs(
     Parameters
     ----------
     mpp, mpp_of
-        Micrometres per pixel of every slide, and of some slides by name (these win).
+        Micrometres per pixel of every slide, and of single slides (these win).
     cases
-        Case by slide name.
+        Case of each slide.
     tissue_mask, annotations, backend
         As in :class:`Job`.
 
@@ -89,8 +99,8 @@ def plan_jobs(
         Job(
             slide,
             _name(slide, out_dir, alone=names[output_name(slide)] == 1),
-            look_up(mpp_of or {}, slide) or mpp,
-            look_up(cases or {}, slide),
+            (mpp_of or {}).get(slide, mpp),
+            (cases or {}).get(slide),
             tissue_mask,
             annotations,
             backend,

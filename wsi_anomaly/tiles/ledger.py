@@ -15,7 +15,7 @@ from wsi_anomaly.core.cells import plain_cell, safe_cell
 from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.files import output_errors, write_text
 from wsi_anomaly.tiles.fields import STORED
-from wsi_anomaly.tiles.pool import Outcome
+from wsi_anomaly.tiles.tiling import TileOutcome
 
 COLUMNS = (
     "slide",
@@ -52,10 +52,10 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.note = ""
         self._path = path
-        self._new: list[Outcome] = []
+        self._new: list[TileOutcome] = []
         self._written = time.monotonic()
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: TileOutcome) -> None:
         """Note what became of a slide. An error of writing waits for :meth:`write`."""
         self._new.append(outcome)
         if time.monotonic() - self._written > _EVERY_SECONDS:
@@ -75,7 +75,7 @@ class Ledger:
         self._new.clear()
 
 
-def write_ledger(path: Path, outcomes: Iterable[Outcome]) -> str:
+def write_ledger(path: Path, outcomes: Iterable[TileOutcome]) -> str:
     """Write or update the table: these slides anew, all others as they were.
 
     ``status`` is done, kept (finished before, under the same configuration) or error; ``reason``
@@ -133,7 +133,7 @@ def _alone(path: Path) -> Iterator[bool]:
         yield alone
 
 
-def _row(outcome: Outcome) -> dict[str, str]:
+def _row(outcome: TileOutcome) -> dict[str, str]:
     job, result = outcome.job, outcome.result
     row = dict.fromkeys(COLUMNS, "")
     row |= {

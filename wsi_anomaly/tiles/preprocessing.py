@@ -10,17 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsi_anomaly.core.errors import NoTissueError, StainError, TileStoreError
+from wsi_anomaly.options.tile import ENGINES, STAINS
 from wsi_anomaly.slides import TISSUE, UNREADABLE, ReadError, Slide, TissueMap
 from wsi_anomaly.stain import (
-    METHODS,
     StainNormalizer,
     StainProfile,
     fit_profile,
     reference_target,
 )
 
-STAINS = (*METHODS, "none")
-ENGINES = ("native", "staintools")
 VERSION = 1
 
 _SAMPLE_MPP = 0.5

@@ -19,6 +19,7 @@ from wsi_anomaly.autoencoder.loop import LoopConfig
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.detectors import COMPARED, DensityConfig, DpaConfig, growing_stages
 from wsi_anomaly.detectors.compared import Settings
+from wsi_anomaly.options import TrainOptions, TuneOptions
 from wsi_anomaly.training.compared_options import PUBLISHED, QUICK, over_quick
 
 DETECTOR_CHOICES = ("dpa", "density", "fusion", *COMPARED)
@@ -302,3 +303,20 @@ def load_config(name: str) -> TrainConfig:
     if not isinstance(value, dict):
         raise UsageError(f"{path} should hold named entries, such as batch_size = 64.")
     return TrainConfig.from_dict(value, str(path))
+
+
+def chosen_config(config: str | TrainConfig, options: TrainOptions | TuneOptions) -> TrainConfig:
+    """Take a configuration, and over it what the options say.
+
+    Raises
+    ------
+    UsageError
+        It is none, or an option makes no sense.
+    """
+    chosen = load_config(config) if isinstance(config, str) else config
+    changes: dict[str, Any] = {"seed": options.seed}
+    if isinstance(options, TrainOptions):
+        changes |= {"features": options.features, "magnification": options.magnification}
+        if options.detector is not None:
+            chosen = chosen.ranked_by(options.detector)
+    return replace(chosen, **{k: v for k, v in changes.items() if v is not None})

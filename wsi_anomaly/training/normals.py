@@ -7,7 +7,6 @@ square windows drawn at random are enough: inside a window the map is complete.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.detectors import Model
+from wsi_anomaly.jobs import Progress
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.tiles import Fields, Preprocessing, Status, plan_fields, read_fields
 
@@ -28,8 +28,6 @@ MIN_TISSUE = 0.1
 MOST_FIELDS = 4000
 _WINDOW = 12  # fields a side
 _QUEUED = 4
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from wsi_anomaly.detectors import COMPARED, Density, Detector, Dpa, Fitting, Fus
 from wsi_anomaly.detectors.base import fit_missing_statistics
 from wsi_anomaly.features import PerceptualNetwork, load_features
 from wsi_anomaly.features.precision import fast_precision
-from wsi_anomaly.tiles import TileSet
-from wsi_anomaly.training.card import keep_card, log_csv, model_card
+from wsi_anomaly.tiles import TileSet, TileStore
+from wsi_anomaly.training.card import log_csv, model_card
 from wsi_anomaly.training.config import TrainConfig
 from wsi_anomaly.training.inputs import (
     Notes,
@@ -113,18 +113,12 @@ def train(
     split = split_cases(tiles_of_cases(stores), seed=config.seed, chose=config.tuned_on)
     if split.note:
         watch.note(split.note)
-    parts = {
-        name: tile_set(stores, set(getattr(split, name)), config)
-        for name in ("train", "validation")
-    }
-    train_set, validation = parts["train"], parts["validation"]
+    train_set = tile_set(stores, set(split.train), config)
+    validation = tile_set(stores, set(split.validation), config)
     assert train_set is not None
     features = load_features(config.features, weights=feature_weights).to(device)
     features.set_precision(fast_precision(torch.device(device)))
-    working = output.with_name(f".{output.name}.training")
-    if not resume and rank_and_world()[0] == 0:
-        shutil.rmtree(working, ignore_errors=True)
-    wait_for_all()  # no process may find what another is about to remove
+    working = _working_folder(output, resume=resume)
     curves = TensorBoardLog(working / "tensorboard")
 
     def report(method: str, line: Report) -> None:
@@ -139,7 +133,6 @@ def train(
         anomalies=anomaly_set(anomalies, train_set, config),
     )
     detectors = _fit(config, features, train_set, validation, fitting, watch, report)
-    seen = {s.fingerprint: split.part(s.case) for s in stores}
     model = Model(
         name=f"{config.detector}-{config.features}-{config.magnification}x",
         magnification=config.magnification,
@@ -147,31 +140,46 @@ def train(
         preprocessing=train_set.preprocessing.to_dict(),
         detectors=detectors,
         primary=config.detector,
-        seen=seen,
+        seen={s.fingerprint: split.part(s.case) for s in stores},
         domain=domain_of(train_set),
         provenance=_provenance(config, split, train_set, validation),
     )
     if rank_and_world()[0]:
         return model
-    slides = [
+    calibration, _ = calibrate(model, _calibration_slides(stores, split), watch=watch)
+    model = replace(model, calibration=calibration)
+    watch.stage("writing")
+    files = _figures(model, validation or train_set, curves)
+    model = model.save(output, card=model_card(model, config, split), files=files)
+    shutil.rmtree(working, ignore_errors=True)
+    return model
+
+
+def _working_folder(output: Path, *, resume: bool) -> Path:
+    """Where an unfinished run keeps what it needs to go on; empty without `resume`."""
+    working = output.with_name(f".{output.name}.training")
+    if not resume and rank_and_world()[0] == 0:
+        shutil.rmtree(working, ignore_errors=True)
+    wait_for_all()  # no process may find what another is about to remove
+    return working
+
+
+def _calibration_slides(stores: Sequence[TileStore], split: Split) -> list[NormalSlide]:
+    return [
         NormalSlide(s.slide_path, s.case, s.mpp.x if s.mpp.source == "--mpp" else None)
         for s in stores
         if s.case in split.calibration
     ]
-    calibration, _ = calibrate(model, slides, watch=watch)
-    model = replace(model, calibration=calibration)
-    watch.stage("writing")
-    ranking_first = [detectors[config.detector], *detectors.values()]
+
+
+def _figures(model: Model, tiles: TileSet, curves: TensorBoardLog) -> dict[str, bytes]:
+    """Draw the training; its files by name."""
+    ranking_first = [model.detectors[model.primary], *model.detectors.values()]
     trained = next((d for d in ranking_first if d.log_), ranking_first[0])
-    log = trained.log_
-    picture = training_picture(model, log, validation or train_set, trained.loss_name)
-    files = {"training.png": picture}
-    if log:
-        files["training.csv"] = log_csv(log).encode()
-        files |= curves.files()
-    model = model.save(output, card=model_card(model, config, split), files=files)
-    shutil.rmtree(working, ignore_errors=True)
-    return model
+    files = {"training.png": training_picture(model, trained.log_, tiles, trained.loss_name)}
+    if trained.log_:
+        files |= {"training.csv": log_csv(trained.log_).encode(), **curves.files()}
+    return files
 
 
 def calibrate(
@@ -192,7 +200,7 @@ def calibrate(
     for slide in slides:
         watch.stage(f"calibrating on {slide.path.name}")
 
-        def progress(done: int, total: int, path: Path = slide.path) -> None:
+        def progress(done: int, total: int, _stage: int = 0, /, path: Path = slide.path) -> None:
             watch.calibrating(path, done, total)
 
         try:
@@ -213,46 +221,6 @@ def calibrate(
         for name, values in found.items():
             scores[name].append(values)
     return {name: Calibration.fit(parts) for name, parts in scores.items() if parts}, seen
-
-
-def recalibrate(
-    folder: str | Path,
-    slides: Sequence[NormalSlide],
-    output: str | Path,
-    *,
-    device: str = "cpu",
-    watch: Watch | None = None,
-) -> tuple[Model, int]:
-    """Give a model another normal reference, without training it.
-
-    Parameters
-    ----------
-    folder
-        The model.
-    slides
-        Normal slides; they take the place of the former reference.
-    output
-        Where the calibrated model goes; may be `folder`.
-    device, watch
-        As in :func:`train`.
-
-    Returns
-    -------
-    The calibrated model, and how many slides could be used.
-
-    Raises
-    ------
-    ModelError
-        The model cannot be read, or no slide can be used (the model is then as it was).
-    """
-    model = Model.load(folder, device=device)
-    calibration, seen = calibrate(model, slides, watch=watch)
-    if not calibration:
-        raise ModelError("None of the slides could be used; the model is as it was.")
-    learned = {mark: part for mark, part in model.seen.items() if part != "calibration"}
-    calibrated = model.with_calibration(calibration, {**learned, **seen})
-    card, files = keep_card(Path(folder), calibrated)
-    return calibrated.save(output, card=card, files=files), len(seen)
 
 
 def _fit(

@@ -16,9 +16,10 @@ from wsi_anomaly.experiments.reproduce.run import reproduce
 from wsi_anomaly.experiments.reproduce.sources import camelyon_tiles
 from wsi_anomaly.experiments.reproduce.sources.camelyon import Camelyon16
 from wsi_anomaly.experiments.reproduce.sources.camelyon_files import Challenge, Side
+from wsi_anomaly.jobs import attempt
 from wsi_anomaly.slides import open_slide
 from wsi_anomaly.tiles import TileStore
-from wsi_anomaly.tiles.pool import run_job
+from wsi_anomaly.tiles.tiling import Tiling
 
 PLAN = Plan(features="compact", steps=4, batch_size=4)
 
@@ -33,7 +34,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tile without starting processes."""
 
     def one_by_one(jobs, out_dir, config, *, workers, resume=True):
-        yield from (run_job(job, out_dir, config, resume, None) for job in jobs)
+        yield from (attempt(Tiling(out_dir, config, resume), job) for job in jobs)
 
     monkeypatch.setattr(camelyon_tiles, "tile_slides", one_by_one)
 

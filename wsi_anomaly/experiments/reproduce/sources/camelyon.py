@@ -22,7 +22,7 @@ from wsi_anomaly.experiments.reproduce.sources.camelyon_tiles import (
     tile_sides,
 )
 from wsi_anomaly.experiments.reproduce.sources.lists import find_lists
-from wsi_anomaly.tiles.pool import Event
+from wsi_anomaly.tiles.tiling import TileOutcome
 
 HEALTHY = "healthy"
 
@@ -65,7 +65,7 @@ class Camelyon16:
         learn: int | None = None,
         judge: int | None = None,
         workers: int = 1,
-        progress: Callable[[Event], None] | None = None,
+        progress: Callable[[TileOutcome], None] | None = None,
     ) -> None:
         self._most = (learn, judge)
         challenge = Challenge.find(data, output)

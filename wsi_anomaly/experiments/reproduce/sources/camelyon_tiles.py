@@ -25,8 +25,8 @@ from wsi_anomaly.experiments.reproduce.sources.lists import read_list
 from wsi_anomaly.slides import find_tissue, open_slide, read_squares
 from wsi_anomaly.tiles import PRESETS, Status, TileConfig, TileStore
 from wsi_anomaly.tiles.jobs import Job
-from wsi_anomaly.tiles.pool import Event, Outcome, tile_slides
 from wsi_anomaly.tiles.target import read_target
+from wsi_anomaly.tiles.tiling import TileOutcome, tile_slides
 
 SIDE_PX = int(PRESETS["camelyon16"]["tile_size"])
 """Side of a tile at 10x: 768 px at 40x."""
@@ -105,7 +105,7 @@ def tile_sides(
     challenge: Challenge,
     output: Path,
     workers: int,
-    progress: Callable[[Event], None] | None,
+    progress: Callable[[TileOutcome], None] | None,
 ) -> tuple[dict[Side, SideTiles], How]:
     """Cut all slides as ``wsi-anomaly tile --preset camelyon16`` does; finished ones are kept."""
     config, note = tile_config(challenge, output)
@@ -123,15 +123,14 @@ def tile_sides(
             for side in sides
             for path in challenge.slides[side]
         ]
-        with closing(tile_slides(jobs, folder, settings, workers=workers)) as events:
-            for event in events:
+        with closing(tile_slides(jobs, folder, settings, workers=workers)) as outcomes:
+            for outcome in outcomes:
                 if progress is not None:
-                    progress(event)
-                if isinstance(event, Outcome) and event.result is None:
-                    if tumour and _INSIDE_NONE in event.error:
-                        without += 1
-                    else:
-                        errors.append(event.error)
+                    progress(outcome)
+                if tumour and _INSIDE_NONE in outcome.error:
+                    without += 1
+                elif outcome.error:
+                    errors.append(outcome.error)
         for side in sides:
             found[side] = _stored(folder, challenge.slides[side], numbers, settings.hash)
     notes = (

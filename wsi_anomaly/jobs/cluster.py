@@ -7,7 +7,8 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Generic, TypeVar
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.core.pool import Finished, Report
+from wsi_anomaly.jobs.processes import Finished
+from wsi_anomaly.jobs.progress import Progress, unwatched
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -16,7 +17,7 @@ _CONNECT_SECONDS = 20
 
 
 def run_on_cluster(
-    work: Callable[[T, Report], R], items: Sequence[T], address: str
+    work: Callable[[T, Progress], R], items: Sequence[T], address: str
 ) -> Generator[Finished[R]]:
     """Work on items wherever the cluster has room.
 
@@ -25,7 +26,7 @@ def run_on_cluster(
     Parameters
     ----------
     work, items
-        As for :func:`~wsi_anomaly.core.pool.run_in_processes`.
+        As for :func:`~wsi_anomaly.jobs.processes.run_in_processes`.
     address
         Of the scheduler, e.g. tcp://10.0.0.5:8786.
 
@@ -63,12 +64,8 @@ def run_on_cluster(
 class _Quiet(Generic[T, R]):
     """Work that reports to nobody; a class, so that it can be sent."""
 
-    def __init__(self, work: Callable[[T, Report], R]) -> None:
+    def __init__(self, work: Callable[[T, Progress], R]) -> None:
         self._work = work
 
     def __call__(self, item: T) -> R:
-        return self._work(item, _ignore)
-
-
-def _ignore(done: int, total: int, stage: int = 0) -> None:
-    pass
+        return self._work(item, unwatched)

@@ -1,6 +1,8 @@
-"""Which device a command computes on."""
+"""Which device a verb computes on."""
 
 from __future__ import annotations
+
+from wsi_anomaly.core.errors import UsageError
 
 
 def choose_device(asked: str) -> str:
@@ -12,8 +14,6 @@ def choose_device(asked: str) -> str:
         The device is unknown, or not there.
     """
     import torch
-
-    from wsi_anomaly.core.errors import UsageError
 
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import TypeVar
 
 from wsi_anomaly.core.errors import UsageError
+
+T = TypeVar("T")
 
 
 def parse_shard(text: str | None, environment: Mapping[str, str] | None = None) -> tuple[int, int]:
@@ -48,7 +50,7 @@ def parse_shard(text: str | None, environment: Mapping[str, str] | None = None) 
     return number, count
 
 
-def take_shard(slides: Sequence[Path], shard: tuple[int, int]) -> list[Path]:
-    """Slides of one shard: every n-th, so that each slide belongs to exactly one."""
+def take_shard(items: Sequence[T], shard: tuple[int, int]) -> list[T]:
+    """Items of one shard: every n-th, so that each item belongs to exactly one."""
     number, count = shard
-    return list(slides[number - 1 :: count])
+    return list(items[number - 1 :: count])

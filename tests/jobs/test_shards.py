@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.core.shards import parse_shard, take_shard
+from wsi_anomaly.jobs import parse_shard, take_shard
 
 
 @given(st.integers(0, 40), st.integers(1, 12))

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from typing import Any, Generic, Protocol, Self, TypeVar
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import ModuleType
+from typing import Any, Generic, Self, TypeVar
+
+from wsi_anomaly.jobs.progress import Progress, Running
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Report(Protocol):
-    """Takes what is done and what there is in all of the item under way, and its stage."""
-
-    def __call__(self, done: int, total: int, stage: int = 0, /) -> None:
-        """Report; `stage` means what the work and its reader agree on."""
-
 
 _POLL_SECONDS = 0.25
 _COLUMNS = 4  # of the board: started, done, total, stage
@@ -46,19 +43,9 @@ class Finished(Generic[R]):
     result: R | None
 
 
-@dataclass(frozen=True)
-class Running:
-    """How far an item is."""
-
-    index: int
-    done: int
-    total: int
-    stage: int = 0
-
-
 def run_in_processes(
-    work: Callable[[T, Report], R], items: Sequence[T], workers: int
-) -> Generator[Finished[R] | list[Running]]:
+    work: Callable[[T, Progress], R], items: Sequence[T], workers: int
+) -> Generator[Finished[R] | list[Running[int]]]:
     """Work on items side by side.
 
     Parameters
@@ -72,7 +59,7 @@ def run_in_processes(
 
     Yields
     ------
-    :class:`Finished` for each item as it ends; several times a second those under way.
+    :class:`Finished` for each item as it ends; several times a second those under way, by number.
     Closing the iterator (or Ctrl-C) ends the processes.
     """
     left = list(range(len(items)))
@@ -100,11 +87,31 @@ def run_in_processes(
                 suspects, left = left, []
 
 
+class _Process(SpawnProcess):
+    """Runs no script of the user's again, as a spawned process would: it works on slides alone.
+
+    So a script needs no ``if __name__ == "__main__":`` around its verbs.
+    """
+
+    def start(self) -> None:
+        """Start while there is no script to be seen."""
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            super().start()
+        finally:
+            sys.modules["__main__"] = script
+
+
+class _Context(SpawnContext):
+    Process = _Process
+
+
 class _Pool:
     """Spawned processes that report through shared memory: no locks that one could die with."""
 
     def __init__(self, count: int, workers: int) -> None:
-        context = get_context("spawn")
+        context = _Context()
         self._count = count
         self._board = context.RawArray("q", count * _COLUMNS)
         self._executor = ProcessPoolExecutor(
@@ -122,8 +129,8 @@ class _Pool:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def run(
-        self, work: Callable[[T, Report], R], items: Sequence[T], batch: Sequence[int]
-    ) -> Iterator[Finished[R] | list[Running]]:
+        self, work: Callable[[T, Progress], R], items: Sequence[T], batch: Sequence[int]
+    ) -> Iterator[Finished[R] | list[Running[int]]]:
         """Results as they come, and progress; ends early when a process dies."""
         pending: dict[Future[R], int] = {}
         try:
@@ -141,7 +148,7 @@ class _Pool:
         """Items that any process has begun."""
         return {i for i in range(self._count) if self._board[i * _COLUMNS]}
 
-    def _running(self, pending: set[int]) -> list[Running]:
+    def _running(self, pending: set[int]) -> list[Running[int]]:
         return [
             Running(i, *self._board[i * _COLUMNS + 1 : (i + 1) * _COLUMNS])
             for i in sorted(self.started() & pending)
@@ -166,7 +173,7 @@ def _start_worker(board: Any) -> None:
         threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _work(work: Callable[[T, Report], R], index: int, item: T) -> R:
+def _work(work: Callable[[T, Progress], R], index: int, item: T) -> R:
     def report(done: int, total: int, stage: int = 0) -> None:
         _board[index * _COLUMNS : (index + 1) * _COLUMNS] = [1, done, total, stage]
 

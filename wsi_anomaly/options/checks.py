@@ -1,0 +1,37 @@
+"""Checks that several verbs share."""
+
+from __future__ import annotations
+
+from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.magnification import check_mpp
+
+BACKENDS = ("auto", "openslide", "tiff")
+MAGNIFICATIONS = (10, 20, 40)
+
+
+def make_floats(options: object, *names: str) -> None:
+    """Turn whole numbers into floats: 48 and 48.0 are one setting, and give one hash."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None:
+            object.__setattr__(options, name, float(value))
+
+
+def check_slides(mpp: float | None, backend: str = "auto") -> None:
+    """See that slides can be opened like this."""
+    if mpp is not None:
+        check_mpp(mpp)
+    if backend not in BACKENDS:
+        raise UsageError(f"Readers of slides are {', '.join(BACKENDS)}, not {backend!r}.")
+
+
+def check_share(share: float) -> None:
+    """See that a share of tissue is one."""
+    if not 0 <= share <= 1:
+        raise UsageError(f"A share of tissue lies between 0 and 1, not {share:g}.")
+
+
+def check_workers(workers: int | None) -> None:
+    """See that there is one."""
+    if workers is not None and workers < 1:
+        raise UsageError(f"There is at least 1 worker, not {workers}; give --workers 2, say.")

@@ -1,0 +1,109 @@
+"""Options of ``score``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.options.checks import check_share, check_slides, check_workers, make_floats
+
+Origin = Literal["bounds", "level0"]
+"""Where QuPath's (0, 0) lies: at the corner of the scanned area, or of the file."""
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """Everything that ``score`` may be asked for.
+
+    Attributes
+    ----------
+    heatmap
+        Also write the heatmap files.
+    stride_um
+        From one field to the next, micrometres; None: one field, without overlap.
+    false_regions
+        At most so many false regions on a normal slide.
+    fdr
+        Flag single fields by Benjamini-Hochberg at this q instead.
+    pixel_map
+        Keep the error maps of all flagged fields (at most 1,000), not only of the gallery's.
+    min_tissue
+        Least share of tissue in a field.
+    tissue_mask
+        Outlines or a mask image of the tissue, in place of finding it; or a folder of files named
+        as the slides.
+    mpp, mpp_csv
+        Micrometres per pixel of all slides, and a table of ``slide,mpp`` for single ones.
+    backend
+        Reader of the slides: "auto", "openslide" or "tiff"; the pixels are the same.
+    origin
+        Where QuPath's (0, 0) lies on slides with bounds: "bounds" or "level0".
+    gzip
+        Compress the overlay.
+    workers
+        Slides at a time, a process each; None: one for each core, 1 with a GPU.
+    dask
+        Address of a Dask scheduler, in place of processes.
+    shard
+        "i/n": only the i-th of n parts of the slides; "slurm": as the job array says.
+    device
+        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
+    resume
+        Keep results that the same model and settings have given.
+    """
+
+    heatmap: bool = False
+    stride_um: float | None = None
+    false_regions: float = 1.0
+    fdr: float | None = None
+    pixel_map: bool = False
+    min_tissue: float = 0.1
+    tissue_mask: str | Path | None = None
+    mpp: float | None = None
+    mpp_csv: str | Path | None = None
+    backend: str = "auto"
+    origin: Origin = "bounds"
+    gzip: bool = False
+    workers: int | None = None
+    dask: str | None = None
+    shard: str | None = None
+    device: str = "auto"
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        make_floats(self, "stride_um", "false_regions", "fdr", "min_tissue", "mpp")
+        if self.stride_um is not None and not self.stride_um >= 1:
+            raise UsageError(f"A stride is at least one micrometre, not {self.stride_um:g}.")
+        if not self.false_regions > 0:
+            raise UsageError(f"False regions a slide are more than 0, not {self.false_regions:g}.")
+        if self.fdr is not None and not 0 < self.fdr < 1:
+            raise UsageError(f"A false discovery rate lies between 0 and 1, not {self.fdr:g}.")
+        check_share(self.min_tissue)
+        if self.origin not in ("bounds", "level0"):
+            raise UsageError(f"QuPath's origin is bounds or level0, not {self.origin!r}.")
+        check_slides(self.mpp, self.backend)
+        check_workers(self.workers)
+
+
+class ScoreKeywords(TypedDict, total=False):
+    """The fields of :class:`ScoreOptions`, for callers that name them one by one."""
+
+    heatmap: bool
+    stride_um: float | None
+    false_regions: float
+    fdr: float | None
+    pixel_map: bool
+    min_tissue: float
+    tissue_mask: str | Path | None
+    mpp: float | None
+    mpp_csv: str | Path | None
+    backend: str
+    origin: Origin
+    gzip: bool
+    workers: int | None
+    dask: str | None
+    shard: str | None
+    device: str
+    resume: bool

@@ -1,0 +1,164 @@
+"""Options of ``train``, ``tune`` and ``calibrate``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.options.checks import MAGNIFICATIONS, check_slides, make_floats
+
+CRITERIA = ("roc-auc", "reconstruction")
+SEARCHED = ("dpa", "density")
+"""Methods that ``tune`` can choose among."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Everything that ``train`` may be asked for beside its configuration.
+
+    Attributes
+    ----------
+    detector, features, magnification, seed
+        Over those of the configuration; None: as it says.
+    feature_weights
+        Weights of the perceptual network, when it does not ship with the program.
+    anomalies
+        Tile files of a few known abnormal tiles: for ``fusion``, never trained on.
+    device
+        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
+    resume
+        Go on with an unfinished run of the same configuration and tiles.
+    """
+
+    detector: str | None = None
+    features: str | None = None
+    feature_weights: str | Path | None = None
+    magnification: int | None = None
+    anomalies: Sequence[str | Path] = ()
+    seed: int | None = None
+    device: str = "auto"
+    resume: bool = True
+
+
+class TrainKeywords(TypedDict, total=False):
+    """The fields of :class:`TrainOptions`, for callers that name them one by one."""
+
+    detector: str | None
+    features: str | None
+    feature_weights: str | Path | None
+    magnification: int | None
+    anomalies: Sequence[str | Path]
+    seed: int | None
+    device: str
+    resume: bool
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """Everything that ``tune`` may be asked for beside its configuration.
+
+    Attributes
+    ----------
+    trials
+        Trials in all, those of earlier runs and of other processes included.
+    folds
+        Each case is judged in one of so many folds (no more than there are cases).
+    criterion
+        "roc-auc": of held-out normal tiles against the anomalies. "reconstruction": loss of
+        held-out normal tiles, without anomalies.
+    detectors
+        Methods to choose among: "dpa" and "density"; none named: both.
+    magnifications
+        Magnifications to choose among; none named: all that the tile files hold.
+    networks
+        Perceptual networks to choose among, with files of their weights where they cannot be
+        downloaded; none named: that of the configuration.
+    storage
+        Address of a database, as Optuna takes it; processes with the same one share the trials.
+        None: a file in the output folder.
+    seed
+        Of the cases' split and of the search; None: that of the configuration.
+    device
+        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
+    resume
+        Go on with the search that is there.
+    """
+
+    trials: int = 30
+    folds: int = 3
+    criterion: str = "roc-auc"
+    detectors: Sequence[str] = ()
+    magnifications: Sequence[int] = ()
+    networks: Mapping[str, str | Path | None] | None = None
+    storage: str | None = None
+    seed: int | None = None
+    device: str = "auto"
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        if self.criterion not in CRITERIA:
+            raise UsageError(f"The criteria are {' and '.join(CRITERIA)}, not {self.criterion!r}.")
+        if self.trials < 1:
+            raise UsageError(
+                f"A search has at least 1 trial, not {self.trials}; give --trials 30, say."
+            )
+        if self.folds < 2:
+            raise UsageError(
+                f"A search has at least 2 folds, not {self.folds}; give --folds 3, say."
+            )
+        if not set(self.magnifications) <= set(MAGNIFICATIONS):
+            raise UsageError("Magnifications are any of 10, 20 and 40.")
+        object.__setattr__(self, "detectors", tuple(self.detectors) or SEARCHED)
+        object.__setattr__(self, "magnifications", tuple(self.magnifications) or MAGNIFICATIONS)
+
+
+class TuneKeywords(TypedDict, total=False):
+    """The fields of :class:`TuneOptions`, for callers that name them one by one."""
+
+    trials: int
+    folds: int
+    criterion: str
+    detectors: Sequence[str]
+    magnifications: Sequence[int]
+    networks: Mapping[str, str | Path | None] | None
+    storage: str | None
+    seed: int | None
+    device: str
+    resume: bool
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """Everything that ``calibrate`` may be asked for.
+
+    Attributes
+    ----------
+    cases
+        Patient or animal by slide: a table of ``slide,case``, or a mapping; by default every slide
+        is a case of its own.
+    mpp, mpp_csv
+        Micrometres per pixel of all slides, and a table of ``slide,mpp`` for single ones.
+    device
+        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
+    """
+
+    cases: str | Path | Mapping[str, str] | None = None
+    mpp: float | None = None
+    mpp_csv: str | Path | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        make_floats(self, "mpp")
+        check_slides(self.mpp)
+
+
+class CalibrateKeywords(TypedDict, total=False):
+    """The fields of :class:`CalibrateOptions`, for callers that name them one by one."""
+
+    cases: str | Path | Mapping[str, str] | None
+    mpp: float | None
+    mpp_csv: str | Path | None
+    device: str

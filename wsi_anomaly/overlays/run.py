@@ -1,0 +1,104 @@
+"""``score``: slides and a model in, results folders and the worklist out."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from wsi_anomaly.core.files import make_folder
+from wsi_anomaly.core.resources import find_model
+from wsi_anomaly.jobs import Watch, parse_shard, take_shard
+from wsi_anomaly.options import ScoreOptions
+from wsi_anomaly.overlays.blinding import check_names_may_be_shown
+from wsi_anomaly.overlays.jobs import ScoreJob, result_folders
+from wsi_anomaly.overlays.many import ScoreOutcome, Scoring, score_slides
+from wsi_anomaly.overlays.worklist import forget_failure, note_failure, write_worklist
+from wsi_anomaly.scoring import ScoringModel, load_model
+from wsi_anomaly.slides import find_slides
+from wsi_anomaly.tiles.named import sizes_of
+
+
+@dataclass(frozen=True)
+class ScoreRun:
+    """Slides that are to be scored, each with its folder.
+
+    Attributes
+    ----------
+    output
+        Folder of results.
+    jobs
+        The slides.
+    model
+        The model, loaded.
+    scoring
+        How they are scored.
+    """
+
+    output: Path
+    jobs: Sequence[ScoreJob]
+    model: ScoringModel
+    scoring: Scoring
+
+    @classmethod
+    def plan(
+        cls,
+        slides: Sequence[str | Path],
+        model: str | Path | None,
+        output: str | Path,
+        options: ScoreOptions,
+    ) -> Self:
+        """Find the slides, the model and the folders.
+
+        Parameters
+        ----------
+        slides
+            Slides, or folders of them.
+        model
+            Its folder; None: ``model/``, else the shipped one.
+        output
+            Folder of results.
+        options
+            What is computed, where, and what is written.
+
+        Raises
+        ------
+        WsiAnomalyError
+            A path does not exist, an option makes no sense, or the model cannot be used.
+        """
+        part = parse_shard(options.shard)
+        every = find_slides(slides)
+        sizes = sizes_of(every, options.mpp_csv)
+        found = take_shard(every, part)
+        output = Path(output)
+        scoring = Scoring.of(find_model(model), options, len(found))
+        check_names_may_be_shown(output)
+        loaded = load_model(scoring.model, scoring.options.device)
+        folders = result_folders(found, make_folder(output))
+        jobs = [ScoreJob(path, folders[path], sizes.get(path)) for path in found]
+        return cls(output, jobs, loaded, scoring)
+
+    def outcomes(self, watch: Watch[ScoreJob] | None = None) -> Generator[ScoreOutcome]:
+        """Score them; the worklist is brought up to date after each.
+
+        Yields
+        ------
+        Each slide as it is done, those that are kept first.
+
+        Raises
+        ------
+        OutputError
+            The results cannot be written; what is finished stays.
+        """
+        with closing(score_slides(self.jobs, self.model, self.scoring, watch=watch)) as outcomes:
+            for outcome in outcomes:
+                name = str(outcome.job.slide)
+                if outcome.error:
+                    note_failure(self.output, name, outcome.error)
+                else:
+                    forget_failure(self.output, name)
+                write_worklist(self.output)
+                yield outcome
+        write_worklist(self.output)

@@ -1,0 +1,129 @@
+"""``tile``: slides in, tile files and the table of them out."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from wsi_anomaly.core.files import make_folder, remove_left_behind
+from wsi_anomaly.jobs import Watch, available_cores, parse_shard, take_shard
+from wsi_anomaly.options import TileOptions
+from wsi_anomaly.slides import find_slides
+from wsi_anomaly.tiles.config import TileConfig
+from wsi_anomaly.tiles.jobs import Job, plan_jobs
+from wsi_anomaly.tiles.ledger import Ledger
+from wsi_anomaly.tiles.named import Note, cases_of, sizes_of
+from wsi_anomaly.tiles.tiling import TileOutcome, tile_slides
+
+
+@dataclass(frozen=True)
+class TileRun:
+    """Slides that are to be tiled, each with its tile file.
+
+    Attributes
+    ----------
+    output
+        Folder of tile files.
+    jobs
+        The slides.
+    config
+        What is stored of each.
+    options
+        How the work is done.
+    note
+        Told what the user should read.
+    """
+
+    output: Path
+    jobs: Sequence[Job]
+    config: TileConfig
+    options: TileOptions
+    note: Note = lambda _text: None
+
+    @classmethod
+    def plan(
+        cls,
+        slides: Sequence[str | Path],
+        output: str | Path,
+        options: TileOptions,
+        config: TileConfig | None = None,
+        *,
+        note: Note = lambda _text: None,
+    ) -> Self:
+        """Find the slides and what is known of each.
+
+        Parameters
+        ----------
+        slides
+            Slides, or folders of them.
+        output
+            Folder of tile files.
+        options
+            What to store, what is known of the slides, and how the work is done.
+        config
+            What to store, over the options.
+        note
+            Told what the user should read.
+
+        Raises
+        ------
+        WsiAnomalyError
+            A path does not exist, an option makes no sense, or the folder cannot be made.
+        """
+        part = parse_shard(options.shard)
+        config = config or TileConfig.of(options)
+        found = find_slides(slides)
+        cases = cases_of(found, options.cases, note)
+        sizes = sizes_of(found, options.mpp_csv)
+        jobs = plan_jobs(
+            found,
+            make_folder(output),
+            mpp=options.mpp,
+            mpp_of=sizes,
+            cases=cases,
+            tissue_mask=_path(options.tissue_mask),
+            annotations=_path(options.annotations),
+            backend=options.backend,
+        )
+        # Names are those of the whole run, whichever part of it this is.
+        return cls(Path(output), take_shard(jobs, part), config, options, note)
+
+    def outcomes(self, watch: Watch[Job] | None = None) -> Generator[TileOutcome]:
+        """Tile them, and say in ``slides.csv`` what became of each.
+
+        Yields
+        ------
+        Each slide as it is done.
+
+        Raises
+        ------
+        OutputError
+            The table cannot be written; the tile files are.
+        """
+        remove_left_behind(self.output)
+        ledger = Ledger(self.output / "slides.csv")
+        outcomes = tile_slides(
+            self.jobs,
+            self.output,
+            self.config,
+            workers=self.options.workers or available_cores(),
+            dask=self.options.dask,
+            resume=self.options.resume,
+            watch=watch,
+        )
+        try:
+            with closing(outcomes):
+                for outcome in outcomes:
+                    ledger.add(outcome)
+                    yield outcome
+        finally:
+            ledger.write()
+            if ledger.note:
+                self.note(ledger.note)
+
+
+def _path(place: str | Path | None) -> Path | None:
+    return None if place is None else Path(place)

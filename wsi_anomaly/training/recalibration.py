@@ -1,0 +1,109 @@
+"""A lab's own normal slides become the reference of a model that is trained already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsi_anomaly.core.devices import choose_device
+from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.core.resources import find_model, own_folder
+from wsi_anomaly.detectors import Model
+from wsi_anomaly.options import CalibrateOptions
+from wsi_anomaly.slides import find_slides
+from wsi_anomaly.tiles.named import cases_of, sizes_of
+from wsi_anomaly.training.card import keep_card
+from wsi_anomaly.training.normals import NormalSlide
+from wsi_anomaly.training.run import Watch, calibrate
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """What came of it: the model, its folder, and how many of the slides could be used."""
+
+    model: Model
+    folder: Path
+    used: int
+    slides: int
+
+
+def recalibrate_on(
+    normals: Sequence[str | Path],
+    model: str | Path | None,
+    output: str | Path | None,
+    options: CalibrateOptions,
+    *,
+    watch: Watch | None = None,
+) -> Recalibrated:
+    """Find the slides and the model, and calibrate it.
+
+    Parameters
+    ----------
+    normals
+        Normal slides, or folders of them.
+    model
+        Its folder; None: ``model/``, else the shipped one.
+    output
+        Where the calibrated model goes; None: the model's own folder, ``model/`` for a shipped one.
+    options, watch
+        What is known of the slides and where to compute, and who is told what.
+
+    Raises
+    ------
+    WsiAnomalyError
+        The model cannot be read, or none of the slides can be used.
+    """
+    watch = watch or Watch()
+    folder = find_model(model)
+    target = own_folder(folder) if output is None else Path(output)
+    found = find_slides(normals)
+    cases = cases_of(found, options.cases, watch.note)
+    sizes = sizes_of(found, options.mpp_csv)
+    slides = [
+        NormalSlide(path, cases.get(path, path.stem), sizes.get(path, options.mpp))
+        for path in found
+    ]
+    device = choose_device(options.device)
+    calibrated, used = recalibrate(folder, slides, target, device=device, watch=watch)
+    return Recalibrated(calibrated, target, used, len(slides))
+
+
+def recalibrate(
+    folder: str | Path,
+    slides: Sequence[NormalSlide],
+    output: str | Path,
+    *,
+    device: str = "cpu",
+    watch: Watch | None = None,
+) -> tuple[Model, int]:
+    """Give a model another normal reference, without training it.
+
+    Parameters
+    ----------
+    folder
+        The model.
+    slides
+        Normal slides; they take the place of the former reference.
+    output
+        Where the calibrated model goes; may be `folder`.
+    device, watch
+        As in :func:`train`.
+
+    Returns
+    -------
+    The calibrated model, and how many slides could be used.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be read, or no slide can be used (the model is then as it was).
+    """
+    model = Model.load(folder, device=device)
+    calibration, seen = calibrate(model, slides, watch=watch)
+    if not calibration:
+        raise ModelError("None of the slides could be used; the model is as it was.")
+    learned = {mark: part for mark, part in model.seen.items() if part != "calibration"}
+    calibrated = model.with_calibration(calibration, {**learned, **seen})
+    card, files = keep_card(Path(folder), calibrated)
+    return calibrated.save(output, card=card, files=files), len(seen)
