@@ -12,10 +12,10 @@ from wsi_anomaly.evaluation.report import write_evaluation
 from wsi_anomaly.evaluation.run import Evaluation, evaluate_results
 from wsi_anomaly.overlays import (
     ScoreOptions,
+    Worklist,
     check_names_may_be_shown,
     result_folders,
     score_to_folder,
-    write_worklist,
 )
 from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.search import Found
@@ -157,9 +157,10 @@ def score(
     folders = result_folders(found, folder)
     chosen = ScoreOptions(**options)
     maps = []
-    for path in found:
-        maps.append(score_to_folder(path, loaded, folders[path], chosen))
-        write_worklist(folder)
+    with Worklist(folder) as worklist:
+        for path in found:
+            maps.append(score_to_folder(path, loaded, folders[path], chosen))
+            worklist.done(str(path))
     return maps
 
 

@@ -273,7 +273,7 @@ def _run(
     dask: str | None,
     verbosity: int,
 ) -> int:
-    """Score the slides; the worklist is brought up to date after each, errors come last."""
+    """Score the slides; the worklist is kept up to date, errors come last."""
     from contextlib import closing
     from dataclasses import replace
 
@@ -282,13 +282,11 @@ def _run(
     from wsi_anomaly.jobs import available_cores
     from wsi_anomaly.overlays import (
         ScoreJob,
+        Worklist,
         check_names_may_be_shown,
         default_workers,
-        forget_failure,
-        note_failure,
         result_folders,
         score_slides,
-        write_worklist,
     )
     from wsi_anomaly.scoring import load_model
 
@@ -303,7 +301,7 @@ def _run(
     jobs = [ScoreJob(path, folders[path]) for path in slides]
     failed: list[ScoreOutcome] = []
     done: list[Path] = []
-    with ScoreDisplay(out, len(jobs), verbosity) as display:
+    with ScoreDisplay(out, len(jobs), verbosity) as display, Worklist(output) as worklist:
         outcomes = score_slides(
             jobs, model, scoring, workers=workers, dask=dask, watch=display.running
         )
@@ -312,16 +310,14 @@ def _run(
                 name = str(outcome.job.slide)
                 if outcome.error:
                     failed.append(outcome)
-                    note_failure(output, name, outcome.error)
+                    worklist.failed(name, outcome.error)
                 else:
                     done.append(outcome.job.folder)
-                    forget_failure(output, name)
+                    worklist.done(name)
                 display.finished(outcome)
-                write_worklist(output)
-    index = write_worklist(output)
     out.print(f"{len(done)} of {len(jobs)} slides done.", markup=False)
     say_what_failed(failed)
     if done:
-        target = done[0] / "report.html" if len(jobs) == 1 else index
+        target = done[0] / "report.html" if len(jobs) == 1 else output / "index.html"
         out.print(f"Open {target}", markup=False, soft_wrap=True)
     return 1 if failed else 0
