@@ -152,11 +152,11 @@ def score_to_folder(
     """
     options = options or ScoreOptions()
     choices = options.scoring(path)
-    score_map = score_slide(path, model, backend=options.backend, progress=progress, **choices)
-    if options.shown_as is not None:
-        name = options.shown_as
-        score_map = replace(score_map, slide=replace(score_map.slide, name=name, path=name))
     with open_slide(path, mpp=choices["mpp"], backend=options.backend) as slide:
+        score_map = score_slide(slide, model, progress=progress, **choices)
+        if options.shown_as is not None:
+            name = options.shown_as
+            score_map = replace(score_map, slide=replace(score_map.slide, name=name, path=name))
         write_results(
             score_map,
             slide,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ Batch = tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def score_slide(
-    path: str | Path,
+    path: str | Path | Slide,
     model: ScoringModel,
     *,
     stride_um: float | None = None,
@@ -59,7 +60,7 @@ def score_slide(
     Parameters
     ----------
     path
-        The slide.
+        The slide; one that is open already stays open, with its own `mpp` and `backend`.
     model
         A loaded model; it decides magnification, field size and preprocessing.
     stride_um
@@ -93,11 +94,15 @@ def score_slide(
         The scores of the controls cannot be read.
     """
     timings: dict[str, float] = {}
-    with open_slide(path, mpp=mpp, backend=backend) as slide:
+    with (
+        nullcontext(path)
+        if isinstance(path, Slide)
+        else open_slide(path, mpp=mpp, backend=backend) as slide
+    ):
         if not serves(slide.finest_mpp, model.magnification):
             raise TooCoarseError(
-                f"{path} has {slide.finest_mpp:.3g} um per pixel at its finest, too coarse for "
-                f"this model, which looks at {model.magnification}x "
+                f"{slide.path} has {slide.finest_mpp:.3g} um per pixel at its finest, too coarse "
+                f"for this model, which looks at {model.magnification}x "
                 f"({mpp_of(model.magnification):g} um); use a scan of a higher magnification."
             )
         facts = SlideFacts.of(slide)
@@ -110,7 +115,7 @@ def score_slide(
         )  # fmt: skip
         if (fields.status == Status.MASKED).all():
             raise NoTissueError(
-                f"No tissue was found on {path}; look at it, or lower --min-tissue."
+                f"No tissue was found on {slide.path}; look at it, or lower --min-tissue."
             )
         outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
         preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
