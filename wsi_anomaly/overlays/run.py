@@ -15,7 +15,7 @@ from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.overlays.blinding import check_names_may_be_shown
 from wsi_anomaly.overlays.jobs import ScoreJob, result_folders
 from wsi_anomaly.overlays.many import ScoreOutcome, Scoring, score_slides
-from wsi_anomaly.overlays.worklist import forget_failure, note_failure, write_worklist
+from wsi_anomaly.overlays.worklist import Worklist
 from wsi_anomaly.scoring import ScoringModel, load_model
 from wsi_anomaly.slides import find_slides
 from wsi_anomaly.tiles.named import sizes_of
@@ -92,13 +92,12 @@ class ScoreRun:
         OutputError
             The results cannot be written; what is finished stays.
         """
-        with closing(score_slides(self.jobs, self.model, self.scoring, watch=watch)) as outcomes:
+        found = score_slides(self.jobs, self.model, self.scoring, watch=watch)
+        with Worklist(self.output) as worklist, closing(found) as outcomes:
             for outcome in outcomes:
                 name = str(outcome.job.slide)
                 if outcome.error:
-                    note_failure(self.output, name, outcome.error)
+                    worklist.failed(name, outcome.error)
                 else:
-                    forget_failure(self.output, name)
-                write_worklist(self.output)
+                    worklist.done(name)
                 yield outcome
-        write_worklist(self.output)
