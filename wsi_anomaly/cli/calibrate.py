@@ -11,7 +11,7 @@ from wsi_anomaly.cli.common import (
     console,
     device_option,
     mpp_csv_option,
-    say_which_are_not_named,
+    read_slide_tables,
 )
 
 
@@ -70,12 +70,13 @@ def command(
     Exit code: 0 done; 1 some slides could not be used, the model is calibrated with the others;
     2 wrong usage; 130 interrupted.
     """
+    from collections import Counter
+
     from wsi_anomaly.cli.devices import choose_device
     from wsi_anomaly.cli.score import DEFAULT_MODEL, find_model
     from wsi_anomaly.cli.train_display import TrainDisplay
     from wsi_anomaly.core.resources import models_folder
     from wsi_anomaly.slides import find_slides
-    from wsi_anomaly.tiles.jobs import look_up, read_cases_csv, read_mpp_csv
     from wsi_anomaly.training.normals import NormalSlide
     from wsi_anomaly.training.run import recalibrate
 
@@ -84,12 +85,15 @@ def command(
         shipped = models_folder() in folder.resolve().parents
         output = DEFAULT_MODEL if shipped else folder
     found = find_slides(normals)
-    table = read_cases_csv(cases) if cases else {}
-    if cases:
-        say_which_are_not_named(found, table, verbosity)
-    mpp_of = read_mpp_csv(mpp_csv) if mpp_csv else {}
+    mpp_of, case_of = read_slide_tables(found, mpp_csv, cases, verbosity)
+    stems = Counter(path.stem for path in found)
     slides = [
-        NormalSlide(path, look_up(table, path) or path.stem, look_up(mpp_of, path) or mpp)
+        NormalSlide(
+            path,
+            # Slides of one name in several folders are cases of their own too.
+            case_of.get(path, path.stem if stems[path.stem] == 1 else str(path)),
+            mpp_of.get(path, mpp),
+        )
         for path in found
     ]
     out = console(verbosity)

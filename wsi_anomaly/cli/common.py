@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -87,18 +87,30 @@ def console(verbosity: int = NORMAL) -> Console:
     return Console(stderr=True, quiet=verbosity == QUIET, highlight=False)
 
 
-def say_which_are_not_named(
-    slides: Sequence[Path], cases: Mapping[str, str], verbosity: int
-) -> None:
-    """Say which slides a table of cases does not name: a wrong name there has no other effect."""
-    from wsi_anomaly.tiles.jobs import look_up
+def read_slide_tables(
+    slides: Sequence[Path], mpp_csv: Path | None, cases: Path | None, verbosity: int
+) -> tuple[dict[Path, float], dict[Path, str]]:
+    """Pixel sizes and cases that the tables of ``--mpp-csv`` and ``--cases`` give to slides.
 
-    left = [slide.name for slide in slides if look_up(cases, slide) is None]
-    if not left:
-        return
-    some = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
-    console(verbosity).print(
-        f"--cases does not name {len(left)} of {len(slides)} slides ({some}); each of them is a "
-        "case of its own.",
-        style="yellow", markup=False, soft_wrap=True,
-    )  # fmt: skip
+    What does not match is said: a wrong name in a table has no other effect.
+
+    Raises
+    ------
+    UsageError
+        A table cannot be read, or does not fit the slides.
+    """
+    from wsi_anomaly.core.slide_names import OWN_CASE, read_cases, read_pixel_sizes
+
+    names = [slide.name for slide in slides]
+    size_of: dict[Path, float] = {}
+    case_of: dict[Path, str] = {}
+    said: list[str] = []
+    if mpp_csv is not None:
+        sizes = read_pixel_sizes(mpp_csv, slides)
+        size_of, said = sizes.by(slides), sizes.mismatches("--mpp-csv", names)
+    if cases is not None:
+        matched = read_cases(cases, slides)
+        case_of, said = matched.by(slides), said + matched.mismatches("--cases", names, OWN_CASE)
+    for sentence in said:
+        console(verbosity).print(sentence, style="yellow", markup=False, soft_wrap=True)
+    return size_of, case_of

@@ -123,7 +123,6 @@ def command(
     from wsi_anomaly.core.errors import UsageError
     from wsi_anomaly.evaluation.report import write_evaluation
     from wsi_anomaly.evaluation.run import evaluate_results, evaluate_scores
-    from wsi_anomaly.tiles.jobs import read_cases_csv
 
     out = console(verbosity)
     if scores is not None:
@@ -140,7 +139,7 @@ def command(
                 annotations=annotations,
                 classes=classes,
                 unannotated_normal=unannotated_normal,
-                cases=None if cases is None else read_cases_csv(cases),
+                cases=cases,
                 slides=slides,
                 method=method,
                 specificities=specificities,

@@ -13,6 +13,7 @@ from wsi_anomaly.cli.common import (
     console,
     device_option,
     mpp_csv_option,
+    read_slide_tables,
 )
 
 if TYPE_CHECKING:
@@ -196,12 +197,11 @@ def command(
     from wsi_anomaly.overlays import ScoreOptions, Scoring
     from wsi_anomaly.scoring import read_cohort
     from wsi_anomaly.slides import find_slides
-    from wsi_anomaly.tiles.jobs import look_up, read_mpp_csv
 
     part = parse_shard(shard)
     every = find_slides(slides)
-    sizes = read_mpp_csv(mpp_csv) if mpp_csv else {}
-    mpp_of = {from_anywhere(p): size for p in every if (size := look_up(sizes, p)) is not None}
+    sizes, _ = read_slide_tables(every, mpp_csv, None, verbosity)
+    mpp_of = {from_anywhere(path): size for path, size in sizes.items()}
     options = ScoreOptions(
         stride_um=stride,
         min_tissue=min_tissue,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console, say_which_are_not_named
+from wsi_anomaly.cli.common import common_options, console, read_slide_tables
 from wsi_anomaly.cli.tile_options import tile_options
 
 if TYPE_CHECKING:
@@ -66,23 +66,21 @@ def command(
     from wsi_anomaly.core.shards import parse_shard, take_shard
     from wsi_anomaly.slides import find_slides
     from wsi_anomaly.slides.physical import find_mpp
-    from wsi_anomaly.tiles.jobs import plan_jobs, read_cases_csv, read_mpp_csv
+    from wsi_anomaly.tiles.jobs import plan_jobs
 
     part = parse_shard(shard)
     config = make_config(ctx, annotations=annotations, **tiles)
     if mpp is not None:
         find_mpp({}, mpp)  # an implausible figure is wrong usage, not a fault of every slide
     found = find_slides(slides)
-    table = read_cases_csv(cases) if cases else None
-    if table is not None:
-        say_which_are_not_named(found, table, verbosity)
+    mpp_of, case_of = read_slide_tables(found, mpp_csv, cases, verbosity)
     make_folder(output)
     jobs = plan_jobs(
         found,
         output,
         mpp=mpp,
-        mpp_of=read_mpp_csv(mpp_csv) if mpp_csv else None,
-        cases=table,
+        mpp_of=mpp_of,
+        cases=case_of,
         tissue_mask=tissue_mask,
         annotations=annotations,
         backend=backend,

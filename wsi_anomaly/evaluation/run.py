@@ -12,12 +12,13 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
+from wsi_anomaly.core.slide_names import some
 from wsi_anomaly.evaluation.figures import COLOUR, Figures, JudgedSlide, compute
 from wsi_anomaly.evaluation.folders import Result, read_results
 from wsi_anomaly.evaluation.labels import ABNORMAL, NORMAL
 from wsi_anomaly.evaluation.metrics import LEAST_GROUPS, SPECIFICITIES
 from wsi_anomaly.evaluation.pictures import colour_scores, extremes, field_colours, field_picture
-from wsi_anomaly.evaluation.tables import read_labels, read_scores
+from wsi_anomaly.evaluation.tables import cases_of, read_labels, read_scores
 from wsi_anomaly.evaluation.truth import SlideTruth, Truth
 from wsi_anomaly.overlays.viewer import Results
 
@@ -86,7 +87,7 @@ def evaluate_results(
     annotations: str | Path | None = None,
     classes: Sequence[str] = (),
     unannotated_normal: bool = False,
-    cases: Mapping[str, str] | None = None,
+    cases: str | Path | Mapping[str, str] | None = None,
     slides: str | Path | None = None,
     method: str | None = None,
     specificities: Sequence[float] = SPECIFICITIES,
@@ -108,7 +109,7 @@ def evaluate_results(
     unannotated_normal
         Take slides without an annotation file for normal.
     cases
-        Patient or animal by slide name; each slide is its own without.
+        CSV of ``slide,case``, or patient or animal by slide name; each slide is its own without.
     slides
         Where the slides lie now, if they are not where they were scored.
     method
@@ -126,16 +127,17 @@ def evaluate_results(
         There is nothing to evaluate; the sentence says why.
     """
     folder = Path(results)
+    found, problems = read_results(folder)
+    case_of, about_cases = cases_of(found, cases)
     truth = Truth(
-        None if labels is None else read_labels(labels),
+        None if labels is None else read_labels(labels, found),
         None if annotations is None else Path(annotations),
         tuple(classes),
         unannotated_normal,
     )
-    found, problems = read_results(folder)
     truth.check(found)
     method = _method(found, method)
-    known, judged, notes = _judge(found, truth, cases or {}, problems, watch)
+    known, judged, notes = _judge(found, truth, case_of, problems, watch)
     if not judged:
         raise WsiAnomalyError((problems or notes)[0])
     files = Results(folder, None if slides is None else Path(slides))
@@ -145,8 +147,9 @@ def evaluate_results(
     notes += _notes(judged, figures)
     if without:
         notes.append(without)
-    if truth.labels is not None and (others := truth.unmatched(found)):
-        notes.append(f"{truth.labels.path} also names slides without results: {_some(others)}.")
+    if truth.labels is not None and truth.labels.unknown:
+        notes.append(f"{labels} also names slides without results: {some(truth.labels.unknown)}.")
+    notes += about_cases
     settings = {
         "labels": None if labels is None else str(labels),
         "annotations": None if annotations is None else str(annotations),
@@ -183,6 +186,12 @@ def evaluate_scores(
     """
     table = read_scores(scores)
     notes: list[str] = []
+    without = table.label[np.isnan(table.score)]
+    if len(without):
+        notes.append(
+            f"{len(without)} of {len(table.score)} lines have no score and are left out, "
+            f"{int(without.sum())} of them abnormal."
+        )
     if table.has_slides:
         judged = [
             _from_table(name, table.score[table.slide == name], table.label[table.slide == name])
@@ -247,7 +256,7 @@ def _judge(
         notes += _about(result, slide)
     if seen:
         notes.append(
-            f"Left out, because the model has seen them in training or calibration: {_some(seen)}."
+            f"Left out, because the model has seen them in training or calibration: {some(seen)}."
         )
     if unknown:
         remedy = (
@@ -255,7 +264,7 @@ def _judge(
             if truth.annotations is not None and not truth.unannotated_normal
             else ""
         )
-        notes.append(f"Left out, because nothing is known of them: {_some(unknown)}{remedy}.")
+        notes.append(f"Left out, because nothing is known of them: {some(unknown)}{remedy}.")
     return known, judged, notes
 
 
@@ -263,7 +272,7 @@ def _judged(result: Result, truth: SlideTruth, cases: Mapping[str, str]) -> Judg
     table = result.table
     return JudgedSlide(
         name=result.name,
-        case=result.look_up(cases) or result.name,
+        case=cases.get(result.name, result.name),
         labels=truth.fields,
         raw=table.scores,
         smoothed={name: table.smoothed(scores) for name, scores in table.scores.items()},
@@ -380,8 +389,3 @@ def _notes(judged: Sequence[JudgedSlide], figures: Figures) -> list[str]:
             "the FROC."
         )
     return notes
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -99,16 +99,6 @@ class Truth:
                 f"{place} has no file for any of the slides (such as "
                 f"{results[0].slide_path.stem}.geojson); name the files as the slides."
             )
-        if labels is not None and len(self.unmatched(results)) == len(labels.names):
-            raise UsageError(
-                f"{labels.path} names none of the slides (it has {labels.names[0]}, the results "
-                f"have {results[0].names[0]}); write the slides' file names in it."
-            )
-
-    def unmatched(self, results: Sequence[Result]) -> list[str]:
-        """Names in the table that are of none of these slides."""
-        known = {name for result in results for name in result.names}
-        return [] if self.labels is None else [n for n in self.labels.names if n not in known]
 
     def of(self, result: Result) -> SlideTruth | None:
         """Find what is known of a slide; None when nothing is.
@@ -118,8 +108,8 @@ class Truth:
         WsiAnomalyError
             Its labels or outlines cannot be used; the sentence says why.
         """
-        label = None if self.labels is None else result.look_up(self.labels.slides)
-        corners = None if self.labels is None else result.look_up(self.labels.fields)
+        label = None if self.labels is None else self.labels.slides.get(result.name)
+        corners = None if self.labels is None else self.labels.fields.get(result.name)
         if corners is not None and self.labels is not None:
             return _from_fields(result, self.labels.path, *corners)
         outlines = self._outlines(result)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from wsi_anomaly.core.errors import TileStoreError, UsageError
 from wsi_anomaly.core.files import fingerprint, output_name
 from wsi_anomaly.tiles.store import SUFFIX, TileStore
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,8 +47,8 @@ def plan_jobs(
     out_dir: Path,
     *,
     mpp: float | None = None,
-    mpp_of: Mapping[str, float] | None = None,
-    cases: Mapping[str, str] | None = None,
+    mpp_of: Mapping[Path, float] | None = None,
+    cases: Mapping[Path, str] | None = None,
     tissue_mask: Path | None = None,
     annotations: Path | None = None,
     backend: str = "auto",
@@ -65,9 +61,9 @@ def plan_jobs(
     Parameters
     ----------
     mpp, mpp_of
-        Micrometres per pixel of every slide, and of some slides by name (these win).
+        Micrometres per pixel of every slide, and of single slides (these win).
     cases
-        Case by slide name.
+        Case of each slide.
     tissue_mask, annotations, backend
         As in :class:`Job`.
 
@@ -89,8 +85,8 @@ def plan_jobs(
         Job(
             slide,
             _name(slide, out_dir, alone=names[output_name(slide)] == 1),
-            look_up(mpp_of or {}, slide) or mpp,
-            look_up(cases or {}, slide),
+            (mpp_of or {}).get(slide, mpp),
+            (cases or {}).get(slide),
             tissue_mask,
             annotations,
             backend,
@@ -128,64 +124,3 @@ def _marked_exists(slide: Path, out_dir: Path) -> bool:
         file.name.startswith(start) and len(file.stem) == len(start) + 8
         for file in out_dir.glob(f"*{SUFFIX}")
     )
-
-
-def look_up(table: Mapping[str, T], slide: Path) -> T | None:
-    """Find a slide's entry: under its path, its file name or its name without suffix."""
-    for name in (str(slide), slide.name, slide.stem):
-        if name in table:
-            return table[name]
-    return None
-
-
-def read_mpp_csv(path: Path) -> dict[str, float]:
-    """Lines of ``slide,mpp``: micrometres per pixel by slide name.
-
-    Raises
-    ------
-    UsageError
-        The file cannot be read or a line makes no sense.
-    """
-    table: dict[str, float] = {}
-    for name, text in _pairs(path, "mpp"):
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
-        if not 0.01 <= value <= 20:
-            raise UsageError(
-                f"{path} gives {name} {text!r} um per pixel, which is not plausible; 40x is about "
-                "0.25."
-            )
-        table[name] = value
-    return table
-
-
-def read_cases_csv(path: Path) -> dict[str, str]:
-    """Lines of ``slide,case``: the patient or animal by slide name.
-
-    Raises
-    ------
-    UsageError
-        The file cannot be read.
-    """
-    return dict(_pairs(path, "case"))
-
-
-def _pairs(path: Path, column: str) -> list[tuple[str, str]]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(
-            f"{path} cannot be read ({error}); it should hold lines of slide,{column}."
-        ) from error
-    rows = [row for row in rows if any(row)]
-    if rows and [cell.lower() for cell in rows[0][:2]] == ["slide", column]:
-        rows = rows[1:]
-    for row in rows:
-        if len(row) != 2 or not all(row):
-            raise UsageError(f"{path} should hold lines of slide,{column}, not {','.join(row)!r}.")
-    if not rows:
-        raise UsageError(f"{path} is empty; it should hold lines of slide,{column}.")
-    return [(row[0], row[1]) for row in rows]
