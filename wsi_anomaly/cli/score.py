@@ -197,9 +197,12 @@ def command(
     from wsi_anomaly.overlays import ScoreOptions, Scoring
     from wsi_anomaly.scoring import read_cohort
     from wsi_anomaly.slides import find_slides
+    from wsi_anomaly.tiles.inputs import check_files
 
     part = parse_shard(shard)
     every = find_slides(slides)
+    if tissue_mask is not None:
+        check_files("--tissue-mask", tissue_mask, every)
     sizes, _ = read_slide_tables(every, mpp_csv, None, verbosity)
     mpp_of = {from_anywhere(path): size for path, size in sizes.items()}
     options = ScoreOptions(

@@ -23,7 +23,7 @@ from wsi_anomaly.core.errors import AnnotationError, UsageError, WsiAnomalyError
 from wsi_anomaly.evaluation.folders import Result
 from wsi_anomaly.evaluation.labels import ABNORMAL, IGNORED, NORMAL, label_fields
 from wsi_anomaly.evaluation.tables import LabelTable
-from wsi_anomaly.tiles.inputs import check_frame, file_for
+from wsi_anomaly.tiles.inputs import check_files, check_frame, find_file
 
 _ROUNDING_PX = 1.5  # corners that other programs have rounded in another way
 
@@ -83,18 +83,13 @@ class Truth:
             raise UsageError(
                 "--class and --unannotated-normal say how to read outlines; give --annotations."
             )
-        if place is not None and not place.exists():
-            raise UsageError(f"{place} does not exist; give a file or a folder as --annotations.")
-        if place is not None and place.is_file() and len(results) > 1:
-            raise UsageError(
-                f"{place} cannot be right for {len(results)} slides; give --annotations a folder "
-                "of files named as the slides."
-            )
+        if place is not None:
+            check_files("--annotations", place, [result.slide_path for result in results])
         if place is not None and labels is not None and labels.fields:
             raise UsageError(
                 f"{labels.path} and {place} both say which fields are abnormal; give one of them."
             )
-        if place is not None and not any(_file_of(place, result) for result in results):
+        if place is not None and not any(find_file(place, result.slide_path) for result in results):
             raise UsageError(
                 f"{place} has no file for any of the slides (such as "
                 f"{results[0].slide_path.stem}.geojson); name the files as the slides."
@@ -129,7 +124,8 @@ class Truth:
 
     def _outlines(self, result: Result) -> list[Outline] | None:
         """Outlines of a slide's own file; None without such."""
-        path = None if self.annotations is None else _file_of(self.annotations, result)
+        place = self.annotations
+        path = None if place is None else find_file(place, result.slide_path)
         if path is None:
             return None
         if path.name.lower().endswith(MASK_SUFFIXES):
@@ -149,13 +145,6 @@ class Truth:
                 f"The annotations in {path} have no class; leave --class out, or set it in QuPath."
             )
         return chosen
-
-
-def _file_of(place: Path, result: Result) -> Path | None:
-    try:
-        return file_for(place, result.slide_path)
-    except AnnotationError:
-        return None
 
 
 def _moved(outline: Outline, by: tuple[int, int]) -> Outline:

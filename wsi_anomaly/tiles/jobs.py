@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsi_anomaly.core.errors import TileStoreError, UsageError
+from wsi_anomaly.core.errors import TileStoreError
 from wsi_anomaly.core.files import fingerprint, output_name
+from wsi_anomaly.tiles.inputs import check_files
 from wsi_anomaly.tiles.store import SUFFIX, TileStore
 
 
@@ -70,16 +71,11 @@ def plan_jobs(
     Raises
     ------
     UsageError
-        One file is given for several slides, or it does not exist.
+        A file would be taken for several slides, or does not exist.
     """
     for option, place in (("--tissue-mask", tissue_mask), ("--annotations", annotations)):
-        if place is not None and not place.exists():
-            raise UsageError(f"{place} does not exist; give a file or a folder as {option}.")
-        if place is not None and place.is_file() and len(slides) > 1:
-            raise UsageError(
-                f"{place} cannot be right for {len(slides)} slides; give {option} a folder of "
-                "files named as the slides."
-            )
+        if place is not None:
+            check_files(option, place, slides)
     names = Counter(output_name(slide) for slide in slides)
     return [
         Job(
