@@ -152,11 +152,13 @@ def write_key(
     OutputError
         The file cannot be written.
     """
-    columns = ("code", "slide", "animal", "group", "organ", "path", "not_scored_because")
     rows = [(names[s.path], s.path.name, s.animal, s.group, s.organ, str(s.path)) for s in slides]
     lines = ([*row, errors.get(row[0])] for row in sorted(rows))
+    text = table_text(
+        ("code", "slide", "animal", "group", "organ", "path", "not_scored_because"), lines
+    )
     with atomic_file(results / KEY) as partial:
-        _write_private(partial, table_text(columns, lines))
+        _write_private(partial, text)
     return results / KEY
 
 

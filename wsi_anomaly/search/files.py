@@ -27,10 +27,6 @@ def config_toml(config: TrainConfig, remarks: Sequence[str]) -> str:
 def trials_csv(tried: Sequence[Tried], folds: int) -> str:
     """Write every trial with its choices and the figure of each fold, one line a trial."""
     choices = list(dict.fromkeys(name for t in tried for name in t.choices))
-    columns = [
-        "trial", "state", "value", *(f"fold_{k + 1}" for k in range(folds)), "steps", "seconds",
-        *(name.replace(" ", "_") for name in choices), "reason",
-    ]  # fmt: skip
     rows = []
     for t in tried:
         values = [f"{v:.5f}" for v in t.folds] + [""] * (folds - len(t.folds))
@@ -39,7 +35,13 @@ def trials_csv(tried: Sequence[Tried], folds: int) -> str:
              " ".join(map(str, t.steps)), f"{t.seconds:.1f}",
              *(t.choices.get(name, "") for name in choices), t.reason]
         )  # fmt: skip
-    return table_text(columns, rows)
+    return table_text(
+        [
+            "trial", "state", "value", *(f"fold_{k + 1}" for k in range(folds)), "steps", "seconds",
+            *(name.replace(" ", "_") for name in choices), "reason",
+        ],
+        rows,
+    )  # fmt: skip
 
 
 def summary(found: Found, cases: Sequence[str], calibration: Sequence[str]) -> dict[str, Any]:
