@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from wsi_anomaly.autoencoder.batches import Tiles
+from wsi_anomaly.core.ranking import roc_auc
 from wsi_anomaly.detectors.base import Detector, Fitting, State, sample_images
 from wsi_anomaly.features import PerceptualNetwork
 
@@ -152,15 +152,8 @@ def supported_weights(normal: Tensor, known: Tensor) -> tuple[Tensor, Tensor, li
     weights = torch.zeros(members)
     weights[0] = 1.0
     if len(known):
-        support = [_auc(normal[:, k].numpy(), known[:, k].numpy()) for k in range(members)]
+        support = [roc_auc(normal[:, k].numpy(), known[:, k].numpy()) for k in range(members)]
         supported = torch.tensor([2 * a - 1 if a >= SUPPORTED_FROM else 0.0 for a in support])
         if supported.sum() > 0:
             weights = supported / supported.sum()
     return weights, units, support
-
-
-def _auc(normal: np.ndarray, abnormal: np.ndarray) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    labels = np.concatenate([np.zeros(len(normal)), np.ones(len(abnormal))])
-    return float(roc_auc_score(labels, np.concatenate([normal, abnormal])))
