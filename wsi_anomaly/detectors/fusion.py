@@ -16,13 +16,12 @@ from torch import Tensor
 
 from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.core.ranking import roc_auc
-from wsi_anomaly.detectors.base import Detector, Fitting, State, sample_images
+from wsi_anomaly.detectors.base import Detector, Fitting, State, robust_units, sample_images
 from wsi_anomaly.features import PerceptualNetwork
 
 SUPPORTED_FROM = 0.55
 """Least ROC AUC on known anomalies at which a member takes part."""
 
-_MAD_TO_SD = 1.4826
 _MOST = 4096
 
 
@@ -145,9 +144,7 @@ def supported_weights(normal: Tensor, known: Tensor) -> tuple[Tensor, Tensor, li
         As :class:`Fusion` keeps them: (m,), (2, m) and m values of ROC AUC.
     """
     members = normal.shape[1]
-    middle = normal.median(0).values
-    spread = _MAD_TO_SD * (normal - middle).abs().median(0).values
-    units = torch.stack((middle, spread.clamp_min(1e-6)))
+    units = robust_units(normal)
     support: list[float] = []
     weights = torch.zeros(members)
     weights[0] = 1.0

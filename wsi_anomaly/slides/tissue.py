@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wsi_anomaly.core.robust import MAD_TO_SD
 from wsi_anomaly.slides.bands import bands
 from wsi_anomaly.slides.base import Slide
 from wsi_anomaly.slides.density import (
@@ -251,7 +252,7 @@ def _folds(
     middle = float(np.median(inside, overwrite_input=True))
     inside -= np.float32(middle)
     np.abs(inside, out=inside)
-    spread = float(np.median(inside, overwrite_input=True)) * 1.4826
+    spread = float(np.median(inside, overwrite_input=True)) * MAD_TO_SD
     del inside
     dense = np.asarray((total > max(2.0 * middle, middle + 5 * spread)) & tissue)
     if not dense.any():
