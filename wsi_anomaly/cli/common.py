@@ -136,3 +136,8 @@ def console(verbosity: int = NORMAL) -> Console:
     from rich.console import Console
 
     return Console(stderr=True, quiet=verbosity == QUIET, highlight=False)
+
+
+def noted_on(out: Console) -> Callable[[str], None]:
+    """Say what the user should read, and go on."""
+    return lambda text: out.print(text, style="yellow", markup=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsi_anomaly.cli.common import console, say_what_failed
+from wsi_anomaly.cli.common import console, noted_on, say_what_failed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,7 +128,8 @@ def run_cohort(
     if blinded:
         start_blinding(output)
     places = Places.of(cohort, output, blinded=is_blinded(output))
-    study = _Study(cohort, sizes_of(found, options.mpp_csv), scorings, loaded, places, output)
+    sizes = sizes_of(found, options.mpp_csv, noted_on(out))
+    study = _Study(cohort, sizes, scorings, loaded, places, output)
     study.score_controls(out, verbosity)
     study.score_slides(out, verbosity)
     out.print(f"{len(study.done)} of {len(cohort.slides)} slides done.", markup=False)
