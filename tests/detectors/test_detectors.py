@@ -142,7 +142,7 @@ def fitted(request: pytest.FixtureRequest) -> Detector:
 
 
 def test_every_detector_is_in_this_suite():
-    assert set(MAKERS) == set(DETECTORS)
+    assert set(MAKERS) == set(DETECTORS.names())
 
 
 def test_abnormal_tiles_score_higher(fitted):
