@@ -125,8 +125,8 @@ class Registry(Generic[T]):
             if package is None:
                 raise
             raise PluginError(
-                f"The {self.kind} {name} of the package {package} failed ({_reason(error)}); update "
-                "that package, or tell its authors."
+                f"The {self.kind} {name} of the package {package} failed ({_reason(error)}); "
+                "update that package, or tell its authors."
             ) from error
 
     @property

@@ -112,17 +112,18 @@ class Detector(ABC):
         features.check_layers(self.layers)
 
     @classmethod
-    def make(
-        cls, features: PerceptualNetwork, config: Any, others: Mapping[str, Detector]
-    ) -> Self:
+    def make(cls, features: PerceptualNetwork, config: Any, others: Mapping[str, Detector]) -> Self:
         """Make the detector; `others` are those of the same model that come before it, by name."""
         del others
         return cls(features, config)
 
     @property
-    @abstractmethod
     def layers(self) -> tuple[str, ...]:
-        """Layers of the network whose activations :meth:`score_batch` wants."""
+        """Layers of the network whose activations :meth:`score_batch` wants.
+
+        Those of the configuration; none where it does not have any.
+        """
+        return tuple(getattr(self.config, "layers", ()))
 
     @property
     def fitting_layers(self) -> tuple[str, ...]:
@@ -171,6 +172,19 @@ class Detector(ABC):
     def map_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor | None:
         """Where the score comes from, (N, S, S); None for a method that judges tiles as a whole."""
         return None
+
+    def embed(self, truth: Mapping[str, Tensor]) -> Tensor:
+        """Average normalised activations over positions: (N, D) float32, layer after layer."""
+        return torch.cat([truth[name].mean((2, 3)) for name in self.layers], 1).float()
+
+    @torch.no_grad()
+    def embed_tiles(self, tiles: Tiles, most: int = 50_000, seed: int = 0) -> Tensor:
+        """Embed tiles, at most `most` that `seed` draws: (N, D) float32, on the CPU."""
+        fit_missing_statistics(self.features, tiles, self.layers)
+        device = device_of(self.features)
+        images = batches(sample_images(tiles, most, seed))
+        found = (self.embed(self.features(to_images(b, device), self.layers)) for b in images)
+        return torch.cat([embedding.cpu() for embedding in found])
 
     # -- state -------------------------------------------------------------------------------
 

@@ -26,17 +26,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.batches import Tiles, to_images
+from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.core.errors import ModelError, UsageError
-from wsi_anomaly.detectors.base import (
-    DETECTORS,
-    Detector,
-    Fitting,
-    batches,
-    device_of,
-    fit_missing_statistics,
-    sample_images,
-)
+from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of
 from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
 
@@ -110,30 +102,13 @@ class Density(Detector):
         super().__init__(features, config)
         self._parts = _PARTS.get(config.estimator, (config.estimator,))
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Layers that make the embedding."""
-        return self.config.layers
-
-    def embed(self, truth: Mapping[str, Tensor]) -> Tensor:
-        """Average normalised activations over positions: (N, D)."""
-        return torch.cat([truth[name].mean((2, 3)) for name in self.layers], 1)
-
-    @torch.no_grad()
     def fit(
         self, tiles: Tiles, validation: Tiles | None = None, fitting: Fitting | None = None
     ) -> Self:
         """Learn the distribution of normal embeddings; see :meth:`Detector.fit`."""
         del validation
         device = fitting.device if fitting else device_of(self.features)
-        fit_missing_statistics(self.features, tiles, self.layers)
-        images = sample_images(tiles, self.config.most_tiles, self.config.seed)
-        found = torch.cat(
-            [
-                self.embed(self.features(to_images(b, device), self.layers)).float().cpu()
-                for b in batches(images)
-            ]
-        )
+        found = self.embed_tiles(tiles, self.config.most_tiles, self.config.seed)
         return self.fit_embeddings(found).to(device)
 
     def fit_embeddings(self, found: Tensor) -> Self:

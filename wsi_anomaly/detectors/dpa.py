@@ -32,7 +32,6 @@ from wsi_anomaly.detectors.base import (
     fit_missing_statistics,
     sample_images,
 )
-from wsi_anomaly.features import PerceptualNetwork
 
 _VALIDATION_TILES = 2048
 

@@ -17,7 +17,6 @@ from wsi_anomaly.features.spec import NETWORKS, NetworkSpec
 from wsi_anomaly.features.timm_models import PREFIX, timm_network
 from wsi_anomaly.features.weights import read_weights
 
-
 FEATURES = (*NETWORKS.names(), f"{PREFIX}<model>")
 """Names of ours that :func:`load_features` knows, for help texts."""
 

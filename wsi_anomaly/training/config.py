@@ -21,6 +21,7 @@ from wsi_anomaly.detectors import DETECTORS, DensityConfig, DpaConfig, Settings,
 from wsi_anomaly.features import network_spec
 from wsi_anomaly.training.compared_options import PUBLISHED, QUICK, over_quick
 
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides what is learned from given tiles.

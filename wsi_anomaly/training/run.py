@@ -154,7 +154,7 @@ def train(
     if rank_and_world()[0]:
         return model
     slides = [
-        NormalSlide(s.slide_path, s.case, s.mpp.x if s.mpp.source == "--mpp" else None)
+        NormalSlide(s.slide_path, s.case, s.mpp.x if s.mpp.source == "--mpp" else None, s.backend)
         for s in stores
         if s.case in split.calibration
     ]

@@ -28,11 +28,6 @@ class NetworkDetector(Detector):
     networks_: nn.ModuleDict
     config: NetworkSettings
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """None: most of these systems look at pixels."""
-        return ()
-
     @abstractmethod
     def build(self) -> nn.ModuleDict:
         """Make the networks that scoring needs, with new weights."""

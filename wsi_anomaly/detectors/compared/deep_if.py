@@ -16,17 +16,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.batches import Tiles, to_images
+from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.core.errors import ModelError, UsageError
-from wsi_anomaly.detectors.base import (
-    DETECTORS,
-    Detector,
-    Fitting,
-    batches,
-    device_of,
-    fit_missing_statistics,
-    sample_images,
-)
+from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of
 from wsi_anomaly.detectors.compared.forest import IsolationTrees
 from wsi_anomaly.detectors.settings import Settings
 
@@ -78,32 +70,15 @@ class DeepIf(Detector):
     config_type = DeepIfConfig
     config: DeepIfConfig
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Layers that make the embedding."""
-        return self.config.layers
-
-    def embed(self, truth: Mapping[str, Tensor]) -> Tensor:
-        """Average normalised activations over positions: (N, D) float32."""
-        return torch.cat([truth[name].mean((2, 3)) for name in self.layers], 1).float()
-
-    @torch.no_grad()
     def fit(
         self, tiles: Tiles, validation: Tiles | None = None, fitting: Fitting | None = None
     ) -> Self:
         """Grow the trees; see :meth:`Detector.fit`."""
         device = fitting.device if fitting else device_of(self.features)
-        fit_missing_statistics(self.features, tiles, self.layers)
-        images = sample_images(tiles, self.config.most_tiles, self.config.seed)
-        if len(images) < 2:
+        found = self.embed_tiles(tiles, self.config.most_tiles, self.config.seed)
+        if len(found) < 2:
             raise ModelError("One tile is too few for an isolation forest; give more tiles.")
-        found = torch.cat(
-            [
-                self.embed(self.features(to_images(b, device), self.layers)).cpu()
-                for b in batches(images)
-            ]
-        )
-        self.grown_on_ = min(self.config.samples, len(images))
+        self.grown_on_ = min(self.config.samples, len(found))
         self.trees_ = IsolationTrees.grow(
             found.numpy(), self.config.trees, self.grown_on_, self.config.seed
         )
