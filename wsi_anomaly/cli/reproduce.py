@@ -42,6 +42,7 @@ def command(
     options: dict[str, str],
     learn: int | None,
     judge: int | None,
+    aside: float,
     size: int | None,
     features: str,
     feature_weights: Path | None,
@@ -64,6 +65,8 @@ def command(
       nih          ChestX-ray14: images and Data_Entry_2017.csv
       cifar10      torchvision's files, or train/<class>/ and test/<class>/, or a zip of these
       svhn         the same; digits without colour
+      chest, oral, glas, synthetic
+                   the labelled sets of docs/results.md, each divided in a way of its own
       folder       any normal/ and abnormal/; groups.csv (image,group) keeps patients together
       supervision  how good is the configuration that few known anomalies choose?
 
@@ -94,6 +97,7 @@ def command(
         batch_size=batch_size,
         learn=learn,
         judge=judge,
+        aside=aside,
         device=choose_device(device),
         options=options,
     )
@@ -148,7 +152,10 @@ def open_source(
             progress=display.tiled, **limits,
         )  # fmt: skip
     from wsi_anomaly.experiments.reproduce.sources.folders import Folder
+    from wsi_anomaly.experiments.reproduce.sources.labelled import LABELLED, LabelledImages
 
+    if key in LABELLED:
+        return LabelledImages(key, data, **limits)
     return Folder(data, **limits)
 
 

@@ -90,6 +90,34 @@ def test_larger_images_keep_the_bottleneck() -> None:
         settings_of("dpa", "cifar10", "cat", Plan(size=16))
 
 
+def test_detectors_take_other_values_than_their_usual_ones() -> None:
+    """Those of the decisive test in docs/results.md: one latent vector, one layer, few channels."""
+    options = {"dpa.width": "4", "dpa.layer": "c4", "dpa.learning_rate": "0.003"}
+    plan = Plan(features="compact", size=64, steps=500, batch_size=32, options=options)
+    for row in ("dpa", "dpa-random"):
+        settings = settings_of(row, "cifar10", "automobile", plan)
+        assert settings["widths"] == [4]
+        assert (settings["latent_resolution"], settings["latent_channels"]) == (1, 8)
+        assert settings["loss_layers"] == {"64": ["c4"]}
+        assert settings["steps"] == {"64": [0, 500]}
+        assert settings["learning_rate"] == 0.003
+    layers = Plan(options={"density.layers": "r32+r42"})
+    for row in ("density", "density-random", "supervised"):
+        assert settings_of(row, "cifar10", "cat", layers)["layers"] == ["r32", "r42"]
+    for wrong in ("density.depth", "dpa.width"):
+        with pytest.raises(UsageError, match=rf"--option {wrong}=many makes no sense"):
+            settings_of(wrong.split(".")[0], "cifar10", "cat", Plan(options={wrong: "many"}))
+    with pytest.raises(UsageError, match="names no detector"):
+        Plan(options={"mean-colour.x": "1"})
+
+
+def test_what_needs_images_set_aside_is_refused_without() -> None:
+    with pytest.raises(UsageError, match="--aside 0"):
+        check_rows(("fusion",), "folder", aside=0)
+    with pytest.raises(UsageError, match="--aside is at least 0"):
+        Plan(aside=0.9)
+
+
 def test_small_photographs_are_enlarged_for_pooled_features_only() -> None:
     assert settings_of("density", "cifar10", "cat", PLAN)["size"] == 64
     assert settings_of("dpa", "cifar10", "cat", PLAN)["size"] == 32

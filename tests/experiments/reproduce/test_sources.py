@@ -165,7 +165,7 @@ def test_patients_stay_together_and_known_anomalies_are_not_judged(tmp_path: Pat
         judged_images = {image.tobytes() for image in problem.judge}
         assert not judged_images & {image.tobytes() for image in problem.known}
         assert set(problem.kind[problem.abnormal]) == {"wide", "fine"}
-        rest, aside = problem.hold_out(seed)
+        rest, aside, _ = problem.hold_out(seed, 0.1)
         assert len(rest.learn) + len(aside) == len(problem.learn)
         assert len(aside) == 2  # a tenth, whole groups
     divisions = {ask(source, seed=seed).learn.tobytes() for seed in range(3)}

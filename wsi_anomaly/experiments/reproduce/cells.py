@@ -23,11 +23,18 @@ from wsi_anomaly.autoencoder.batches import ArrayTiles, to_images
 from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import config_hash, make_folder, write_json
+from wsi_anomaly.detectors import Density
 from wsi_anomaly.detectors.base import Fitting, batches
 from wsi_anomaly.detectors.fusion import supported_weights
 from wsi_anomaly.evaluation import ColourControl, mean_colours
-from wsi_anomaly.experiments.reproduce.plan import Plan
-from wsi_anomaly.experiments.reproduce.problems import Problem, Source, centres
+from wsi_anomaly.experiments.reproduce.embeddings import Embeddings
+from wsi_anomaly.experiments.reproduce.plan import ASIDE, Plan
+from wsi_anomaly.experiments.reproduce.problems import (
+    Problem,
+    Source,
+    centres,
+    mean_of_images,
+)
 from wsi_anomaly.experiments.reproduce.rows import (
     FUSED,
     FUSION,
@@ -67,6 +74,7 @@ class Bench:
         self._networks: dict[
             tuple[int | None, int, int], tuple[NDArray[np.uint8], PerceptualNetwork]
         ] = {}
+        self._embeddings: dict[tuple[PerceptualNetwork, tuple[str, ...]], Embeddings] = {}
         self._problems: dict[tuple[Any, ...], Problem] = {}
 
     def place(self, row: str, problem: str, seed: int) -> Place:
@@ -74,6 +82,8 @@ class Bench:
         settings = settings_of(row, self.source.key, problem, self.plan) | {
             "data": self.source.title, "learn": self.plan.learn, "judge": self.plan.judge,
         }  # fmt: skip
+        if self.plan.aside != ASIDE:
+            settings["aside"] = self.plan.aside
         folder = self.output / "cells" / f"{row}-{config_hash(settings)[:8]}"
         return Place(folder, row, problem, seed, settings)
 
@@ -142,20 +152,35 @@ class Bench:
     def _compute(self, place: Place) -> tuple[Scores, dict[str, Any]]:
         settings, seed = place.settings, place.seed
         whole = self.problem(place)
-        problem, aside = whole.hold_out(seed)
+        problem, aside, aside_image = whole.hold_out(seed, self.plan.aside)
         more = {"learned_from": len(problem.learn)}
+
+        def scored(score: Callable[[NDArray[np.uint8]], NDArray[np.floating]]) -> Scores:
+            judge, normal, known = (
+                score(tiles) if len(tiles) else np.empty(0)
+                for tiles in (problem.judge, aside, problem.known)
+            )
+            return Scores(
+                mean_of_images(judge, problem.judge_image), problem.abnormal, problem.judge_group,
+                problem.kind, mean_of_images(normal, aside_image), mean_of_images(known, None),
+            )  # fmt: skip
+
+        size = problem.judge.shape[1]
         if place.row == MEAN_COLOUR:
-            size = problem.judge.shape[1]
-            control = ColourControl().fit(mean_colours(centres(problem.learn, size)))
-            return self._scored(
-                problem, aside, lambda x: control.score_samples(mean_colours(x))
-            ), more
+            means = mean_colours(centres(problem.learn, size))
+            control = ColourControl().fit(mean_of_images(means, problem.learn_image))
+            return scored(lambda x: control.score_samples(mean_colours(x))), more
         random = seed if place.row.endswith(RANDOM) else None
         network = self._network(random, settings, whole)
-        if place.row == SUPERVISED:
-            return self._supervised(problem, aside, network, settings, seed), more
         detector = make_detector(settings, network, seed)
-        size = problem.judge.shape[1]
+        if isinstance(detector, Density):
+            embeddings = self._embeddings.setdefault(
+                (network, detector.layers), Embeddings(detector)
+            )
+            if place.row == SUPERVISED:
+                return self._supervised(problem, embeddings, seed), more
+            detector.fit_embeddings(embeddings.of(centres(problem.learn, size)))
+            return scored(lambda x: detector.score_embeddings(embeddings.of(x)).numpy()), more
         fitting = Fitting(
             torch.device(self.plan.device),
             make_folder(place.training),
@@ -163,30 +188,17 @@ class Bench:
             self.report,
         )
         detector.fit(ArrayTiles(problem.learn, size), None, fitting)
-        scores = self._scored(problem, aside, detector.score_samples)
+        scores = scored(detector.score_samples)
         shutil.rmtree(place.training, ignore_errors=True)
         return scores, more
-
-    @staticmethod
-    def _scored(
-        problem: Problem,
-        aside: NDArray[np.uint8],
-        score: Callable[[NDArray[np.uint8]], NDArray[np.floating]],
-    ) -> Scores:
-        found = [
-            np.asarray(score(images), np.float64)
-            for images in (problem.judge, aside, problem.known)
-        ]
-        return Scores(
-            found[0], problem.abnormal, problem.judge_group, problem.kind, found[1], found[2]
-        )
 
     def _network(
         self, random: int | None, settings: Mapping[str, Any], problem: Problem
     ) -> PerceptualNetwork:
         """Perceptual network, its filters scaled by the problem's own images where they must be."""
         key = (random, len(problem.scaling), problem.scaling.shape[1])
-        scaling, network = self._networks.get(key, (None, None))
+        scaling, former = self._networks.get(key, (None, None))
+        network = former
         if network is None or scaling is not problem.scaling:
             network = load_features(
                 self.plan.features,
@@ -195,9 +207,8 @@ class Bench:
             )
             network.to(self.plan.device)
             network.set_precision(fast_precision(self.plan.device))
-            # Those with trained weights and with the last random ones.
-            self._networks = {k: v for k, v in self._networks.items() if k[0] in (None, random)}
             self._networks[key] = (problem.scaling, network)
+            self._embeddings = {k: v for k, v in self._embeddings.items() if k[0] is not former}
         missing = [
             name for name in used_layers(settings, network) if not network.has_statistics(name)
         ]
@@ -209,50 +220,37 @@ class Bench:
             network.fit_statistics((to_images(b, device) for b in batches(chosen)), missing)
         return network
 
-    def _supervised(
-        self,
-        problem: Problem,
-        aside: NDArray[np.uint8],
-        network: PerceptualNetwork,
-        settings: Mapping[str, Any],
-        seed: int,
-    ) -> Scores:
+    def _supervised(self, problem: Problem, embeddings: Embeddings, seed: int) -> Scores:
         """Judge by a classifier that saw neither the image nor its group: a bound."""
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import StratifiedGroupKFold
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        layers = used_layers(settings, network)
+        def embed(tiles: NDArray[np.uint8], image: NDArray[np.intp] | None) -> NDArray[np.float64]:
+            return mean_of_images(embeddings.of(tiles).numpy(), image)
 
-        def embed(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-            with torch.inference_mode():
-                parts = [
-                    torch.cat(
-                        [
-                            f.float().mean((2, 3))
-                            for f in network(to_images(b, self.plan.device), layers).values()
-                        ],
-                        1,
-                    ).cpu()
-                    for b in batches(images)
-                ]
-            found: NDArray[np.float32] = torch.cat(parts).numpy()
-            return found
-
-        x, y, groups = embed(problem.judge), problem.abnormal, problem.judge_group
+        x = embed(problem.judge, problem.judge_image)
+        y, groups, judged = problem.abnormal, problem.judge_group, len(x)
+        if (others := problem.labelled) is not None:
+            x = np.concatenate((x, embed(others.tiles, others.image)))
+            y = np.concatenate((y, others.abnormal))
+            groups = np.concatenate((others.judge_group, others.group))
         scores = np.zeros(len(x))
         fewest = min(len(np.unique(groups[y])), len(np.unique(groups[~y])))
         if fewest < 2:
             raise WsiAnomalyError(
                 "the supervised bound needs two groups of each class to judge; leave the row out."
             )
-        folds = StratifiedGroupKFold(min(_FOLDS, fewest), shuffle=True, random_state=seed)
+        most = fewest if problem.labelled is None else len(np.unique(groups))
+        folds = StratifiedGroupKFold(min(_FOLDS, most), shuffle=True, random_state=seed)
         for fit, held in folds.split(x, y, groups):
             model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
             scores[held] = model.fit(x[fit], y[fit]).decision_function(x[held])
         nothing = np.empty(0)
-        return Scores(scores, y, groups, problem.kind, nothing, nothing)
+        return Scores(
+            scores[:judged], problem.abnormal, problem.judge_group, problem.kind, nothing, nothing
+        )
 
     def _fuse(self, place: Place) -> tuple[Scores, dict[str, Any]]:
         """Weigh the members' scores by what the known anomalies say of each."""

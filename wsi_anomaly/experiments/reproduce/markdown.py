@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsi_anomaly.experiments.reproduce.plan import Plan
+from wsi_anomaly.experiments.reproduce.plan import ASIDE, Plan
 from wsi_anomaly.experiments.reproduce.problems import Source
 from wsi_anomaly.experiments.reproduce.published import ABLATION, FIGURES, Reported
 from wsi_anomaly.experiments.reproduce.rows import CONTROLS
@@ -62,14 +62,16 @@ def _how(plan: Plan, rows: Sequence[RowSummary]) -> list[str]:
     found.append(f"For every row {judged}, always the same ones.{learned.rstrip(';')}")
     if plan.options:
         changed = ", ".join(f"{option} = {value}" for option, value in plan.options.items())
-        found.append(f"Other than in their papers: {changed}.")
+        found.append(f"Other than usual: {changed}.")
     unfinished = [f"{r.row} ({r.cells[0]} of {r.cells[1]})" for r in rows if not r.whole]
     if unfinished:
         found.append(f"**Not all cells are there**: {', '.join(unfinished)}.")
-    found.append(
-        "A tenth of the normal images to learn from (by what they come from, at most 200) is set "
-        "aside to weigh the fusion."
-    )
+    if plan.aside:
+        share = "A tenth" if plan.aside == ASIDE else f"{plan.aside:.0%}"
+        found.append(
+            f"{share} of the normal images to learn from (by what they come from, at most 200) is "
+            "set aside to weigh the fusion."
+        )
     found.append(
         "In brackets: 95% interval over what the images come from (-: too few of them); ±: "
         "standard deviation over seeds. The paper's figures are those with hyperparameters chosen "

@@ -9,6 +9,9 @@ from pathlib import Path
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.detectors.compared import COMPARED
 
+ASIDE = 0.1
+"""Share of the normal images that is set aside where nothing else is asked for."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -27,10 +30,12 @@ class Plan:
     learn, judge
         At most so many normal images to learn from; at most so many normal and as many abnormal
         ones to judge. None: all.
+    aside
+        Share of the normal images that is set aside to weigh the fusion; 0: none.
     device
         Where it runs.
     options
-        ``ROW.NAME`` to a value, for settings of a compared system other than its defaults.
+        ``ROW.NAME`` to a value, for settings of a detector other than its defaults.
     """
 
     features: str = "vgg19"
@@ -41,6 +46,7 @@ class Plan:
     batch_size: int | None = None
     learn: int | None = None
     judge: int | None = None
+    aside: float = ASIDE
     device: str = "cpu"
     options: Mapping[str, str] = field(default_factory=dict)
 
@@ -51,20 +57,21 @@ class Plan:
             raise UsageError(f"There are no weights in {self.weights}; check --feature-weights.")
         if not 0 < self.fraction <= 1:
             raise UsageError("--fraction is above 0 and at most 1, the published length.")
-        for name in ("steps", "batch_size"):
+        for name, least in (
+            ("steps", "1"), ("batch_size", "1"), ("learn", "10 images"), ("judge", "10 images"),
+        ):  # fmt: skip
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name.replace('_', '-')} is at least 1.")
+            if value is not None and value < int(least.split()[0]):
+                raise UsageError(f"--{name.replace('_', '-')} is at least {least}.")
+        if not 0 <= self.aside <= 0.5:
+            raise UsageError("--aside is at least 0 and at most 0.5, half of the normal images.")
+        detectors = ("dpa", "density", *COMPARED)
         for option in self.options:
-            if option.partition(".")[0] not in COMPARED or "." not in option:
+            if option.partition(".")[0] not in detectors or "." not in option:
                 raise UsageError(
-                    f"--option {option} names no compared system; give ROW.NAME=VALUE with a row "
-                    f"of {', '.join(COMPARED)}."
+                    f"--option {option} names no detector; give ROW.NAME=VALUE with a row of "
+                    f"{', '.join(detectors)}."
                 )
-        for name in ("learn", "judge"):
-            value = getattr(self, name)
-            if value is not None and value < 10:
-                raise UsageError(f"--{name} is at least 10 images.")
 
     def scaled(self, published: int) -> int:
         """Length of a training that took `published` steps."""

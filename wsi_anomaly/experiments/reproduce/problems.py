@@ -15,8 +15,32 @@ from wsi_anomaly.core.errors import UsageError
 KNOWN = 50
 """At most so many known anomalies, of one type, serve to choose by; none of them is judged."""
 
-_HELD_OUT = 0.1
 _MOST_HELD_OUT = 200
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The side that is learned from, abnormal images too: what a supervised bound may also see.
+
+    Attributes
+    ----------
+    tiles, image
+        (N, s, s, 3) uint8, and (N,) the image that each was cut from.
+    abnormal
+        (K,) which images are abnormal.
+    group, judge_group
+        (K,) and, of the judged images, (M,): what is never on both sides of the bound's folds.
+    """
+
+    tiles: NDArray[np.uint8]
+    image: NDArray[np.intp]
+    abnormal: NDArray[np.bool_]
+    group: NDArray[np.intp]
+    judge_group: NDArray[np.intp]
+
+    def __post_init__(self) -> None:
+        if np.isin(self.judge_group, self.group).any():
+            raise ValueError("a group is on both sides")
 
 
 @dataclass(frozen=True)
@@ -28,14 +52,14 @@ class Problem:
     name
         The normal class.
     learn
-        (N, S, S, 3) uint8, normal images to learn from; larger than the judged ones where they
-        are cut at random in training.
+        (N, S, S, 3) uint8, normal images (or tiles of them) to learn from; larger than the judged
+        ones where they are cut at random in training.
     learn_group
         (N,) what they come from (patient, slide); never on both sides.
     judge
-        (M, s, s, 3) uint8, images to judge.
+        (T, s, s, 3) uint8, images (or tiles of them) to judge.
     abnormal
-        (M,) which of them are abnormal.
+        (M,) which of the judged images are abnormal.
     judge_group
         (M,) what they come from; numbers are those of the whole source, so that equal ones mean
         the same in every problem.
@@ -46,6 +70,11 @@ class Problem:
     scaling
         (n, s, s, 3) uint8, images of the training part, normal or not, that scale the filters of
         a network without statistics of its own.
+    learn_image, judge_image
+        (N,) and (T,) the image that each tile was cut from, 0 to M - 1 of the judged ones; None:
+        each is an image. The score of an image is the mean over its tiles.
+    labelled
+        For the supervised bound; None: it sees the judged images alone.
     """
 
     name: str
@@ -58,6 +87,9 @@ class Problem:
     known: NDArray[np.uint8]
     known_kind: str
     scaling: NDArray[np.uint8]
+    learn_image: NDArray[np.intp] | None = None
+    judge_image: NDArray[np.intp] | None = None
+    labelled: Labelled | None = None
 
     def __post_init__(self) -> None:
         if np.isin(self.judge_group, self.learn_group).any():
@@ -68,14 +100,21 @@ class Problem:
                 "images to judge; a figure needs both."
             )
 
-    def hold_out(self, seed: int) -> tuple[Problem, NDArray[np.uint8]]:
-        """Set normal images aside to choose by, by group: the problem without them, and they.
+    def hold_out(
+        self, seed: int, share: float
+    ) -> tuple[Problem, NDArray[np.uint8], NDArray[np.intp] | None]:
+        """Set normal images aside to choose by, by group.
 
-        A tenth of the groups, at most 200 images.
+        Returns
+        -------
+        The problem without them; `share` of its tiles, at most 200, and the image of each.
         """
+        size = self.judge.shape[1]
+        if not share:
+            return self, self.learn[:0, :size, :size], None
         rng = np.random.default_rng([seed, 1])
         groups = rng.permutation(np.unique(self.learn_group))
-        wanted = min(_MOST_HELD_OUT, max(1, round(_HELD_OUT * len(self.learn))))
+        wanted = min(_MOST_HELD_OUT, max(1, round(share * len(self.learn))))
         chosen: list[int] = []
         count = 0
         for group in groups[:-1]:
@@ -84,9 +123,15 @@ class Problem:
             chosen.append(int(group))
             count += int((self.learn_group == group).sum())
         aside = np.isin(self.learn_group, chosen)
-        size = self.judge.shape[1]
-        rest = replace(self, learn=self.learn[~aside], learn_group=self.learn_group[~aside])
-        return rest, centres(self.learn[aside][:_MOST_HELD_OUT], size)
+        image = self.learn_image
+        rest = replace(
+            self,
+            learn=self.learn[~aside],
+            learn_group=self.learn_group[~aside],
+            learn_image=None if image is None else image[~aside],
+        )
+        few = np.flatnonzero(aside)[:_MOST_HELD_OUT]
+        return rest, centres(self.learn[few], size), None if image is None else image[few]
 
 
 class Source(Protocol):
@@ -130,6 +175,19 @@ class Source(Protocol):
         seed
             Draws the division where the set has none of its own.
         """
+
+
+def mean_of_images(
+    values: NDArray[np.floating], image: NDArray[np.intp] | None
+) -> NDArray[np.float64]:
+    """Mean of per-tile values (N, ...) over the tiles of each image, (M, ...), in order."""
+    if image is None:
+        return np.asarray(values, np.float64)
+    _, place, number = np.unique(image, return_inverse=True, return_counts=True)
+    total = np.zeros((len(number), *values.shape[1:]))
+    np.add.at(total, place, values)
+    means: NDArray[np.float64] = total / number.reshape(-1, *[1] * (values.ndim - 1))
+    return means
 
 
 def draw(indices: NDArray[np.intp], most: int | None, seed: int = 0) -> NDArray[np.intp]:

@@ -282,11 +282,11 @@ GRID = tuple(f"dpa-{latent}-{layer}" for latent in (4, 16, 64) for layer in ("r3
 def configuration(source: str, problem: str, row: str) -> Published | None:
     """Give the published run, or None.
 
-    A folder of one's own has none; it takes those of the chest X-ray subset: whole images. A row
+    A set that is not the paper's has none; it takes those of the chest X-ray subset. A row
     of :data:`GRID` is the published run without progressive growing, with another bottleneck and
     another layer.
     """
-    if source == "folder":
+    if source not in CONFIGURATIONS:
         source, problem = "nih", "subset"
     runs = CONFIGURATIONS.get(source, {}).get(problem, {})
     if row in GRID:

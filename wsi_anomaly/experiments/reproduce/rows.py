@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig
@@ -16,7 +16,7 @@ from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.detectors import Density, DensityConfig, Detector, Dpa, DpaConfig, growing_stages
 from wsi_anomaly.detectors.compared import COMPARED
-from wsi_anomaly.experiments.reproduce.plan import Plan
+from wsi_anomaly.experiments.reproduce.plan import ASIDE, Plan
 from wsi_anomaly.experiments.reproduce.published import ABLATION, GRID, Published, configuration
 from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.training.config import TrainConfig
@@ -49,7 +49,7 @@ _AS_DEEP = {
 _LEAST_PX = {"squeezenet": 16}
 
 
-def check_rows(rows: tuple[str, ...], source: str) -> None:
+def check_rows(rows: tuple[str, ...], source: str, aside: float = ASIDE) -> None:
     """Refuse rows that do not exist, or have no configuration for this set.
 
     Raises
@@ -60,6 +60,8 @@ def check_rows(rows: tuple[str, ...], source: str) -> None:
     for row in rows:
         if row not in ROWS:
             raise UsageError(f"There is no row {row!r}; choose among {', '.join(ROWS)}.")
+        if row == FUSION and not aside:
+            raise UsageError("The fusion is weighed by images set aside; leave --aside 0 away.")
         if row in ABLATION and source in ("cifar10", "svhn"):
             raise UsageError(
                 f"The paper has no ablation on {source}; it has one on camelyon16 and nih, and "
@@ -101,14 +103,14 @@ def settings_of(row: str, source: str, problem: str, plan: Plan) -> dict[str, An
     if row == FUSION:
         return found | {"of": [settings_of(name, source, problem, plan) for name in FUSED]}
     if _is_dpa(base):
-        return found | _dpa(run, plan, size)
+        return found | _dpa(_changed(run, plan) if base == "dpa" else run, plan, size)
     layers = list(_pooled_layers(plan.features))
-    if base == "density":
+    if base in ("density", SUPERVISED):
         # What docs/results.md found before: the second distance helps on tissue, not elsewhere.
         estimator = "both" if source == "camelyon16" else "mahalanobis"
-        return found | {"layers": layers, "estimator": estimator}
-    if base == SUPERVISED:
-        return found | {"layers": layers}
+        density = {"layers": layers, "estimator": estimator}
+        density |= _given("density", density, plan)
+        return found | (density if base == "density" else {"layers": density["layers"]})
     return found | _compared(base, run, plan, size, layers)
 
 
@@ -120,6 +122,20 @@ def _pooled_layers(features: str) -> tuple[str, ...]:
     """Layers whose averages make an embedding; the network's usual ones."""
     steps = {16: (0, 1), 32: (1, 1), 64: (1, 1)}
     return TrainConfig(features=features, steps=steps).density("").layers
+
+
+def _changed(run: Published, plan: Plan) -> Published:
+    """Change a published run as the plan's options say."""
+    known = {
+        "learning_rate": run.learning_rate, "latent_channels": run.latent_channels,
+        "width": run.widths[0], "layer": run.layers[run.resolution][-1],
+    }  # fmt: skip
+    given = _given("dpa", known, plan)
+    if "width" in given:
+        given["widths"] = (given.pop("width"),)
+    if "layer" in given:
+        given["layers"] = {**run.layers, run.resolution: (given.pop("layer"),)}
+    return replace(run, **given)
 
 
 def _dpa(run: Published, plan: Plan, size: int) -> dict[str, Any]:
@@ -144,7 +160,7 @@ def _dpa(run: Published, plan: Plan, size: int) -> dict[str, Any]:
         "latent_channels": run.latent_channels,
         "widths": list(widths),
         "loss_layers": {
-            str(at * times): [deeper[name] if deeper else "" for name in names]
+            str(at * times): [deeper.get(name, name) if deeper else "" for name in names]
             for at, names in run.layers.items()
             if at * times in lengths
         },
@@ -176,38 +192,47 @@ def _compared(
         found["steps"] = plan.scaled(int(known["steps"]))
         found["batch_size"] = plan.batch_size or int(known["batch_size"])
         found["published"] = [known["steps"], known["batch_size"]]
-    for option, text in plan.options.items():
-        row, _, name_in = option.partition(".")
-        if row == name:
-            found[name_in] = _value(option, text, known)
-    return found
+    return found | _given(name, known, plan)
+
+
+def _given(row: str, known: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    """Options that the plan gives for a row, by name."""
+    split = {option: option.partition(".") for option in plan.options}
+    return {
+        name: _value(option, plan.options[option], known)
+        for option, (owner, _, name) in split.items()
+        if owner == row
+    }
 
 
 def _value(option: str, text: str, known: Mapping[str, Any]) -> Any:
-    """Read an option of a compared system as its default is: a number, or true or false."""
+    """Read an option as its default is: number, true or false, name, or names joined by +."""
     default = known.get(option.partition(".")[2])
-    kinds: dict[type, Any] = {int: int, float: float, bool: {"true": True, "false": False}.get}
+    kinds: dict[type, Any] = {
+        int: int, float: float, bool: {"true": True, "false": False}.get, str: str,
+        list: lambda names: names.split("+"),
+    }  # fmt: skip
     value = None
     if type(default) in kinds:
         with contextlib.suppress(ValueError):
             value = kinds[type(default)](text)
     if value is None:
-        numbers = sorted(name for name, one in known.items() if type(one) in kinds)
+        names = sorted(name for name, one in known.items() if type(one) in kinds)
         raise UsageError(
             f"--option {option}={text} makes no sense; {option.partition('.')[0]} has "
-            f"{', '.join(numbers)}."
+            f"{', '.join(names)}."
         )
     return value
 
 
 def make_detector(settings: Mapping[str, Any], features: PerceptualNetwork, seed: int) -> Detector:
-    """Build the detector of a row, unfitted; not for controls without one, nor for the fusion."""
+    """Build the detector of a row, unfitted; of the supervised bound, the one that embeds."""
     base = str(settings["row"]).removesuffix(RANDOM)
     if _is_dpa(base):
         return Dpa(features, _dpa_config(settings, features.default_layer, seed))
-    if base == "density":
-        layers = _layers(settings, features)
-        return Density(features, DensityConfig(layers, settings["estimator"], seed=seed))
+    if base in ("density", SUPERVISED):
+        estimator = settings.get("estimator", "both")
+        return Density(features, DensityConfig(_layers(settings, features), estimator, seed=seed))
     known = {f.name for f in fields(COMPARED[base].config_type)}
     values = {k: v for k, v in settings.items() if k in known} | {"seed": seed}
     if "layers" in known:

@@ -85,7 +85,7 @@ def reproduce(
     watch = watch or Watch()
     if seeds < 1:
         raise UsageError("--seeds is at least 1.")
-    check_rows(tuple(rows), source.key)
+    check_rows(tuple(rows), source.key, plan.aside)
     problems = tuple(classes) or source.classes
     unknown = [name for name in problems if name not in source.classes]
     if unknown:

@@ -191,6 +191,8 @@ def supervision(
         A class does not exist, or there are too few abnormal images.
     """
     watch = watch or Watch()
+    if not plan.aside:
+        raise UsageError("supervision chooses by images set aside; leave --aside 0 away.")
     problems = tuple(classes) or source.classes
     unknown = [name for name in problems if name not in source.classes]
     if unknown:

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from wsi_anomaly import __version__
 from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.detectors.compared import COMPARED
-from wsi_anomaly.evaluation.metrics import LEAST_GROUPS
-from wsi_anomaly.experiments.cells import weighted_aucs
+from wsi_anomaly.evaluation.metrics import LEAST_GROUPS, resampled
 from wsi_anomaly.experiments.reproduce.markdown import markdown, paper_figure, training_text
 from wsi_anomaly.experiments.reproduce.plan import Plan
 from wsi_anomaly.experiments.reproduce.problems import Source
@@ -113,14 +112,14 @@ def _interval(draws: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _draws(groups: int) -> NDArray[np.uint8]:
+def _draws(groups: int) -> NDArray[np.float64]:
     """How often each group is drawn, (draws, groups)."""
     rng = np.random.default_rng(0)
     rows = [np.bincount(rng.integers(0, groups, groups), minlength=groups) for _ in range(DRAWS)]
-    return np.array(rows, np.uint8)
+    return np.array(rows, np.float64)
 
 
-def _summary(row: str, places: Sequence[Place], drawn: NDArray[np.uint8]) -> RowSummary:
+def _summary(row: str, places: Sequence[Place], drawn: NDArray[np.float64]) -> RowSummary:
     done = [place for place in places if place.done]
     cells = [place.read() for place in done]
     by_problem: dict[str, list[float]] = {}
@@ -130,8 +129,7 @@ def _summary(row: str, places: Sequence[Place], drawn: NDArray[np.uint8]) -> Row
         scores = Scores.load(place.scores)
         by_problem.setdefault(place.problem, []).append(cell["auc"])
         by_seed.setdefault(place.seed, []).append(cell["auc"])
-        weights = drawn[:, scores.group].astype(np.float64)
-        draws.append(weighted_aucs(scores.abnormal, scores.judge, weights))
+        draws.append(resampled(scores.abnormal, scores.judge, scores.group, drawn)["roc_auc"])
         enough = enough and _can_vary(scores)
     problems = len({place.problem for place in places})
     whole_seeds = [float(np.mean(v)) for v in by_seed.values() if len(v) == problems]

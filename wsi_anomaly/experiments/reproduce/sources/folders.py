@@ -122,12 +122,12 @@ class Folder:
     def _read(self, indices: NDArray[np.intp], size: int, equalise: bool) -> NDArray[np.uint8]:
         found = np.empty((len(indices), size, size, 3), np.uint8)
         for k, index in enumerate(indices):
-            found[k] = read_whole(self._files[index], size, equalise=equalise)
+            found[k] = read_image(self._files[index], size, equalise=equalise)
         return found
 
 
-def read_whole(path: Path, size: int, *, equalise: bool = False) -> NDArray[np.uint8]:
-    """Read one image whole, (size, size, 3) uint8.
+def read_image(path: Path, size: int | None = None, *, equalise: bool = False) -> NDArray[np.uint8]:
+    """Read one image whole, (size, size, 3) uint8; at its own size (H, W, 3) when None.
 
     Raises
     ------
@@ -139,7 +139,9 @@ def read_whole(path: Path, size: int, *, equalise: bool = False) -> NDArray[np.u
             image = opened.convert("RGB")
             if equalise:
                 image = ImageOps.equalize(image)
-            return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+            if size is not None:
+                image = image.resize((size, size), Image.Resampling.BILINEAR)
+            return np.asarray(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path} is no readable image; take it out of the set.") from error
 
