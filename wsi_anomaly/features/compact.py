@@ -1,7 +1,7 @@
 """``compact``: the project's own perceptual network, small enough for one CPU core.
 
 Eight 3x3 convolutions and two 1x1; 59 MFLOP for a tile of 64 px, 0.8 M weights. It learned to
-predict the middle layers of a much larger network (:mod:`wsi_anomaly.training.distill`).
+predict the middle layers of a much larger network (``tools/distill.py``).
 Normalisation layers exist while it is trained and are folded into the convolutions afterwards:
 a tile's features never depend on the other tiles of its batch.
 """

@@ -1,4 +1,4 @@
-"""A data folder with every source of ``training/corpus.py``, made of small synthetic images."""
+"""A data folder with every source of ``tools/corpus.py``, made of small synthetic images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wsi_anomaly.training.corpus import SOURCES
+from corpus import SOURCES
 
 IMAGES = 25
 

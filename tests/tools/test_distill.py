@@ -12,12 +12,12 @@ import torch
 from corpus_folder import make_corpus_folder
 from torch import Tensor, nn
 
+import distill
+from distill import TARGETS, Distillation, build_student, learning_rate
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.tensors import load_tensors, save_tensors
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.compact import STRIDES
-from wsi_anomaly.training import distill
-from wsi_anomaly.training.distill import TARGETS, Distillation, build_student, learning_rate
 
 
 @pytest.fixture(scope="module")

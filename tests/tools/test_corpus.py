@@ -8,9 +8,9 @@ import pytest
 import torch
 from corpus_folder import IMAGES, make_corpus_folder
 
+import corpus
+from corpus import SOURCES, augment, read_corpus
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.training import corpus
-from wsi_anomaly.training.corpus import SOURCES, augment, read_corpus
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Train ``compact``: predict the middle layers of a large network with a small one.
 
-    python -m wsi_anomaly.training.distill DATA --teacher squeezenet_v1.0.npz -o models/
+    python tools/distill.py DATA --teacher squeezenet_v1.0.npz -o models/
 
 The teacher sees each 64 px tile enlarged twice (it was made for 227 px photographs, and tells
 medical tiles apart better at that scale); 1x1 heads on the student's layers predict the teacher's
@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from corpus import Corpus, augment, read_corpus
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import write_json
 from wsi_anomaly.core.tensors import (
@@ -38,7 +39,6 @@ from wsi_anomaly.features.compact import STRIDES, WIDTHS, build_compact, compact
 from wsi_anomaly.features.folding import fold
 from wsi_anomaly.features.loading import load_features
 from wsi_anomaly.features.network import PerceptualNetwork, Stage
-from wsi_anomaly.training.corpus import Corpus, augment, read_corpus
 
 TARGETS = {"c2": ("fire4",), "c3": ("fire6",), "c4": ("fire8", "fire9")}
 """Which layers of the teacher each layer of the student learns to predict."""
@@ -142,7 +142,7 @@ def learning_rate(step: int, steps: int) -> float:
 def main() -> int:
     """Run the training; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("data", type=Path, help="folder with the sources of training/corpus.py")
+    parser.add_argument("data", type=Path, help="folder with the sources of tools/corpus.py")
     parser.add_argument("--teacher", type=Path, required=True, help="SqueezeNet v1.0 as .npz")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the weights")
     parser.add_argument("--steps", type=int, default=6000)
