@@ -52,6 +52,8 @@ from wsi_anomaly.features.precision import fast_precision
 _SCALING_IMAGES = 2048
 _FOLDS = 5
 
+Values = NDArray[np.float64]
+
 
 @dataclass
 class Bench:
@@ -155,21 +157,27 @@ class Bench:
         problem, aside, aside_image = whole.hold_out(seed, self.plan.aside)
         more = {"learned_from": len(problem.learn)}
 
-        def scored(score: Callable[[NDArray[np.uint8]], NDArray[np.floating]]) -> Scores:
+        def scored(score: Callable[[NDArray[np.uint8], NDArray[np.intp] | None], Values]) -> Scores:
             judge, normal, known = (
-                score(tiles) if len(tiles) else np.empty(0)
-                for tiles in (problem.judge, aside, problem.known)
+                score(tiles, image) if len(tiles) else np.empty(0)
+                for tiles, image in (
+                    (problem.judge, problem.judge_image),
+                    (aside, aside_image),
+                    (problem.known, None),
+                )
             )
-            return Scores(
-                mean_of_images(judge, problem.judge_image), problem.abnormal, problem.judge_group,
-                problem.kind, mean_of_images(normal, aside_image), mean_of_images(known, None),
-            )  # fmt: skip
+            return Scores(judge, problem.abnormal, problem.judge_group, problem.kind, normal, known)
 
         size = problem.judge.shape[1]
         if place.row == MEAN_COLOUR:
-            means = mean_colours(centres(problem.learn, size))
-            control = ColourControl().fit(mean_of_images(means, problem.learn_image))
-            return scored(lambda x: control.score_samples(mean_colours(x))), more
+
+            def colours(tiles: NDArray[np.uint8], image: NDArray[np.intp] | None) -> Values:
+                return mean_of_images(mean_colours(tiles), image)
+
+            control = ColourControl().fit(
+                colours(centres(problem.learn, size), problem.learn_image)
+            )
+            return scored(lambda x, image: control.score_samples(colours(x, image))), more
         random = seed if place.row.endswith(RANDOM) else None
         network = self._network(random, settings, whole)
         detector = make_detector(settings, network, seed)
@@ -180,7 +188,11 @@ class Bench:
             if place.row == SUPERVISED:
                 return self._supervised(problem, embeddings, seed), more
             detector.fit_embeddings(embeddings.of(centres(problem.learn, size)))
-            return scored(lambda x: detector.score_embeddings(embeddings.of(x)).numpy()), more
+            return scored(
+                lambda x, image: mean_of_images(
+                    detector.score_embeddings(embeddings.of(x)).numpy(), image
+                )
+            ), more
         fitting = Fitting(
             torch.device(self.plan.device),
             make_folder(place.training),
@@ -188,7 +200,7 @@ class Bench:
             self.report,
         )
         detector.fit(ArrayTiles(problem.learn, size), None, fitting)
-        scores = scored(detector.score_samples)
+        scores = scored(lambda x, image: mean_of_images(detector.score_samples(x), image))
         shutil.rmtree(place.training, ignore_errors=True)
         return scores, more
 
