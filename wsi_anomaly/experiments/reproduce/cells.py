@@ -52,7 +52,7 @@ from wsi_anomaly.features.precision import fast_precision
 _SCALING_IMAGES = 2048
 _FOLDS = 5
 
-Values = NDArray[np.float64]
+Score = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @dataclass
@@ -157,9 +157,9 @@ class Bench:
         problem, aside, aside_image = whole.hold_out(seed, self.plan.aside)
         more = {"learned_from": len(problem.learn)}
 
-        def scored(score: Callable[[NDArray[np.uint8], NDArray[np.intp] | None], Values]) -> Scores:
+        def scored(of_tiles: Score, of_images: Score = lambda values: values) -> Scores:
             judge, normal, known = (
-                score(tiles, image) if len(tiles) else np.empty(0)
+                of_images(mean_of_images(of_tiles(tiles), image)) if len(tiles) else np.empty(0)
                 for tiles, image in (
                     (problem.judge, problem.judge_image),
                     (aside, aside_image),
@@ -169,15 +169,10 @@ class Bench:
             return Scores(judge, problem.abnormal, problem.judge_group, problem.kind, normal, known)
 
         size = problem.judge.shape[1]
+        learn = centres(problem.learn, size)
         if place.row == MEAN_COLOUR:
-
-            def colours(tiles: NDArray[np.uint8], image: NDArray[np.intp] | None) -> Values:
-                return mean_of_images(mean_colours(tiles), image)
-
-            control = ColourControl().fit(
-                colours(centres(problem.learn, size), problem.learn_image)
-            )
-            return scored(lambda x, image: control.score_samples(colours(x, image))), more
+            control = ColourControl().fit(mean_of_images(mean_colours(learn), problem.learn_image))
+            return scored(mean_colours, control.score_samples), more
         random = seed if place.row.endswith(RANDOM) else None
         network = self._network(random, settings, whole)
         detector = make_detector(settings, network, seed)
@@ -187,11 +182,9 @@ class Bench:
             )
             if place.row == SUPERVISED:
                 return self._supervised(problem, embeddings, seed), more
-            detector.fit_embeddings(embeddings.of(centres(problem.learn, size)))
+            detector.fit_embeddings(embeddings.of(learn))
             return scored(
-                lambda x, image: mean_of_images(
-                    detector.score_embeddings(embeddings.of(x)).numpy(), image
-                )
+                lambda tiles: detector.score_embeddings(embeddings.of(tiles)).numpy()
             ), more
         fitting = Fitting(
             torch.device(self.plan.device),
@@ -200,7 +193,7 @@ class Bench:
             self.report,
         )
         detector.fit(ArrayTiles(problem.learn, size), None, fitting)
-        scores = scored(lambda x, image: mean_of_images(detector.score_samples(x), image))
+        scores = scored(detector.score_samples)
         shutil.rmtree(place.training, ignore_errors=True)
         return scores, more
 
