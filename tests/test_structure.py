@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tiles": {"slides", "stain", "annotations"},
     "autoencoder": {"features"},
     "detectors": {"autoencoder", "features", "calibration"},
+    "baselines": {"detectors", "autoencoder", "features"},
     "training": {"detectors", "autoencoder", "features", "tiles", "slides", "calibration"},
     "search": {"training", "detectors", "autoencoder", "features", "tiles"},
     "scoring": {"slides", "tiles", "detectors", "calibration"},

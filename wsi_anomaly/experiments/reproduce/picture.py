@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wsi_anomaly.baselines import COMPARED
 from wsi_anomaly.core.files import atomic_file
-from wsi_anomaly.detectors.compared import COMPARED
 from wsi_anomaly.experiments.reproduce.published import ABLATION
 from wsi_anomaly.experiments.reproduce.rows import CONTROLS
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wsi_anomaly.baselines import COMPARED
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.detectors.compared import COMPARED
 
 ASIDE = 0.1
 """Share of the normal images that is set aside where nothing else is asked for."""

@@ -12,10 +12,10 @@ from dataclasses import fields, replace
 from typing import Any
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig
+from wsi_anomaly.baselines import COMPARED
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.detectors import Density, DensityConfig, Detector, Dpa, DpaConfig, growing_stages
-from wsi_anomaly.detectors.compared import COMPARED
 from wsi_anomaly.experiments.reproduce.plan import ASIDE, Plan
 from wsi_anomaly.experiments.reproduce.published import ABLATION, GRID, Published, configuration
 from wsi_anomaly.features import PerceptualNetwork

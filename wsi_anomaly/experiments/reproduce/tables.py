@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly import __version__
+from wsi_anomaly.baselines import COMPARED
 from wsi_anomaly.core.files import write_json, write_text
-from wsi_anomaly.detectors.compared import COMPARED
 from wsi_anomaly.evaluation.metrics import LEAST_GROUPS, resampled
 from wsi_anomaly.experiments.reproduce.markdown import markdown, paper_figure, training_text
 from wsi_anomaly.experiments.reproduce.plan import Plan

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder.batches import Tiles
+from wsi_anomaly.baselines.loop import Learner, train
+from wsi_anomaly.baselines.networks import resized
+from wsi_anomaly.baselines.settings import NetworkSettings
 from wsi_anomaly.detectors.base import Detector, Fitting, device_of, fit_missing_statistics
-from wsi_anomaly.detectors.compared.loop import Learner, train
-from wsi_anomaly.detectors.compared.networks import resized
-from wsi_anomaly.detectors.compared.settings import NetworkSettings
 
 
 class NetworkDetector(Detector):

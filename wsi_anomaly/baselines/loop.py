@@ -22,12 +22,12 @@ from wsi_anomaly.autoencoder.distributed import (
 )
 from wsi_anomaly.autoencoder.growth import StepResult
 from wsi_anomaly.autoencoder.loop import NotFiniteError, Report
+from wsi_anomaly.baselines.networks import resized
+from wsi_anomaly.baselines.settings import NetworkSettings
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.core.tensors import load_optimizer, load_tensors, optimizer_tensors, save_tensors
 from wsi_anomaly.detectors.base import Fitting
-from wsi_anomaly.detectors.compared.networks import resized
-from wsi_anomaly.detectors.compared.settings import NetworkSettings
 
 _CHECKPOINT_EVERY = 500
 

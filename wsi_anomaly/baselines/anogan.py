@@ -17,17 +17,17 @@ from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.autoencoder.growth import StepResult
-from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.detectors.base import DETECTORS
-from wsi_anomaly.detectors.compared.base import NetworkDetector
-from wsi_anomaly.detectors.compared.loop import Learner
-from wsi_anomaly.detectors.compared.networks import (
+from wsi_anomaly.baselines.base import NetworkDetector
+from wsi_anomaly.baselines.loop import Learner
+from wsi_anomaly.baselines.networks import (
     ConvDecoder,
     ConvEncoder,
     discriminator_loss,
     fooling_loss,
 )
-from wsi_anomaly.detectors.compared.settings import NetworkSettings
+from wsi_anomaly.baselines.settings import NetworkSettings
+from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.detectors.base import DETECTORS
 
 _BETAS = (0.5, 0.999)
 

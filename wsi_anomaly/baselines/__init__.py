@@ -4,16 +4,16 @@ Each is a small module that cites its paper; ``docs/detectors.md`` says what eac
 and where it departs from its paper.
 """
 
+from wsi_anomaly.baselines.anogan import Anogan, AnoganConfig
+from wsi_anomaly.baselines.daol import Daol, DaolConfig
+from wsi_anomaly.baselines.deep_geo import DeepGeo, DeepGeoConfig
+from wsi_anomaly.baselines.deep_if import DeepIf, DeepIfConfig
+from wsi_anomaly.baselines.deep_svdd import DeepSvdd, DeepSvddConfig
+from wsi_anomaly.baselines.dsebm import Dsebm, DsebmConfig
+from wsi_anomaly.baselines.ganomaly import Ganomaly, GanomalyConfig
+from wsi_anomaly.baselines.piad import Piad, PiadConfig
+from wsi_anomaly.baselines.settings import NetworkSettings
 from wsi_anomaly.detectors.base import Detector
-from wsi_anomaly.detectors.compared.anogan import Anogan, AnoganConfig
-from wsi_anomaly.detectors.compared.daol import Daol, DaolConfig
-from wsi_anomaly.detectors.compared.deep_geo import DeepGeo, DeepGeoConfig
-from wsi_anomaly.detectors.compared.deep_if import DeepIf, DeepIfConfig
-from wsi_anomaly.detectors.compared.deep_svdd import DeepSvdd, DeepSvddConfig
-from wsi_anomaly.detectors.compared.dsebm import Dsebm, DsebmConfig
-from wsi_anomaly.detectors.compared.ganomaly import Ganomaly, GanomalyConfig
-from wsi_anomaly.detectors.compared.piad import Piad, PiadConfig
-from wsi_anomaly.detectors.compared.settings import NetworkSettings
 
 __all__ = [
     "COMPARED",

@@ -11,9 +11,7 @@ from drawn import abnormal_tiles, network, normal_tiles
 
 from wsi_anomaly.autoencoder.batches import ArrayTiles, to_images
 from wsi_anomaly.autoencoder.loop import NotFiniteError
-from wsi_anomaly.core.errors import ModelError, UsageError
-from wsi_anomaly.detectors import Fitting
-from wsi_anomaly.detectors.compared import (
+from wsi_anomaly.baselines import (
     Anogan,
     AnoganConfig,
     Daol,
@@ -31,12 +29,14 @@ from wsi_anomaly.detectors.compared import (
     Piad,
     PiadConfig,
 )
-from wsi_anomaly.detectors.compared.deep_geo import transform_table, transformed
-from wsi_anomaly.detectors.compared.deep_svdd import SvddEncoder, contrast_normalised
-from wsi_anomaly.detectors.compared.dirichlet import fit_dirichlet
-from wsi_anomaly.detectors.compared.dsebm import Energy
-from wsi_anomaly.detectors.compared.forest import IsolationTrees, expected_length
-from wsi_anomaly.detectors.compared.networks import GradientScale, wasserstein_loss
+from wsi_anomaly.baselines.deep_geo import transform_table, transformed
+from wsi_anomaly.baselines.deep_svdd import SvddEncoder, contrast_normalised
+from wsi_anomaly.baselines.dirichlet import fit_dirichlet
+from wsi_anomaly.baselines.dsebm import Energy
+from wsi_anomaly.baselines.forest import IsolationTrees, expected_length
+from wsi_anomaly.baselines.networks import GradientScale, wasserstein_loss
+from wsi_anomaly.core.errors import ModelError, UsageError
+from wsi_anomaly.detectors import Fitting
 
 # -- deep-if -------------------------------------------------------------------------------------
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from wsi_anomaly.autoencoder.batches import Tiles
+from wsi_anomaly.baselines.forest import IsolationTrees
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of
-from wsi_anomaly.detectors.compared.forest import IsolationTrees
 from wsi_anomaly.detectors.settings import Settings
 
 

@@ -19,14 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder.batches import Tiles
-from wsi_anomaly.detectors.base import DETECTORS
-from wsi_anomaly.detectors.compared.ganomaly import (
+from wsi_anomaly.baselines.ganomaly import (
     EncodeDecodeEncode,
     Ganomaly,
     GanomalyConfig,
 )
-from wsi_anomaly.detectors.compared.loop import Learner
-from wsi_anomaly.detectors.compared.networks import fooling_loss
+from wsi_anomaly.baselines.loop import Learner
+from wsi_anomaly.baselines.networks import fooling_loss
+from wsi_anomaly.detectors.base import DETECTORS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.autoencoder.growth import StepResult
+from wsi_anomaly.baselines.base import NetworkDetector
+from wsi_anomaly.baselines.loop import Learner
+from wsi_anomaly.baselines.settings import NetworkSettings
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.detectors.base import DETECTORS
-from wsi_anomaly.detectors.compared.base import NetworkDetector
-from wsi_anomaly.detectors.compared.loop import Learner
-from wsi_anomaly.detectors.compared.settings import NetworkSettings
 
 CRITERIA = ("energy", "reconstruction")
 
