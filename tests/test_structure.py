@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "overlays": {"scoring", "slides", "tiles", "annotations", "calibration"},
     "evaluation": {"overlays", "scoring", "slides", "tiles", "annotations", "calibration"},
 }
-EVERYWHERE = {"experiments", "cli"}
+EVERYWHERE = {"demo", "reproduce", "cli"}
 
 
 def modules() -> list[Path]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from cli_running import run_cli
 
-from wsi_anomaly.experiments.reproduce import run as run_module
+from wsi_anomaly.reproduce import run as run_module
 
-sys.path.append(str(Path(__file__).parents[1] / "experiments" / "reproduce"))
+sys.path.append(str(Path(__file__).parents[1] / "reproduce"))
 from tiny_sets import make_cifar_zip, make_folder_set
 
 SMALL = ("--features", "compact", "--steps", "3", "--batch-size", "4", "--device", "cpu")

@@ -12,12 +12,12 @@ from sklearn.metrics import roc_auc_score
 from tiny_sets import make_folder_set
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
-from wsi_anomaly.experiments.reproduce.cells import Bench
-from wsi_anomaly.experiments.reproduce.plan import Plan
-from wsi_anomaly.experiments.reproduce.run import reproduce
-from wsi_anomaly.experiments.reproduce.scores import Scores
-from wsi_anomaly.experiments.reproduce.sources.folders import Folder
-from wsi_anomaly.experiments.reproduce.tables import RowSummary, best_against_best, summarise
+from wsi_anomaly.reproduce.cells import Bench
+from wsi_anomaly.reproduce.plan import Plan
+from wsi_anomaly.reproduce.run import reproduce
+from wsi_anomaly.reproduce.scores import Scores
+from wsi_anomaly.reproduce.sources.folders import Folder
+from wsi_anomaly.reproduce.tables import RowSummary, best_against_best, summarise
 
 
 def cell_files(output: Path) -> dict[str, float]:
@@ -158,7 +158,7 @@ def test_copies_of_an_image_make_no_figure_more_certain(tmp_path: Path) -> None:
 
 def _place(folder: Path, scores: Scores):
     from wsi_anomaly.core.files import write_json
-    from wsi_anomaly.experiments.reproduce.scores import Place
+    from wsi_anomaly.reproduce.scores import Place
 
     place = Place(folder, "dpa", "x", 0, {})
     folder.mkdir(exist_ok=True)

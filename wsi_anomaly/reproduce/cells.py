@@ -27,15 +27,17 @@ from wsi_anomaly.detectors import Density
 from wsi_anomaly.detectors.base import Fitting, batches
 from wsi_anomaly.detectors.fusion import supported_weights
 from wsi_anomaly.evaluation import ColourControl, mean_colours
-from wsi_anomaly.experiments.reproduce.embeddings import Embeddings
-from wsi_anomaly.experiments.reproduce.plan import ASIDE, Plan
-from wsi_anomaly.experiments.reproduce.problems import (
+from wsi_anomaly.features import PerceptualNetwork, load_features
+from wsi_anomaly.features.precision import fast_precision
+from wsi_anomaly.reproduce.embeddings import Embeddings
+from wsi_anomaly.reproduce.plan import ASIDE, Plan
+from wsi_anomaly.reproduce.problems import (
     Problem,
     Source,
     centres,
     mean_of_images,
 )
-from wsi_anomaly.experiments.reproduce.rows import (
+from wsi_anomaly.reproduce.rows import (
     FUSED,
     FUSION,
     MEAN_COLOUR,
@@ -45,9 +47,7 @@ from wsi_anomaly.experiments.reproduce.rows import (
     settings_of,
     used_layers,
 )
-from wsi_anomaly.experiments.reproduce.scores import Place, Scores
-from wsi_anomaly.features import PerceptualNetwork, load_features
-from wsi_anomaly.features.precision import fast_precision
+from wsi_anomaly.reproduce.scores import Place, Scores
 
 _SCALING_IMAGES = 2048
 _FOLDS = 5

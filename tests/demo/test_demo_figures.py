@@ -6,8 +6,8 @@ import numpy as np
 import shapely
 
 from wsi_anomaly.annotations import Outline
+from wsi_anomaly.demo.run import TILE_SIZE, colour_scores, what_was_found
 from wsi_anomaly.evaluation import ColourControl, ScoredSlide, mean_colours
-from wsi_anomaly.experiments.demo import TILE_SIZE, colour_scores, what_was_found
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import Preprocessing, plan_fields

@@ -7,20 +7,20 @@ import torch
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.detectors import Dpa
-from wsi_anomaly.experiments.reproduce.plan import Plan
-from wsi_anomaly.experiments.reproduce.published import (
+from wsi_anomaly.features import load_features
+from wsi_anomaly.reproduce.plan import Plan
+from wsi_anomaly.reproduce.published import (
     ABLATION,
     CONFIGURATIONS,
     FIGURES,
     configuration,
 )
-from wsi_anomaly.experiments.reproduce.rows import (
+from wsi_anomaly.reproduce.rows import (
     ROWS,
     check_rows,
     make_detector,
     settings_of,
 )
-from wsi_anomaly.features import load_features
 
 PLAN = Plan(features="compact")
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.experiments.reproduce.problems import KNOWN, Problem, draw, judged
-from wsi_anomaly.experiments.reproduce.sources.files import files_below
+from wsi_anomaly.reproduce.problems import KNOWN, Problem, draw, judged
+from wsi_anomaly.reproduce.sources.files import files_below
 
 NORMAL = "normal"
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
@@ -32,7 +32,7 @@ class Folder:
     data
         The folder.
     learn, judge
-        Limits, see :class:`~wsi_anomaly.experiments.reproduce.plan.Plan`.
+        Limits, see :class:`~wsi_anomaly.reproduce.plan.Plan`.
 
     Raises
     ------

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from tiny_sets import make_folder_set
 
-from wsi_anomaly.experiments.reproduce.plan import Plan
-from wsi_anomaly.experiments.reproduce.run import Outcome, reproduce
-from wsi_anomaly.experiments.reproduce.sources.folders import Folder
+from wsi_anomaly.reproduce.plan import Plan
+from wsi_anomaly.reproduce.run import Outcome, reproduce
+from wsi_anomaly.reproduce.sources.folders import Folder
 
 ROWS = ("fusion", "dpa", "density", "deep-if", "mean-colour", "density-random", "supervised")
 PLAN = Plan(features="compact", steps=6, batch_size=8)

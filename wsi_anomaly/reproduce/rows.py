@@ -16,9 +16,9 @@ from wsi_anomaly.baselines import COMPARED
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.detectors import Density, DensityConfig, Detector, Dpa, DpaConfig, growing_stages
-from wsi_anomaly.experiments.reproduce.plan import ASIDE, Plan
-from wsi_anomaly.experiments.reproduce.published import ABLATION, GRID, Published, configuration
 from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.reproduce.plan import ASIDE, Plan
+from wsi_anomaly.reproduce.published import ABLATION, GRID, Published, configuration
 from wsi_anomaly.training.config import TrainConfig
 
 MEAN_COLOUR, SUPERVISED, FUSION = "mean-colour", "supervised", "fusion"

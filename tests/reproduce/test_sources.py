@@ -16,11 +16,11 @@ from tiny_sets import (
 )
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.experiments.reproduce.problems import Problem, judged
-from wsi_anomaly.experiments.reproduce.published import CHOSEN_BY, CIFAR10
-from wsi_anomaly.experiments.reproduce.sources.folders import Folder
-from wsi_anomaly.experiments.reproduce.sources.natural import NaturalImages
-from wsi_anomaly.experiments.reproduce.sources.xrays import ChestXRays, read_xray
+from wsi_anomaly.reproduce.problems import Problem, judged
+from wsi_anomaly.reproduce.published import CHOSEN_BY, CIFAR10
+from wsi_anomaly.reproduce.sources.folders import Folder
+from wsi_anomaly.reproduce.sources.natural import NaturalImages
+from wsi_anomaly.reproduce.sources.xrays import ChestXRays, read_xray
 
 
 def ask(source, name=None, *, size=32, equalise=False, seed=0) -> Problem:

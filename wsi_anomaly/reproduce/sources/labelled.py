@@ -25,16 +25,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.experiments.reproduce.problems import (
+from wsi_anomaly.reproduce.problems import (
     Labelled,
     Problem,
     draw,
     judged,
     mean_of_images,
 )
-from wsi_anomaly.experiments.reproduce.sources.drawn import DIFFICULTIES, drawn_tiles
-from wsi_anomaly.experiments.reproduce.sources.files import files_below
-from wsi_anomaly.experiments.reproduce.sources.folders import read_image
+from wsi_anomaly.reproduce.sources.drawn import DIFFICULTIES, drawn_tiles
+from wsi_anomaly.reproduce.sources.files import files_below
+from wsi_anomaly.reproduce.sources.folders import read_image
 
 _FOLDS = 5
 _CLUSTERS = 6
@@ -102,7 +102,7 @@ class LabelledImages:
     data
         Its folder; of ``synthetic`` that of ``wsi-anomaly demo``, whose missing slides are drawn.
     learn, judge
-        Limits, see :class:`~wsi_anomaly.experiments.reproduce.plan.Plan`.
+        Limits, see :class:`~wsi_anomaly.reproduce.plan.Plan`.
     """
 
     errors: tuple[str, ...] = ()

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from wsi_anomaly import __version__
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import make_folder, write_json, write_text
-from wsi_anomaly.experiments.reproduce.cells import Bench
-from wsi_anomaly.experiments.reproduce.markdown import training_text
-from wsi_anomaly.experiments.reproduce.picture import curve_picture
-from wsi_anomaly.experiments.reproduce.plan import Plan
-from wsi_anomaly.experiments.reproduce.problems import Source
-from wsi_anomaly.experiments.reproduce.published import GRID
-from wsi_anomaly.experiments.reproduce.run import Watch
-from wsi_anomaly.experiments.reproduce.scores import Scores
+from wsi_anomaly.reproduce.cells import Bench
+from wsi_anomaly.reproduce.markdown import training_text
+from wsi_anomaly.reproduce.picture import curve_picture
+from wsi_anomaly.reproduce.plan import Plan
+from wsi_anomaly.reproduce.problems import Source
+from wsi_anomaly.reproduce.published import GRID
+from wsi_anomaly.reproduce.run import Watch
+from wsi_anomaly.reproduce.scores import Scores
 
 COUNTS = (1, 2, 5, 10, 20, 50, 100)
 TYPES = (1, 3, None)
@@ -183,7 +183,7 @@ def supervision(
     """Train the grid where it is not there yet, choose, and write the curve.
 
     Writes ``supervision.md``, ``supervision.json`` and ``supervision.png``. See
-    :func:`~wsi_anomaly.experiments.reproduce.run.reproduce` for the parameters.
+    :func:`~wsi_anomaly.reproduce.run.reproduce` for the parameters.
 
     Raises
     ------

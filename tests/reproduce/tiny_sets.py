@@ -12,7 +12,7 @@ import shapely
 from PIL import Image
 
 from wsi_anomaly.annotations import Outline, write_asap
-from wsi_anomaly.experiments.reproduce.published import CIFAR10
+from wsi_anomaly.reproduce.published import CIFAR10
 from wsi_anomaly.synthetic import make_slide
 
 

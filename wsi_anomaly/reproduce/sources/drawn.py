@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from wsi_anomaly.annotations import fractions_inside, read_geojson
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.magnification import mpp_of
-from wsi_anomaly.evaluation import ABNORMAL, IGNORED, label_fields
-from wsi_anomaly.experiments.demo_slides import (
+from wsi_anomaly.demo.slides import (
     SLIDES,
     DemoSlide,
     make_slides,
     outlines_path,
     slide_path,
 )
+from wsi_anomaly.evaluation import ABNORMAL, IGNORED, label_fields
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.synthetic.lesions import Difficulty
 from wsi_anomaly.tiles import Preprocessing, Status, plan_fields, read_fields

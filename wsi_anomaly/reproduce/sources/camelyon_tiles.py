@@ -14,14 +14,14 @@ from PIL import Image
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import atomic_file, config_hash, make_folder
-from wsi_anomaly.experiments.reproduce.sources.camelyon_files import (
+from wsi_anomaly.reproduce.sources.camelyon_files import (
     LABEL,
     SIDES,
     STAIN_TARGET,
     Challenge,
     Side,
 )
-from wsi_anomaly.experiments.reproduce.sources.lists import read_list
+from wsi_anomaly.reproduce.sources.lists import read_list
 from wsi_anomaly.slides import find_tissue, open_slide, read_squares
 from wsi_anomaly.tiles import PRESETS, Status, TileConfig, TileStore
 from wsi_anomaly.tiles.jobs import Job

@@ -10,15 +10,15 @@ import numpy as np
 
 from wsi_anomaly.baselines import COMPARED
 from wsi_anomaly.core.files import atomic_file
-from wsi_anomaly.experiments.reproduce.published import ABLATION
-from wsi_anomaly.experiments.reproduce.rows import CONTROLS
+from wsi_anomaly.reproduce.published import ABLATION
+from wsi_anomaly.reproduce.rows import CONTROLS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from wsi_anomaly.experiments.reproduce.problems import Source
-    from wsi_anomaly.experiments.reproduce.supervision import Supervision
-    from wsi_anomaly.experiments.reproduce.tables import RowSummary
+    from wsi_anomaly.reproduce.problems import Source
+    from wsi_anomaly.reproduce.supervision import Supervision
+    from wsi_anomaly.reproduce.tables import RowSummary
 
 OURS, THEIRS, CONTROL, PAPER = "#1d4f68", "#6aaecb", "#9a9a9a", "#c8503c"
 
@@ -29,7 +29,7 @@ def table_picture(
     """Draw a dot with its interval for each row, and a cross for the paper's figure."""
     from matplotlib.figure import Figure
 
-    from wsi_anomaly.experiments.reproduce.markdown import paper_figure
+    from wsi_anomaly.reproduce.markdown import paper_figure
 
     figure = Figure(figsize=(8.2, 1.3 + 0.34 * len(rows)), dpi=120, layout="constrained")
     axes = figure.add_subplot()

@@ -10,12 +10,12 @@ from typing import Any
 from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder, remove_left_behind
-from wsi_anomaly.experiments.reproduce.cells import Bench
-from wsi_anomaly.experiments.reproduce.plan import Plan
-from wsi_anomaly.experiments.reproduce.problems import Source
-from wsi_anomaly.experiments.reproduce.rows import check_rows
-from wsi_anomaly.experiments.reproduce.scores import Place
-from wsi_anomaly.experiments.reproduce.tables import RowSummary, write_tables
+from wsi_anomaly.reproduce.cells import Bench
+from wsi_anomaly.reproduce.plan import Plan
+from wsi_anomaly.reproduce.problems import Source
+from wsi_anomaly.reproduce.rows import check_rows
+from wsi_anomaly.reproduce.scores import Place
+from wsi_anomaly.reproduce.tables import RowSummary, write_tables
 
 
 @dataclass
@@ -63,7 +63,7 @@ def reproduce(
     source, plan
         The data set, and how the experiments are run.
     rows
-        Names of rows, see :data:`~wsi_anomaly.experiments.reproduce.rows.ROWS`.
+        Names of rows, see :data:`~wsi_anomaly.reproduce.rows.ROWS`.
     output
         Folder of the set.
     classes

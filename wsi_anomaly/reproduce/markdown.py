@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsi_anomaly.experiments.reproduce.plan import ASIDE, Plan
-from wsi_anomaly.experiments.reproduce.problems import Source
-from wsi_anomaly.experiments.reproduce.published import ABLATION, FIGURES, Reported
-from wsi_anomaly.experiments.reproduce.rows import CONTROLS
+from wsi_anomaly.reproduce.plan import ASIDE, Plan
+from wsi_anomaly.reproduce.problems import Source
+from wsi_anomaly.reproduce.published import ABLATION, FIGURES, Reported
+from wsi_anomaly.reproduce.rows import CONTROLS
 
 if TYPE_CHECKING:
-    from wsi_anomaly.experiments.reproduce.tables import RowSummary, Verdict
+    from wsi_anomaly.reproduce.tables import RowSummary, Verdict
 
 
 def markdown(

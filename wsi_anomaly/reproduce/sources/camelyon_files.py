@@ -12,7 +12,7 @@ from typing import Self
 from wsi_anomaly.annotations import Outline, read_asap, write_geojson
 from wsi_anomaly.core.errors import AnnotationError, UsageError
 from wsi_anomaly.core.files import make_folder
-from wsi_anomaly.experiments.reproduce.sources.files import files_below
+from wsi_anomaly.reproduce.sources.files import files_below
 
 EXCLUDED = (
     "normal_027", "normal_045", "normal_108", "normal_144", "normal_150", "normal_158", "test_114",

@@ -22,11 +22,11 @@ from wsi_anomaly import __version__
 from wsi_anomaly.baselines import COMPARED
 from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.evaluation.metrics import LEAST_GROUPS, resampled
-from wsi_anomaly.experiments.reproduce.markdown import markdown, paper_figure, training_text
-from wsi_anomaly.experiments.reproduce.plan import Plan
-from wsi_anomaly.experiments.reproduce.problems import Source
-from wsi_anomaly.experiments.reproduce.rows import ROWS
-from wsi_anomaly.experiments.reproduce.scores import Place, Scores
+from wsi_anomaly.reproduce.markdown import markdown, paper_figure, training_text
+from wsi_anomaly.reproduce.plan import Plan
+from wsi_anomaly.reproduce.problems import Source
+from wsi_anomaly.reproduce.rows import ROWS
+from wsi_anomaly.reproduce.scores import Place, Scores
 
 DRAWS = 200
 
@@ -184,7 +184,7 @@ def write_tables(
     write_text(output / "cells.jsonl", "".join(json.dumps(cell) + "\n" for cell in cells))
     write_json(output / "table.json", _as_json(source, rows, problems, command))
     if rows:
-        from wsi_anomaly.experiments.reproduce.picture import table_picture
+        from wsi_anomaly.reproduce.picture import table_picture
 
         table_picture(output / "table.png", source, rows, problems)
     return rows

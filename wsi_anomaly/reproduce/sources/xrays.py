@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.experiments.reproduce.problems import KNOWN, Problem, draw, judged
-from wsi_anomaly.experiments.reproduce.published import NIH
-from wsi_anomaly.experiments.reproduce.sources.files import files_below
-from wsi_anomaly.experiments.reproduce.sources.lists import find_lists, read_list
+from wsi_anomaly.reproduce.problems import KNOWN, Problem, draw, judged
+from wsi_anomaly.reproduce.published import NIH
+from wsi_anomaly.reproduce.sources.files import files_below
+from wsi_anomaly.reproduce.sources.lists import find_lists, read_list
 
 CHOSEN_BY = "Infiltration"
 _NORMAL = "No Finding"
@@ -47,7 +47,7 @@ class ChestXRays:
     splits
         The authors' lists; the subset is in them alone.
     learn, judge
-        Limits, see :class:`~wsi_anomaly.experiments.reproduce.plan.Plan`.
+        Limits, see :class:`~wsi_anomaly.reproduce.plan.Plan`.
 
     Raises
     ------

@@ -15,13 +15,13 @@ from sklearn.metrics import roc_auc_score
 from wsi_anomaly.autoencoder.batches import ArrayTiles
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.detectors import Density, DensityConfig
-from wsi_anomaly.experiments.reproduce.plan import Plan
-from wsi_anomaly.experiments.reproduce.problems import Labelled, Problem
-from wsi_anomaly.experiments.reproduce.run import reproduce
-from wsi_anomaly.experiments.reproduce.sources.drawn import graded_slides
-from wsi_anomaly.experiments.reproduce.sources.labelled import LabelledImages, cut
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.precision import fast_precision
+from wsi_anomaly.reproduce.plan import Plan
+from wsi_anomaly.reproduce.problems import Labelled, Problem
+from wsi_anomaly.reproduce.run import reproduce
+from wsi_anomaly.reproduce.sources.drawn import graded_slides
+from wsi_anomaly.reproduce.sources.labelled import LabelledImages, cut
 
 SETS = ("chest", "oral", "glas")
 SIZE = 32

@@ -22,6 +22,7 @@ from wsi_anomaly.annotations import Outline, fractions_inside, read_geojson
 from wsi_anomaly.calibration import label_regions
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.magnification import mpp_of
+from wsi_anomaly.demo.slides import DemoSlide, outlines_path, slide_path
 from wsi_anomaly.evaluation import (
     ColourControl,
     Performance,
@@ -30,7 +31,6 @@ from wsi_anomaly.evaluation import (
     mean_colours,
     performance,
 )
-from wsi_anomaly.experiments.demo_slides import DemoSlide, outlines_path, slide_path
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.tiles import (
     Preprocessing,

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.experiments.reproduce.problems import KNOWN, Problem, draw, judged, resized
-from wsi_anomaly.experiments.reproduce.published import CHOSEN_BY, CIFAR10, SVHN
+from wsi_anomaly.reproduce.problems import KNOWN, Problem, draw, judged, resized
+from wsi_anomaly.reproduce.published import CHOSEN_BY, CIFAR10, SVHN
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
 _SCALING_IMAGES = 1024
@@ -42,7 +42,7 @@ class NaturalImages:
     data
         Folder or zip file.
     learn, judge
-        Limits, see :class:`~wsi_anomaly.experiments.reproduce.plan.Plan`.
+        Limits, see :class:`~wsi_anomaly.reproduce.plan.Plan`.
 
     Raises
     ------

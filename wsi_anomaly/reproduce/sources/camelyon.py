@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.experiments.reproduce.problems import KNOWN, Problem, centres, draw, judged
-from wsi_anomaly.experiments.reproduce.sources.camelyon_files import SIDES, Challenge, Side
-from wsi_anomaly.experiments.reproduce.sources.camelyon_tiles import (
+from wsi_anomaly.reproduce.problems import KNOWN, Problem, centres, draw, judged
+from wsi_anomaly.reproduce.sources.camelyon_files import SIDES, Challenge, Side
+from wsi_anomaly.reproduce.sources.camelyon_tiles import (
     SIDE_PX,
     listed_tiles,
     tile_sides,
 )
-from wsi_anomaly.experiments.reproduce.sources.lists import find_lists
+from wsi_anomaly.reproduce.sources.lists import find_lists
 from wsi_anomaly.tiles.pool import Event
 
 HEALTHY = "healthy"
@@ -39,7 +39,7 @@ class Camelyon16:
     splits
         The authors' lists; None: their rules on the challenge's own division.
     learn, judge
-        Limits, see :class:`~wsi_anomaly.experiments.reproduce.plan.Plan`.
+        Limits, see :class:`~wsi_anomaly.reproduce.plan.Plan`.
     workers
         Processes that tile.
     progress

@@ -11,11 +11,11 @@ import pytest
 from tiny_sets import make_camelyon
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.experiments.reproduce.plan import Plan
-from wsi_anomaly.experiments.reproduce.run import reproduce
-from wsi_anomaly.experiments.reproduce.sources import camelyon_tiles
-from wsi_anomaly.experiments.reproduce.sources.camelyon import Camelyon16
-from wsi_anomaly.experiments.reproduce.sources.camelyon_files import Challenge, Side
+from wsi_anomaly.reproduce.plan import Plan
+from wsi_anomaly.reproduce.run import reproduce
+from wsi_anomaly.reproduce.sources import camelyon_tiles
+from wsi_anomaly.reproduce.sources.camelyon import Camelyon16
+from wsi_anomaly.reproduce.sources.camelyon_files import Challenge, Side
 from wsi_anomaly.slides import open_slide
 from wsi_anomaly.tiles import TileStore
 from wsi_anomaly.tiles.pool import run_job
