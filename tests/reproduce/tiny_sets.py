@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import shapely
+from outline_files import write_asap
 from PIL import Image
 
-from wsi_anomaly.annotations import Outline, write_asap
+from wsi_anomaly.annotations import Outline
 from wsi_anomaly.reproduce.published import CIFAR10
 from wsi_anomaly.synthetic import make_slide
 
