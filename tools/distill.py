@@ -35,10 +35,11 @@ from wsi_anomaly.core.tensors import (
     optimizer_tensors,
     save_tensors,
 )
-from wsi_anomaly.features.compact import STRIDES, WIDTHS, build_compact, compact_stages
+from wsi_anomaly.features.compact import DEFAULT_LAYER, STRIDES, WIDTHS, compact_stages
 from wsi_anomaly.features.folding import fold
 from wsi_anomaly.features.loading import load_features
 from wsi_anomaly.features.network import PerceptualNetwork, Stage
+from wsi_anomaly.features.scaling import SYMMETRIC
 
 TARGETS = {"c2": ("fire4",), "c3": ("fire6",), "c4": ("fire8", "fire9")}
 """Which layers of the teacher each layer of the student learns to predict."""
@@ -129,7 +130,8 @@ def build_student(model: Distillation) -> PerceptualNetwork:
     """Make the network from the trained stages, normalisation folded in."""
     stages = copy.deepcopy(model.stages).eval()
     fold(stages)
-    return build_compact([Stage(name, stage) for name, stage in stages.items()])
+    named = [Stage(name, stage) for name, stage in stages.items()]
+    return PerceptualNetwork("compact", named, SYMMETRIC, DEFAULT_LAYER)
 
 
 def learning_rate(step: int, steps: int) -> float:

@@ -1,8 +1,8 @@
 """Tiles of drawn slides whose lesions are known, at all three difficulties.
 
-The normal slides, the unseen normal ones and those of medium difficulty are the demo's; the easy
-and the hard ones have the same seeds as the medium ones, so the tissue is the same and only the
-lesions differ.
+The unseen normal slides and those of medium difficulty are the demo's; the easy and the hard ones
+have the same seeds as the medium ones, so the tissue is the same and only the lesions differ. The
+normal slides to learn from are those of the first measurement, whatever the demo has now.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ from wsi_anomaly.synthetic.lesions import Difficulty
 from wsi_anomaly.tiles import Preprocessing, Status, plan_fields, read_fields
 
 DIFFICULTIES: tuple[Difficulty, ...] = get_args(Difficulty)
-LEARN, UNSEEN_NORMAL = 0, 1
-FIRST_DIFFICULTY = 2
+LEARNED = tuple(
+    DemoSlide("learned", f"learned_{i:02d}", 100 + i, None, i % 2, size_px=(2000, 2000))
+    for i in range(1, 17)
+)
+LEARN, UNSEEN_NORMAL, FIRST_DIFFICULTY = 0, 1, 2
 """``part`` of a tile: of a normal slide to learn from, of another one, of a lesion slide."""
 
 _FIELD_UM = 64
@@ -40,12 +43,10 @@ _MAGNIFICATIONS = {64: 10, 128: 20}
 
 def graded_slides() -> list[tuple[DemoSlide, int]]:
     """Give the slides with the ``part`` that each belongs to."""
-    found = [
-        (slide, LEARN if slide.folder == "normal" else UNSEEN_NORMAL)
-        for slide in SLIDES
-        if slide.lesions is None
-    ]
-    for slide in SLIDES:
+    unseen = [slide for slide in SLIDES if slide.folder == "new"]
+    found = [(slide, LEARN) for slide in LEARNED]
+    found += [(slide, UNSEEN_NORMAL) for slide in unseen if slide.lesions is None]
+    for slide in unseen:
         if slide.lesions is not None:
             for i, difficulty in enumerate(DIFFICULTIES):
                 other = replace(

@@ -9,7 +9,7 @@ oral          six clusters of like mean colour (k-means, the seed its own); thre
               three to judge: all 20 ways
 glas          two of the four healthy patients to learn from, the others to judge: all 6 ways;
               malignant images of all patients but those learned from
-synthetic     the demo's normal slides against its unseen ones, one division a difficulty
+synthetic     drawn normal slides against the demo's unseen ones, one division a difficulty
 ============  =====================================================================================
 """
 
