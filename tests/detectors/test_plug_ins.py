@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -140,6 +141,28 @@ def test_without_the_package_its_model_is_refused_by_its_name(world):
         "The model in model needs the network 'cosines', which is not installed here; install the "
         "package 'my-plug-ins 1.0'." in printed
     )
+
+
+BROKEN = {
+    "cosines.py": ('Stage("averages", nn.AvgPool2d(2))', "Stage(1 / 0)"),
+    "extremes.py": ("far = (", "far = (1 / 0) * ("),
+    "bitmap.py": ("left, top = max(x, 0), max(y, 0)", "left, top = 1 / 0, 0"),
+}
+
+
+@pytest.mark.parametrize("module", BROKEN)
+def test_an_error_in_the_package_is_one_sentence_that_names_it(world, package, tmp_path, module):
+    copy = tmp_path / "broken"
+    shutil.copytree(package, copy)
+    sound = (copy / module).read_text(encoding="utf-8")
+    before, after = BROKEN[module]
+    assert before in sound
+    (copy / module).write_text(sound.replace(before, after), encoding="utf-8")
+    broken = World(world.folder, (copy,))
+    code, printed = broken.run("score", "new.bmp", "--device", "cpu", "-o", str(tmp_path / "r"))
+    assert code == 1
+    assert "of the package my-plug-ins 1.0 failed (ZeroDivisionError: " in printed
+    assert "Traceback" not in printed
 
 
 class TestTheDetectorOfThePage(DetectorContract):

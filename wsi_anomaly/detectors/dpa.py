@@ -235,7 +235,7 @@ class Dpa(Detector):
 
     def learned(self) -> Mapping[str, Tensor]:
         """Weights of the grown network."""
-        return self.autoencoder_.state_dict()
+        return dict(self.autoencoder_.state_dict())
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the weights; see :meth:`Detector.restore`."""

@@ -29,6 +29,7 @@ from wsi_anomaly.core.files import (
     write_json,
     write_text,
 )
+from wsi_anomaly.core.registry import Registry
 from wsi_anomaly.core.tensors import load_tensors, save_tensors
 from wsi_anomaly.detectors.base import DETECTORS, Detector, batches
 from wsi_anomaly.features import NETWORKS, PerceptualNetwork, features_from_state
@@ -319,10 +320,10 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _refuse_missing(description: Mapping[str, Any], folder: Path) -> None:
     """Refuse a model that needs a network or detector that nothing here brings."""
     network = str(description["features"]["network"])
-    needed = [(NETWORKS, network)] if not network.startswith("timm:") else []
+    needed: list[tuple[Registry[Any], str]] = [(NETWORKS, network)]
     needed += [(DETECTORS, str(name)) for name in description["detectors"]]
     for registry, name in needed:
-        if name not in registry:
+        if name not in registry and not name.startswith("timm:"):
             package = dict(description.get("packages", {})).get(name)
             remedy = (
                 f"install the package {str(package)[:80]!r}"

@@ -155,6 +155,19 @@ class Slide(ABC):
             A part of it cannot be decoded. The slide stays usable.
         """
 
+    def stored(self, level: int, x: int, y: int, width: int, height: int) -> Region:
+        """:meth:`read_level`, whose unexpected errors name the package that the reader is from.
+
+        Raises
+        ------
+        ReadError
+            As there.
+        PluginError
+            The reader of another package fails otherwise.
+        """
+        with READERS.blaming(self.backend):
+            return self.read_level(level, x, y, width, height)
+
     def _patiently(
         self, read: Callable[[], Region], place: Callable[[], object] = lambda: None
     ) -> Region:
@@ -243,7 +256,7 @@ class Slide(ABC):
         )
         left, right = level_span(corner[0], corner[0], width, scale_x, limits[0], exact)
         top, bottom = level_span(corner[1], corner[1], height, scale_y, limits[1], exact)
-        source = self.read_level(level, left, top, right - left, bottom - top)
+        source = self.stored(level, left, top, right - left, bottom - top)
         rgb = resample(source.rgb, *corner, scale_x, scale_y, size_px, (left, top))
         if source.coverage is None:
             return Region(rgb)
@@ -312,7 +325,7 @@ class Slide(ABC):
     def _readable(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
         """Pixels of a level; around damage in halves, and grey in its place."""
         try:
-            return self.read_level(level, x, y, width, height).rgb
+            return self.stored(level, x, y, width, height).rgb
         except ReadError:
             if max(width, height) <= _SMALLEST_PART_PX:
                 return np.full((height, width, 3), _DAMAGED_GREY, np.uint8)
