@@ -17,7 +17,7 @@ from wsi_anomaly.reproduce.plan import Plan
 from wsi_anomaly.reproduce.run import reproduce
 from wsi_anomaly.reproduce.scores import Scores
 from wsi_anomaly.reproduce.sources.folders import Folder
-from wsi_anomaly.reproduce.tables import RowSummary, best_against_best, summarise
+from wsi_anomaly.reproduce.summary import RowSummary, best_against_best, summarise
 
 
 def cell_files(output: Path) -> dict[str, float]:

@@ -10,8 +10,9 @@ import pytest
 from conftest import PLAN
 
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.reproduce.choosing import Choice, choose
 from wsi_anomaly.reproduce.scores import Scores
-from wsi_anomaly.reproduce.supervision import Choice, choose, supervision
+from wsi_anomaly.reproduce.supervision import supervision
 
 
 def scores(good: float, seed: int, kinds: int = 3) -> Scores:

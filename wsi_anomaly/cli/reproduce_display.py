@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wsi_anomaly.reproduce.problems import Source
     from wsi_anomaly.reproduce.run import Watch
     from wsi_anomaly.reproduce.scores import Place
-    from wsi_anomaly.reproduce.tables import RowSummary
+    from wsi_anomaly.reproduce.summary import RowSummary
     from wsi_anomaly.tiles.pool import Event
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +11,7 @@ from wsi_anomaly.reproduce.plan import ASIDE, Plan
 from wsi_anomaly.reproduce.problems import Source
 from wsi_anomaly.reproduce.published import ABLATION, FIGURES, Reported
 from wsi_anomaly.reproduce.rows import CONTROLS
-
-if TYPE_CHECKING:
-    from wsi_anomaly.reproduce.tables import RowSummary, Verdict
+from wsi_anomaly.reproduce.summary import RowSummary, Verdict
 
 
 def markdown(

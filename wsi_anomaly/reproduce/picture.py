@@ -16,9 +16,9 @@ from wsi_anomaly.reproduce.rows import CONTROLS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from wsi_anomaly.reproduce.choosing import Supervision
     from wsi_anomaly.reproduce.problems import Source
-    from wsi_anomaly.reproduce.supervision import Supervision
-    from wsi_anomaly.reproduce.tables import RowSummary
+    from wsi_anomaly.reproduce.summary import RowSummary
 
 OURS, THEIRS, CONTROL, PAPER = "#1d4f68", "#6aaecb", "#9a9a9a", "#c8503c"
 

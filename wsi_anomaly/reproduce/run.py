@@ -15,7 +15,8 @@ from wsi_anomaly.reproduce.plan import Plan
 from wsi_anomaly.reproduce.problems import Source
 from wsi_anomaly.reproduce.rows import check_rows
 from wsi_anomaly.reproduce.scores import Place
-from wsi_anomaly.reproduce.tables import RowSummary, write_tables
+from wsi_anomaly.reproduce.summary import RowSummary
+from wsi_anomaly.reproduce.tables import write_tables
 
 
 @dataclass
