@@ -247,7 +247,8 @@ class Bench:
             raise WsiAnomalyError(
                 "the supervised bound needs two groups of each class to judge; leave the row out."
             )
-        most = fewest if problem.labelled is None else len(np.unique(groups))
+        # Among the judged images alone each fold wants both classes; the other side has them too.
+        most = fewest if others is None else len(np.unique(groups))
         folds = StratifiedGroupKFold(min(_FOLDS, most), shuffle=True, random_state=seed)
         for fit, held in folds.split(x, y, groups):
             model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))

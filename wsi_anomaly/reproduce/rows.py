@@ -16,10 +16,9 @@ from wsi_anomaly.baselines import COMPARED
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.detectors import Density, DensityConfig, Detector, Dpa, DpaConfig, growing_stages
-from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.features import PerceptualNetwork, network_spec
 from wsi_anomaly.reproduce.plan import ASIDE, Plan
 from wsi_anomaly.reproduce.published import ABLATION, GRID, Published, configuration
-from wsi_anomaly.training.config import TrainConfig
 
 MEAN_COLOUR, SUPERVISED, FUSION = "mean-colour", "supervised", "fusion"
 RANDOM = "-random"
@@ -120,8 +119,8 @@ def _is_dpa(row: str) -> bool:
 
 def _pooled_layers(features: str) -> tuple[str, ...]:
     """Layers whose averages make an embedding; the network's usual ones."""
-    steps = {16: (0, 1), 32: (1, 1), 64: (1, 1)}
-    return TrainConfig(features=features, steps=steps).density("").layers
+    spec = network_spec(features)
+    return (spec.pooled_layers if spec else ()) or ("",)
 
 
 def _changed(run: Published, plan: Plan) -> Published:
