@@ -253,10 +253,10 @@ def code_words(page: Path) -> set[str]:
         ("search/files.py", "trials_csv"),
         ("search/files.py", "summary"),
         ("search/files.py", "_trial"),
-        ("experiments/reproduce/cells.py", "run"),
-        ("experiments/reproduce/tables.py", "_as_json"),
-        ("experiments/reproduce/supervision.py", "_as_json"),
-        ("experiments/demo.py", "figures_as_json"),
+        ("reproduce/cells.py", "run"),
+        ("reproduce/tables.py", "_as_json"),
+        ("reproduce/supervision.py", "_as_json"),
+        ("demo/run.py", "figures_as_json"),
         ("cli/info_facts.py", "slide_facts"),
         ("cli/info_facts.py", "slide_folder_facts"),
         ("cli/info_facts.py", "tile_file_facts"),
@@ -278,7 +278,7 @@ def test_the_reference_names_the_fields_of_what_is_written_whole() -> None:
     from wsi_anomaly.calibration.fdr import FalseDiscovery
     from wsi_anomaly.evaluation.figures import SlideRow
     from wsi_anomaly.evaluation.metrics import Estimate
-    from wsi_anomaly.experiments.reproduce.scores import Scores
+    from wsi_anomaly.reproduce.scores import Scores
     from wsi_anomaly.search.certainty import Comparison
     from wsi_anomaly.tiles import Preprocessing
 

@@ -8,9 +8,10 @@ import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from outline_files import write_asap
 from shapely.geometry import MultiPolygon, Polygon
 
-from wsi_anomaly.annotations import Outline, read_asap, read_outlines, write_asap
+from wsi_anomaly.annotations import Outline, read_asap, read_outlines
 from wsi_anomaly.core.errors import AnnotationError
 
 

@@ -9,16 +9,10 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from outline_files import mask_of_outlines, write_mask
 from PIL import Image
 
-from wsi_anomaly.annotations import (
-    Outline,
-    mask_of_outlines,
-    outlines_from_mask,
-    read_mask,
-    read_outlines,
-    write_mask,
-)
+from wsi_anomaly.annotations import Outline, outlines_from_mask, read_mask, read_outlines
 from wsi_anomaly.core.errors import AnnotationError
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))

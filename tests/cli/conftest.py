@@ -19,8 +19,9 @@ from small_model import save_small_model
 @pytest.fixture(scope="session")
 def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     """``wsi-anomaly demo`` on small slides with a handful of training steps."""
-    from wsi_anomaly.experiments import demo, demo_slides
-    from wsi_anomaly.experiments.demo_slides import DemoSlide
+    from wsi_anomaly.demo import run as demo
+    from wsi_anomaly.demo import slides as demo_slides
+    from wsi_anomaly.demo.slides import DemoSlide
 
     size = (640, 640)
     slides = (

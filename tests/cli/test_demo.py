@@ -10,7 +10,7 @@ from cli_running import Ran, run_cli
 
 from wsi_anomaly.cli import main as entry
 from wsi_anomaly.core.errors import OutputError
-from wsi_anomaly.experiments.demo_slides import SLIDES, DemoSlide, count_missing, make_slides
+from wsi_anomaly.demo.slides import SLIDES, DemoSlide, count_missing, make_slides
 from wsi_anomaly.training.splits import split_cases
 
 
@@ -68,7 +68,7 @@ def test_run_again_it_keeps_everything(small_demo: Ran) -> None:
 
 
 def test_a_lost_slide_is_made_again_and_nothing_else(small_demo: Ran) -> None:
-    from wsi_anomaly.experiments import demo_slides
+    from wsi_anomaly.demo import slides as demo_slides
 
     slide = demo_slides.SLIDES[0]
     path = demo_slides.slide_path(small_demo.folder, slide)
@@ -95,7 +95,7 @@ def test_an_error_in_a_process_reaches_the_user(tmp_path) -> None:
 
 
 def test_a_step_that_fails_ends_the_demo_with_its_code(small_demo: Ran, monkeypatch) -> None:
-    from wsi_anomaly.experiments import demo
+    from wsi_anomaly.demo import run as demo
 
     monkeypatch.setattr(demo, "CONFIG", "no-such-configuration")
     assert run_cli("demo", "-o", small_demo.folder, "--workers", "1")[0] == 2

@@ -10,16 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_running import Ran, run_cli
+from outline_files import write_asap, write_mask
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import wsi_anomaly
-from wsi_anomaly.annotations import (
-    fractions_inside,
-    read_geojson,
-    write_asap,
-    write_geojson,
-    write_mask,
-)
+from wsi_anomaly.annotations import fractions_inside, read_geojson, write_geojson
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.evaluation import ScoredSlide, label_fields
 

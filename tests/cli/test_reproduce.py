@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from cli_running import run_cli
 
-from wsi_anomaly.experiments.reproduce import run as run_module
+from wsi_anomaly.reproduce import run as run_module
 
-sys.path.append(str(Path(__file__).parents[1] / "experiments" / "reproduce"))
+sys.path.append(str(Path(__file__).parents[1] / "reproduce"))
 from tiny_sets import make_cifar_zip, make_folder_set
 
 SMALL = ("--features", "compact", "--steps", "3", "--batch-size", "4", "--device", "cpu")
@@ -73,7 +73,7 @@ def test_classes_and_compared_systems(tmp_path: Path) -> None:
     by_row = {row["row"]: row for row in table["rows"]}
     assert by_row["deep-if"]["paper"]["tuned"] == pytest.approx((0.737 + 0.934) / 2)
     text = (tmp_path / "cifar10" / "table.md").read_text()
-    assert "Other than in their papers: deep-geo.width = 1" in text
+    assert "Other than usual: deep-geo.width = 1" in text
     assert "| cat |" in text
 
 
@@ -121,7 +121,7 @@ def test_ctrl_c_leaves_what_is_done(
         (("supervision", "{folder}", "--ablation"), "grid of its own"),
         (("folder", "{folder}", "--splits", "{empty}"), "--splits is for camelyon16 and nih"),
         (("folder", "{folder}", "--fraction", "3"), "--fraction is above 0"),
-        (("folder", "{folder}", "--option", "dpa.width=3"), "names no compared system"),
+        (("folder", "{folder}", "--option", "fusion.width=3"), "names no detector"),
         (("folder", "{folder}", "--option", "deep-geo"), "give ROW.NAME=VALUE"),
         (("folder", "{folder}", "--rows", "deep-geo", "--option", "deep-geo.width=x",
           "--features", "compact"), "deep-geo.width=x makes no sense"),

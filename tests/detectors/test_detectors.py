@@ -14,19 +14,7 @@ from drawn import SIZE, abnormal_tiles, network, normal_tiles
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, Stage
 from wsi_anomaly.autoencoder.batches import ArrayTiles, to_images
-from wsi_anomaly.core.errors import ModelError, UsageError
-from wsi_anomaly.detectors import (
-    DETECTORS,
-    Density,
-    DensityConfig,
-    Detector,
-    Dpa,
-    DpaConfig,
-    Fitting,
-    Fusion,
-    growing_stages,
-)
-from wsi_anomaly.detectors.compared import (
+from wsi_anomaly.baselines import (
     Anogan,
     AnoganConfig,
     Daol,
@@ -43,6 +31,18 @@ from wsi_anomaly.detectors.compared import (
     GanomalyConfig,
     Piad,
     PiadConfig,
+)
+from wsi_anomaly.core.errors import ModelError, UsageError
+from wsi_anomaly.detectors import (
+    DETECTORS,
+    Density,
+    DensityConfig,
+    Detector,
+    Dpa,
+    DpaConfig,
+    Fitting,
+    Fusion,
+    growing_stages,
 )
 from wsi_anomaly.features.network import PerceptualNetwork
 

@@ -10,8 +10,9 @@ import shapely
 from evaluation_fakes import COLUMNS, FIELD, ROWS, grid, lesion, result
 from hypothesis import given
 from hypothesis import strategies as st
+from outline_files import write_asap, write_mask
 
-from wsi_anomaly.annotations import Outline, write_asap, write_geojson, write_mask
+from wsi_anomaly.annotations import Outline, write_geojson
 from wsi_anomaly.core.errors import AnnotationError, UsageError, WsiAnomalyError
 from wsi_anomaly.evaluation.tables import read_labels
 from wsi_anomaly.evaluation.truth import Truth, merged_lesions

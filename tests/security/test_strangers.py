@@ -330,7 +330,7 @@ def test_opening_a_model_starts_nothing_and_writes_nothing() -> None:
     script = (
         "import sys\n"
         "from wsi_anomaly.detectors import Model\n"
-        "import wsi_anomaly.detectors.compared\n"
+        "import wsi_anomaly.baselines\n"
         "forbidden = []\n"
         "def hook(event, arguments):\n"
         "    mode = arguments[1] if event == 'open' and isinstance(arguments[1], str) else 'r'\n"

@@ -8,10 +8,11 @@ import h5py
 import numpy as np
 import pytest
 import shapely
+from outline_files import write_asap, write_mask
 from PIL import Image
 from tile_fakes import write_slide
 
-from wsi_anomaly.annotations import Outline, write_asap, write_geojson, write_mask
+from wsi_anomaly.annotations import Outline, write_geojson
 from wsi_anomaly.core.errors import AnnotationError
 from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
 from wsi_anomaly.tiles.jobs import Job

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from wsi_anomaly.baselines import COMPARED
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.detectors.compared import COMPARED
 from wsi_anomaly.training.config import PRESETS, TrainConfig, load_config
 
 

@@ -1,13 +1,11 @@
-"""Outlines in and out: what a person drew on a slide, in level-0 pixels."""
+"""Outlines: what a person drew on a slide, in level-0 pixels."""
 
-from wsi_anomaly.annotations.asap import read_asap, write_asap
+from wsi_anomaly.annotations.asap import read_asap
 from wsi_anomaly.annotations.files import read_outlines
 from wsi_anomaly.annotations.geometry import geojson_geometry
 from wsi_anomaly.annotations.masks import (
-    mask_of_outlines,
     outlines_from_mask,
     read_mask,
-    write_mask,
 )
 from wsi_anomaly.annotations.outlines import Outline, fractions_inside
 from wsi_anomaly.annotations.qupath import read_geojson, write_geojson
@@ -16,13 +14,10 @@ __all__ = [
     "Outline",
     "fractions_inside",
     "geojson_geometry",
-    "mask_of_outlines",
     "outlines_from_mask",
     "read_asap",
     "read_geojson",
     "read_mask",
     "read_outlines",
-    "write_asap",
     "write_geojson",
-    "write_mask",
 ]

@@ -7,19 +7,15 @@ releases ``Exclusion``): these are cut out of the outlines that they lie in.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
 import shapely
-from shapely.geometry import MultiPolygon, Polygon
 
-from wsi_anomaly.annotations.geometry import UnusableError, area_of, areas_only, color_of, is_pixel
+from wsi_anomaly.annotations.geometry import UnusableError, area_of, areas_only, is_pixel
 from wsi_anomaly.annotations.outlines import Outline
 from wsi_anomaly.core.errors import AnnotationError
-from wsi_anomaly.core.files import atomic_file
 
 EXCLUSION = "Exclusion"
 _EXCLUSIONS = {"_2", EXCLUSION.casefold()}
@@ -62,62 +58,6 @@ def read_asap(path: str | os.PathLike[str]) -> list[Outline]:
     except UnusableError as error:
         raise AnnotationError(f"{path}: {error}; save the annotations in ASAP again.") from error
     return _without_exclusions(reader.outlines)
-
-
-def write_asap(path: str | os.PathLike[str], outlines: Iterable[Outline]) -> None:
-    """Write outlines as ASAP annotations, grouped by label.
-
-    A hole becomes an annotation of the group ``Exclusion``; the parts of a multipolygon become
-    annotations of their own.
-
-    Parameters
-    ----------
-    path
-        The ``.xml`` file; replaced when it exists.
-    outlines
-        Areas in level-0 pixels.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
-    """
-    root = ET.Element(_ROOT)
-    annotations = ET.SubElement(root, "Annotations")
-    groups: dict[str, None] = {}
-    number = 0
-    for outline in outlines:
-        for polygon in _polygons(outline.polygon):
-            rings = [(outline.label or "None", polygon.exterior)]
-            rings += [(EXCLUSION, hole) for hole in polygon.interiors]
-            for group, ring in rings:
-                groups.setdefault(group)
-                _add_annotation(annotations, f"Annotation {number}", group, ring)
-                number += 1
-    listed = ET.SubElement(root, "AnnotationGroups")
-    for group in groups:
-        if group != "None":
-            attributes = {"Name": group, "PartOfGroup": "None", "Color": _hex_color(group)}
-            ET.SubElement(ET.SubElement(listed, "Group", attributes), "Attributes")
-    ET.indent(root, "\t")
-    with atomic_file(path) as partial:
-        ET.ElementTree(root).write(partial, encoding="utf-8", xml_declaration=True)
-
-
-def _add_annotation(parent: ET.Element, name: str, group: str, ring: shapely.LinearRing) -> None:
-    attributes = {"Name": name, "Type": "Polygon", "PartOfGroup": group, "Color": _hex_color(group)}
-    annotation = ET.SubElement(parent, "Annotation", attributes)
-    coordinates = ET.SubElement(annotation, "Coordinates")
-    for order, (x, y) in enumerate(ring.coords[:-1]):  # ASAP closes the ring itself
-        ET.SubElement(
-            coordinates,
-            "Coordinate",
-            {"Order": str(order), "X": repr(float(x)), "Y": repr(float(y))},
-        )
-
-
-def _hex_color(label: str) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*color_of(label))
 
 
 class _Reader:
@@ -194,7 +134,3 @@ def _without_exclusions(outlines: list[Outline]) -> list[Outline]:
         if not area.is_empty:
             found.append(Outline(outline.label, area))
     return found
-
-
-def _polygons(area: Polygon | MultiPolygon) -> list[Polygon]:
-    return list(shapely.get_parts(area))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from wsi_anomaly.annotations.outlines import Outline
 from wsi_anomaly.core.errors import AnnotationError
-from wsi_anomaly.core.files import atomic_file
 
 _MAX_ASPECT_ERROR = 0.02  # a mask that differs by more was made for something else
 _LARGEST_PIXELS = 200_000_000
@@ -67,24 +65,6 @@ def outlines_from_mask(
     ]
 
 
-def mask_of_outlines(
-    outlines: Iterable[Outline], shape: tuple[int, int], level0_size: tuple[int, int]
-) -> NDArray[np.bool_]:
-    """Pixels of a mask (h, w) over the whole slide whose centres lie inside the outlines."""
-    from skimage.draw import polygon as polygon_pixels
-
-    mask = np.zeros(shape, bool)
-    scale = (shape[1] / level0_size[0], shape[0] / level0_size[1])
-    for outline in outlines:
-        for part in shapely.get_parts(outline.polygon):
-            inside = np.zeros(shape, bool)
-            for ring in (part.exterior, *part.interiors):
-                x, y = (np.asarray(ring.coords) * scale - 0.5).T
-                inside[polygon_pixels(y, x, shape)] ^= True  # type: ignore[no-untyped-call]
-            mask |= inside
-    return mask
-
-
 def read_mask(path: str | os.PathLike[str]) -> NDArray[Any]:
     """Read a mask image (h, w): PNG, or TIFF, of whose levels one of reasonable size is taken.
 
@@ -107,39 +87,6 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[Any]:
         raise AnnotationError(
             f"{path} is damaged ({' '.join(str(error).split())}); save the mask again."
         ) from error
-
-
-def write_mask(
-    path: str | os.PathLike[str],
-    outlines: Iterable[Outline],
-    level0_size: tuple[int, int],
-    *,
-    downsample: float = 16.0,
-) -> None:
-    """Write outlines as a PNG over the whole slide, 255 inside and 0 elsewhere.
-
-    Parameters
-    ----------
-    path
-        The ``.png`` file; replaced when it exists.
-    outlines
-        Areas in level-0 pixels; their labels are lost.
-    level0_size
-        Width and height of the slide.
-    downsample
-        Level-0 pixels per pixel of the mask.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
-    """
-    from PIL import Image
-
-    width, height = (max(1, round(side / downsample)) for side in level0_size)
-    mask = mask_of_outlines(outlines, (height, width), level0_size)
-    with atomic_file(path) as partial:
-        Image.fromarray(mask.astype(np.uint8) * 255).save(partial, format="PNG")
 
 
 def _pieces(inside: NDArray[np.bool_]) -> list[Polygon | MultiPolygon]:

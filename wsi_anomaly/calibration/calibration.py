@@ -182,11 +182,6 @@ class Calibration:
         """Smoothed score map of each calibration slide."""
         return [smooth_scores(s.row, s.col, s.score) for s in self.slides]
 
-    @property
-    def slide_scores(self) -> NDArray[np.float64]:
-        """Slide score (maximum of the smoothed map) of each calibration slide."""
-        return np.asarray([float(s.max()) for s in self.smoothed])
-
     def operating_point(self, false_regions: float = 1.0) -> OperatingPoint:
         """Threshold that gives at most `false_regions` false regions on a normal slide.
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from wsi_anomaly.experiments.demo import DemoFigures
-    from wsi_anomaly.experiments.demo_slides import DemoSlide
+    from wsi_anomaly.demo.run import DemoFigures
+    from wsi_anomaly.demo.slides import DemoSlide
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,8 +49,8 @@ def command(*, output: Path, workers: int | None, verbosity: int = 0) -> int:
     Exit code: 0 done; 1 a step failed; 2 wrong usage; 130 interrupted.
     """
     from wsi_anomaly.core.files import make_folder, write_json
-    from wsi_anomaly.experiments import demo_slides
-    from wsi_anomaly.experiments.demo import (
+    from wsi_anomaly.demo import slides as demo_slides
+    from wsi_anomaly.demo.run import (
         commands,
         evaluate,
         figures_as_json,
@@ -87,7 +87,7 @@ def _make_slides(slides: Sequence[DemoSlide], output: Path, workers: int, out: C
         TimeRemainingColumn,
     )
 
-    from wsi_anomaly.experiments.demo_slides import count_missing, make_slides
+    from wsi_anomaly.demo.slides import count_missing, make_slides
 
     missing = count_missing(slides, output)
     if missing < len(slides):
@@ -120,7 +120,7 @@ def _show(figures: DemoFigures, out: Console) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from wsi_anomaly.experiments.demo import LARGE_LESION_MM2, SMALLEST_LESION_MM2
+    from wsi_anomaly.demo.run import LARGE_LESION_MM2, SMALLEST_LESION_MM2
 
     table = Table(
         title="Unseen slides against their known lesions", title_justify="left", box=SIMPLE_HEAD

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from wsi_anomaly.cli.reproduce_display import SourceDisplay
-    from wsi_anomaly.experiments.reproduce.plan import Plan
-    from wsi_anomaly.experiments.reproduce.problems import Source
+    from wsi_anomaly.reproduce.plan import Plan
+    from wsi_anomaly.reproduce.problems import Source
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,6 +42,7 @@ def command(
     options: dict[str, str],
     learn: int | None,
     judge: int | None,
+    aside: float,
     size: int | None,
     features: str,
     feature_weights: Path | None,
@@ -64,6 +65,8 @@ def command(
       nih          ChestX-ray14: images and Data_Entry_2017.csv
       cifar10      torchvision's files, or train/<class>/ and test/<class>/, or a zip of these
       svhn         the same; digits without colour
+      chest, oral, glas, synthetic
+                   the labelled sets of docs/results.md, each divided in a way of its own
       folder       any normal/ and abnormal/; groups.csv (image,group) keeps patients together
       supervision  how good is the configuration that few known anomalies choose?
 
@@ -81,9 +84,9 @@ def command(
     from wsi_anomaly.cli.reproduce_display import SourceDisplay
     from wsi_anomaly.core.devices import choose_device
     from wsi_anomaly.core.errors import UsageError
-    from wsi_anomaly.experiments.reproduce.plan import Plan
-    from wsi_anomaly.experiments.reproduce.published import ABLATION
-    from wsi_anomaly.experiments.reproduce.rows import DEFAULT_ROWS
+    from wsi_anomaly.reproduce.plan import Plan
+    from wsi_anomaly.reproduce.published import ABLATION
+    from wsi_anomaly.reproduce.rows import DEFAULT_ROWS
 
     plan = Plan(
         features=features,
@@ -94,6 +97,7 @@ def command(
         batch_size=batch_size,
         learn=learn,
         judge=judge,
+        aside=aside,
         device=choose_device(device),
         options=options,
     )
@@ -132,23 +136,26 @@ def open_source(
         raise UsageError(f"--splits is for camelyon16 and nih; {key} has a division of its own.")
     limits: dict[str, Any] = {"learn": plan.learn, "judge": plan.judge}
     if key in ("cifar10", "svhn"):
-        from wsi_anomaly.experiments.reproduce.sources.natural import NaturalImages
+        from wsi_anomaly.reproduce.sources.natural import NaturalImages
 
         return NaturalImages(key, data, **limits)
     if key == "nih":
-        from wsi_anomaly.experiments.reproduce.sources.xrays import ChestXRays
+        from wsi_anomaly.reproduce.sources.xrays import ChestXRays
 
         return ChestXRays(data, splits=splits, **limits)
     if key == "camelyon16":
-        from wsi_anomaly.experiments.reproduce.sources.camelyon import Camelyon16
         from wsi_anomaly.jobs import available_cores
+        from wsi_anomaly.reproduce.sources.camelyon import Camelyon16
 
         return Camelyon16(
             data, output, splits=splits, workers=workers or available_cores(),
             progress=display.tiled, **limits,
         )  # fmt: skip
-    from wsi_anomaly.experiments.reproduce.sources.folders import Folder
+    from wsi_anomaly.reproduce.sources.folders import Folder
+    from wsi_anomaly.reproduce.sources.labelled import LABELLED, LabelledImages
 
+    if key in LABELLED:
+        return LabelledImages(key, data, **limits)
     return Folder(data, **limits)
 
 
@@ -185,7 +192,7 @@ def _supervision(
 ) -> int:
     from wsi_anomaly.cli.reproduce_display import CellDisplay
     from wsi_anomaly.core.errors import UsageError
-    from wsi_anomaly.experiments.reproduce.supervision import supervision
+    from wsi_anomaly.reproduce.supervision import supervision
 
     if other:
         raise UsageError("supervision has a grid of its own; leave --rows and --ablation away.")
@@ -224,7 +231,7 @@ def _tables(
     verbosity: int,
 ) -> int:
     from wsi_anomaly.cli.reproduce_display import CellDisplay, show
-    from wsi_anomaly.experiments.reproduce.run import reproduce
+    from wsi_anomaly.reproduce.run import reproduce
 
     for note in source.notes:
         out.print(note, style="dim", markup=False, soft_wrap=True)

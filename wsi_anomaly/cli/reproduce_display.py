@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from wsi_anomaly.autoencoder.loop import Report
-    from wsi_anomaly.experiments.reproduce.problems import Source
-    from wsi_anomaly.experiments.reproduce.run import Watch
-    from wsi_anomaly.experiments.reproduce.scores import Place
-    from wsi_anomaly.experiments.reproduce.tables import RowSummary
+    from wsi_anomaly.reproduce.problems import Source
+    from wsi_anomaly.reproduce.run import Watch
+    from wsi_anomaly.reproduce.scores import Place
+    from wsi_anomaly.reproduce.summary import RowSummary
     from wsi_anomaly.tiles.tiling import TileOutcome
 
 
@@ -46,7 +46,7 @@ class CellDisplay:
 
     def watch(self) -> Watch:
         """Return what the run tells its news to."""
-        from wsi_anomaly.experiments.reproduce.run import Watch
+        from wsi_anomaly.reproduce.run import Watch
 
         return Watch(self._starts, self._ended, self._report)
 
@@ -104,8 +104,8 @@ def show(source: Source, rows: Sequence[RowSummary], out: Console) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from wsi_anomaly.experiments.reproduce.markdown import paper_text, training_text
-    from wsi_anomaly.experiments.reproduce.published import ABLATION
+    from wsi_anomaly.reproduce.markdown import paper_text, training_text
+    from wsi_anomaly.reproduce.published import ABLATION
 
     table = Table(title=f"{source.title}: ROC AUC", title_justify="left", box=SIMPLE_HEAD)
     for name in ("Row", "Here", "95% interval", "Paper", "Training", "Seeds"):

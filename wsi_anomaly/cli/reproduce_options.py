@@ -10,7 +10,9 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SETS = ("camelyon16", "nih", "cifar10", "svhn", "folder")
+SETS = (
+    "camelyon16", "nih", "cifar10", "svhn", "chest", "oral", "glas", "synthetic", "folder",
+)  # fmt: skip
 _PATH = click.Path(path_type=Path)
 
 
@@ -75,14 +77,21 @@ _OPTIONS = (
         multiple=True,
         metavar="ROW.NAME=VALUE",
         callback=_pairs,
-        help="Another value than its paper's for a compared system, such as deep-geo.width=1; may "
-        "be repeated.",
+        help="Another value than its usual one for a detector, such as deep-geo.width=1 or "
+        "density.estimator=knn; may be repeated.",
     ),
     click.option("--learn", type=int, help="At most so many normal images to learn from."),
     click.option(
         "--judge",
         type=int,
         help="At most so many normal and as many abnormal images to judge, the same for every row.",
+    ),
+    click.option(
+        "--aside",
+        type=float,
+        default=0.1,
+        show_default=True,
+        help="Share of the normal images that is set aside to weigh the fusion and to choose by.",
     ),
     click.option("--size", type=int, help="Side of the images in px.  [default: as published]"),
     click.option(

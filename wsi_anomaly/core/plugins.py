@@ -11,7 +11,7 @@ from typing import Any
 
 from wsi_anomaly.core.registry import Registry
 
-_COMPARED = "wsi_anomaly.detectors.compared"
+_BASELINES = "wsi_anomaly.baselines"
 
 NETWORKS: Registry[Any] = Registry(
     "network",
@@ -32,14 +32,14 @@ DETECTORS: Registry[Any] = Registry(
         "dpa": "wsi_anomaly.detectors.dpa",
         "density": "wsi_anomaly.detectors.density",
         "fusion": "wsi_anomaly.detectors.fusion",
-        "deep-if": f"{_COMPARED}.deep_if",
-        "deep-geo": f"{_COMPARED}.deep_geo",
-        "piad": f"{_COMPARED}.piad",
-        "deep-svdd": f"{_COMPARED}.deep_svdd",
-        "ganomaly": f"{_COMPARED}.ganomaly",
-        "anogan": f"{_COMPARED}.anogan",
-        "dsebm": f"{_COMPARED}.dsebm",
-        "daol": f"{_COMPARED}.daol",
+        "deep-if": f"{_BASELINES}.deep_if",
+        "deep-geo": f"{_BASELINES}.deep_geo",
+        "piad": f"{_BASELINES}.piad",
+        "deep-svdd": f"{_BASELINES}.deep_svdd",
+        "ganomaly": f"{_BASELINES}.ganomaly",
+        "anogan": f"{_BASELINES}.anogan",
+        "dsebm": f"{_BASELINES}.dsebm",
+        "daol": f"{_BASELINES}.daol",
     },
     attribute="name",
     base="wsi_anomaly.detectors.base:Detector",

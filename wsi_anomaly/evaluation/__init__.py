@@ -1,7 +1,7 @@
 """How good is it: scores against known truth, always beside their controls."""
 
 from wsi_anomaly.evaluation.colour import ColourControl, mean_colours
-from wsi_anomaly.evaluation.froc import Froc, detections, froc, froc_curve
+from wsi_anomaly.evaluation.froc import Froc, detections, froc
 from wsi_anomaly.evaluation.labels import ABNORMAL, IGNORED, NORMAL, label_fields
 from wsi_anomaly.evaluation.metrics import (
     Estimate,
@@ -9,7 +9,6 @@ from wsi_anomaly.evaluation.metrics import (
     performance,
     pr_auc,
     roc_auc,
-    sensitivity_at_specificity,
 )
 from wsi_anomaly.evaluation.results import ScoredSlide
 
@@ -24,11 +23,9 @@ __all__ = [
     "ScoredSlide",
     "detections",
     "froc",
-    "froc_curve",
     "label_fields",
     "mean_colours",
     "performance",
     "pr_auc",
     "roc_auc",
-    "sensitivity_at_specificity",
 ]

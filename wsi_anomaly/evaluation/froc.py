@@ -50,26 +50,6 @@ class Froc:
     slides: int
 
 
-def froc_curve(lesions: ArrayLike, false: ArrayLike, slides: int) -> tuple[Floats, Floats]:
-    """Count false positives per slide and sensitivity at every threshold, the highest first.
-
-    Parameters
-    ----------
-    lesions
-        (L,) score of the highest detection that hits each lesion; NaN where none does.
-    false
-        (F,) scores of detections that hit no lesion.
-    slides
-        Number of slides.
-
-    Returns
-    -------
-    Two arrays of one length, both rising, beginning at (0, 0). NaN sensitivities without lesions.
-    """
-    steps = _Steps(lesions, false)
-    return steps.curve(np.ones(steps.lesions), np.ones(steps.false), slides)
-
-
 class _Steps:
     """Detections in the order of falling scores: sorted once, counted for every resample."""
 
@@ -121,8 +101,10 @@ def froc(
 
     Parameters
     ----------
-    lesions, false
-        As :func:`froc_curve` takes them.
+    lesions
+        (L,) score of the highest detection that hits each lesion; NaN where none does.
+    false
+        (F,) scores of detections that hit no lesion.
     lesion_slide, false_slide
         (L,), (F,) index of the slide that each lies on.
     group

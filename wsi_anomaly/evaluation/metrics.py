@@ -107,23 +107,13 @@ def pr_auc(labels: ArrayLike, scores: ArrayLike) -> float:
     return float("nan") if found is None else float(average_precision_score(*found))
 
 
-def sensitivity_at_specificity(labels: ArrayLike, scores: ArrayLike, specificity: float) -> float:
-    """Highest share of abnormal ones found by a threshold that spares so many normal ones.
-
-    Parameters
-    ----------
-    labels, scores
-        (N,) as everywhere in this module.
-    specificity
-        Least share of normal ones below the threshold, 0 to 1. The threshold is one that the
-        scores offer: nothing is interpolated.
-    """
-    return _sensitivities(labels, scores, (specificity,))[specificity]
-
-
 def _sensitivities(
     labels: ArrayLike, scores: ArrayLike, specificities: Sequence[float]
 ) -> dict[float, float]:
+    """Highest share of abnormal ones found by a threshold that spares so many normal ones.
+
+    The threshold is one that the scores offer: nothing is interpolated.
+    """
     from sklearn.metrics import roc_curve
 
     found = _both(labels, scores)

@@ -1,19 +1,17 @@
 """``compact``: the project's own perceptual network, small enough for one CPU core.
 
 Eight 3x3 convolutions and two 1x1; 59 MFLOP for a tile of 64 px, 0.8 M weights. It learned to
-predict the middle layers of a much larger network (:mod:`wsi_anomaly.training.distill`).
+predict the middle layers of a much larger network (``tools/distill.py``).
 Normalisation layers exist while it is trained and are folded into the convolutions afterwards:
 a tile's features never depend on the other tiles of its batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
 from wsi_anomaly.core.resources import models_folder
-from wsi_anomaly.features.network import PerceptualNetwork, Stage
+from wsi_anomaly.features.network import Stage
 from wsi_anomaly.features.scaling import SYMMETRIC
 from wsi_anomaly.features.spec import NETWORKS, NetworkSpec
 
@@ -95,8 +93,3 @@ def compact() -> NetworkSpec:
         loss_layers={8: "c2", 16: "c2", 32: "c2", 64: "c3", 128: "c3", 256: "c3"},
         pooled_layers=("c2", "c3"),
     )
-
-
-def build_compact(stages: Sequence[Stage]) -> PerceptualNetwork:
-    """Make `compact` from trained stages without normalisation layers."""
-    return PerceptualNetwork("compact", stages, SYMMETRIC, DEFAULT_LAYER)

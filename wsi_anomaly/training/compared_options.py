@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from wsi_anomaly.detectors.compared import COMPARED
+from wsi_anomaly.detectors import DETECTORS
 
 # For two CPU cores and a few thousand tiles.
 QUICK: dict[str, dict[str, Any]] = {
@@ -27,7 +27,7 @@ _AT_64_PX: dict[str, dict[str, Any]] = {"deep-geo": {"resolution": 64, "depth": 
 
 def _published(name: str) -> dict[str, Any]:
     """Options as published, for each that the quick ones change."""
-    defaults = {f.name: f.default for f in fields(COMPARED[name].config_type)}
+    defaults = {f.name: f.default for f in fields(DETECTORS.get(name).config_type)}
     return {key: defaults[key] for key in QUICK[name]} | _AT_64_PX.get(name, {})
 
 

@@ -1,0 +1,30 @@
+"""A small set and a few cells of it, computed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_sets import make_folder_set
+
+from wsi_anomaly.reproduce.plan import Plan
+from wsi_anomaly.reproduce.run import Outcome, reproduce
+from wsi_anomaly.reproduce.sources.folders import Folder
+
+ROWS = ("fusion", "dpa", "density", "deep-if", "mean-colour", "density-random", "supervised")
+PLAN = Plan(features="compact", steps=6, batch_size=8)
+
+
+@pytest.fixture(scope="session")
+def folder_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder_set(tmp_path_factory.mktemp("set"), normal=60, abnormal=40)
+
+
+@pytest.fixture(scope="session")
+def finished(
+    folder_set: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Folder, Path, Outcome]:
+    """Source, output folder and outcome of a run of two seeds."""
+    source, output = Folder(folder_set), tmp_path_factory.mktemp("output")
+    outcome = reproduce(source, PLAN, ROWS, output, seeds=2, command="wsi-anomaly reproduce ...")
+    return source, output, outcome

@@ -1,0 +1,76 @@
+"""What the compared systems share as detectors: networks that are trained."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from wsi_anomaly.autoencoder.batches import Tiles
+from wsi_anomaly.baselines.loop import Learner, train
+from wsi_anomaly.baselines.networks import resized
+from wsi_anomaly.baselines.settings import NetworkSettings
+from wsi_anomaly.detectors.base import Detector, Fitting, device_of, fit_missing_statistics
+
+
+class NetworkDetector(Detector):
+    """A compared system that trains networks of its own.
+
+    Attributes
+    ----------
+    networks_ : nn.ModuleDict
+        What scoring needs, frozen.
+    """
+
+    networks_: nn.ModuleDict
+    config: NetworkSettings
+
+    @abstractmethod
+    def build(self) -> nn.ModuleDict:
+        """Make the networks that scoring needs, with new weights."""
+
+    @abstractmethod
+    def learner(self, networks: nn.ModuleDict, tiles: Tiles, device: torch.device) -> Learner:
+        """Make what trains these networks."""
+
+    def finish(self, tiles: Tiles, device: torch.device) -> None:
+        """Learn what comes after the training of the networks; nothing for most systems."""
+
+    def fit(
+        self, tiles: Tiles, validation: Tiles | None = None, fitting: Fitting | None = None
+    ) -> Self:
+        """Train for a fixed number of steps, as published; see :meth:`Detector.fit`."""
+        fitting = fitting or Fitting.on(device_of(self.features))
+        fit_missing_statistics(self.features, tiles, self.layers)
+        torch.manual_seed(self.config.seed)
+        networks = self.build()
+        learner = self.learner(networks, tiles, fitting.device)
+        self.log_ = train(learner, tiles, self.config, fitting, self.name)
+        self.networks_ = networks.eval().requires_grad_(requires_grad=False)
+        self.finish(tiles, fitting.device)
+        return self
+
+    def resized(self, images: Tensor) -> Tensor:
+        """Images at the side that the networks see."""
+        return resized(images, self.config.resolution)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the networks."""
+        self.networks_.to(device)
+        return self
+
+    def learned(self) -> Mapping[str, Tensor]:
+        """Weights of the networks that scoring needs."""
+        return self.networks_.state_dict()
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the weights; see :meth:`Detector.restore`."""
+        with torch.random.fork_rng(devices=[]):
+            networks = self.build()
+        networks.load_state_dict(dict(tensors))
+        # As training laid them out: other layouts round differently.
+        networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.networks_ = networks.eval().requires_grad_(requires_grad=False)

@@ -1,0 +1,1 @@
+"""The demo: its slides, its commands, its honest figures."""

@@ -1,1 +1,0 @@
-"""The demo, and the paper's protocols and tables: what needs every room."""
