@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from wsi_anomaly.features.fields import Chain, cropped
 from wsi_anomaly.features.network import PerceptualNetwork, Stage
 from wsi_anomaly.features.scaling import SYMMETRIC
 
@@ -32,7 +33,7 @@ def convolution(
     return nn.Sequential(*layers)
 
 
-class Residual(nn.Module):
+class Residual(Chain):
     """ReLU(x + branch(x)): a 3x3 convolution, and a 1x1 one after it when `wide`."""
 
     def __init__(self, width: int, *, wide: bool, norm: bool) -> None:
@@ -45,7 +46,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape."""
-        y: Tensor = self.relu(x + self.branch(x))
+        y: Tensor = self.branch(x)
+        y = self.relu(cropped(x, y) + y)
         return y
 
 

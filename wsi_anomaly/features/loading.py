@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.core.tensors import load_tensors
-from wsi_anomaly.features import resnet, squeezenet, vgg
+from wsi_anomaly.features import lite0, resnet, squeezenet, vgg
 from wsi_anomaly.features.compact import DEFAULT_LAYER, compact_stages
 from wsi_anomaly.features.network import PerceptualNetwork, Stage
 from wsi_anomaly.features.scaling import IMAGENET, SYMMETRIC, InputScaling, scaling_from
@@ -34,8 +34,30 @@ class _Architecture:
 
 _ARCHITECTURES = {
     "compact": _Architecture(compact_stages, SYMMETRIC, DEFAULT_LAYER),
+    "lite0": _Architecture(
+        lite0.lite0_stages,
+        lite0.SCALING,
+        lite0.DEFAULT_LAYER,
+        lite0.published,
+        lite0.from_published,
+    ),
     "vgg19": _Architecture(
-        vgg.vgg19_stages, IMAGENET, "r42", vgg.published, lambda w, _: vgg.from_torchvision(w)
+        vgg.vgg19_stages,
+        IMAGENET,
+        "r42",
+        vgg.published_19,
+        lambda w, _: vgg.from_torchvision(w, vgg.vgg19_stages()),
+    ),
+    "vgg16": _Architecture(
+        vgg.vgg16_stages,
+        IMAGENET,
+        "r42",
+        vgg.published_16,
+        lambda w, _: (
+            vgg.from_oxford(w)
+            if vgg.is_oxford(w)
+            else vgg.from_torchvision(w, vgg.vgg16_stages())
+        ),
     ),
     "squeezenet": _Architecture(
         squeezenet.squeezenet_stages,
@@ -61,8 +83,9 @@ def load_features(
     Parameters
     ----------
     name : str
-        One of :data:`FEATURES`. ``compact`` ships with the package; the others take the weights
-        that torchvision or timm downloads, unless `weights` says where they are.
+        One of :data:`FEATURES`. ``compact`` ships with the package, the weights of ``lite0`` are
+        installed with it; the others take the weights that torchvision or timm downloads, unless
+        `weights` says where they are.
     weights : Path, optional
         The published weights (a state_dict as ``.pth`` or ``.safetensors``; for squeezenet also
         the original ``.npz``), or a file of this project, such as a ``compact`` trained anew.
@@ -195,15 +218,22 @@ def _published(name: str, path: Path | None) -> PerceptualNetwork:
     if architecture.convert is None or architecture.published is None:
         raise ModelError(f"{path} is no file of the network {name}; give one that distill wrote.")
     if path is None:
+        origin = architecture.published()
+        path = origin if isinstance(origin, Path) else None
+    if path is None:
         source = "The download"
-        weights = download(name, architecture.published())
+        weights = download(name, origin)
     else:
         source = str(path)
         weights = read_weights(path)
-    scaling = architecture.scaling
+    scaling, layers, default = architecture.scaling, None, architecture.default_layer
     if name == "squeezenet" and squeezenet.is_caffe(weights):
         scaling = squeezenet.CAFFE
-    network = _untrained(name, scaling=scaling)
+    if name == "vgg16" and vgg.is_oxford(weights):
+        # A file that ends early gives a network that does.
+        scaling, count = vgg.OXFORD, sum(key.endswith(".weight") for key in weights)
+        layers = tuple(stage.name for stage in vgg.vgg16_stages()[:count])
+    network = _untrained(name, scaling=scaling, layers=layers, default=default, source=source)
     with torch.random.fork_rng(devices=[]):
         tensors = architecture.convert(weights, source)
     network.load_state(tensors, source)

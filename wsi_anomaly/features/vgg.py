@@ -1,25 +1,39 @@
-"""VGG19 (Simonyan and Zisserman 2015) with torchvision's weights: the paper's network.
+"""VGG19 and VGG16 (Simonyan and Zisserman 2015); VGG19 with torchvision's weights is the paper's.
 
-``rIJ`` is the ReLU after convolution J of block I: ``r32`` ends at torchvision's ``features[13]``,
-``r42`` at ``features[22]``.
+``rIJ`` is the ReLU after convolution J of block I: in VGG19 ``r32`` ends at torchvision's
+``features[13]``, ``r42`` at ``features[22]``. VGG16 also takes the weights that Oxford published,
+by the names ``conv1_1`` to ``conv4_3``; they want another input.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
 from wsi_anomaly.features.network import Stage
+from wsi_anomaly.features.scaling import InputScaling
 
-_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+_WIDTHS = (64, 128, 256, 512, 512)
+
+OXFORD = InputScaling((103.939 / 255, 116.779 / 255, 123.68 / 255), (1 / 255,) * 3, bgr=True)
+"""BGR in 0..255, minus the mean colour: what Oxford's weights expect."""
 
 
 def vgg19_stages() -> list[Stage]:
     """Layers r11 to r54, with random weights."""
+    return _stages((2, 2, 4, 4, 4))
+
+
+def vgg16_stages() -> list[Stage]:
+    """Layers r11 to r53, with random weights."""
+    return _stages((2, 2, 3, 3, 3))
+
+
+def _stages(depths: Sequence[int]) -> list[Stage]:
     stages: list[Stage] = []
     inputs = 3
-    for block, (width, convolutions) in enumerate(_BLOCKS, start=1):
+    for block, (width, convolutions) in enumerate(zip(_WIDTHS, depths, strict=True), start=1):
         for number in range(1, convolutions + 1):
             modules: list[nn.Module] = []
             if number == 1 and block > 1:
@@ -30,11 +44,11 @@ def vgg19_stages() -> list[Stage]:
     return stages
 
 
-def from_torchvision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the keys of torchvision's ``vgg19``; the classifier is left out."""
+def from_torchvision(weights: Mapping[str, Tensor], stages: list[Stage]) -> dict[str, Tensor]:
+    """Rename the keys of torchvision's network of these stages; the classifier is left out."""
     names = {}
     index = 0
-    for stage in vgg19_stages():
+    for stage in stages:
         assert isinstance(stage.modules, nn.Sequential)
         for position, module in enumerate(stage.modules):
             if isinstance(module, nn.Conv2d):
@@ -55,8 +69,31 @@ def _rename(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str
     return renamed
 
 
-def published() -> object:
-    """Which of torchvision's weights are meant."""
+def is_oxford(weights: Mapping[str, Tensor]) -> bool:
+    """Whether these are Oxford's, which want :data:`OXFORD` input."""
+    return "conv1_1.weight" in weights
+
+
+def from_oxford(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename Oxford's keys; what is no convolution is kept, so that it is refused."""
+    first = {f"conv{b}_1": f"r{b}1.1" for b in range(2, 6)}  # a pooling stands before these
+    renamed = {}
+    for key, value in weights.items():
+        module, _, kind = key.rpartition(".")
+        ours = first.get(module, module.replace("conv", "r").replace("_", "") + ".0")
+        renamed[f"{ours}.{kind}"] = value
+    return renamed
+
+
+def published_19() -> object:
+    """Which of torchvision's weights are meant by ``vgg19``."""
     import torchvision  # heavy: only these networks pay for it
 
     return torchvision.models.VGG19_Weights.IMAGENET1K_V1
+
+
+def published_16() -> object:
+    """Which of torchvision's weights are meant by ``vgg16``."""
+    import torchvision  # heavy: only these networks pay for it
+
+    return torchvision.models.VGG16_Weights.IMAGENET1K_V1
