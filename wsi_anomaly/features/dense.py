@@ -283,6 +283,4 @@ class DenseMaps:
         )
         x = torch.from_numpy(pixels).to(self._device).float()
         x = torch.addcmul(offset, x.flip(2) if scaling.bgr else x, factor)
-        return MapPart(
-            rows[0], columns[0], x.to(self.network.precision).permute(2, 0, 1)[None]
-        )
+        return MapPart(rows[0], columns[0], x.to(self.network.precision).permute(2, 0, 1)[None])

@@ -12,7 +12,9 @@ from wsi_anomaly.stain import StainProfile, reference_target
 from wsi_anomaly.tiles.preprocessing import ENGINES, STAINS, VERSION, Preprocessing
 
 FORMAT = "wsi-anomaly-tiles"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Files of version 1 hold single tiles only, no planes."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Shvetsova et al. (2021): fields of 768 px at 40x, all tissue, at most 50 a slide.
@@ -28,7 +30,7 @@ class TileConfig:
     Attributes
     ----------
     magnifications
-        Which copies of each field are stored, those that a slide can serve.
+        At which each field, and the plane round it, is stored: those that a slide can serve.
     tile_size
         Side of a field in pixels at 10x, which is its side in micrometres.
     stride
@@ -43,7 +45,7 @@ class TileConfig:
         Classes of the annotations to cut; none named: all of them.
     """
 
-    magnifications: tuple[int, ...] = (10, 20, 40)
+    magnifications: tuple[int, ...] = (10,)
     tile_size: int = 64
     stride: int | None = None
     max_tiles: int | None = 2000

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from wsi_anomaly.annotations import Outline
 from wsi_anomaly.core.errors import (
     AnnotationError,
     NotASlideError,
@@ -18,16 +19,19 @@ from wsi_anomaly.core.errors import (
 from wsi_anomaly.core.files import fingerprint as fingerprint_of
 from wsi_anomaly.core.files import output_name
 from wsi_anomaly.core.magnification import served
-from wsi_anomaly.slides import Slide, find_tissue, open_slide
+from wsi_anomaly.slides import Slide, TissueMap, find_tissue, open_slide
 from wsi_anomaly.slides.overview import read_overview
 from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.fields import STORED, Fields, Status, plan_fields
 from wsi_anomaly.tiles.inputs import file_for, outlines_from_file, tissue_from_file
 from wsi_anomaly.tiles.picture import PICTURE_SUFFIX, overview_picture, save_picture
+from wsi_anomaly.tiles.plane import CHUNK_PX, SQUARE_UM, SlidePlane
+from wsi_anomaly.tiles.plane_file import MOST_PLANE_BYTES, PlaneToStore, plan_chunks
+from wsi_anomaly.tiles.preprocessing import SlidePreprocessor
 from wsi_anomaly.tiles.reading import read_fields
 from wsi_anomaly.tiles.resume import finished
 from wsi_anomaly.tiles.store import SUFFIX
-from wsi_anomaly.tiles.writing import TileWriter, write_tiles
+from wsi_anomaly.tiles.writing import TileWriter, chunks_of, tiles_of, write_tiles
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage and how many of how many fields are done."""
@@ -163,6 +167,7 @@ def tile_slide(
         report("stain", 0, len(fields))
         preprocess = config.preprocessing.for_slide(slide, tissue)
         status = fields.status.copy()
+        planes = _planes(slide, tissue, config, magnifications, preprocess, outlines)
         with write_tiles(
             target,
             slide,
@@ -174,7 +179,10 @@ def tile_slide(
             fingerprint=mark,
             case=case,
             sources=sources,
+            planes=planes,
         ) as writer:
+            for m, stored in planes.items():
+                _store_plane(stored, m, writer, report)
             _extract(slide, fields, status, writer, config, magnifications, preprocess, report)
             if (status == Status.FAILED).all():
                 raise NotASlideError(
@@ -264,13 +272,50 @@ def _extract(
     done = 0
     for parts in zip(*readers, strict=True):
         for magnification, (indices, images, found) in zip(magnifications, parts, strict=True):
-            writer.put(magnification, indices, images)
+            writer.put(tiles_of(magnification), indices, images)
             if magnification == magnifications[0]:
                 status[indices] = found
             else:
                 status[indices[found == Status.FAILED]] = Status.FAILED
         done += len(parts[0][0])
         report("tiles", done, len(fields))
+
+
+def _planes(
+    slide: Slide,
+    tissue: TissueMap,
+    config: TileConfig,
+    magnifications: tuple[int, ...],
+    preprocess: SlidePreprocessor,
+    outlines: Sequence[Outline] | None,
+) -> dict[int, PlaneToStore]:
+    """Choose what is stored of the plane of each magnification."""
+    if not config.preprocessing.is_pixelwise:
+        return {}
+    cells = plan_fields(
+        slide, tissue, field_um=SQUARE_UM, min_tissue=config.min_tissue, outlines=outlines
+    )
+    if not (cells.status == Status.OK).any():
+        return {}
+    found = {}
+    for m in magnifications:
+        plane = SlidePlane(slide, tissue, m, preprocess)
+        plan = plan_chunks(plane, cells, MOST_PLANE_BYTES // len(magnifications), config.seed)
+        found[m] = PlaneToStore(plane, cells, plan)
+    return found
+
+
+def _store_plane(
+    stored: PlaneToStore, magnification: int, writer: TileWriter, report: Progress
+) -> None:
+    """Read the chunks of a plane into the tile file."""
+    whole = np.empty((1, CHUNK_PX, CHUNK_PX, 3), np.uint8)
+    for index, (row, column) in enumerate(stored.plan.places.tolist()):
+        pixels = stored.plane.chunk(row, column)
+        whole[:] = stored.plane.background
+        whole[0, : pixels.shape[0], : pixels.shape[1]] = pixels
+        writer.put(chunks_of(magnification), np.array([index]), whole)
+        report("plane", index + 1, len(stored.plan))
 
 
 def _counts(status: np.ndarray) -> dict[str, int]:
