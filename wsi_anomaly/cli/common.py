@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from wsi_anomaly.core.plugins import READERS
+from wsi_anomaly.core.registry import Registry
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
@@ -43,13 +46,27 @@ def common_options(function: F) -> F:
     )(function)
 
 
+class Registered(click.Choice[str]):
+    """One of ours, which the help lists, or what another installed package has registered."""
+
+    def __init__(self, registry: Registry[Any], *further: str) -> None:
+        super().__init__([*further, *registry.names()])
+        self._registry = registry
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Let a name pass that is known."""
+        if value not in self.choices and value in self._registry:
+            return str(value)
+        return super().convert(value, param, ctx)
+
+
 backend_option = click.option(
     "--backend",
-    type=click.Choice(["auto", "openslide", "tiff"]),
+    type=Registered(READERS, "auto"),
     default="auto",
     show_default=True,
     help="Reader of the slides: auto decodes TIFF files directly, which is faster, and takes "
-    "OpenSlide for the rest; the pixels are the same.",
+    "OpenSlide for the rest; the pixels are the same. Or the name of a plug-in.",
 )
 
 mpp_csv_option = click.option(

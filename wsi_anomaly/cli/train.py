@@ -6,13 +6,8 @@ from pathlib import Path
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console, device_option
-
-# Spelled out so that --help need not load PyTorch; a test compares it with what can be trained.
-DETECTORS = (
-    "dpa", "density", "fusion", "deep-if", "deep-geo", "piad", "deep-svdd", "ganomaly", "anogan",
-    "dsebm", "daol",
-)  # fmt: skip
+from wsi_anomaly.cli.common import Registered, common_options, console, device_option
+from wsi_anomaly.core.plugins import DETECTORS
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,15 +30,15 @@ DETECTORS = (
 )
 @click.option(
     "--detector",
-    type=click.Choice(DETECTORS),
+    type=Registered(DETECTORS),
     help="Method that ranks: the perceptual autoencoder (dpa), the density of pooled features "
-    "alone (seconds), both weighted by known anomalies (fusion), or a system that the paper "
-    "compares with.  [default: that of --config]",
+    "alone (seconds), both weighted by known anomalies (fusion), a system that the paper "
+    "compares with, or a plug-in.  [default: that of --config]",
 )
 @click.option(
     "--features",
     help="Perceptual network: compact (ships with the program), vgg19 (the paper's), squeezenet, "
-    "resnet, timm:MODEL.  [default: that of --config]",
+    "resnet, timm:MODEL, or a plug-in.  [default: that of --config]",
 )
 @click.option(
     "--feature-weights",

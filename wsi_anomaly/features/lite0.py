@@ -29,6 +29,8 @@ from wsi_anomaly.core.tensors import load_tensors
 from wsi_anomaly.features.fields import Chain, cropped
 from wsi_anomaly.features.network import Stage
 from wsi_anomaly.features.scaling import InputScaling
+from wsi_anomaly.features.spec import NETWORKS, NetworkSpec
+from wsi_anomaly.features.weights import read_weights
 
 SCALING = InputScaling((127 / 255,) * 3, (128 / 255,) * 3)
 """What the network was trained on: (RGB in 0..255 - 127) / 128."""
@@ -188,3 +190,15 @@ def _names() -> dict[str, tuple[str, str]]:
 
 def _norms(expansion: int) -> list[str]:
     return ["_bn0", "_bn1", "_bn2"] if expansion > 1 else ["_bn1", "_bn2"]
+
+
+@NETWORKS.register("lite0")
+def lite0() -> NetworkSpec:
+    """Say what ``lite0`` is."""
+    return NetworkSpec(
+        lite0_stages,
+        SCALING,
+        default_layer=DEFAULT_LAYER,
+        published=lambda: read_weights(published()),
+        convert=from_published,
+    )

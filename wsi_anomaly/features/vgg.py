@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from wsi_anomaly.features.network import Stage
-from wsi_anomaly.features.scaling import InputScaling
+from wsi_anomaly.features.scaling import IMAGENET, InputScaling
+from wsi_anomaly.features.spec import NETWORKS, NetworkSpec
+from wsi_anomaly.features.weights import download
 
 _WIDTHS = (64, 128, 256, 512, 512)
 
@@ -85,15 +87,53 @@ def from_oxford(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def published_19() -> object:
-    """Which of torchvision's weights are meant by ``vgg19``."""
+_LOSS_LAYERS = {8: "r12", 16: "r32", 32: "r32", 64: "r42", 128: "r42", 256: "r42"}
+"""The published ones; both networks have them."""
+
+
+def _published_19() -> dict[str, Tensor]:
     import torchvision  # heavy: only these networks pay for it
 
-    return torchvision.models.VGG19_Weights.IMAGENET1K_V1
+    return download("vgg19", torchvision.models.VGG19_Weights.IMAGENET1K_V1)
 
 
-def published_16() -> object:
-    """Which of torchvision's weights are meant by ``vgg16``."""
+def _published_16() -> dict[str, Tensor]:
     import torchvision  # heavy: only these networks pay for it
 
-    return torchvision.models.VGG16_Weights.IMAGENET1K_V1
+    return download("vgg16", torchvision.models.VGG16_Weights.IMAGENET1K_V1)
+
+
+@NETWORKS.register("vgg19")
+def vgg19() -> NetworkSpec:
+    """Say what ``vgg19`` is."""
+    return NetworkSpec(
+        vgg19_stages,
+        IMAGENET,
+        default_layer="r42",
+        published=_published_19,
+        convert=lambda weights, _: from_torchvision(weights, vgg19_stages()),
+        loss_layers=_LOSS_LAYERS,
+    )
+
+
+@NETWORKS.register("vgg16")
+def vgg16() -> NetworkSpec:
+    """Say what ``vgg16`` is: torchvision's weights, or Oxford's own, as far as they go."""
+    return NetworkSpec(
+        vgg16_stages,
+        IMAGENET,
+        default_layer="r42",
+        published=_published_16,
+        convert=lambda weights, _: (
+            from_oxford(weights)
+            if is_oxford(weights)
+            else from_torchvision(weights, vgg16_stages())
+        ),
+        scaling_of=lambda weights: OXFORD if is_oxford(weights) else IMAGENET,
+        depth_of=lambda weights: (
+            sum(key.endswith(".weight") for key in weights)
+            if is_oxford(weights)
+            else len(vgg16_stages())
+        ),
+        loss_layers=_LOSS_LAYERS,
+    )

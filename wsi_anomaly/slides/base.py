@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.core import plugins
 from wsi_anomaly.core.errors import MissingMppError, SlideError
+from wsi_anomaly.core.registry import Registry
 from wsi_anomaly.slides.patience import HangingError, patience, within
 from wsi_anomaly.slides.resample import falls_on_pixels, margin_px, resample
 
@@ -86,25 +88,31 @@ class SlideInfo:
     level_downsamples: tuple[float, ...]
     mpp: Mpp | None
     bounds: Bounds
-    background: tuple[int, int, int]
-    objective_power: float | None
-    properties: Mapping[str, str]
+    background: tuple[int, int, int] = (255, 255, 255)
+    objective_power: float | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 class Slide(ABC):
     """An open slide. A context manager; pickled by path, a copy opens the file again.
+
+    A reader is a class derived from this one, made with ``(path, mpp=...)``, where `mpp` is what
+    the user says of the pixel size (a number, or an :class:`Mpp`), or None.
 
     Attributes
     ----------
     path, name
         File and its name without suffix.
     backend
-        Name of the reader.
+        Name of the reader: that of its registration.
+    suffixes
+        Endings of files (".abc") that are this reader's, unless they are among ours.
     info
         Dimensions, levels, bounds and metadata; its entries are attributes of the slide too.
     """
 
-    backend: str
+    backend: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, path: Path, info: SlideInfo) -> None:
         self.path = path
@@ -319,12 +327,20 @@ class Slide(ABC):
         return np.concatenate([self._readable(level, *part) for part in parts], axis)
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        from wsi_anomaly.slides.opening import reopen
-
-        return reopen, (str(self.path), self.backend, self.info.mpp)
+        return _reopen, (str(self.path), self.backend, self.info.mpp)
 
     def __repr__(self) -> str:
         return f"<Slide {self.path} ({self.backend}, {self.width} x {self.height} px)>"
+
+
+READERS: Registry[Any] = plugins.READERS
+"""Readers by name: classes derived from :class:`Slide`."""
+
+
+def _reopen(path: str, backend: str, mpp: Mpp | None) -> Slide:
+    """Open the same file again the same way: how a slide travels between processes."""
+    slide: Slide = READERS.get(backend)(Path(path), mpp=mpp)
+    return slide
 
 
 def level_span(

@@ -13,17 +13,19 @@ _UM_PER_UNIT = {"centimeter": 10_000.0, "inch": 25_400.0}
 _PLAUSIBLE_UM = (0.01, 20.0)  # 1 um/px is 10x; printers' resolutions (72 dpi = 353 um) fall out
 
 
-def find_mpp(properties: Mapping[str, str], override: float | None = None) -> Mpp | None:
+def find_mpp(properties: Mapping[str, str], override: Mpp | float | None = None) -> Mpp | None:
     """Micrometres per pixel, or None when nothing plausible says it.
 
-    Order: the user's override, OpenSlide's mpp, Aperio's and OME's, TIFF resolution tags,
-    objective power.
+    Order: the override (a number by the user, or what is known already), OpenSlide's mpp, Aperio's
+    and OME's, TIFF resolution tags, objective power.
 
     Raises
     ------
     UsageError
         The override is no plausible size of a pixel.
     """
+    if isinstance(override, Mpp):
+        return override
     if override is not None:
         if not _plausible(override):
             raise UsageError(
