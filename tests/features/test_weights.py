@@ -220,7 +220,9 @@ def test_offline_the_message_names_both_ways_out(
 
 
 def test_unknown_names_and_contradictions_are_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="compact, vgg19, squeezenet, resnet, timm:<model>"):
+    with pytest.raises(
+        UsageError, match="compact, lite0, vgg19, vgg16, squeezenet, resnet, timm:<model>"
+    ):
         load_features("vgg")
     with pytest.raises(UsageError, match="exclude each other"):
         load_features("vgg19", weights=tmp_path / "x.pth", random_seed=0)

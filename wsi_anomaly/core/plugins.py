@@ -18,7 +18,9 @@ NETWORKS: Registry[Any] = Registry(
     "wsi_anomaly.networks",
     {
         "compact": "wsi_anomaly.features.compact",
+        "lite0": "wsi_anomaly.features.lite0",
         "vgg19": "wsi_anomaly.features.vgg",
+        "vgg16": "wsi_anomaly.features.vgg",
         "squeezenet": "wsi_anomaly.features.squeezenet",
         "resnet": "wsi_anomaly.features.resnet",
     },
@@ -52,6 +54,7 @@ READERS: Registry[Any] = Registry(
     {
         "openslide": "wsi_anomaly.slides.openslide_backend",
         "tiff": "wsi_anomaly.slides.tiff_backend",
+        "deepzoom": "wsi_anomaly.slides.deepzoom_backend",
     },
     attribute="backend",
     base="wsi_anomaly.slides.base:Slide",

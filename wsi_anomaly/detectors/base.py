@@ -131,6 +131,23 @@ class Detector(ABC):
         """Layers that :meth:`fit` wants statistics of."""
         return self.layers
 
+    @property
+    def fields_um(self) -> tuple[int, ...]:
+        """Sides of the fields that it judges round each cell, um; none: it judges tiles.
+
+        A detector with fields has :meth:`fit_fields` and :meth:`score_fields`; its embeddings are
+        the layers' normalised filters, averaged over the tissue of each field.
+        """
+        return ()
+
+    def fit_fields(self, embeddings: Mapping[int, Tensor]) -> Self:
+        """Learn from normal fields: by size in um, (N, D) float32 on the CPU."""
+        raise NotImplementedError(f"{self.name} judges tiles")
+
+    def score_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor:
+        """Raw scores (N,) of the fields round N cells, by size in um (N, D); higher = anomalous."""
+        raise NotImplementedError(f"{self.name} judges tiles")
+
     @abstractmethod
     def fit(
         self, tiles: Tiles, validation: Tiles | None = None, fitting: Fitting | None = None

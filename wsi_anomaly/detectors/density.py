@@ -19,22 +19,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of, robust_units
+from wsi_anomaly.detectors.distances import distance_shapes, distances, learn_distances
 from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
 
 ESTIMATORS = ("mahalanobis", "directional", "knn", "both")
 _PARTS = {"both": ("mahalanobis", "directional")}
-_LEAST_SCALE = 0.1  # of the median deviation
+_STRETCHES = 16
+_SMALLEST_FIELD = 16
+LARGEST_FIELD_UM = 256
+"""What lies in a tile file round the cells that are learned from reaches no further."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,10 @@ class DensityConfig(Settings):
     references
         At most so many normal embeddings are kept for the neighbours.
     most_tiles
-        At most so many tiles are looked at; the seed draws them.
+        At most so many tiles, or cells, are looked at; the seed draws them.
+    fields_um
+        Sides of the fields, um, in whose middle a cell lies; each size is learned by itself and the
+        score is the mean. None: tiles are judged, each by itself.
     """
 
     layers: tuple[str, ...]
@@ -63,6 +70,7 @@ class DensityConfig(Settings):
     neighbours: int = 5
     references: int = 8192
     most_tiles: int = 50_000
+    fields_um: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -73,6 +81,11 @@ class DensityConfig(Settings):
             )
         if not 0 < self.variance <= 1 or self.neighbours < 1 or self.references < 1:
             raise UsageError("variance lies in (0, 1]; neighbours and references are at least 1.")
+        if any(not _SMALLEST_FIELD <= um <= LARGEST_FIELD_UM for um in self.fields_um):
+            raise UsageError(
+                f"Fields of density are {_SMALLEST_FIELD} to {LARGEST_FIELD_UM} um wide, not "
+                f"{', '.join(map(str, self.fields_um))}."
+            )
 
 
 @DETECTORS.register("density")
@@ -87,11 +100,9 @@ class Density(Detector):
     Attributes
     ----------
     state_ : dict of Tensor
-        ``mean``, ``scale`` (D,) standardise an embedding. For each of ``mahalanobis`` and
-        ``directional`` that is used, ``.components`` (k, D) and ``.centre`` (k,) project it and
-        ``.root`` (k, k) turns Mahalanobis into a Euclidean length; for ``knn``,
-        ``knn.references`` (m, D) are directions of normal tiles. ``units`` (2, n): median and
-        robust deviation of each distance over normal tiles.
+        As in :mod:`wsi_anomaly.detectors.distances`, and ``units`` (2, n): median and robust
+        deviation of each distance over normal embeddings. With fields, all of it once for each
+        size: ``256um.mean`` and so on.
     """
 
     config_type = DensityConfig
@@ -100,6 +111,11 @@ class Density(Detector):
     def __init__(self, features: PerceptualNetwork, config: DensityConfig) -> None:
         super().__init__(features, config)
         self._parts = _PARTS.get(config.estimator, (config.estimator,))
+
+    @property
+    def fields_um(self) -> tuple[int, ...]:
+        """Sides of the fields round a cell; none: it judges tiles."""
+        return self.config.fields_um
 
     def fit(
         self, tiles: Tiles, validation: Tiles | None = None, fitting: Fitting | None = None
@@ -112,17 +128,19 @@ class Density(Detector):
 
     def fit_embeddings(self, found: Tensor) -> Self:
         """Learn from embeddings (N, D) on the CPU, as :meth:`embed` makes them of normal tiles."""
-        if len(found) < 2 * self.config.neighbours + 2:
-            raise ModelError(
-                f"{len(found)} tiles are too few to learn a density from; give at least "
-                f"{2 * self.config.neighbours + 2}."
-            )
-        # The units come from tiles that were left out of a first fit: a tile that was learned from
-        # is too near, and its own nearest neighbour.
-        self.state_ = self._learn(found[::2])
-        distances = self._distances(found[1::2])
-        self.state_ = self._learn(found)
-        self.state_["units"] = robust_units(distances)
+        # A tile that was learned from is too near, and its own nearest neighbour: every second one
+        # is left out of a first fit.
+        self.state_ = self._learn(found, torch.arange(len(found)) % 2 == 1)
+        return self
+
+    def fit_fields(self, embeddings: Mapping[int, Tensor]) -> Self:
+        """Learn from fields by size in um, (N, D) each; see :meth:`Detector.fit_fields`."""
+        self.state_ = {}
+        for um in self.fields_um:
+            found = embeddings[um]
+            # Neighbours overlap: whole stretches are left out of the first fit.
+            left_out = torch.arange(len(found)) * _STRETCHES // max(len(found), 1) % 2 == 1
+            self.state_ |= _under(um, self._learn(found, left_out))
         return self
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
@@ -132,80 +150,60 @@ class Density(Detector):
 
     def score_embeddings(self, embedding: Tensor) -> Tensor:
         """Raw scores (N,) of embeddings (N, D)."""
-        middle, spread = self.state_["units"]
-        score: Tensor = ((self._distances(embedding) - middle) / spread).mean(1)
+        return self._score(self.state_, embedding)
+
+    def score_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor:
+        """Mean over the sizes; see :meth:`Detector.score_fields`."""
+        scores = [self._score(_of(um, self.state_), embeddings[um]) for um in self.fields_um]
+        return torch.stack(scores).mean(0)
+
+    def _score(self, state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
+        middle, spread = state["units"]
+        found = distances(state, embedding, self._parts, self.config.neighbours)
+        score: Tensor = ((found - middle) / spread).mean(1)
         return score
 
-    def _distances(self, embedding: Tensor) -> Tensor:
-        """Each distance that is used, (N, n)."""
-        s = self.state_
-        z = (embedding.float() - s["mean"]) / s["scale"]
-        found = []
-        for part in self._parts:
-            if part == "knn":
-                similar = _unit(z) @ s["knn.references"].T
-                k = min(self.config.neighbours, similar.shape[1])
-                found.append(1 - similar.topk(k, 1).values.mean(1))
-                continue
-            projected = (z if part == "mahalanobis" else _unit(z)) @ s[f"{part}.components"].T
-            whitened = (projected - s[f"{part}.centre"]) @ s[f"{part}.root"]
-            found.append(torch.linalg.vector_norm(whitened, dim=1))
-        return torch.stack(found, 1)
+    def _learn(self, found: Tensor, left_out: Tensor) -> dict[str, Tensor]:
+        """Learn all distances; their units come from embeddings left out of a first fit."""
+        config = self.config
+        if len(found) < 2 * config.neighbours + 2:
+            raise ModelError(
+                f"{len(found)} tiles are too few to learn a density from; give at least "
+                f"{2 * config.neighbours + 2}."
+            )
 
-    def _learn(self, found: Tensor) -> dict[str, Tensor]:
-        """All of the state but the units."""
-        embedding = found.double().numpy()
-        mean, scale = embedding.mean(0), embedding.std(0)
-        # A filter that is nearly dead on normal tiles must not rule on others.
-        scale = np.maximum(scale, max(_LEAST_SCALE * float(np.median(scale)), 1e-9))
-        z = (embedding - mean) / scale
-        unit = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
-        learned = {"mean": mean, "scale": scale}
-        for part in self._parts:
-            if part == "knn":
-                rng = np.random.default_rng(self.config.seed)
-                most = min(len(unit), self.config.references)
-                learned["knn.references"] = unit[np.sort(rng.permutation(len(unit))[:most])]
-            else:
-                gaussian = _gaussian(z if part == "mahalanobis" else unit, self.config.variance)
-                learned |= {f"{part}.{key}": value for key, value in gaussian.items()}
-        return {
-            name: torch.from_numpy(np.ascontiguousarray(value)).float()
-            for name, value in learned.items()
-        }
+        def learn(part: Tensor) -> dict[str, Tensor]:
+            return learn_distances(
+                part, self._parts, variance=config.variance, references=config.references,
+                seed=config.seed,
+            )  # fmt: skip
+
+        measured = distances(
+            learn(found[~left_out]), found[left_out], self._parts, config.neighbours
+        )
+        return learn(found) | {"units": robust_units(measured)}
 
     def state_shapes(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
         """Shapes that follow from the width of the embedding and what was kept of it."""
-        width = tensors["mean"].shape[0]
-        expected: dict[str, tuple[int, ...]] = {
-            "mean": (width,), "scale": (width,), "units": (2, len(self._parts)),
-        }  # fmt: skip
-        for part in self._parts:
-            if part == "knn":
-                expected["knn.references"] = (tensors["knn.references"].shape[0], width)
-            else:
-                kept = tensors[f"{part}.centre"].shape[0]
-                expected |= {
-                    f"{part}.components": (kept, width),
-                    f"{part}.centre": (kept,),
-                    f"{part}.root": (kept, kept),
-                }
+        units = {"units": (2, len(self._parts))}
+        if not self.fields_um:
+            return distance_shapes(tensors, self._parts) | units
+        expected: dict[str, tuple[int, ...]] = {}
+        for um in self.fields_um:
+            expected |= _under(um, distance_shapes(_of(um, tensors), self._parts) | units)
         return expected
 
 
-def _unit(vectors: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(vectors, dim=1)
+def _under(um: int, values: Mapping[str, T]) -> dict[str, T]:
+    """Names of a state as those of one size of field."""
+    return {f"{um}um.{name}": value for name, value in values.items()}
 
 
-def _gaussian(values: NDArray[np.float64], variance: float) -> dict[str, NDArray[np.float64]]:
-    """PCA to a share of the variance, and the whitening of Ledoit and Wolf's covariance."""
-    from sklearn.covariance import ledoit_wolf
-
-    _, singular, axes = np.linalg.svd(values - values.mean(0), full_matrices=False)
-    share = np.cumsum(singular**2) / max(float((singular**2).sum()), 1e-12)
-    components = axes[: int(np.searchsorted(share, variance - 1e-12)) + 1]
-    projected = values @ components.T
-    covariance, _ = ledoit_wolf(projected)
-    spread, vectors = np.linalg.eigh(covariance)
-    root = vectors / np.sqrt(np.maximum(spread, 1e-12 * max(spread.max(), 1e-12)))
-    return {"components": components, "centre": projected.mean(0), "root": root}
+def _of(um: int, values: Mapping[str, T]) -> dict[str, T]:
+    """Take the state of one size of field; the inverse of :func:`_under`."""
+    prefix = f"{um}um."
+    return {
+        name.removeprefix(prefix): value
+        for name, value in values.items()
+        if name.startswith(prefix)
+    }

@@ -11,6 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from wsi_anomaly.core.resources import models_folder
+from wsi_anomaly.features.fields import Chain, cropped
 from wsi_anomaly.features.network import Stage
 from wsi_anomaly.features.scaling import SYMMETRIC
 from wsi_anomaly.features.spec import NETWORKS, NetworkSpec
@@ -32,7 +33,7 @@ def convolution(
     return nn.Sequential(*layers)
 
 
-class Residual(nn.Module):
+class Residual(Chain):
     """ReLU(x + branch(x)): a 3x3 convolution, and a 1x1 one after it when `wide`."""
 
     def __init__(self, width: int, *, wide: bool, norm: bool) -> None:
@@ -45,8 +46,9 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape."""
-        y: Tensor = self.relu(x + self.branch(x))
-        return y
+        y: Tensor = self.branch(x)
+        out: Tensor = self.relu(cropped(x, y) + y)
+        return out
 
 
 def compact_stages(*, norm: bool = False) -> list[Stage]:

@@ -29,9 +29,9 @@ def load_features(
     Parameters
     ----------
     name : str
-        One of :data:`FEATURES`, or what another package brings. ``compact`` ships with the package;
-        others of ours take the weights that torchvision or timm downloads, unless `weights` says
-        where they are.
+        One of :data:`FEATURES`, or what another package brings. ``compact`` ships with the package,
+        the weights of ``lite0`` are installed with it; others of ours take the weights that
+        torchvision or timm downloads, unless `weights` says where they are.
     weights : Path, optional
         The published weights (a state_dict as ``.pth`` or ``.safetensors``; for squeezenet also
         the original ``.npz``), or a file of this project, such as a ``compact`` trained anew.
@@ -191,7 +191,10 @@ def _published(name: str, spec: NetworkSpec | None, path: Path | None) -> Percep
             f"No weights of the network {name} are published; give a file with --feature-weights."
         )
     scaling = spec.scaling if spec.scaling_of is None else spec.scaling_of(found)
-    network = _untrained(name, scaling=scaling)
+    layers = None
+    if spec.depth_of is not None:  # a file that ends early gives a network that does
+        layers = tuple(stage.name for stage in spec.stages()[: spec.depth_of(found)])
+    network = _untrained(name, scaling=scaling, layers=layers, default=spec.default_layer)
     if spec.convert is not None:
         with torch.random.fork_rng(devices=[]):
             found = spec.convert(found, source)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.features.fields import Field, stated_fields
 from wsi_anomaly.features.scaling import InputScaling
 
 STD_FLOOR = (0.1, 0.01)
@@ -56,7 +57,12 @@ class PerceptualNetwork(nn.Module):
     ----------
     layers : tuple of str
         Names of the layers, shallow to deep.
+    fields : dict of str to Field, or None
+        What a position of each layer sees; None for a network that sees the whole image at once,
+        which :class:`wsi_anomaly.features.dense.DenseMaps` refuses.
     """
+
+    fields: dict[str, Field] | None
 
     _shift: Tensor
     _scale: Tensor
@@ -69,6 +75,7 @@ class PerceptualNetwork(nn.Module):
         self.layers = tuple(stage.name for stage in stages)
         self.scaling = scaling
         self.default_layer = default_layer
+        self.fields = stated_fields(stages)
         self.stages = nn.ModuleDict({stage.name: stage.modules for stage in stages})
         self._precision = torch.float32
         self.register_buffer("_shift", torch.tensor(scaling.mean).view(1, 3, 1, 1), False)
@@ -112,11 +119,7 @@ class PerceptualNetwork(nn.Module):
             In the network's precision.
         """
         self.check_layers(layers)
-        x = images.add(1).div(2)
-        if self.scaling.bgr:
-            x = x.flip(1)
-        x = (x - self._shift) / self._scale
-        x = x.to(self._precision, memory_format=torch.channels_last)
+        x = self.scaled(images)
         found: dict[str, Tensor] = {}
         for position, (name, stage) in enumerate(self.stages.items()):
             x = stage(x)
@@ -125,6 +128,14 @@ class PerceptualNetwork(nn.Module):
             if len(found) == len(set(layers)):
                 break
         return found
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Bring RGB in [-1, 1] (N, 3, H, W) to what the first layer wants, in its precision."""
+        x = images.add(1).div(2)
+        if self.scaling.bgr:
+            x = x.flip(1)
+        x = (x - self._shift) / self._scale
+        return x.to(self._precision, memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Activations normalised per filter, float32: see :meth:`activations`.

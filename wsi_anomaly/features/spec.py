@@ -33,6 +33,8 @@ class NetworkSpec:
         weights and their source for messages; None: they have these names.
     scaling_of
         The scaling, where it depends on which weights were published.
+    depth_of
+        How many of the layers the weights fill, where a file may end early; None: all.
     own_file
         File of this project that holds weights and statistics, taken where no other is given.
     loss_layers
@@ -47,6 +49,7 @@ class NetworkSpec:
     published: Callable[[], Mapping[str, Tensor]] | None = None
     convert: Callable[[Mapping[str, Tensor], str], Mapping[str, Tensor]] | None = None
     scaling_of: Callable[[Mapping[str, Tensor]], InputScaling] | None = None
+    depth_of: Callable[[Mapping[str, Tensor]], int] | None = None
     own_file: Callable[[], Path] | None = None
     loss_layers: Mapping[int, str] = field(default_factory=dict)
     pooled_layers: tuple[str, ...] = ()

@@ -33,7 +33,7 @@ class TileChoices:
     Attributes
     ----------
     magnifications
-        Which copies of each field are stored, those that a slide can serve.
+        At which each field, and the plane round it, is stored: those that a slide can serve.
     tile_size
         Side of a field in pixels at 10x, which is its side in micrometres.
     stride
@@ -48,7 +48,7 @@ class TileChoices:
         Classes of the annotations to cut; none named: all of them.
     """
 
-    magnifications: Sequence[int] = MAGNIFICATIONS
+    magnifications: Sequence[int] = (10,)
     tile_size: int = 64
     stride: int | None = None
     max_tiles: int | None = 2000

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_anomaly.core.errors import NotASlideError, PluginError, UsageError
+from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.remote import is_remote, url_of
 from wsi_anomaly.slides.base import READERS, Slide
 from wsi_anomaly.slides.patience import HangingError, patience, within
@@ -15,11 +16,11 @@ from wsi_anomaly.slides.tiff_structure import LayoutError
 SLIDE_SUFFIXES = frozenset(
     {
         ".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif",
-        ".czi", ".dcm",
+        ".czi", ".dcm", ".dzi",
     }
 )  # fmt: skip
 
-AUTO, OPENSLIDE, TIFF = "auto", "openslide", "tiff"
+AUTO, OPENSLIDE, TIFF, DEEPZOOM = "auto", "openslide", "tiff", "deepzoom"
 _TIFF_MAGIC = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
 
 
@@ -35,7 +36,7 @@ def open_slide(
     Parameters
     ----------
     path
-        The file, or an address that fsspec opens (s3://..., https://...; TIFF family only).
+        The file, or an address that fsspec opens (s3://..., https://...; TIFF family and DeepZoom).
     mpp
         Micrometres per level-0 pixel, when the file is wrong about it or does not say.
     require_mpp
@@ -81,7 +82,7 @@ def open_slide(
 def _open(path: Path, backend: str, mpp: float | None) -> Slide:
     remote = is_remote(path)
     if backend == AUTO:
-        backend = _reader_by_suffix(path) or AUTO
+        backend = DEEPZOOM if is_deepzoom(path) else _reader_by_suffix(path) or AUTO
     if remote and backend == OPENSLIDE:
         raise UsageError(f"OpenSlide opens files of this machine only, not {url_of(path)}.")
     if backend == AUTO and not remote and not _is_tiff(path):
@@ -120,6 +121,27 @@ def _reader_by_suffix(path: Path) -> str | None:
         return None
     others = (name for name in READERS.foreign() if READERS.package(name))
     return next((name for name in others if suffix in READERS.get(name).suffixes), None)
+
+
+def slide_fingerprint(path: str | Path) -> str:
+    """Identity of a slide by its content: 16 hexadecimal digits; see :func:`fingerprint`.
+
+    Raises
+    ------
+    OSError, NotASlideError
+        It cannot be read.
+    """
+    path = Path(path)
+    if is_deepzoom(path):
+        from wsi_anomaly.slides.deepzoom_backend import deepzoom_fingerprint
+
+        return deepzoom_fingerprint(path)
+    return fingerprint(path)
+
+
+def is_deepzoom(path: Path) -> bool:
+    """Whether a path is the description of a DeepZoom tree, whose pixels lie in other files."""
+    return path.suffix.lower() == ".dzi"
 
 
 def _is_tiff(path: Path) -> bool:

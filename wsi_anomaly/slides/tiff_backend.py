@@ -13,19 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.core.errors import NotASlideError, SlideError
-from wsi_anomaly.slides.base import (
-    READERS,
-    RGB,
-    Bounds,
-    Mpp,
-    ReadError,
-    Region,
-    Slide,
-    SlideInfo,
-)
+from wsi_anomaly.core.errors import NotASlideError
+from wsi_anomaly.slides.base import READERS, RGB, Bounds, Mpp, SlideInfo
 from wsi_anomaly.slides.openslide_backend import exact_downsample
-from wsi_anomaly.slides.patience import HangingError
 from wsi_anomaly.slides.physical import find_mpp, objective_power
 from wsi_anomaly.slides.sources import Source, open_source
 from wsi_anomaly.slides.tiff_structure import (
@@ -35,17 +25,14 @@ from wsi_anomaly.slides.tiff_structure import (
     TiffStructure,
     read_structure,
 )
-from wsi_anomaly.slides.tile_cache import TileCache
-
-_Key = tuple[int, int, int]  # level, row, column of a tile
+from wsi_anomaly.slides.tiled import TiledSlide, TileGrid
 
 NAME = "tiff"
 _WHITE = (255, 255, 255)
-_DAMAGED = np.zeros((0, 0, 3), np.uint8)  # stands in the cache for a tile that cannot be decoded
 
 
 @READERS.register(NAME)
-class TiffSlide(Slide):
+class TiffSlide(TiledSlide):
     """A slide whose compressed tiles are read and decoded directly.
 
     Safe for threads; a damaged tile fails by itself.
@@ -66,87 +53,23 @@ class TiffSlide(Slide):
             self._source.close()
             raise
         self._levels = structure.levels
-        self._cache = TileCache()
-        self._hung: set[_Key] = set()  # each costs its waiting only once
-        super().__init__(path, _info(structure, mpp))
+        grids = tuple(
+            TileGrid(level.width, level.height, level.tile_width, level.tile_height)
+            for level in structure.levels
+        )
+        super().__init__(path, _info(structure, mpp), grids)
 
     def close(self) -> None:
         """Close the file and let go of decoded tiles."""
-        self._cache.clear()
+        super().close()
         if self._source is not None:
             self._source.close()
             self._source = None
 
-    def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Region:
-        """Pixels of one level as they are stored; see :meth:`Slide.read_level`."""
-        tile: list[_Key] = []
-        try:
-            return self._patiently(
-                lambda: self._read_level(level, x, y, width, height, tile), lambda: tuple(tile)
-            )
-        except SlideError as error:
-            if isinstance(error.__cause__, HangingError):
-                self._hung.update(tile)
-            raise
-
-    def _read_level(
-        self, level: int, x: int, y: int, width: int, height: int, under_way: list[_Key]
-    ) -> Region:
-        """Read; `under_way` always holds the tile that is being decoded."""
+    def _decode(self, level: int, row: int, column: int) -> RGB | None:
         tiles = self._levels[level]
-        rgb = np.empty((height, width, 3), np.uint8)
-        left, top = max(x, 0), max(y, 0)
-        right, bottom = min(x + width, tiles.width), min(y + height, tiles.height)
-        coverage: NDArray[np.bool_] | None = None
-        if (left, top, right, bottom) != (x, y, x + width, y + height):
-            rgb[:] = self.background
-            coverage = np.zeros((height, width), bool)
-            coverage[max(top - y, 0) : max(bottom - y, 0), max(left - x, 0) : max(right - x, 0)] = 1
-            if left >= right or top >= bottom:
-                return Region(rgb, coverage)
-        for row in range(top // tiles.tile_height, (bottom - 1) // tiles.tile_height + 1):
-            above = row * tiles.tile_height
-            first, last = max(top, above), min(bottom, above + tiles.tile_height)
-            for column in range(left // tiles.tile_width, (right - 1) // tiles.tile_width + 1):
-                before = column * tiles.tile_width
-                start, end = max(left, before), min(right, before + tiles.tile_width)
-                here = np.s_[first - y : last - y, start - x : end - x]
-                under_way[:] = [(level, row, column)]
-                tile = self._tile(level, row, column)
-                if tile is None:
-                    rgb[here] = self.background
-                    if coverage is None:
-                        coverage = np.ones((height, width), bool)
-                    coverage[here] = False
-                else:
-                    rgb[here] = tile[first - above : last - above, start - before : end - before]
-        return Region(rgb, coverage)
-
-    def _tile(self, level: int, row: int, column: int) -> RGB | None:
-        """Return the pixels of a tile; None where nothing was scanned."""
-        key = (level, row, column)
-        if key in self._hung:
-            raise ReadError(f"{self.path} cannot be read: a tile of it has hung before.")
-        tile = self._cache.get(key)
-        if tile is None:
-            tiles = self._levels[level]
-            if not tiles.byte_counts[:, row, column].all():
-                return None
-            try:
-                tile = self._decode(tiles, row, column)
-            except OSError as error:
-                raise ReadError(f"{self.path} cannot be read: {error}.") from error
-            except Exception:  # noqa: BLE001 - codecs raise errors of many kinds
-                tile = _DAMAGED
-            self._cache.put(key, tile)
-        if tile is _DAMAGED:
-            raise ReadError(
-                f"{self.path}: the compressed tile in row {row}, column {column} of level {level} "
-                "is damaged; copy the file again."
-            )
-        return tile
-
-    def _decode(self, tiles: TiffLevel, row: int, column: int) -> RGB:
+        if not tiles.byte_counts[:, row, column].all():
+            return None
         if self._source is None:
             self._source = _open(self.path)
         index = row * tiles.offsets.shape[2] + column
@@ -160,13 +83,6 @@ class TiffSlide(Slide):
         pixels = planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
         if pixels.ndim == 2:
             pixels = np.repeat(pixels[..., None], 3, axis=2)
-        needed = (
-            min(tiles.tile_height, tiles.height - row * tiles.tile_height),
-            min(tiles.tile_width, tiles.width - column * tiles.tile_width),
-        )
-        if pixels.shape[0] < needed[0] or pixels.shape[1] < needed[1] or pixels.shape[2] != 3:
-            raise ValueError("it is smaller than it should be")
-        pixels.flags.writeable = False
         return pixels
 
 

@@ -171,7 +171,7 @@ class TissueMap:
         return replace(self, labels=labels)
 
     def fractions(
-        self, coords: NDArray[np.int64], field_level0: tuple[float, float]
+        self, coords: NDArray[np.integer | np.floating], field_level0: tuple[float, float]
     ) -> NDArray[np.float32]:
         """Share of each field's area under each label.
 

@@ -15,7 +15,9 @@ from wsi_anomaly.tiles.preprocessing import VERSION, Preprocessing
 from wsi_anomaly.tiles.target import read_target
 
 FORMAT = "wsi-anomaly-tiles"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Files of version 1 hold single tiles only, no planes."""
 
 
 @dataclass(frozen=True)

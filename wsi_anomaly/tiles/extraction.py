@@ -27,10 +27,13 @@ from wsi_anomaly.tiles.fields import STORED, Fields, Status, plan_fields
 from wsi_anomaly.tiles.inputs import file_for, outlines_from_file, tissue_from_file
 from wsi_anomaly.tiles.jobs import Job
 from wsi_anomaly.tiles.picture import PICTURE_SUFFIX, overview_picture, save_picture
+from wsi_anomaly.tiles.plane import CHUNK_PX, SQUARE_UM, SlidePlane
+from wsi_anomaly.tiles.plane_file import MOST_PLANE_BYTES, PlaneToStore, plan_chunks
+from wsi_anomaly.tiles.preprocessing import SlidePreprocessor
 from wsi_anomaly.tiles.reading import read_fields
 from wsi_anomaly.tiles.resume import finished
 from wsi_anomaly.tiles.store import SUFFIX
-from wsi_anomaly.tiles.writing import TileWriter, write_tiles
+from wsi_anomaly.tiles.writing import TileWriter, chunks_of, tiles_of, write_tiles
 
 _BATCH_BYTES = 16_000_000  # so that its blocks stay decoded from one magnification to the next
 
@@ -41,7 +44,8 @@ class Stage(IntEnum):
     OPENING = 0
     TISSUE = 1
     STAIN = 2
-    TILES = 3
+    PLANE = 3
+    TILES = 4
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ def tile_slide(
         report(0, len(fields), Stage.STAIN)
         preprocess = config.preprocessing.for_slide(opened, tissue)
         status = fields.status.copy()
+        planes = _planes(opened, tissue, config, magnifications, preprocess, files["annotations"])
         with write_tiles(
             target,
             opened,
@@ -149,7 +154,10 @@ def tile_slide(
             fingerprint=mark,
             case=case,
             sources=sources,
+            planes=planes,
         ) as writer:
+            for m, stored in planes.items():
+                _store_plane(stored, m, writer, report)
             _extract(opened, fields, status, writer, config, magnifications, preprocess, report)
             picture = overview_picture(opened, overview, tissue, fields, status)
             save_picture(target.with_suffix(PICTURE_SUFFIX), picture)
@@ -260,7 +268,7 @@ def _extract(
     done = 0
     for parts in zip(*readers, strict=True):
         for magnification, (indices, images, found) in zip(magnifications, parts, strict=True):
-            writer.put(magnification, indices, images)
+            writer.put(tiles_of(magnification), indices, images)
             if magnification == magnifications[0]:
                 status[indices] = found
             else:
@@ -272,6 +280,44 @@ def _extract(
             f"{slide.path} is damaged: none of its {len(fields)} fields of tissue can be read; "
             "copy the file again."
         )
+
+
+def _planes(
+    slide: Slide,
+    tissue: TissueMap,
+    config: TileConfig,
+    magnifications: tuple[int, ...],
+    preprocess: SlidePreprocessor,
+    annotations: Path | None,
+) -> dict[int, PlaneToStore]:
+    """Choose what is stored of the plane of each magnification."""
+    if not config.preprocessing.is_pixelwise:
+        return {}
+    outlines = outlines_from_file(slide, annotations, config.labels) if annotations else None
+    cells = plan_fields(
+        slide, tissue, field_um=SQUARE_UM, min_tissue=config.min_tissue, outlines=outlines
+    )
+    if not (cells.status == Status.OK).any():
+        return {}
+    found = {}
+    for m in magnifications:
+        plane = SlidePlane(slide, tissue, m, preprocess)
+        plan = plan_chunks(plane, cells, MOST_PLANE_BYTES // len(magnifications), config.seed)
+        found[m] = PlaneToStore(plane, cells, plan)
+    return found
+
+
+def _store_plane(
+    stored: PlaneToStore, magnification: int, writer: TileWriter, report: Progress
+) -> None:
+    """Read the chunks of a plane into the tile file."""
+    whole = np.empty((1, CHUNK_PX, CHUNK_PX, 3), np.uint8)
+    for index, (row, column) in enumerate(stored.plan.places.tolist()):
+        pixels = stored.plane.chunk(row, column)
+        whole[:] = stored.plane.background
+        whole[0, : pixels.shape[0], : pixels.shape[1]] = pixels
+        writer.put(chunks_of(magnification), np.array([index]), whole)
+        report(index + 1, len(stored.plan), Stage.PLANE)
 
 
 def _counts(status: np.ndarray) -> dict[str, int]:

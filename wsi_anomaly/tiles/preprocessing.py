@@ -78,6 +78,11 @@ class Preprocessing:
         elif self.target is None:
             raise TileStoreError("Stain normalisation needs a target profile.")
 
+    @property
+    def is_pixelwise(self) -> bool:
+        """Whether a pixel comes out the same whatever is round it, and quickly: for planes."""
+        return self.engine == "native" and not self.per_tile
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MEASURED_MPP = 1.0
-_MIN_SHARPNESS = 0.02
+MIN_SHARPNESS = 0.02
+"""Below this a tile is plainly out of focus."""
 
 
 def sharpness(images: NDArray[np.uint8], mpp: float) -> NDArray[np.float32]:
@@ -72,4 +73,4 @@ def _sharpness(  # type: ignore[no-untyped-def]
 
 def blurred(images: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
     """Which tiles are plainly out of focus; doubtful ones pass."""
-    return sharpness(images, mpp) < _MIN_SHARPNESS
+    return sharpness(images, mpp) < MIN_SHARPNESS

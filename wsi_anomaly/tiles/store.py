@@ -4,7 +4,10 @@ Layout (see also docs): root attributes say what the file is; ``coords`` (N, 2),
 ``tissue_fraction`` and ``status`` (N) describe the fields; ``10x/images``, ``20x/images`` and
 ``40x/images`` (N, s, s, 3) hold the same fields at each magnification, uncompressed and contiguous
 (real tissue hardly compresses, and a contiguous array can be mapped into memory: random batches
-then cost no more than copying their bytes).
+then cost no more than copying their bytes). ``10x/chunks`` (n, 256, 256, 3) with ``chunk_places``
+(n, 2) is the slide's plane at that magnification where there is tissue, ``cells`` (m, 2) the cells
+of 64 um in it that may be learned from, ``square_status`` and ``square_sharpness`` what was judged;
+``tissue`` is the tissue map. Files of version 1 have none of these.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,10 +26,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import StainError, TileStoreError, UsageError
-from wsi_anomaly.slides import Mpp
+from wsi_anomaly.core.magnification import mpp_of
+from wsi_anomaly.slides import Bounds, Mpp, TissueMap
+from wsi_anomaly.slides.base import MAX_SIDE_PX
+from wsi_anomaly.slides.overview import MAP_MPP
 from wsi_anomaly.stain import StainProfile
-from wsi_anomaly.tiles.config import FORMAT, FORMAT_VERSION
+from wsi_anomaly.tiles.config import FORMAT, READABLE_VERSIONS
+from wsi_anomaly.tiles.fields import Fields
 from wsi_anomaly.tiles.heaps import check_heaps
+from wsi_anomaly.tiles.plane import CHUNK_PX
+from wsi_anomaly.tiles.plane_file import StoredPlane, learned_cells
 from wsi_anomaly.tiles.preprocessing import Preprocessing
 
 SUFFIX = ".h5"
@@ -94,9 +104,12 @@ class TileStore:
         self.sources = {name: str(attributes.get(name, "")) for name in SOURCES}
         self._images: dict[int, NDArray[np.uint8]] = {}
         self._layout: dict[int, tuple[int, tuple[int, ...]]] = {}
+        self._planes: dict[int, _StoredArrays] = {}
         for name in file:
             if not name.endswith("x") or not name[:-1].isdigit():
                 continue
+            if "chunks" in file[name]:
+                self._planes[int(name[:-1])] = _stored_plane(file, name, size)
             images = _own(file, f"{name}/images", size)
             offset = images.id.get_offset()
             n = len(self.coords)
@@ -110,6 +123,9 @@ class TileStore:
             ):
                 raise ValueError(f"{name}/images is not as it should be")
             self._layout[int(name[:-1])] = (offset or 0, tuple(images.shape))
+        self._tissue = _own(file, "tissue", size)[:] if self._planes else None
+        red, green, blue = file["tissue"].attrs["white"] if self._planes else (255, 255, 255)
+        self._white = float(red), float(green), float(blue)
         self.magnifications = tuple(sorted(self._layout))
         lists = (self.coords, self.status, self.tissue_fraction, self.label)
         if len({len(entry) for entry in lists if entry is not None}) != 1:
@@ -134,7 +150,7 @@ class TileStore:
                     raise TileStoreError(
                         f"{path} is no tile file of wsi-anomaly; make one with wsi-anomaly tile."
                     )
-                if int(file.attrs.get("version", 0)) != FORMAT_VERSION:
+                if int(file.attrs.get("version", 0)) not in READABLE_VERSIONS:
                     raise TileStoreError(
                         f"{path} was made by another version of wsi-anomaly; run tile again."
                     )
@@ -180,6 +196,36 @@ class TileStore:
             )
         return self._images[magnification]
 
+    def plane(self, magnification: int) -> tuple[StoredPlane, Fields] | None:
+        """Open the slide's plane at a magnification, with the cells that may be learned from.
+
+        None for a file that holds single tiles only.
+        """
+        arrays = self._planes.get(magnification)
+        if arrays is None or self._tissue is None:
+            return None
+        per_level0 = tuple(m / mpp_of(magnification) for m in (self.mpp.x, self.mpp.y))
+        bounds = Bounds(*self.bounds)
+        tissue = TissueMap(
+            self._tissue,
+            MAP_MPP,
+            (float(bounds.x), float(bounds.y)),
+            (MAP_MPP / self.mpp.x, MAP_MPP / self.mpp.y),
+            self._white,
+        )
+        plane = StoredPlane(
+            np.memmap(self.path, np.uint8, "r", arrays.offset, arrays.shape),
+            arrays.places,
+            arrays.status.copy(),
+            arrays.sharpness,
+            size_px=arrays.size_px,
+            magnification=magnification,
+            background=arrays.background,
+            tissue=tissue,
+            px_per_level0=(per_level0[0], per_level0[1]),
+        )
+        return plane, learned_cells(plane, arrays.cells, bounds, self.mpp)
+
     def _require(self, magnification: int) -> int:
         if magnification not in self._layout:
             stored = ", ".join(f"{m}x" for m in self.magnifications)
@@ -194,6 +240,55 @@ def _system_error(error: Exception, reason: str) -> int:
     """Read the system's error number; HDF5 often has it in its text alone. 0: none."""
     said = re.search(r"errno = (\d+)", reason)
     return getattr(error, "errno", None) or int(said[1] if said else 0)
+
+
+@dataclass(frozen=True, eq=False)
+class _StoredArrays:
+    """A plane as it lies in the file."""
+
+    offset: int
+    shape: tuple[int, int, int, int]
+    places: NDArray[np.int32]
+    cells: NDArray[np.int32]
+    status: NDArray[np.uint8]
+    sharpness: NDArray[np.float32]
+    size_px: tuple[int, int]
+    background: tuple[int, int, int]
+
+
+def _stored_plane(file: h5py.File, group: str, size: int) -> _StoredArrays:
+    """Read where the chunks of a plane lie, and check it against the file's size."""
+    chunks = _own(file, f"{group}/chunks", size)
+    offset = chunks.id.get_offset()
+    arrays = {
+        name: _own(file, f"{group}/{name}", size)[:]
+        for name in ("chunk_places", "cells", "square_status", "square_sharpness")
+    }
+    places, cells = (arrays[name].astype(np.int32) for name in ("chunk_places", "cells"))
+    width, height = (int(v) for v in file[group].attrs["plane_size"])
+    red, green, blue = (int(v) for v in file[group].attrs["plane_background"])
+    squares = arrays["square_status"].shape
+    if (
+        chunks.dtype != np.uint8
+        or chunks.shape != (len(places), CHUNK_PX, CHUNK_PX, 3)
+        or offset is None
+        or offset + chunks.size > size
+        or places.shape != (len(places), 2)
+        or cells.shape != (len(cells), 2)
+        or not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX)
+        or (len(cells) and not ((cells >= 0) & (cells < squares)).all())
+    ):
+        raise ValueError(f"the plane of {group} is not as it should be")
+    return _StoredArrays(
+        offset,
+        chunks.shape,
+        places,
+        cells,
+        arrays["square_status"].astype(np.uint8),
+        arrays["square_sharpness"].astype(np.float32),
+        (width, height),
+        (red, green, blue),
+    )
 
 
 def _own(file: h5py.File, name: str, size: int) -> h5py.Dataset:

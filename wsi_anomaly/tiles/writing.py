@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.core.remote import is_remote, url_of
-from wsi_anomaly.slides import Slide
+from wsi_anomaly.slides import Slide, TissueMap
 from wsi_anomaly.stain import StainProfile
 from wsi_anomaly.tiles.config import FORMAT, FORMAT_VERSION, TileConfig
 from wsi_anomaly.tiles.fields import Fields
+from wsi_anomaly.tiles.plane import CHUNK_PX
+from wsi_anomaly.tiles.plane_file import PlaneToStore
 
 _PAGE = 4096  # images start on one: whole pages are written and mapped
 
@@ -26,15 +28,15 @@ _PAGE = 4096  # images start on one: whole pages are written and mapped
 class TileWriter:
     """An open tile file that is being filled; made by :func:`write_tiles`."""
 
-    def __init__(self, path: Path, offsets: dict[int, int], side: dict[int, int]) -> None:
+    def __init__(self, path: Path, offsets: Mapping[str, int]) -> None:
         self._file = os.open(path, os.O_WRONLY)
-        self._offsets, self._side = offsets, side
+        self._offsets = offsets
 
-    def put(self, magnification: int, indices: NDArray[np.intp], images: NDArray[np.uint8]) -> None:
-        """Store tiles (n, s, s, 3) at these positions of a magnification."""
+    def put(self, name: str, indices: NDArray[np.intp], images: NDArray[np.uint8]) -> None:
+        """Store images (n, s, s, 3) at these positions of the array of this name."""
         order = np.argsort(indices, kind="stable")
         indices = indices[order]
-        size = self._side[magnification] ** 2 * 3
+        size = int(np.prod(images.shape[1:]))
         # One write for each run of neighbours.
         starts = np.flatnonzero(np.diff(indices, prepend=-2) != 1)
         for start, stop in zip(starts, [*starts[1:], len(indices)], strict=True):
@@ -43,7 +45,7 @@ class TileWriter:
                 run = np.ascontiguousarray(images[places[0] : places[-1] + 1])
             else:
                 run = np.ascontiguousarray(images[places])
-            offset = self._offsets[magnification] + int(indices[start]) * size
+            offset = self._offsets[name] + int(indices[start]) * size
             view = memoryview(run).cast("B")
             while view:
                 written = os.pwrite(self._file, view, offset)
@@ -67,6 +69,7 @@ def write_tiles(
     fingerprint: str,
     case: str,
     sources: Mapping[str, str],
+    planes: Mapping[int, PlaneToStore],
 ) -> Iterator[TileWriter]:
     """Create a tile file; it takes its name when the block ends well, and not before.
 
@@ -76,6 +79,8 @@ def write_tiles(
         (N,) uint8, filled in by the caller while it reads; stored at the end.
     sources
         Further root attributes: fingerprints of the files that were given beside the slide.
+    planes
+        The plane of each magnification that is to be stored, and what of it.
 
     Raises
     ------
@@ -124,27 +129,63 @@ def write_tiles(
             if fields.label is not None:
                 file["label"] = fields.label.astype(object)
                 file.attrs["labels"] = sorted(set(fields.label.tolist()))
-            offsets = {m: _reserve(file, m, len(fields), side[m]) for m in magnifications}
-        writer = TileWriter(partial, offsets, side)
+            offsets = {
+                tiles_of(m): _reserve(file, m, "images", len(fields), side[m])
+                for m in magnifications
+            }
+            for m, stored in planes.items():
+                offsets[chunks_of(m)] = _reserve(file, m, "chunks", len(stored.plan), CHUNK_PX)
+                _describe(file[f"{m}x"], stored)
+            if planes:
+                _store_tissue(file, next(iter(planes.values())).plane.tissue)
+        writer = TileWriter(partial, offsets)
         try:
             yield writer
         finally:
             writer.close()
         with h5py.File(partial, "r+", locking=False) as file:
             file["status"] = status
+            for m, stored in planes.items():  # judged while they were read
+                file[f"{m}x/square_status"] = stored.plane.status
+                file[f"{m}x/square_sharpness"] = stored.plane.sharpness
 
 
-def _reserve(file: h5py.File, magnification: int, count: int, side: int) -> int:
+def tiles_of(magnification: int) -> str:
+    """Name of the array of tiles of a magnification."""
+    return f"{magnification}x/images"
+
+
+def chunks_of(magnification: int) -> str:
+    """Name of the array of chunks of a magnification's plane."""
+    return f"{magnification}x/chunks"
+
+
+def _describe(group: h5py.Group, stored: PlaneToStore) -> None:
+    """Say where the chunks of a plane lie, and which cells may be learned from."""
+    plane, plan = stored.plane, stored.plan
+    group["chunk_places"] = plan.places
+    group["cells"] = stored.learned_cells()
+    group.attrs["plane_size"] = plane.width, plane.height
+    group.attrs["plane_background"] = plane.background
+
+
+def _store_tissue(file: h5py.File, tissue: TissueMap) -> None:
+    labels = file.create_dataset("tissue", data=tissue.labels, compression="gzip")
+    labels.attrs["mpp"] = tissue.mpp
+    labels.attrs["white"] = tissue.white
+
+
+def _reserve(file: h5py.File, magnification: int, name: str, count: int, side: int) -> int:
     """Lay out an array without writing it; its place in the file."""
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_layout(h5py.h5d.CONTIGUOUS)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     plan.set_obj_track_times(False)  # the same slide gives the same bytes at any time
-    group = file.create_group(f"{magnification}x")
+    group = file.require_group(f"{magnification}x")
     group.attrs["mpp"] = 10 / magnification
     space = h5py.h5s.create_simple((count, side, side, 3))
-    images = h5py.h5d.create(group.id, b"images", h5py.h5t.NATIVE_UINT8, space, plan)
+    images = h5py.h5d.create(group.id, name.encode(), h5py.h5t.NATIVE_UINT8, space, plan)
     return images.get_offset() or 0
 
 

@@ -1,0 +1,113 @@
+"""Distances of embeddings from normal ones: what ``density`` learns and measures.
+
+Arrays in, arrays out. A *state* is a dictionary of tensors: ``mean``, ``scale`` (D,) standardise an
+embedding; for each of ``mahalanobis`` and ``directional``, ``.components`` (k, D) and ``.centre``
+(k,) project it and ``.root`` (k, k) turns Mahalanobis into a Euclidean length; for ``knn``,
+``knn.references`` (m, D) are directions of normal embeddings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_LEAST_SCALE = 0.1  # of the median deviation
+
+
+def learn_distances(
+    found: Tensor,
+    parts: Sequence[str],
+    *,
+    variance: float,
+    references: int,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Learn what :func:`distances` needs from normal embeddings.
+
+    Parameters
+    ----------
+    found : Tensor (N, D)
+    parts : sequence of str
+        Some of "mahalanobis", "directional" and "knn".
+    variance
+        Share of the variance that PCA keeps.
+    references, seed
+        At most so many embeddings are kept for the neighbours, drawn by the seed.
+    """
+    embedding = found.double().numpy()
+    mean, scale = embedding.mean(0), embedding.std(0)
+    # A filter that is nearly dead on normal tissue must not rule on others.
+    scale = np.maximum(scale, max(_LEAST_SCALE * float(np.median(scale)), 1e-9))
+    z = (embedding - mean) / scale
+    unit = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    learned = {"mean": mean, "scale": scale}
+    for part in parts:
+        if part == "knn":
+            order = np.random.default_rng(seed).permutation(len(unit))
+            learned["knn.references"] = unit[np.sort(order[:references])]
+        else:
+            gaussian = _gaussian(z if part == "mahalanobis" else unit, variance)
+            learned |= {f"{part}.{key}": value for key, value in gaussian.items()}
+    return {
+        name: torch.from_numpy(np.ascontiguousarray(value)).float()
+        for name, value in learned.items()
+    }
+
+
+def distances(
+    state: Mapping[str, Tensor], embedding: Tensor, parts: Sequence[str], neighbours: int
+) -> Tensor:
+    """Distances (N, len(parts)) of embeddings (N, D), float32."""
+    z = (embedding.float() - state["mean"]) / state["scale"]
+    found = []
+    for part in parts:
+        if part == "knn":
+            similar = _unit(z) @ state["knn.references"].T
+            k = min(neighbours, similar.shape[1])
+            found.append(1 - similar.topk(k, 1).values.mean(1))
+            continue
+        projected = (z if part == "mahalanobis" else _unit(z)) @ state[f"{part}.components"].T
+        whitened = (projected - state[f"{part}.centre"]) @ state[f"{part}.root"]
+        found.append(torch.linalg.vector_norm(whitened, dim=1))
+    return torch.stack(found, 1)
+
+
+def distance_shapes(
+    tensors: Mapping[str, Tensor], parts: Sequence[str]
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of a state that follow from the width of the embedding and what was kept of it."""
+    width = tensors["mean"].shape[0]
+    expected: dict[str, tuple[int, ...]] = {"mean": (width,), "scale": (width,)}
+    for part in parts:
+        if part == "knn":
+            expected["knn.references"] = (tensors["knn.references"].shape[0], width)
+        else:
+            kept = tensors[f"{part}.centre"].shape[0]
+            expected |= {
+                f"{part}.components": (kept, width),
+                f"{part}.centre": (kept,),
+                f"{part}.root": (kept, kept),
+            }
+    return expected
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(vectors, dim=1)
+
+
+def _gaussian(values: NDArray[np.float64], variance: float) -> dict[str, NDArray[np.float64]]:
+    """PCA to a share of the variance, and the whitening of Ledoit and Wolf's covariance."""
+    from sklearn.covariance import ledoit_wolf
+
+    _, singular, axes = np.linalg.svd(values - values.mean(0), full_matrices=False)
+    share = np.cumsum(singular**2) / max(float((singular**2).sum()), 1e-12)
+    components = axes[: int(np.searchsorted(share, variance - 1e-12)) + 1]
+    projected = values @ components.T
+    covariance, _ = ledoit_wolf(projected)
+    spread, vectors = np.linalg.eigh(covariance)
+    root = vectors / np.sqrt(np.maximum(spread, 1e-12 * max(spread.max(), 1e-12)))
+    return {"components": components, "centre": projected.mean(0), "root": root}
