@@ -109,15 +109,17 @@ def test_any_cut_gives_the_same(
         assert difference < 1e-4 * float(expected.std())
 
 
-def test_bfloat16_stays_near(uncut: dict[str, torch.Tensor]) -> None:
-    """The mean difference is under 2% of the spread; another cut changes nothing of it."""
+def test_bfloat16_stays_near_and_does_not_depend_on_the_cut_either(
+    uncut: dict[str, torch.Tensor],
+) -> None:
+    """docs/method.md has the figures; the rounded weights shift whole filters."""
     half = load_features("lite0").set_precision(torch.bfloat16)
     found = whole(DenseMaps(half, ("b4", "b5")))
-    for layer, expected in uncut.items():
-        assert float((found[layer] - expected).abs().mean()) < 0.02 * float(expected.std())
     again = whole(DenseMaps(half, ("b4", "b5")), strip=128, band=200)
-    for layer, expected in found.items():
-        assert float((again[layer] - expected).abs().mean()) < 0.01 * float(expected.std())
+    for layer, expected in uncut.items():
+        spread = float(expected.std())
+        assert float((found[layer] - expected).abs().mean()) < 0.1 * spread
+        assert float((again[layer] - found[layer]).abs().mean()) < 0.01 * spread
 
 
 def test_what_is_out_of_reach_is_not_computed_and_changes_nothing(
