@@ -57,9 +57,7 @@ def ways(
         return side**2 / 1e6
 
     def fields(size: int) -> float:
-        for _ in pooled_fields(
-            maps, read, side, side, background=GLASS, sizes=(size,), step=64
-        ):
+        for _ in pooled_fields(maps, read, side, side, background=GLASS, sizes=(size,), step=64):
             pass
         return side**2 / 1e6
 

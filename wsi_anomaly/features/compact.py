@@ -46,8 +46,8 @@ class Residual(Chain):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape."""
-        y: Tensor = self.branch(x)
-        y = self.relu(cropped(x, y) + y)
+        added: Tensor = self.branch(x)
+        y: Tensor = self.relu(cropped(x, added) + added)
         return y
 
 

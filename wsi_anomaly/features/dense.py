@@ -144,6 +144,8 @@ class DenseMaps:
             field = fields[name]
             if name in self.layers or channels <= field.stride**2:
                 unpad(modules)
+                # Else each pass would bring its input to the weights' order.
+                modules.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
                 local = field.seen_from(before)
                 side = _TILE_POSITIONS if segments else _TILE_PX
                 tile = max(8, (side - local.size) // local.stride + 1)
@@ -272,9 +274,7 @@ class DenseMaps:
         reach = (self._deepest.size - field.size) // 2 + 2 * self._deepest.stride
         return span[0] * field.stride - reach, span[1] * field.stride + reach
 
-    def _pixels(
-        self, image: Image, rows: Span, columns: Span
-    ) -> Callable[[Span, Span], Tensor]:
+    def _pixels(self, image: Image, rows: Span, columns: Span) -> Callable[[Span, Span], Tensor]:
         """Read a rectangle; return what gives parts of it as the first layer wants them.
 
         The network's pixel 0 is the image's -shift.

@@ -54,9 +54,7 @@ _ARCHITECTURES = {
         "r42",
         vgg.published_16,
         lambda w, _: (
-            vgg.from_oxford(w)
-            if vgg.is_oxford(w)
-            else vgg.from_torchvision(w, vgg.vgg16_stages())
+            vgg.from_oxford(w) if vgg.is_oxford(w) else vgg.from_torchvision(w, vgg.vgg16_stages())
         ),
     ),
     "squeezenet": _Architecture(
