@@ -1,6 +1,7 @@
 """A network over a whole image: ``lite0`` in one pass against tiles one by one, one core.
 
-    python benchmarks/dense.py [--rounds 5] [--side 8192]
+    python benchmarks/dense.py [--rounds 3] [--side 6144]
+    python benchmarks/dense.py --width 16384      (memory alone, in this process)
 
 An image of `side` x `side` px at 10x (1 um a pixel) goes through ``lite0`` up to b5 and b6, in
 float32 and, where the processor multiplies it, in bfloat16: maps alone, and with fields of 256 px
@@ -8,12 +9,16 @@ every 64 px or of 64 px side by side pooled from them. The image's margins and t
 filters are included, reading from a disk is not. Beside them, what a tile costs that is looked at
 by itself: 64 px in batches of 32. CPU time, all interleaved, medians over rounds; ratios are
 within a round. Goals: 8 mm2/s to b5, 5 to b6; 256 px every 64 px at most 1.3 times 64 px fields.
+Memory: fresh processes pool three sizes of field from b5 and b6 of images of growing width.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -21,7 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from common import finish, memory_mb, parser_of, peak_mb
+from common import finish, parser_of, peak_mb
 
 from wsi_anomaly.features import PerceptualNetwork, load_features
 from wsi_anomaly.features.dense import DenseMaps
@@ -29,6 +34,7 @@ from wsi_anomaly.features.pooling import pooled_fields
 from wsi_anomaly.features.precision import fast_precision
 
 GOALS = {"b5": 8, "b6": 5}
+WIDTHS, HEIGHT = (4096, 16384, 32768), 4096
 GLASS = (240, 240, 240)
 BATCH = 32
 
@@ -79,11 +85,39 @@ def ways(
     }
 
 
+def memory(width: int) -> dict[str, int]:
+    """Peak of this process while an image that is drawn as it is read goes through."""
+    network = load_features("lite0").set_precision(fast_precision("cpu"))
+    patch = made_image(1024)
+
+    def read(x: int, y: int, width: int, height: int) -> np.ndarray:
+        return patch[np.arange(y, y + height) % 1024][:, np.arange(x, x + width) % 1024]
+
+    before = peak_mb()
+    for _ in pooled_fields(
+        DenseMaps(network, ("b5", "b6")), read, width, HEIGHT,
+        background=GLASS, sizes=(64, 128, 256), step=64,
+    ):  # fmt: skip
+        pass
+    return {"before_mb": round(before), "peak_mb": round(peak_mb())}
+
+
+def memory_of_another_process(width: int) -> dict[str, int]:
+    command = [sys.executable, __file__, "--width", str(width)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found: dict[str, int] = json.loads(out)
+    return found
+
+
 def main() -> None:
-    parser = parser_of(__doc__)
-    parser.add_argument("--side", type=int, default=8192, help="of the image, px (default 8192)")
+    parser = parser_of(__doc__, rounds=3)
+    parser.add_argument("--width", type=int, help="only measure memory with such an image, px")
+    parser.add_argument("--side", type=int, default=6144, help="of the image, px (default 6144)")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.width:
+        finish(memory(options.width), options.json)
+        return
     image = made_image(options.side)
     precisions = {torch.float32, fast_precision("cpu")}
     work = {
@@ -96,7 +130,6 @@ def main() -> None:
     speeds: dict[tuple[str, str], dict[str, list[float]]] = {
         key: {name: [] for name in by_name} for key, by_name in work.items()
     }
-    before = memory_mb()
     for turn in range(options.rounds + 1):
         for key, by_name in work.items():
             for name, run in by_name.items():
@@ -120,7 +153,7 @@ def main() -> None:
             },
             "goal_times": 1.3,
         }
-    result["memory_mb"] = {"before": round(before), "peak": round(peak_mb())}
+    result["memory"] = {str(width): memory_of_another_process(width) for width in WIDTHS}
     finish(result, options.json)
 
 
