@@ -41,6 +41,7 @@ RUNS = {
     "scoring_start": "scoring.py --start",
     "geojson": "geojson.py",
     "training": "training.py",
+    "dense": "dense.py",
     "sizing": "sizing.py",
 }
 
@@ -307,6 +308,36 @@ def training(r: Record) -> list[str]:
     return rows(["", "tiles/s", "`compact` is so many times as fast", _GOAL], body)
 
 
+def dense(r: Record) -> list[str]:
+    """One pass over an image."""
+    names = {
+        "maps": "maps alone", "64_every_64": "64 um fields side by side, from maps",
+        "256_every_64": "256 um fields every 64 um, from maps",
+        "64_one_by_one": "64 um tiles one by one",
+    }  # fmt: skip
+    body = [
+        [text, *(few(m["mm2_per_s"][key]) for m in r["layers"].values())]
+        for key, text in names.items()
+    ]
+    body.append(["goal, mm2/s", *(m["goal_mm2_per_s"] for m in r["layers"].values())])
+    for key in ("64_every_64", "64_one_by_one"):
+        line = [f"256 um every 64 um costs so many times: {names[key]} (goal: 1.3)"]
+        for m in r["layers"].values():
+            middle, low, high = m["256_every_64_costs_times"][key]
+            line.append(f"{middle:.2f} ({low:.2f} to {high:.2f})")
+        body.append(line)
+    memory = "; ".join(
+        f"{int(width):,} px {m['peak_mb'] - m['before_mb']:,} MB"
+        for width, m in r["memory"].items()
+    )
+    return [
+        *rows(["`lite0` at 10x, mm2/s", *(f"`{n.split()[0]}` {n.split()[1]}" for n in r["layers"])],
+              body),
+        "",
+        f"Memory on top of what was there, three sizes of field, by the image's width: {memory}.",
+    ]  # fmt: skip
+
+
 def sizing(r: Record) -> list[str]:
     """What a slide costs."""
     names = {
@@ -342,6 +373,7 @@ TABLES: dict[str, Callable[[Record], list[str]]] = {
     "scoring_start": scoring_start,
     "geojson": geojson,
     "training": training,
+    "dense": dense,
     "sizing": sizing,
 }
 

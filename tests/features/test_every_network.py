@@ -13,7 +13,10 @@ from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.tensors import save_tensors
 from wsi_anomaly.features import PerceptualNetwork, features_from_state, load_features
 
-NAMES = ("compact", "vgg19", "squeezenet", "resnet", "timm:resnet18", "timm:vit_tiny_patch16_224")
+NAMES = (
+    "compact", "lite0", "vgg19", "vgg16", "squeezenet", "resnet", "timm:resnet18",
+    "timm:vit_tiny_patch16_224",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -59,6 +59,50 @@ def test_vgg19_layers_are_the_papers(vgg_file: Path) -> None:
 
 
 @torch.no_grad()
+def test_vgg16_takes_torchvisions_weights_and_oxfords(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"]).eval()
+    ends = {"r12": 4, "r22": 9, "r33": 16, "r43": 23}
+    state = theirs.state_dict()
+    torch.save({f"features.{key}": value for key, value in state.items()}, tmp_path / "vgg16.pth")
+    network = load_features("vgg16", weights=tmp_path / "vgg16.pth")
+    found = network.activations(2 * pictures() - 1, list(ends))
+    for layer, end in ends.items():
+        expected = theirs[:end](imagenet(pictures()))
+        torch.testing.assert_close(found[layer], expected, rtol=1e-4, atol=1e-5)
+    assert network.layers[-1] == "r53"
+
+    # Oxford's names and input (BGR in 0..255 minus the mean colour), up to conv4_3, float16.
+    names = [f"conv{b}_{c}" for b, count in enumerate((2, 2, 3, 3), 1) for c in range(1, count + 1)]
+    positions = [i for i, module in enumerate(theirs) if isinstance(module, nn.Conv2d)]
+    oxford = {
+        f"{name}.{kind}": state[f"{position}.{kind}"].half()
+        for name, position in zip(names, positions, strict=False)
+        for kind in ("weight", "bias")
+    }
+    save_file(oxford, tmp_path / "oxford.safetensors")
+    network = load_features("vgg16", weights=tmp_path / "oxford.safetensors")
+    assert network.layers[-1] == "r43"
+    assert network.default_layer == "r42"
+    found = network.activations(2 * pictures() - 1, list(ends))
+    theirs.half().float()
+    bgr = 255 * pictures().flip(1) - torch.tensor([103.939, 116.779, 123.68]).view(1, 3, 1, 1)
+    for layer, end in ends.items():
+        torch.testing.assert_close(found[layer], theirs[:end](bgr), rtol=1e-3, atol=1e-3)
+    del oxford["conv2_1.bias"]
+    save_file(oxford, tmp_path / "half.safetensors")
+    with pytest.raises(ModelError, match="does not fit the network vgg16"):
+        load_features("vgg16", weights=tmp_path / "half.safetensors")
+
+
+def test_oxfords_vgg16_on_real_weights(real_data: Path) -> None:
+    path = real_data / "weights" / "vgg16_imagenet_to_conv4_3_fp16.safetensors"
+    found = load_features("vgg16", weights=path).activations(2 * pictures() - 1, ["r43"])["r43"]
+    assert found.dtype == torch.float32
+    assert 0.01 < float((found > 0).float().mean()) < 0.9
+
+
+@torch.no_grad()
 def test_resnet_is_torchvisions_with_its_normalisation_folded(tmp_path: Path) -> None:
     torch.manual_seed(0)
     theirs = torchvision.models.resnet18().eval()
@@ -177,7 +221,7 @@ def _truncated(path: Path) -> None:
         ("folder.pth", lambda path: path.mkdir(), "no weights in"),
     ],
 )
-@pytest.mark.parametrize("network", ["vgg19", "squeezenet", "resnet"])
+@pytest.mark.parametrize("network", ["lite0", "vgg19", "vgg16", "squeezenet", "resnet"])
 def test_bad_files_are_refused_in_one_sentence(
     tmp_path: Path, network: str, name: str, write: Callable[[Path], object] | None, says: str
 ) -> None:
@@ -200,9 +244,11 @@ def test_nan_and_another_vgg_are_refused(vgg_file: Path, tmp_path: Path) -> None
     torch.save(named, tmp_path / "vgg16.pth")
     with pytest.raises(ModelError, match="does not fit the network vgg19"):
         load_features("vgg19", weights=tmp_path / "vgg16.pth")
+    with pytest.raises(ModelError, match="does not fit the network vgg16"):
+        load_features("vgg16", weights=vgg_file)
 
 
-@pytest.mark.parametrize("network", ["vgg19", "squeezenet", "resnet"])
+@pytest.mark.parametrize("network", ["vgg19", "vgg16", "squeezenet", "resnet"])
 def test_offline_the_message_names_both_ways_out(
     network: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,9 +266,8 @@ def test_offline_the_message_names_both_ways_out(
 
 
 def test_unknown_names_and_contradictions_are_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match="compact, lite0, vgg19, vgg16, squeezenet, resnet, timm:<model>"
-    ):
+    known = "compact, lite0, vgg19, vgg16, squeezenet, resnet, timm:<model>"
+    with pytest.raises(UsageError, match=known):
         load_features("vgg")
     with pytest.raises(UsageError, match="exclude each other"):
         load_features("vgg19", weights=tmp_path / "x.pth", random_seed=0)

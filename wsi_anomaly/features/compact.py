@@ -46,9 +46,9 @@ class Residual(Chain):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape."""
-        y: Tensor = self.branch(x)
-        out: Tensor = self.relu(cropped(x, y) + y)
-        return out
+        added: Tensor = self.branch(x)
+        y: Tensor = self.relu(cropped(x, added) + added)
+        return y
 
 
 def compact_stages(*, norm: bool = False) -> list[Stage]:

@@ -30,11 +30,11 @@ from wsi_anomaly.features.blocks import Image, MapPart, Mask, Read, Span, cells,
 from wsi_anomaly.features.fields import Field, unpad, windows
 from wsi_anomaly.features.network import PerceptualNetwork
 
-STRIP, BAND = 2048, 16384
+STRIP, BAND = 1024, 16384
 """Height of a strip and largest width of a band, px."""
 
 _READ_PX = 2048
-_TILE_PX, _TILE_POSITIONS = 512, 112
+_TILE_PX, _TILE_POSITIONS = 640, 144
 """Side of what one pass of a segment takes in: pixels, or positions of the layer before."""
 
 
@@ -144,6 +144,8 @@ class DenseMaps:
             field = fields[name]
             if name in self.layers or channels <= field.stride**2:
                 unpad(modules)
+                # Else each pass would bring its input to the weights' order.
+                modules.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
                 local = field.seen_from(before)
                 side = _TILE_POSITIONS if segments else _TILE_PX
                 tile = max(8, (side - local.size) // local.stride + 1)
@@ -256,10 +258,13 @@ class DenseMaps:
                 ]
                 if not tiles:
                     continue
-                part = source.part if isinstance(source, MapPart) else self._read(
-                    image=source, rows=segment.local.input_of(*ys),
-                    columns=segment.local.input_of(*xs),
-                ).part  # fmt: skip
+                part = (
+                    source.part
+                    if isinstance(source, MapPart)
+                    else self._pixels(
+                        source, segment.local.input_of(*ys), segment.local.input_of(*xs)
+                    )
+                )
                 for y, x in tiles:
                     target.part(y, x).copy_(segment.computed(y, x, part))
         return out
@@ -269,18 +274,26 @@ class DenseMaps:
         reach = (self._deepest.size - field.size) // 2 + 2 * self._deepest.stride
         return span[0] * field.stride - reach, span[1] * field.stride + reach
 
-    def _read(self, image: Image, rows: Span, columns: Span) -> MapPart:
-        """Pixels as the first layer wants them; the network's pixel 0 is the image's -shift."""
+    def _pixels(self, image: Image, rows: Span, columns: Span) -> Callable[[Span, Span], Tensor]:
+        """Read a rectangle; return what gives parts of it as the first layer wants them.
+
+        The network's pixel 0 is the image's -shift.
+        """
         shift = self._deepest.shift
         pixels = image.block(
             (rows[0] - shift, rows[1] - shift), (columns[0] - shift, columns[1] - shift)
         )
+        block = MapPart(rows[0], columns[0], torch.from_numpy(pixels).permute(2, 0, 1)[None])
         scaling = self.network.scaling
         factor = torch.tensor([1 / (255 * std) for std in scaling.std], device=self._device)
         offset = torch.tensor(
             [-mean / std for mean, std in zip(scaling.mean, scaling.std, strict=True)],
             device=self._device,
         )
-        x = torch.from_numpy(pixels).to(self._device).float()
-        x = torch.addcmul(offset, x.flip(2) if scaling.bgr else x, factor)
-        return MapPart(rows[0], columns[0], x.to(self.network.precision).permute(2, 0, 1)[None])
+
+        def part(ys: Span, xs: Span) -> Tensor:
+            x = block.part(ys, xs).permute(0, 2, 3, 1).to(self._device).float()
+            x = torch.addcmul(offset, x.flip(3) if scaling.bgr else x, factor)
+            return x.to(self.network.precision).permute(0, 3, 1, 2)
+
+        return part
