@@ -50,7 +50,7 @@ class TrainDisplay:
         """Return what training tells its news to."""
         from wsi_anomaly.training.run import Watch
 
-        return Watch(self.report, self.stage, self.calibrating, self.note)
+        return Watch(self.report, self.stage, self.slide, self.note)
 
     def report(self, report: Report) -> None:
         """Show a report of the training loop."""
@@ -75,8 +75,8 @@ class TrainDisplay:
         if self._verbosity >= VERBOSE:
             self._print(text)
 
-    def calibrating(self, path: Path, done: int, total: int) -> None:
-        """Show how far a calibration slide is."""
+    def slide(self, path: Path, done: int, total: int) -> None:
+        """Show how far a slide is."""
         del path
         self._progress.update(self._task, completed=done, total=total)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -33,10 +33,13 @@ from wsi_anomaly.core.registry import Registry
 from wsi_anomaly.core.tensors import load_tensors, save_tensors
 from wsi_anomaly.detectors.base import DETECTORS, Detector, batches
 from wsi_anomaly.features import NETWORKS, PerceptualNetwork, features_from_state
+from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.features.precision import fast_precision
 
 FORMAT = "wsi-anomaly-model"
-VERSION = 1
+VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Models of version 1 judge tiles only."""
 DESCRIPTION, NUMBERS, CARD = "model.json", "model.safetensors", "README.md"
 
 
@@ -98,23 +101,68 @@ class Model:
         """Where it computes."""
         return next(self.features.parameters()).device
 
-    def _layers(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(layer for d in self.detectors.values() for layer in d.layers))
+    @property
+    def tile_methods(self) -> tuple[str, ...]:
+        """Those that judge tiles, each by itself."""
+        return tuple(name for name, d in self.detectors.items() if not d.fields_um)
+
+    @property
+    def fields_um(self) -> tuple[int, ...]:
+        """Sides of the fields round a cell that the other methods judge."""
+        return tuple(sorted({um for d in self.detectors.values() for um in d.fields_um}))
+
+    def _layers(self, names: Iterable[str] | None = None) -> tuple[str, ...]:
+        """Layers that these methods want, shallow to deep; None: all methods."""
+        wanted = {n for name in names or self.detectors for n in self.detectors[name].layers}
+        return tuple(layer for layer in self.features.layers if layer in wanted)
+
+    def dense_maps(self) -> DenseMaps:
+        """Give the network with the layers that fields are pooled from.
+
+        Raises
+        ------
+        ModelError
+            It sees whole images only, or the methods that judge fields differ in their layers.
+        """
+        wanted = {d.layers for d in self.detectors.values() if d.fields_um}
+        if len(wanted) != 1:
+            raise ModelError("Methods of one model that judge fields have the same layers.")
+        return DenseMaps(self.features, wanted.pop())
+
+    @torch.inference_mode()
+    def score_fields(
+        self, embeddings: Mapping[int, NDArray[np.float32]]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Raw scores (N,) per method of the fields round N cells, higher = more anomalous.
+
+        Parameters
+        ----------
+        embeddings
+            By size in um: (N, D) means of the normalised filters of :meth:`dense_maps`' layers.
+        """
+        found = {um: torch.from_numpy(values).to(self.device) for um, values in embeddings.items()}
+        scores = {}
+        for name, detector in self.detectors.items():
+            if detector.fields_um:
+                with DETECTORS.blaming(name):
+                    scores[name] = detector.score_fields(found).float().cpu().numpy()
+        return scores
 
     @torch.inference_mode()
     def score_tiles(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Raw scores (N,) per method of tiles (N, S, S, 3) uint8, higher = more anomalous.
+        """Raw scores (N,) of tiles (N, S, S, 3) uint8 per method that judges tiles.
 
-        All methods share one pass of the perceptual network over the tiles.
+        Higher is more anomalous. All share one pass of the perceptual network over the tiles.
         """
         self._check(images)
-        found: dict[str, list[Tensor]] = {name: [] for name in self.detectors}
+        found: dict[str, list[Tensor]] = {name: [] for name in self.tile_methods}
+        layers = self._layers(found)
         for batch in batches(images):
             x = to_images(batch, self.device)
-            truth = self.features(x, self._layers()) if self._layers() else {}
-            for name, detector in self.detectors.items():
+            truth = self.features(x, layers) if layers else {}
+            for name, scores in found.items():
                 with DETECTORS.blaming(name):
-                    found[name].append(detector.score_batch(x, truth).float().cpu())
+                    scores.append(self.detectors[name].score_batch(x, truth).float().cpu())
         return {
             name: torch.cat(parts).numpy() if parts else np.empty(0, np.float32)
             for name, parts in found.items()
@@ -124,11 +172,12 @@ class Model:
     def pixel_maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """Perceptual error maps (N, S, S) of tiles, of the first method that has some, or None."""
         self._check(images)
-        ordered = [self.primary, *(m for m in self.detectors if m != self.primary)]
+        ordered = sorted(self.tile_methods, key=lambda name: name != self.primary)
+        layers = self._layers(ordered) if ordered else ()
         parts: list[Tensor] = []
         for batch in batches(images):
             x = to_images(batch, self.device)
-            truth = self.features(x, self._layers()) if self._layers() else {}
+            truth = self.features(x, layers) if layers else {}
             maps = (self.detectors[name].map_batch(x, truth) for name in ordered)
             found = next((m for m in maps if m is not None), None)
             if found is None:
@@ -297,7 +346,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if description["format"] != FORMAT:
             raise ValueError("it has another format")
         version = int(description["version"])
-        if version != VERSION:
+        if version not in READABLE_VERSIONS:
             raise ModelError(
                 f"The model in {folder} has version {version}, this program reads {VERSION}; "
                 "train it again, or install the version of wsi-anomaly that made it."

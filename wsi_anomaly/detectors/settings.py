@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Self, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from wsi_anomaly.core.errors import UsageError
 
@@ -47,7 +47,10 @@ class Settings:
                 )
             kind = get_origin(known[name]) or known[name]
             if kind is tuple and isinstance(given, list | tuple):
-                found[name] = tuple(str(one) for one in given)
+                entry = (get_args(known[name]) or (str,))[0]
+                if entry is int and not all(type(one) is int for one in given):
+                    raise UsageError(f"{source}: {name} = {given!r} is no list of whole numbers.")
+                found[name] = tuple(entry(one) for one in given)
             elif kind is float and type(given) in (int, float):
                 found[name] = float(given)
             elif type(given) is kind:

@@ -201,4 +201,8 @@ def lite0() -> NetworkSpec:
         default_layer=DEFAULT_LAYER,
         published=lambda: read_weights(published()),
         convert=from_published,
+        loss_layers={8: "b2", 16: "b2", 32: "b3", 64: "b4", 128: "b4", 256: "b4"},
+        pooled_layers=("b5", "b6"),
+        pooled_by="directional",
+        fields_um=(256,),
     )

@@ -41,6 +41,10 @@ class NetworkSpec:
         Resolution in px to the layer of the loss of ``dpa``; others get `default_layer`.
     pooled_layers
         Layers of the embedding of ``density`` and its like; empty: `default_layer`.
+    pooled_by
+        Usual estimator of ``density`` over them.
+    fields_um
+        Usual sides of its fields; empty: it judges tiles.
     """
 
     stages: Callable[[], list[Stage]]
@@ -53,6 +57,8 @@ class NetworkSpec:
     own_file: Callable[[], Path] | None = None
     loss_layers: Mapping[int, str] = field(default_factory=dict)
     pooled_layers: tuple[str, ...] = ()
+    pooled_by: str = "both"
+    fields_um: tuple[int, ...] = ()
 
 
 NETWORKS: Registry[Callable[[], NetworkSpec]] = plugins.NETWORKS

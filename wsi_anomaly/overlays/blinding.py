@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wsi_anomaly.core.errors import OutputError, UsageError
-from wsi_anomaly.core.files import atomic_file, fingerprint, output_errors
+from wsi_anomaly.core.files import atomic_file, output_errors
 from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.overlays.worklist import COHORT_PAGE
 from wsi_anomaly.scoring import CohortSlide
+from wsi_anomaly.slides import slide_fingerprint
 
 KEY = "unblinding.csv"
 PRIVATE = ".cohort"
@@ -110,7 +111,7 @@ def codes(secret: bytes, slides: Sequence[Path]) -> dict[Path, str]:
     used: set[str] = set()
     for path in sorted(slides):
         try:
-            identity = fingerprint(path)
+            identity = slide_fingerprint(path)
         except OSError:  # scoring it will say what is wrong
             identity = str(path)
         attempt = 0

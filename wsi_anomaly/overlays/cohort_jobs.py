@@ -14,7 +14,7 @@ from pathlib import Path
 
 from wsi_anomaly import __version__
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
-from wsi_anomaly.core.files import config_hash, fingerprint
+from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.overlays.blinding import codes, private_folder, read_secret, secret_order
@@ -30,6 +30,7 @@ from wsi_anomaly.scoring import (
     score_slide,
     scoring_settings,
 )
+from wsi_anomaly.slides import slide_fingerprint
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def control_jobs(
     jobs = []
     for slide in slides:
         try:
-            mark = fingerprint(slide.path)
+            mark = slide_fingerprint(slide.path)
             job = ScoreJob(slide.path, folder, sizes.get(slide.path))
             reference = job.options(_reference_options(options))
             settings = scoring_settings(slide.path, model, reference)

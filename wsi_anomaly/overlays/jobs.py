@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from wsi_anomaly.core.errors import AnnotationError
-from wsi_anomaly.core.files import fingerprint, output_name
+from wsi_anomaly.core.files import output_name
 from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
@@ -17,7 +17,7 @@ from wsi_anomaly.overlays.results import write_results
 from wsi_anomaly.overlays.summary import result_hash
 from wsi_anomaly.overlays.worklist import read_summary
 from wsi_anomaly.scoring import Controls, ScoreMap, ScoringModel, score_slide, scoring_settings
-from wsi_anomaly.slides import open_slide
+from wsi_anomaly.slides import open_slide, slide_fingerprint
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _slide_of(folder: Path) -> str | None:
 
 def _identity(path: Path) -> str:
     try:
-        return fingerprint(path)
+        return slide_fingerprint(path)
     except OSError:
         return "unreadable"  # scoring it will say what is wrong
 

@@ -19,11 +19,10 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from wsi_anomaly.core.errors import OutputError, UsageError, WsiAnomalyError
-from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.overlays.report import environment
 from wsi_anomaly.overlays.viewer_page import TILE_PX, World, page_data
 from wsi_anomaly.overlays.worklist import collect, read_summary
-from wsi_anomaly.slides import ReadError, Slide, find_slides, open_slide
+from wsi_anomaly.slides import ReadError, Slide, find_slides, open_slide, slide_fingerprint
 
 HOST = "127.0.0.1"
 POLICY = (
@@ -120,7 +119,7 @@ class Results:
         path = Path(str(facts["path"]))
         places = [path] if self._slides is None else [self._slides / path.name, self._slides]
         for place in places:
-            if place.is_file() and fingerprint(place) == facts["fingerprint"]:
+            if place.is_file() and slide_fingerprint(place) == facts["fingerprint"]:
                 return place
         if (found := self._by_content.get(str(facts["fingerprint"]))) is not None:
             return found
@@ -133,7 +132,7 @@ class Results:
         """Slides of the folder by what they hold: a blinded reading does not tell their names."""
         if self._slides is None or not self._slides.is_dir():
             return {}
-        return {fingerprint(path): path for path in find_slides([self._slides])}
+        return {slide_fingerprint(path): path for path in find_slides([self._slides])}
 
     def tile(self, name: str, zoom: int, x: int, y: int) -> bytes:
         """Read a tile of the slide, as JPEG."""

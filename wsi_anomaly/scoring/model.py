@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.tiles.inputs import file_for
+
+if TYPE_CHECKING:
+    from wsi_anomaly.features.dense import DenseMaps
 
 
 class ScoringModel(Protocol):
@@ -66,14 +69,47 @@ class ScoringModel(Protocol):
         """Names of the methods, each with a raw score."""
 
     @property
+    def tile_methods(self) -> tuple[str, ...]:
+        """Those that judge tiles, each by itself."""
+
+    @property
+    def fields_um(self) -> tuple[int, ...]:
+        """Sides of the fields round a cell that the other methods judge; none: there are none."""
+
+    @property
     def hash(self) -> str:
         """Identity of the model by content."""
 
     def score_tiles(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.floating]]:
-        """Raw scores (N,) per method of tiles (N, S, S, 3)."""
+        """Raw scores (N,) of tiles (N, S, S, 3) per method that judges tiles."""
+
+    def dense_maps(self) -> DenseMaps:
+        """Give the network with the layers that fields are pooled from."""
+
+    def score_fields(
+        self, embeddings: Mapping[int, NDArray[np.float32]]
+    ) -> Mapping[str, NDArray[np.floating]]:
+        """Raw scores (N,) per method that judges fields, from embeddings by size in um (N, D)."""
 
     def pixel_maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """Error maps (N, S, S) of tiles; None if no method makes such."""
+
+
+class Grid(TypedDict):
+    """Side of a field in the results, and from one to the next, um."""
+
+    field_um: float
+    stride_um: float
+
+
+def grid_of(model: ScoringModel, stride_um: float | None) -> Grid:
+    """Lay the grid of a slide's results.
+
+    Where fields are judged round a cell, results are of cells, one step wide; else of tiles.
+    """
+    tile_um = model.tile_size * mpp_of(model.magnification)
+    step = tile_um if stride_um is None else stride_um
+    return {"field_um": step if model.fields_um else tile_um, "stride_um": step}
 
 
 def facts_of(model: ScoringModel) -> dict[str, Any]:
@@ -85,6 +121,7 @@ def facts_of(model: ScoringModel) -> dict[str, Any]:
         "magnification": model.magnification,
         "tile_size": model.tile_size,
         "methods": list(model.methods),
+        "fields_um": list(model.fields_um),
         "primary": model.primary,
         "provenance": dict(model.provenance),
     }
@@ -100,10 +137,9 @@ def scoring_settings(
     AnnotationError, OSError
         Its tissue mask is missing, or cannot be read.
     """
-    field_um = model.tile_size * mpp_of(model.magnification)
     mask = mask_of(path, options)
     settings = {
-        "stride_um": field_um if options.stride_um is None else options.stride_um,
+        "stride_um": grid_of(model, options.stride_um)["stride_um"],
         "min_tissue": options.min_tissue,
         "mpp": options.mpp,
         "false_regions": options.false_regions,

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon
 
 from wsi_anomaly.calibration import Calibration
-from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.scoring.interpretation import Interpretation
 from wsi_anomaly.scoring.places import PixelMaps
-from wsi_anomaly.slides import Bounds, Mpp, Slide
+from wsi_anomaly.slides import Bounds, Mpp, Slide, slide_fingerprint
 from wsi_anomaly.tiles import Fields, Status
 
 
@@ -40,7 +39,7 @@ class SlideFacts:
         return cls(
             name=slide.name,
             path=str(from_anywhere(slide.path)),
-            fingerprint=fingerprint(slide.path),
+            fingerprint=slide_fingerprint(slide.path),
             width=slide.width,
             height=slide.height,
             mpp=slide.mpp,

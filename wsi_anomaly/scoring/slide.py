@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.calibration import Calibration
-from wsi_anomaly.core.ahead import ahead
 from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
 from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
+from wsi_anomaly.scoring.assess import assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings
 from wsi_anomaly.scoring.interpretation import interpret
-from wsi_anomaly.scoring.model import ScoringModel, facts_of, mask_of, scoring_settings
+from wsi_anomaly.scoring.model import ScoringModel, facts_of, grid_of, mask_of, scoring_settings
 from wsi_anomaly.scoring.places import PixelMaps, fields_to_map
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
 from wsi_anomaly.slides import Mpp, Slide, TissueMap, find_tissue, open_slide
@@ -31,15 +31,8 @@ from wsi_anomaly.tiles import (
     SlidePreprocessor,
     Status,
     plan_fields,
-    read_fields,
 )
 from wsi_anomaly.tiles.inputs import tissue_from_file
-from wsi_anomaly.tiles.sharpness import sharpness
-
-BATCH_SIZE = 256
-_SHARPNESS_STEP = 8  # every so many fields: the median needs no more
-_QUEUED_BATCHES = 4  # bounds the memory; more only hides longer stalls of the disk
-Batch = tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def score_slide(
@@ -81,7 +74,7 @@ def score_slide(
         if isinstance(path, Slide)
         else open_slide(path, mpp=options.mpp, backend=options.backend) as slide
     ):
-        _check_pixels(slide, model)
+        check_pixels(slide, model)
         facts = SlideFacts.of(slide)
         with _timed(timings, "tissue and stain"):
             tissue = _find_tissue(slide, mask_of(slide.path, options))
@@ -89,11 +82,14 @@ def score_slide(
             outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
         with _timed(timings, "read and score"):
-            looked_at = np.flatnonzero(fields.status != Status.MASKED)
-            batches = _read(slide, fields.take(looked_at), model, preprocess)
-            status, scores, median_sharpness = _score_batches(
-                batches, model, fields.status, looked_at, progress, timings
-            )
+            found = assess_fields(
+                slide, tissue, fields, model, preprocess,
+                min_tissue=options.min_tissue, progress=progress,
+            )  # fmt: skip
+            timings["network"] = found.network_seconds
+            kept = np.flatnonzero(found.kept)
+            fields, status = fields.take(kept), found.status[kept]
+            scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = _Reference.of(model, facts, controls)
             unlike = [] if options.tissue_mask is None else [_mask_warning(fields, facts.mpp)]
@@ -101,9 +97,9 @@ def score_slide(
                 model.domain,
                 preprocessor=preprocess,
                 mpp=slide.finest_mpp,
-                sharpness=median_sharpness,
+                sharpness=found.sharpness,
             )
-            found = interpret(
+            meaning = interpret(
                 fields,
                 scores[model.primary],
                 reference.calibration,
@@ -116,8 +112,8 @@ def score_slide(
             )
             chosen = fields_to_map(
                 fields,
-                found.smoothed,
-                found.flagged,
+                meaning.smoothed,
+                meaning.flagged,
                 many=options.pixel_map,
                 tile_size=model.tile_size,
             )
@@ -128,7 +124,7 @@ def score_slide(
         status=status,
         scores=scores,
         primary=model.primary,
-        interpretation=found,
+        interpretation=meaning,
         calibration=reference.calibration,
         seen=reference.seen,
         model=facts_of(model),
@@ -147,7 +143,14 @@ def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
     timings[stage] = time.perf_counter() - start
 
 
-def _check_pixels(slide: Slide, model: ScoringModel) -> None:
+def check_pixels(slide: Slide, model: ScoringModel) -> None:
+    """See that a slide has the detail that a model looks at.
+
+    Raises
+    ------
+    TooCoarseError
+        It has not.
+    """
     if not serves(slide.finest_mpp, model.magnification):
         raise TooCoarseError(
             f"{slide.path} has {slide.finest_mpp:.3g} um per pixel at its finest, too coarse for "
@@ -161,8 +164,7 @@ def _plan(slide: Slide, tissue: TissueMap, model: ScoringModel, options: ScoreOp
     fields = plan_fields(
         slide,
         tissue,
-        field_um=model.tile_size * mpp_of(model.magnification),
-        stride_um=options.stride_um,
+        **grid_of(model, options.stride_um),
         min_tissue=options.min_tissue,
         max_tiles=None,
     )
@@ -189,19 +191,6 @@ class _Reference:
         return cls(controls.calibration(), None if seen == "calibration" else seen)
 
 
-def _read(
-    slide: Slide, fields: Fields, model: ScoringModel, preprocess: SlidePreprocessor
-) -> Iterator[Batch]:
-    return read_fields(
-        slide,
-        fields,
-        magnification=model.magnification,
-        tile_size=model.tile_size,
-        preprocess=preprocess,
-        batch_size=BATCH_SIZE,
-    )
-
-
 def _find_tissue(slide: Slide, mask: Path | None) -> TissueMap:
     """Find the tissue; what a mask leaves out of it is MASKED."""
     if mask is None:
@@ -218,45 +207,6 @@ def _mask_warning(fields: Fields, mpp: Mpp) -> str:
     )
 
 
-def _score_batches(
-    batches: Iterator[Batch],
-    model: ScoringModel,
-    planned: NDArray[np.uint8],
-    looked_at: NDArray[np.intp],
-    progress: Progress | None,
-    timings: dict[str, float],
-) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]], float]:
-    """Judge the fields that can be judged; the rest keep NaN and their reason.
-
-    The batches hold positions in `looked_at`, which holds positions in all fields. The last of the
-    three is the median sharpness of the judged fields, NaN without any.
-    """
-    status = planned.copy()
-    scores = {m: np.full(len(planned), np.nan, np.float32) for m in model.methods}
-    done, network = 0, 0.0
-    sharp: list[NDArray[np.float32]] = []
-    for positions, images, seen in ahead(batches, _QUEUED_BATCHES):
-        indices = looked_at[positions]
-        found = seen.copy()
-        good = found == Status.OK
-        if good.any():
-            judged = images if good.all() else images[good]
-            sharp.append(sharpness(judged[::_SHARPNESS_STEP], mpp_of(model.magnification)))
-            start = time.perf_counter()
-            batch = model.score_tiles(judged)
-            network += time.perf_counter() - start
-            finite = np.all([np.isfinite(batch[m]) for m in model.methods], axis=0)
-            found[np.flatnonzero(good)[~finite]] = Status.FAILED
-            for method, values in scores.items():
-                values[indices[good]] = np.where(finite, batch[method], np.nan)
-        status[indices] = found
-        done += len(indices)
-        if progress is not None:
-            progress(done, len(looked_at))
-    timings["network"] = network
-    return status, scores, float(np.median(np.concatenate(sharp))) if sharp else float("nan")
-
-
 def _pixel_maps(
     slide: Slide,
     fields: Fields,
@@ -266,7 +216,7 @@ def _pixel_maps(
 ) -> PixelMaps | None:
     """Read some fields once more, for their error maps; those that cannot be read are left out."""
     kept, tiles, maps = [], [], []
-    for indices, images, status in _read(slide, fields.take(chosen), model, preprocess):
+    for indices, images, status in read_tiles(slide, fields.take(chosen), model, preprocess):
         good = status == Status.OK
         if not good.any():
             continue

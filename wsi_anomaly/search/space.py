@@ -173,6 +173,7 @@ class Space:
             return replace(
                 config,
                 density_layers=tuple(chosen.split(_JOIN)),
+                density_fields_um=(),  # material is tiles: what is chosen for them judges them
                 density_estimator=one("estimator", self.estimators),
             ), view
         loss_layers = one(f"layers of {network}", self.layers[network])
@@ -202,7 +203,7 @@ class Space:
         if detector == "density":
             return found | {
                 f"pooled layers of {network}": self.density_layers[network][0],
-                "estimator": base.density_estimator,
+                "estimator": base.density("").estimator,
             }
         return found | {
             f"layers of {network}": self.layers[network][0],

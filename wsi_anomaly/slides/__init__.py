@@ -10,7 +10,7 @@ from wsi_anomaly.slides.base import (
     SlideInfo,
 )
 from wsi_anomaly.slides.batches import Squares, read_squares
-from wsi_anomaly.slides.opening import find_slides, open_slide
+from wsi_anomaly.slides.opening import find_slides, open_slide, slide_fingerprint
 from wsi_anomaly.slides.physical import find_mpp
 from wsi_anomaly.slides.tissue import find_tissue
 from wsi_anomaly.slides.tissue_map import (
@@ -44,4 +44,5 @@ __all__ = [
     "find_tissue",
     "open_slide",
     "read_squares",
+    "slide_fingerprint",
 ]

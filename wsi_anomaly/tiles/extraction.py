@@ -20,7 +20,7 @@ from wsi_anomaly.core.files import fingerprint as fingerprint_of
 from wsi_anomaly.core.files import output_name
 from wsi_anomaly.core.magnification import served
 from wsi_anomaly.jobs.progress import Progress, unwatched
-from wsi_anomaly.slides import Slide, TissueMap, find_tissue, open_slide
+from wsi_anomaly.slides import Slide, TissueMap, find_tissue, open_slide, slide_fingerprint
 from wsi_anomaly.slides.overview import Overview, read_overview
 from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.fields import STORED, Fields, Status, plan_fields
@@ -126,7 +126,7 @@ def tile_slide(
             )
         }
         sources = {source: _mark(file) for source, file in files.items()}
-        mark = fingerprint_of(job.slide)
+        mark = slide_fingerprint(job.slide)
         former, why = (
             finished(target, mark, config, case, opened, sources) if resume else (None, "")
         )

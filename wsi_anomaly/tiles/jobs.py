@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Self
 
 from wsi_anomaly.core.errors import TileStoreError
-from wsi_anomaly.core.files import fingerprint, output_name
+from wsi_anomaly.core.files import output_name
 from wsi_anomaly.core.remote import from_anywhere
+from wsi_anomaly.slides import slide_fingerprint
 from wsi_anomaly.tiles.inputs import check_files
 from wsi_anomaly.tiles.store import SUFFIX, TileStore
 
@@ -116,7 +117,7 @@ def _name(slide: Path, out_dir: Path, there: set[str], *, alone: bool, marked: b
     if alone and not marked and name not in there:
         return name
     try:
-        mark = fingerprint(slide)
+        mark = slide_fingerprint(slide)
     except OSError:
         return name  # opening it will say what is wrong
     with_mark = f"{name}-{mark[:8]}"

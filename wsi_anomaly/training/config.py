@@ -22,6 +22,8 @@ from wsi_anomaly.features import network_spec
 from wsi_anomaly.options import TrainOptions, TuneOptions
 from wsi_anomaly.training.compared_options import PUBLISHED, QUICK, over_quick
 
+_LISTS = ("widths", "density_layers", "density_fields_um", "beside", "tuned_on")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -51,8 +53,9 @@ class TrainConfig:
         Resolution to the steps of its transition and of its stabilisation.
     layers
         Resolution to the layers of the loss with their weights; empty: the network's usual ones.
-    density_layers, density_estimator
-        See :class:`~wsi_anomaly.detectors.DensityConfig`; empty: the network's usual layers.
+    density_layers, density_estimator, density_fields_um
+        See :class:`~wsi_anomaly.detectors.DensityConfig`; empty or None: the network's usual ones.
+        Fields need tile files with planes; with no field, tiles are judged.
     learning_rate, batch_size, pixel_weight, adversarial_weight
         Of the autoencoder's training.
     validate_every, patience
@@ -79,7 +82,8 @@ class TrainConfig:
     steps: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     layers: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     density_layers: tuple[str, ...] = ()
-    density_estimator: str = "both"
+    density_estimator: str = ""
+    density_fields_um: tuple[int, ...] | None = None
     learning_rate: float = 1e-3
     batch_size: int = 128
     pixel_weight: float = 0.0
@@ -150,15 +154,28 @@ class TrainConfig:
             widths=tuple(self.widths),
         )
 
-    def _usual_layers(self) -> tuple[Mapping[int, str], tuple[str, ...]]:
-        """Layer of the loss at each resolution, and layers of the embedding, of the network."""
+    def _usual_loss_layers(self) -> Mapping[int, str]:
+        """Layer of the loss at each resolution that the network usually has."""
         spec = network_spec(self.features)
-        return ({}, ()) if spec is None else (spec.loss_layers, spec.pooled_layers)
+        return {} if spec is None else spec.loss_layers
+
+    def _embedding(self, default_layer: str) -> dict[str, Any]:
+        """Layers, fields and estimator of the embedding."""
+        spec = network_spec(self.features)
+        usual = ((), (), "both") if spec is None else (
+            spec.pooled_layers, spec.fields_um, spec.pooled_by,
+        )  # fmt: skip
+        fields_um = usual[1] if self.density_fields_um is None else self.density_fields_um
+        return {
+            "layers": self.density_layers or usual[0] or (default_layer,),
+            "fields_um": fields_um,
+            "estimator": self.density_estimator or usual[2],
+        }
 
     def dpa(self, default_layer: str) -> DpaConfig:
         """Configure ``dpa``; `default_layer` serves networks that have no usual ones."""
         architecture = self.architecture()
-        usual, _ = self._usual_layers()
+        usual = self._usual_loss_layers()
         layers = {
             r: dict(self.layers.get(r) or {usual.get(r, default_layer): 1.0})
             for r in architecture.growth()
@@ -185,13 +202,11 @@ class TrainConfig:
             return self.dpa(default_layer)
         kind: type[Settings] = DETECTORS.get(name).config_type
         own = dict(self.options.get(name, {}))
-        usual, layers = self._usual_layers()
         resolution = own.get("resolution", self.resolution)
         shared = {
-            "layers": self.density_layers or layers or (default_layer,),
-            "layer": usual.get(resolution, default_layer),
+            **self._embedding(default_layer),
+            "layer": self._usual_loss_layers().get(resolution, default_layer),
             "resolution": resolution,
-            "estimator": self.density_estimator,
             "flips": kind.may_flip,
             "seed": self.seed,
         }
@@ -202,8 +217,8 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         value = asdict(self)
-        for name in ("widths", "density_layers", "beside", "tuned_on"):
-            value[name] = list(value[name])
+        for name in _LISTS:
+            value[name] = None if value[name] is None else list(value[name])
         value["steps"] = {str(r): list(pair) for r, pair in self.steps.items()}
         value["layers"] = {str(r): dict(layers) for r, layers in self.layers.items()}
         value["options"] = {name: dict(own) for name, own in self.options.items()}
@@ -238,8 +253,8 @@ class TrainConfig:
                     else {str(name): float(w) for name, w in one.items()}
                     for r, one in found["layers"].items()
                 }
-            for name in ("widths", "density_layers", "beside", "tuned_on"):
-                if name in found:
+            for name in _LISTS:
+                if found.get(name) is not None:
                     found[name] = tuple(found[name])
             if "options" in found:
                 found["options"] = over_quick(found["options"])
@@ -253,6 +268,7 @@ class TrainConfig:
 
 PRESETS: dict[str, TrainConfig] = {
     "fast": TrainConfig(
+        features="lite0",
         # The better one on drawn slides, and quick to fit (docs/results.md); the paper's method
         # stands beside it.
         detector="density",

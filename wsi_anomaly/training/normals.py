@@ -14,20 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.calibration import CaseScores
-from wsi_anomaly.core.ahead import ahead
-from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
-from wsi_anomaly.core.files import fingerprint
-from wsi_anomaly.core.magnification import mpp_of, serves
+from wsi_anomaly.core.errors import NoTissueError
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.jobs import Progress
-from wsi_anomaly.slides import find_tissue, open_slide
-from wsi_anomaly.tiles import Fields, Preprocessing, Status, plan_fields, read_fields
+from wsi_anomaly.scoring.assess import assess_fields
+from wsi_anomaly.scoring.model import grid_of
+from wsi_anomaly.scoring.slide import check_pixels
+from wsi_anomaly.slides import find_tissue, open_slide, slide_fingerprint
+from wsi_anomaly.tiles import Fields, Preprocessing, plan_fields
 
 MIN_TISSUE = 0.1
 """Least share of tissue of a field when slides are scored."""
 MOST_FIELDS = 4000
+MOST_CELLS = 16_000
+"""At most about so many tiles, or cells of fields, of a slide: cells share one pass."""
 _WINDOW = 12  # fields a side
-_QUEUED = 4
 
 
 @dataclass(frozen=True)
@@ -63,58 +64,36 @@ def score_normal_slide(
     SlideError, StainError
         The slide cannot be scored.
     """
-    scores: dict[str, list[NDArray[np.float32]]] = {name: [] for name in model.methods}
-    kept: list[NDArray[np.intp]] = []
     with open_slide(slide.path, mpp=slide.mpp, backend=slide.backend) as opened:
-        mark = fingerprint(slide.path)
-        if not serves(opened.finest_mpp, model.magnification):
-            raise TooCoarseError(
-                f"{slide.path} has {opened.finest_mpp:.3g} um pixels, too coarse for this model, "
-                f"which looks at {model.magnification}x; leave it out."
-            )
+        mark = slide_fingerprint(slide.path)
+        check_pixels(opened, model)
         tissue = find_tissue(opened)
-        field_um = model.tile_size * mpp_of(model.magnification)
         fields = plan_fields(
-            opened, tissue, field_um=field_um, min_tissue=MIN_TISSUE, max_tiles=None
+            opened, tissue, **grid_of(model, None), min_tissue=MIN_TISSUE, max_tiles=None
         )
         if not len(fields):
             raise NoTissueError(f"No tissue was found on {slide.path}; leave it out.")
-        chosen, share = sample_windows(fields, MOST_FIELDS)
+        chosen, share = sample_windows(fields, MOST_CELLS if model.fields_um else MOST_FIELDS)
         fields = fields.take(chosen)
-        preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(opened, tissue)
-        batches = read_fields(
+        found = assess_fields(
             opened,
+            tissue,
             fields,
-            magnification=model.magnification,
-            tile_size=model.tile_size,
-            preprocess=preprocess,
+            model,
+            Preprocessing.from_dict(model.preprocessing).for_slide(opened, tissue),
+            min_tissue=MIN_TISSUE,
+            progress=progress,
         )
-        done = 0
-        for indices, images, status in ahead(batches, _QUEUED):
-            good = status == Status.OK
-            if good.any():
-                found = model.score_tiles(images[good])
-                kept.append(indices[good])
-                for name, values in found.items():
-                    scores[name].append(values)
-            done += len(indices)
-            if progress is not None:
-                progress(done, len(fields))
-    if not kept:
-        return mark, {}
-    where = np.concatenate(kept)
     out = {}
-    for name, parts in scores.items():
-        values = np.concatenate(parts)
-        finite = np.isfinite(values)
-        if finite.any():
-            at = where[finite]
+    for name, values in found.scores.items():
+        at = np.flatnonzero(np.isfinite(values))
+        if len(at):
             out[name] = CaseScores(
                 slide.case,
                 slide.path.stem,
                 fields.row[at],
                 fields.col[at],
-                values[finite],
+                values[at],
                 sampled=share,
             )
     return mark, out

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from wsi_anomaly import __version__
 from wsi_anomaly.autoencoder.distributed import rank_and_world, wait_for_all
@@ -21,10 +22,12 @@ from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.detectors import DETECTORS, Detector, Fitting, Model
 from wsi_anomaly.detectors.base import fit_missing_statistics
 from wsi_anomaly.features import PerceptualNetwork, load_features
+from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.tiles import TileSet, TileStore
 from wsi_anomaly.training.card import log_csv, model_card
 from wsi_anomaly.training.config import TrainConfig
+from wsi_anomaly.training.fields import MOST_CELLS, embed_stores, with_fields_or_without
 from wsi_anomaly.training.inputs import (
     Notes,
     anomaly_set,
@@ -49,15 +52,15 @@ class Watch:
         Called with each report of the training loop.
     stage
         Called with a short text when another part of the work begins.
-    calibrating
-        Called with the slide, its fields done and its fields in all.
+    slide
+        Called with a slide or tile file that is gone through, its fields done and in all.
     note
         Called with sentences that the user should read.
     """
 
     report: Callable[[Report], None] = lambda _report: None
     stage: Callable[[str], None] = lambda _text: None
-    calibrating: Callable[[Path, int, int], None] = lambda _path, _done, _total: None
+    slide: Callable[[Path, int, int], None] = lambda _path, _done, _total: None
     note: Notes = lambda _text: None
 
 
@@ -118,6 +121,7 @@ def train(
     assert train_set is not None
     features = load_features(config.features, weights=feature_weights).to(device)
     features.set_precision(fast_precision(torch.device(device)))
+    config = with_fields_or_without(config, features, train_set.stores, watch.note)
     working = _working_folder(output, resume=resume)
     curves = TensorBoardLog(working / "tensorboard")
 
@@ -201,7 +205,7 @@ def calibrate(
         watch.stage(f"calibrating on {slide.path.name}")
 
         def progress(done: int, total: int, _stage: int = 0, /, path: Path = slide.path) -> None:
-            watch.calibrating(path, done, total)
+            watch.slide(path, done, total)
 
         try:
             mark, found = score_normal_slide(slide, model, progress=progress)
@@ -244,8 +248,26 @@ def _fit(
         watch.stage("training" if name == "dpa" else f"fitting {name}")
         own = replace(fitting, progress=partial(report, name))
         with DETECTORS.blaming(name):
-            detector.fit(tiles, validation, own)
+            if detector.fields_um:
+                detector.fit_fields(_embedded(detector, config, tiles, watch)).to(fitting.device)
+            else:
+                detector.fit(tiles, validation, own)
     return found
+
+
+def _embedded(
+    detector: Detector, config: TrainConfig, tiles: TileSet, watch: Watch
+) -> dict[int, Tensor]:
+    """Embed the fields of the training slides."""
+    return embed_stores(
+        tiles.stores,
+        config.magnification,
+        DenseMaps(detector.features, detector.layers),
+        detector.fields_um,
+        most=MOST_CELLS,
+        seed=config.seed,
+        progress=watch.slide,
+    )
 
 
 def _provenance(
