@@ -219,7 +219,7 @@ def test_glass_is_left_out_of_the_mean(
 
 
 def test_a_network_that_sees_whole_images_is_refused() -> None:
-    with pytest.raises(ModelError, match="resnet has no finite field"):
+    with pytest.raises(ModelError, match="resnet states no finite field"):
         DenseMaps(load_features("resnet", random_seed=0), ("layer2",))
     with pytest.raises(ModelError, match="no layer 'b9'"):
         DenseMaps(load_features("lite0"), ("b9",))

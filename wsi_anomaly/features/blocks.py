@@ -89,17 +89,20 @@ class Mask:
         `stride` is a multiple of the mask's own.
         """
         times = stride // self._stride
-        part = self._mask[
+        part: NDArray[np.float64] = self._mask[
             rows[0] * times : rows[1] * times, columns[0] * times : columns[1] * times
-        ].astype(np.float32)
+        ].astype(np.float64)
+        missing = (
+            (rows[1] - rows[0]) * times - part.shape[0],
+            (columns[1] - columns[0]) * times - part.shape[1],
+        )
+        part = np.pad(part, ((0, missing[0]), (0, missing[1])))
         for axis, (first, last) in enumerate((rows, columns)):
             edges = np.arange(first * times, last * times + 1) * self._stride
             inside = np.diff(np.minimum(edges, self._size[axis])) / self._stride
-            inside = inside.astype(np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
-            missing = len(edges) - 1 - part.shape[axis]
-            part = np.pad(part, [(0, missing) if k == axis else (0, 0) for k in (0, 1)]) * inside
+            part *= np.expand_dims(inside, 1 - axis)
         blocks = part.reshape(rows[1] - rows[0], times, columns[1] - columns[0], times)
-        return torch.from_numpy(blocks.mean((1, 3)))
+        return torch.from_numpy(blocks.mean((1, 3)).astype(np.float32))
 
 
 @dataclass(frozen=True)

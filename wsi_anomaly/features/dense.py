@@ -121,8 +121,8 @@ class DenseMaps:
         fields = network.fields
         if fields is None:
             raise ModelError(
-                f"The network {network.name} has no finite field: it looks at one tile at a time; "
-                "choose lite0, compact, vgg16 or vgg19 to score large blocks."
+                f"The network {network.name} states no finite field: it looks at one tile at a "
+                "time; choose lite0, compact, vgg16 or vgg19 to score large blocks."
             )
         self.network = network
         self.layers = tuple(name for name in network.layers if name in layers)

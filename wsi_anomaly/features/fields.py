@@ -52,8 +52,18 @@ class Field:
 
 
 class _Stage(Protocol):
-    name: str
-    modules: nn.Module
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def modules(self) -> nn.Module: ...
+
+
+class PaddedConv(nn.Conv2d):
+    """Convolution that pads by itself: `left` zeros before and `right` after, on both axes."""
+
+    left: int
+    right: int
 
 
 class Chain(nn.Module):
@@ -71,7 +81,7 @@ def windows(module: nn.Module) -> list[nn.Conv2d | nn.MaxPool2d] | None:
     if type(module) in _PASSIVE:
         return []
     if isinstance(module, nn.Conv2d | nn.MaxPool2d):
-        known = type(module) in (nn.Conv2d, nn.MaxPool2d) or hasattr(module, "left")
+        known = type(module) in (nn.Conv2d, nn.MaxPool2d) or isinstance(module, PaddedConv)
         return [module] if known and module.dilation in (1, (1, 1)) else None
     if type(module) is not nn.Sequential and not isinstance(module, Chain):
         return None
@@ -103,10 +113,9 @@ def stated_fields(stages: Sequence[_Stage]) -> dict[str, Field] | None:
 
 def left_pad(window: nn.Conv2d | nn.MaxPool2d) -> int:
     """Zeros before the first position."""
-    pad = getattr(window, "left", None)
-    if pad is None:
-        pad = window.padding if isinstance(window.padding, int) else window.padding[0]
-    return int(pad)
+    if isinstance(window, PaddedConv):
+        return window.left
+    return int(window.padding if isinstance(window.padding, int) else window.padding[0])
 
 
 def unpad(module: nn.Module) -> None:
@@ -114,8 +123,8 @@ def unpad(module: nn.Module) -> None:
     for window in module.modules():
         if isinstance(window, nn.Conv2d | nn.MaxPool2d):
             window.padding = (0, 0)
-            if hasattr(window, "left"):
-                window.left = window.right = 0
+        if isinstance(window, PaddedConv):
+            window.left = window.right = 0
 
 
 def cropped(x: Tensor, like: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.core.tensors import load_tensors
-from wsi_anomaly.features.fields import Chain, cropped
+from wsi_anomaly.features.fields import Chain, PaddedConv, cropped
 from wsi_anomaly.features.network import Stage
 from wsi_anomaly.features.scaling import InputScaling
 from wsi_anomaly.features.spec import NETWORKS, NetworkSpec
@@ -58,7 +58,7 @@ _LAST = "_blocks.15._project_conv.weight"
 _LAST_SHA256 = "c9321b139ab3f46fdb2c8d1d5f1b2ee1e7a1970ed27bb5ccaa13b0f9e188076a"
 
 
-class SameConv(nn.Conv2d):
+class SameConv(PaddedConv):
     """Convolution with bias in the phase that the module's text states, ReLU6 after it if asked."""
 
     def __init__(
