@@ -92,7 +92,7 @@ def embed_stores(
                 "option; run tile again."
             )
         plane, cells = stored
-        wanted = _windows(cells, most // len(stores), seed)
+        wanted = draw_windows(cells, most // len(stores), seed)
         for part in embed_cells(
             plane, cells, maps, sizes_um, wanted=wanted,
             progress=lambda done, total, path=store.path: progress(path, done, total),  # type: ignore[misc]
@@ -106,8 +106,8 @@ def embed_stores(
     return joined
 
 
-def _windows(cells: Fields, most: int, seed: int) -> NDArray[np.bool_]:
-    """Cells (N,) of whole windows, drawn until about `most` are together."""
+def draw_windows(cells: Fields, most: int, seed: int = 0) -> NDArray[np.bool_]:
+    """Say which cells (N,) are taken: whole windows of 1 mm, until about `most` are together."""
     if len(cells) <= most:
         return np.ones(len(cells), bool)
     across = int(cells.col.max(initial=0)) // _WINDOW_CELLS + 1

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.detectors.base import sample_images
+from wsi_anomaly.scoring.embedding import embed_cells
+from wsi_anomaly.tiles import TileSet
+from wsi_anomaly.tiles.plane import Plane
+from wsi_anomaly.training.fields import draw_windows
 
 _LOOKED_AT = 1024
 _SHOWN = 8
@@ -19,7 +22,7 @@ _DPI = 110
 
 
 def training_picture(
-    model: Model, log: Sequence[dict[str, Any]], tiles: Tiles, loss_name: str
+    model: Model, log: Sequence[dict[str, Any]], tiles: TileSet, loss_name: str
 ) -> bytes:
     """Draw the picture as a PNG.
 
@@ -37,10 +40,12 @@ def training_picture(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    images = sample_images(tiles, _LOOKED_AT)
-    order = np.argsort(model.score_tiles(images)[model.primary], kind="stable")
-    rows = {"most normal": order[:_SHOWN], "least normal": order[::-1][:_SHOWN]}
-    maps = {name: model.pixel_maps(images[chosen]) for name, chosen in rows.items() if len(chosen)}
+    extremes = _tiles if model.primary in model.tile_methods else _fields
+    rows = extremes(model, tiles)
+    maps = {
+        name: model.pixel_maps(images) if images.shape[1] == model.tile_size else None
+        for name, images in rows.items()
+    }
     figure = Figure(figsize=(10, 8.2 if log else 5.2), dpi=_DPI, facecolor="white")
     canvas = FigureCanvasAgg(figure)
     top = figure.add_gridspec(2 if log else 1, 1, height_ratios=(2, 4) if log else (1,))
@@ -48,10 +53,10 @@ def training_picture(
         _curves(figure.add_subplot(top[0]), log, loss_name)
     grid = top[1 if log else 0].subgridspec(4, _SHOWN, hspace=0.08, wspace=0.05)
     highest = max((float(m.max()) for m in maps.values() if m is not None), default=1.0)
-    for k, (name, chosen) in enumerate(rows.items()):
-        for j, index in enumerate(chosen):
+    for k, (name, images) in enumerate(rows.items()):
+        for j, image in enumerate(images):
             axes = figure.add_subplot(grid[2 * k, j])
-            _show(axes, images[index])
+            _show(axes, image)
             if j == 0:
                 axes.set_ylabel(name, fontsize=8)
             found = maps[name]
@@ -62,10 +67,55 @@ def training_picture(
                 axes.set_yticks([])
                 if j == 0:
                     axes.set_ylabel("error", fontsize=8)
-    figure.suptitle(f"{model.name}: training, and held-out normal tiles", fontsize=11)
+    figure.suptitle(f"{model.name}: training, and held-out normal tissue", fontsize=11)
     buffer = io.BytesIO()
     canvas.print_figure(buffer, format="png")
     return buffer.getvalue()
+
+
+def _tiles(model: Model, tiles: TileSet) -> dict[str, NDArray[np.uint8]]:
+    """Take the tiles that the ranking method finds most and least normal, (n, s, s, 3)."""
+    images = sample_images(tiles, _LOOKED_AT)
+    order = np.argsort(model.score_tiles(images)[model.primary], kind="stable")
+    return {"most normal": images[order[:_SHOWN]], "least normal": images[order[::-1][:_SHOWN]]}
+
+
+def _fields(model: Model, tiles: TileSet) -> dict[str, NDArray[np.uint8]]:
+    """Take the same of the fields round cells, (n, s, s, 3) with the largest field's side."""
+    maps, side = model.dense_maps(), max(model.fields_um) * model.magnification // 10
+    scored: list[tuple[float, Plane, int, int]] = []
+    for store in tiles.stores:
+        stored = store.plane(model.magnification)
+        if stored is None:
+            continue
+        plane, cells = stored
+        wanted = draw_windows(cells, _LOOKED_AT // len(tiles.stores))
+        for part in embed_cells(plane, cells, maps, model.fields_um, wanted=wanted):
+            scores = model.score_fields(part.embeddings)[model.primary].tolist()
+            at = cells.take(part.indices)
+            scored += zip(scores, [plane] * len(at), at.row.tolist(), at.col.tolist(), strict=True)
+    scored.sort(key=lambda entry: entry[0])
+    # The next to an extreme one is nearly the same picture: every so many is shown.
+    step = max(1, len(scored) // _LOOKED_AT)
+    rows = {"most normal": scored[::step], "least normal": scored[::-step]}
+    return {
+        name: np.stack([_around(plane, row, col, side) for _, plane, row, col in found[:_SHOWN]])
+        for name, found in rows.items()
+    }
+
+
+def _around(plane: Plane, row: int, col: int, side: int) -> NDArray[np.uint8]:
+    """Pixels of the field round a cell; background beyond the plane."""
+    corner = [place * plane.square_px + (plane.square_px - side) // 2 for place in (row, col)]
+    out = np.full((side, side, 3), plane.background, np.uint8)
+    (top, left), (bottom, right) = (
+        (max(corner[0], 0), max(corner[1], 0)),
+        (min(corner[0] + side, plane.height), min(corner[1] + side, plane.width)),
+    )
+    out[top - corner[0] : bottom - corner[0], left - corner[1] : right - corner[1]] = plane.read(
+        left, top, right - left, bottom - top
+    )
+    return out
 
 
 def _show(axes: Any, image: NDArray[np.uint8]) -> None:
