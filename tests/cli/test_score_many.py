@@ -131,27 +131,39 @@ def test_a_dask_address_where_nobody_answers_is_wrong_usage(
     assert "No Dask scheduler answers" in capsys.readouterr().err
 
 
-def test_a_slide_deleted_while_it_is_scored_is_named_and_the_rest_is_done(
-    here, model, mixed, monkeypatch, capsys
-):
+def deleting(slide, monkeypatch):
+    """Let a slide be deleted as soon as any first fields are scored."""
     real = many.score_to_folder
 
-    def delete_then_score(job, *rest):
-        if job.slide.name == "good one.tif":
+    def score_and_delete(job, model, options, progress):
+        def report(done, total):
+            slide.unlink(missing_ok=True)
 
-            def progress(done, total):
-                job.slide.unlink(missing_ok=True)
+        return real(job, model, options, report)
 
-            return real(job, *rest[:2], progress)
-        return real(job, *rest)
+    monkeypatch.setattr(many, "score_to_folder", score_and_delete)
 
-    monkeypatch.setattr(many, "score_to_folder", delete_then_score)
+
+def test_a_slide_deleted_before_its_turn_is_named_and_the_rest_is_done(
+    here, model, mixed, monkeypatch, capsys
+):
+    deleting(mixed / "z good.tif", monkeypatch)
     good = [mixed / "good one.tif", mixed / "z good.tif"]
     assert score(*good, "--model", model, "--workers", 1) == 1
     said = capsys.readouterr().err
-    assert "good one.tif" in next(line for line in said.splitlines() if "Error" in line)
-    assert not (here / "results/good one").exists()
-    assert (here / "results/z good/summary.json").is_file()
+    assert "z good.tif" in next(line for line in said.splitlines() if "Error" in line)
+    assert not (here / "results/z good").exists()
+    assert (here / "results/good one/summary.json").is_file()
+
+
+def test_a_slide_deleted_while_it_is_scored_is_scored_to_its_end(here, model, mixed, monkeypatch):
+    slide = mixed / "good one.tif"
+    assert score(slide, "--model", model, "-o", "undisturbed") == 0
+    deleting(slide, monkeypatch)
+    assert score(slide, "--model", model) == 0
+    assert not slide.exists()
+    whole, found = (here / f / "good one/overlay.geojson" for f in ("undisturbed", "results"))
+    assert found.read_bytes() == whole.read_bytes()
 
 
 def damaged(model, here, what):

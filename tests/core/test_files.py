@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wsi_anomaly.core import files
 from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.files import (
     atomic_file,
@@ -176,6 +177,26 @@ def test_a_fingerprint_is_of_the_content(tmp_path: Path, content: bytes, positio
         assert fingerprint(one) != fingerprint(two)
     two.write_bytes(content + b"\0")
     assert fingerprint(one) != fingerprint(two)
+
+
+def test_a_file_is_read_again_for_its_fingerprint_once_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_SETTLED_SECONDS", -1.0)
+    file = tmp_path / "a.tif"
+    file.write_bytes(b"one")
+    first = fingerprint(file)
+    assert files.known_fingerprint(file) is not None
+    file.write_bytes(b"two")
+    os.utime(file, ns=(1, 1))  # whatever it says of its age
+    assert files.known_fingerprint(file) is None
+    assert fingerprint(file) != first
+
+
+def test_a_file_that_has_just_changed_is_read_each_time(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"one")
+    fingerprint(tmp_path / "a.tif")
+    assert files.known_fingerprint(tmp_path / "a.tif") is None
 
 
 def test_the_configuration_hash_ignores_order_only() -> None:

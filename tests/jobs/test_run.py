@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 
+from wsi_anomaly.core import files
 from wsi_anomaly.core.errors import NoTissueError, OutputError
 from wsi_anomaly.jobs import Outcome, Progress, Running, StopError, attempt, run_jobs
 
@@ -96,3 +97,27 @@ def test_whoever_watches_sees_the_jobs_under_way() -> None:
     job = FakeJob(Path("a"))
     list(run_jobs(Lengths(), [job], workers=0, watch=seen.extend))
     assert seen == [Running(job, 1, 2, 3)]
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Work that gives the fingerprint of a file without reading it."""
+
+    verb: ClassVar[str] = "told"
+
+    def __call__(self, job: FakeJob, report: Progress) -> str:
+        files._digest = None
+        return files.fingerprint(job.slide)
+
+    def from_anywhere(self) -> Fingerprints:
+        return self
+
+
+def test_what_is_known_of_a_file_goes_along_to_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_SETTLED_SECONDS", -1.0)
+    (tmp_path / "a.tif").write_bytes(b"a slide")
+    mark = files.fingerprint(tmp_path / "a.tif")
+    (outcome,) = run_jobs(Fingerprints(), [FakeJob(tmp_path / "a.tif")], workers=1)
+    assert outcome.result == mark, outcome.error

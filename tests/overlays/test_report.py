@@ -16,8 +16,7 @@ from wsi_anomaly.calibration import OperatingPoint
 from wsi_anomaly.cli.score_display import regions_in_words
 from wsi_anomaly.overlays import (
     Frame,
-    forget_failure,
-    note_failure,
+    Worklist,
     write_report,
     write_results,
     write_worklist,
@@ -196,7 +195,7 @@ def rows_of(out):
 
 def test_the_worklist_ranks_by_the_highest_region_and_ends_with_what_failed(tmp_path, slide_file):
     out = results(tmp_path, slide_file)
-    note_failure(out, "/x/broken.svs", "broken.svs is no slide; copy it again.")
+    Worklist(out).failed("/x/broken.svs", "broken.svs is no slide; copy it again.")
     index = write_worklist(out)
     rows = rows_of(out)
     assert [row["slide"] for row in rows] == ["loud", "quiet", "broken.svs"]
@@ -222,8 +221,8 @@ def test_the_worklist_names_what_was_not_assessed(tmp_path, slide_file):
 
 def test_names_do_no_harm_in_the_worklist(tmp_path, slide_file):
     out = results(tmp_path, slide_file)
-    note_failure(out, f"/x/{EVIL}", EVIL)
-    note_failure(out, "/x/=cmd|' /C calc'!A0", "+1+1")
+    Worklist(out).failed(f"/x/{EVIL}", EVIL)
+    Worklist(out).failed("/x/=cmd|' /C calc'!A0", "+1+1")
     write_worklist(out)
     page = Page((out / "index.html").read_text(encoding="utf-8"))
     assert "script" not in page.tags
@@ -246,10 +245,10 @@ def test_the_worklist_survives_strange_folders(tmp_path, slide_file):
 
 def test_a_slide_that_is_scored_at_last_leaves_the_list_of_failures(tmp_path, slide_file):
     out = results(tmp_path, slide_file)
-    note_failure(out, "/x/a.svs", "no")
-    note_failure(out, "/x/b.svs", "no")
-    forget_failure(out, "/x/a.svs")
-    forget_failure(out, "/x/never.svs")
+    Worklist(out).failed("/x/a.svs", "no")
+    Worklist(out).failed("/x/b.svs", "no")
+    Worklist(out).done("/x/a.svs")
+    Worklist(out).done("/x/never.svs")
     write_worklist(out)
     assert [row["slide"] for row in rows_of(out) if row["status"] == "failed"] == ["b.svs"]
 

@@ -131,14 +131,13 @@ def run_cohort(
     study = _Study(cohort, sizes_of(found, options.mpp_csv), scorings, loaded, places, output)
     study.score_controls(out, verbosity)
     study.score_slides(out, verbosity)
-    index = write_worklist(output)
     out.print(f"{len(study.done)} of {len(cohort.slides)} slides done.", markup=False)
     say_what_failed(study.failed)
     if blinded:
         key = write_key(output, cohort.slides, places.names, study.errors_by_code)
         out.print(
-            f"Read blinded: open {index}; keep {key} from the readers. Afterwards the same command "
-            "without --blinded adds the tables by group.",
+            f"Read blinded: open {output / 'index.html'}; keep {key} from the readers. Afterwards "
+            "the same command without --blinded adds the tables by group.",
             markup=False,
             soft_wrap=True,
         )
@@ -203,17 +202,12 @@ class _Study:
                         self._controls[outcome.job.slide] = outcome.job.folder
 
     def score_slides(self, out: Console, verbosity: int) -> None:
-        """Score every slide; the worklist is brought up to date after each."""
+        """Score every slide; the worklist is kept up to date."""
         from wsi_anomaly.cli.score_display import ScoreDisplay
-        from wsi_anomaly.overlays import (
-            blind,
-            forget_failure,
-            note_failure,
-            slide_jobs,
-            write_worklist,
-        )
+        from wsi_anomaly.overlays import Worklist, blind, slide_jobs
 
-        with ScoreDisplay(out, len(self.cohort.slides), verbosity) as display:
+        count = len(self.cohort.slides)
+        with ScoreDisplay(out, count, verbosity) as display, Worklist(self.output) as worklist:
             for organ, scoring in self.scorings.items():
                 jobs = slide_jobs(self.cohort, organ, self._controls, self.places, self.sizes)
                 for outcome in self._run(jobs, organ, scoring, display):
@@ -222,11 +216,10 @@ class _Study:
                     if outcome.error:
                         self.failed.append(outcome)
                         self.errors_by_code[name] = outcome.error
-                        note_failure(self.output, name, reason)
+                        worklist.failed(name, reason)
                     else:
                         self.done[slide] = outcome.job.folder
-                        forget_failure(self.output, name)
-                    write_worklist(self.output)
+                        worklist.done(name)
 
     def _run(
         self, jobs: Sequence[ScoreJob], organ: str, scoring: Scoring, display: ScoreDisplay

@@ -36,19 +36,57 @@ _SWAPS = 100
 _BLOCK = 1 << 16
 _SAMPLED_BLOCKS = 64
 
+Known = tuple[tuple[int, ...], str]
+"""Fingerprint of a file, after what tells whether the file is still the same."""
+
+# A file changed just now may change again without its times showing it: they have a grain.
+_SETTLED_SECONDS = 2.0
+_known: dict[Path, Known] = {}
+
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
     """Identity of a slide file by content: 16 hexadecimal digits.
 
     Hashes the size and up to 64 blocks of 64 KiB spread evenly over the file (first and last
     included), so that a 4 GB slide costs 4 MB of reading and a renamed copy is still recognised.
-    The file may be an address that fsspec opens.
+    A file of this machine is read once, until it changes. It may be an address that fsspec opens.
 
     Raises
     ------
     OSError
         The file cannot be read.
     """
+    if is_remote(path):
+        return _digest(path)
+    known = known_fingerprint(path)
+    if known is None:
+        stamp = _stamp(path)  # before it is read: a change in between shows
+        known = stamp, _digest(path)
+        if time.time() - stamp[2] / 1e9 > _SETTLED_SECONDS:
+            remember_fingerprint(path, known)
+    return known[1]
+
+
+def known_fingerprint(path: str | os.PathLike[str]) -> Known | None:
+    """Return what this process knows of a file that has not changed since; to send along."""
+    known = _known.get(Path(path).absolute())
+    with contextlib.suppress(OSError):
+        if known is not None and known[0] == _stamp(path):
+            return known
+    return None
+
+
+def remember_fingerprint(path: str | os.PathLike[str], known: Known) -> None:
+    """Take in what another process knows of a file; of no effect once the file has changed."""
+    _known[Path(path).absolute()] = known
+
+
+def _stamp(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    is_now = Path(path).stat()
+    return is_now.st_size, is_now.st_mtime_ns, is_now.st_ctime_ns, is_now.st_ino
+
+
+def _digest(path: str | os.PathLike[str]) -> str:
     digest = hashlib.sha256()
     with open_remote(path) if is_remote(path) else open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)

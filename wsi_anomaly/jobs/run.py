@@ -6,11 +6,12 @@ process down, does not touch the others.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Generic
 
+from wsi_anomaly.core.files import Known, known_fingerprint, remember_fingerprint
 from wsi_anomaly.jobs.cluster import run_on_cluster
 from wsi_anomaly.jobs.outcome import J, Job, Outcome, R, Work, attempt
 from wsi_anomaly.jobs.processes import Finished, run_in_processes
@@ -61,7 +62,7 @@ def run_jobs(
             yield attempt(work, job, report)
         return
     if dask is None:
-        with closing(run_in_processes(_Attempt(work), jobs, workers)) as events:
+        with closing(run_in_processes(_Attempt(work), _sent(jobs), workers)) as events:
             for event in events:
                 if isinstance(event, Finished):
                     yield _outcome(event, jobs, _ENDED)
@@ -69,7 +70,8 @@ def run_jobs(
                     tell([Running(jobs[r.job], r.done, r.total, r.stage) for r in event])
         return
     there = _Attempt(work.from_anywhere())
-    with closing(run_on_cluster(there, [job.from_anywhere() for job in jobs], dask)) as found:
+    sent = _sent(job.from_anywhere() for job in jobs)
+    with closing(run_on_cluster(there, sent, dask)) as found:
         for finished in found:
             yield _outcome(finished, jobs, _LOST)
 
@@ -90,8 +92,16 @@ class _Attempt(Generic[J, R]):
 
     work: Work[J, R]
 
-    def __call__(self, job: J, report: Progress) -> Outcome[J, R]:
+    def __call__(self, sent: tuple[J, Known | None], report: Progress) -> Outcome[J, R]:
+        job, known = sent
+        if known is not None:
+            remember_fingerprint(job.slide, known)
         return attempt(self.work, job, report)
+
+
+def _sent(jobs: Iterable[J]) -> list[tuple[J, Known | None]]:
+    """Send with a job what is known of its file, which is not read a second time for that."""
+    return [(job, known_fingerprint(job.slide)) for job in jobs]
 
 
 def _outcome(finished: Finished[Outcome[J, R]], jobs: Sequence[J], lost: str) -> Outcome[J, R]:

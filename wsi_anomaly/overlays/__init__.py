@@ -32,8 +32,7 @@ from wsi_anomaly.overlays.results import write_results
 from wsi_anomaly.overlays.run import ScoreRun
 from wsi_anomaly.overlays.summary import result_hash
 from wsi_anomaly.overlays.worklist import (
-    forget_failure,
-    note_failure,
+    Worklist,
     read_summary,
     write_worklist,
 )
@@ -48,14 +47,13 @@ __all__ = [
     "ScoreRun",
     "Scored",
     "Scoring",
+    "Worklist",
     "blind",
     "check_names_may_be_shown",
     "control_jobs",
     "for_reference",
-    "forget_failure",
     "is_blinded",
     "is_done",
-    "note_failure",
     "read_summary",
     "result_folders",
     "result_hash",

@@ -122,11 +122,11 @@ def score_to_folder(
         The slide cannot be scored, or the results cannot be written; nothing is left behind.
     """
     options = job.options(options or ScoreOptions())
-    found = score_slide(job.slide, model, options, controls=job.controls, progress=progress)
-    if job.shown_as is not None:
-        name = job.shown_as
-        found = replace(found, slide=replace(found.slide, name=name, path=name))
     with open_slide(job.slide, mpp=options.mpp, backend=options.backend) as slide:
+        found = score_slide(slide, model, options, controls=job.controls, progress=progress)
+        if job.shown_as is not None:
+            name = job.shown_as
+            found = replace(found, slide=replace(found.slide, name=name, path=name))
         write_results(
             found,
             slide,

@@ -15,7 +15,7 @@ from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.overlays.blinding import check_names_may_be_shown
 from wsi_anomaly.overlays.jobs import ScoreJob, result_folders
 from wsi_anomaly.overlays.many import ScoreOutcome, Scoring, score_slides
-from wsi_anomaly.overlays.worklist import forget_failure, note_failure, write_worklist
+from wsi_anomaly.overlays.worklist import Worklist
 from wsi_anomaly.scoring import ScoringModel, load_model
 from wsi_anomaly.slides import find_slides
 from wsi_anomaly.tiles.named import sizes_of
@@ -81,7 +81,7 @@ class ScoreRun:
         return cls(output, jobs, loaded, scoring)
 
     def outcomes(self, watch: Watch[ScoreJob] | None = None) -> Generator[ScoreOutcome]:
-        """Score them; the worklist is brought up to date after each.
+        """Score them; the worklist is kept up to date.
 
         Yields
         ------
@@ -92,13 +92,12 @@ class ScoreRun:
         OutputError
             The results cannot be written; what is finished stays.
         """
-        with closing(score_slides(self.jobs, self.model, self.scoring, watch=watch)) as outcomes:
+        outcomes = score_slides(self.jobs, self.model, self.scoring, watch=watch)
+        with closing(outcomes), Worklist(self.output) as worklist:
             for outcome in outcomes:
                 name = str(outcome.job.slide)
                 if outcome.error:
-                    note_failure(self.output, name, outcome.error)
+                    worklist.failed(name, outcome.error)
                 else:
-                    forget_failure(self.output, name)
-                write_worklist(self.output)
+                    worklist.done(name)
                 yield outcome
-        write_worklist(self.output)

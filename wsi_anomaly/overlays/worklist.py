@@ -1,6 +1,6 @@
 """``index.html`` and ``slides.csv``: all results of a folder, most abnormal first.
 
-Rebuilt each time from the ``summary.json`` files, and from notes of what failed, so that results
+Built from the ``summary.json`` files, and from notes of what failed, so that results
 of several runs, or of several machines, stand in one list.
 """
 
@@ -12,19 +12,24 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import quote
 
 from wsi_anomaly.core.cells import safe_cell
+from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.overlays.report import environment
 from wsi_anomaly.overlays.summary import FORMAT
 
 COHORT_PAGE = "cohort.html"
 _FAILED = ".failed"
+_GROWTH = 20
+_PAUSE = 1000  # times as long as writing took
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,12 @@ class Row:
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
     """Summary of a result folder; None where there is none that this program wrote."""
+    return _read_entry(folder / "summary.json")
+
+
+def _read_entry(file: Path) -> dict[str, Any] | None:
     try:
-        value = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) and value.get("format") == FORMAT else None
@@ -68,29 +77,6 @@ def failure_file(results: Path, slide: str) -> Path:
     return results / _FAILED / f"{mark}.json"
 
 
-def note_failure(results: Path, slide: str, reason: str) -> None:
-    """Remember that a slide could not be scored, also for runs on other machines."""
-    entry = {"format": FORMAT, "path": slide, "reason": reason}
-    write_json(failure_file(results, slide), entry)
-
-
-def forget_failure(results: Path, slide: str) -> None:
-    """Forget an older failure: the slide is scored now."""
-    with contextlib.suppress(OSError):
-        failure_file(results, slide).unlink(missing_ok=True)
-
-
-def _failures(results: Path) -> dict[str, str]:
-    out = {}
-    for file in sorted((results / _FAILED).glob("*.json")):
-        try:
-            entry = json.loads(file.read_text(encoding="utf-8"))
-            out[str(entry["path"])] = str(entry["reason"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue
-    return out
-
-
 def _float(value: Any) -> float | None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if number and math.isfinite(value) else None
@@ -100,7 +86,15 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _row(folder: Path, summary: Mapping[str, Any]) -> Row:
+def _failed_row(_file: Path, entry: Mapping[str, Any]) -> Row | None:
+    if "path" not in entry or "reason" not in entry:
+        return None
+    path = str(entry["path"])
+    return Row(slide=Path(path).name, status="failed", note=str(entry["reason"]), path=path)
+
+
+def _row(file: Path, summary: Mapping[str, Any]) -> Row:
+    folder = file.parent
     flagged, slide = _dict(summary.get("flagged")), _dict(summary.get("slide"))
     seen = summary.get("seen_in")
     warnings = summary.get("warnings")
@@ -137,22 +131,127 @@ def _row(folder: Path, summary: Mapping[str, Any]) -> Row:
 def read_row(folder: Path) -> Row | None:
     """Row of one slide; None where there is no result."""
     summary = read_summary(folder)
-    return None if summary is None else _row(folder, summary)
+    return None if summary is None else _row(folder / "summary.json", summary)
 
 
 def collect(results: Path) -> list[Row]:
     """Rows of a results folder: scored slides by falling slide score, then what failed."""
-    rows = []
-    for folder in sorted(p for p in results.iterdir() if p.is_dir() and p.name[0] != "."):
-        row = read_row(folder)
-        if row is not None:
-            rows.append(row)
-    rows.sort(key=lambda r: (r.slide_score is None, -(r.slide_score or 0.0), r.slide))
-    ranked = [replace(row, rank=i) for i, row in enumerate(rows, start=1)]
-    return ranked + [
-        Row(slide=Path(path).name, status="failed", note=reason, path=path)
-        for path, reason in sorted(_failures(results).items())
-    ]
+    return _Rows(results).collect()
+
+
+class _Rows:
+    """Rows of a results folder; what has been read once is read again only when it has changed."""
+
+    def __init__(self, results: Path) -> None:
+        self._results = results
+        self._known: dict[Path, tuple[tuple[int, ...], Row | None]] = {}
+
+    def collect(self) -> list[Row]:
+        """Rows as the files say them now, see :func:`collect`."""
+        folders = (p for p in self._results.iterdir() if p.name[0] != ".")
+        rows = self._read((p / "summary.json" for p in folders), _row)
+        rows.sort(key=lambda r: (r.slide_score is None, -(r.slide_score or 0.0), r.slide, r.folder))
+        ranked = [replace(row, rank=i) for i, row in enumerate(rows, start=1)]
+        failed = self._read((self._results / _FAILED).glob("*.json"), _failed_row)
+        return ranked + sorted(failed, key=lambda row: row.path)
+
+    def _read(
+        self, files: Iterable[Path], make: Callable[[Path, Mapping[str, Any]], Row | None]
+    ) -> list[Row]:
+        found = []
+        for file in files:
+            try:
+                is_now = file.stat()
+            except OSError:
+                continue  # no result, or another run has just removed it
+            stamp = (is_now.st_mtime_ns, is_now.st_size, is_now.st_ino)
+            before, row = self._known.get(file, (None, None))
+            if stamp != before:
+                entry = _read_entry(file)
+                row = None if entry is None else make(file, entry)
+                self._known[file] = stamp, row
+            if row is not None:
+                found.append(row)
+        return found
+
+
+class Worklist:
+    """The worklist while slides are scored; a context that leaves it complete, whatever happens.
+
+    To write it takes the longer the more slides there are. So after a slide it is written only
+    when it grows by a twentieth, or when a thousandth of the time goes into it: at once with few
+    slides, every few minutes with thousands. A run that is killed leaves it whole, at worst
+    without its last slides; the next run adds them.
+
+    Parameters
+    ----------
+    results
+        The folder that holds one folder per slide; other runs may write into it too.
+    """
+
+    def __init__(self, results: str | Path) -> None:
+        self._results = Path(results)
+        self._rows = _Rows(self._results)
+        self._listed = 0
+        self._new = 0
+        self._next = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with contextlib.nullcontext() if error is None else contextlib.suppress(OutputError):
+            self.write()
+
+    def done(self, slide: str) -> None:
+        """Take in a slide that is scored; an older failure is forgotten."""
+        with contextlib.suppress(OSError):
+            failure_file(self._results, slide).unlink(missing_ok=True)
+        self._bring_up_to_date()
+
+    def failed(self, slide: str, reason: str) -> None:
+        """Remember that a slide could not be scored, also for runs on other machines."""
+        entry = {"format": FORMAT, "path": slide, "reason": reason}
+        write_json(failure_file(self._results, slide), entry)
+        self._bring_up_to_date()
+
+    def _bring_up_to_date(self) -> None:
+        self._new += 1
+        if self._new * _GROWTH >= self._listed or time.monotonic() > self._next:
+            self.write()
+
+    def write(self) -> Path:
+        """Write ``index.html`` and ``slides.csv``; see :func:`write_worklist`."""
+        started = time.monotonic()
+        rows = self._rows.collect()
+        text = io.StringIO()
+        names = [f.name for f in fields(Row) if f.name not in {"thumbnail", "folder"}]
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(names)
+        for row in rows:
+            writer.writerow(["" if (v := getattr(row, n)) is None else safe_cell(v) for n in names])
+        write_text(self._results / "slides.csv", text.getvalue())
+        page = (
+            environment()
+            .get_template("index.html.j2")
+            .render(
+                rows=rows,
+                flagged=sum(1 for r in rows if r.regions),
+                seen=sum(1 for r in rows if r.status.startswith("seen")),
+                failed=sum(1 for r in rows if r.status == "failed"),
+                models=len({r.model for r in rows if r.model}),
+                cohort=(self._results / COHORT_PAGE).is_file(),
+            )
+        )
+        write_text(self._results / "index.html", page)
+        ended = time.monotonic()
+        self._listed, self._new, self._next = len(rows), 0, ended + _PAUSE * (ended - started)
+        return self._results / "index.html"
 
 
 def write_worklist(results: str | Path) -> Path:
@@ -173,26 +272,4 @@ def write_worklist(results: str | Path) -> Path:
     OutputError
         A file cannot be written.
     """
-    results = Path(results)
-    rows = collect(results)
-    text = io.StringIO()
-    names = [f.name for f in fields(Row) if f.name not in {"thumbnail", "folder"}]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        writer.writerow(["" if (v := getattr(row, n)) is None else safe_cell(v) for n in names])
-    write_text(results / "slides.csv", text.getvalue())
-    page = (
-        environment()
-        .get_template("index.html.j2")
-        .render(
-            rows=rows,
-            flagged=sum(1 for r in rows if r.regions),
-            seen=sum(1 for r in rows if r.status.startswith("seen")),
-            failed=sum(1 for r in rows if r.status == "failed"),
-            models=len({r.model for r in rows if r.model}),
-            cohort=(results / COHORT_PAGE).is_file(),
-        )
-    )
-    write_text(results / "index.html", page)
-    return results / "index.html"
+    return Worklist(results).write()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,7 @@ Batch = tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def score_slide(
-    path: str | Path,
+    path: str | Path | Slide,
     model: ScoringModel,
     options: ScoreOptions | None = None,
     *,
@@ -55,7 +55,7 @@ def score_slide(
     Parameters
     ----------
     path
-        The slide.
+        The slide; one that is open already stays open, with its own `mpp` and `backend`.
     model
         A loaded model; it decides magnification, field size and preprocessing.
     options
@@ -74,13 +74,17 @@ def score_slide(
     ModelError
         The scores of the controls cannot be read.
     """
-    path, options = Path(path), options or ScoreOptions()
+    options = options or ScoreOptions()
     timings: dict[str, float] = {}
-    with open_slide(path, mpp=options.mpp, backend=options.backend) as slide:
+    with (
+        nullcontext(path)
+        if isinstance(path, Slide)
+        else open_slide(path, mpp=options.mpp, backend=options.backend) as slide
+    ):
         _check_pixels(slide, model)
         facts = SlideFacts.of(slide)
         with _timed(timings, "tissue and stain"):
-            tissue = _find_tissue(slide, mask_of(path, options))
+            tissue = _find_tissue(slide, mask_of(slide.path, options))
             fields = _plan(slide, tissue, model, options)
             outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
@@ -128,7 +132,7 @@ def score_slide(
         calibration=reference.calibration,
         seen=reference.seen,
         model=facts_of(model),
-        settings=scoring_settings(path, model, options, controls),
+        settings=scoring_settings(slide.path, model, options, controls),
         tissue=outline,
         tissue_mm2=tissue_mm2,
         timings=timings,

@@ -95,10 +95,18 @@ def plan_jobs(
                 "files named as the slides."
             )
     names = Counter(output_name(slide) for slide in slides)
+    there = {file.stem for file in out_dir.glob(f"*{SUFFIX}")}
+    marked = {stem[:-9] for stem in there if stem[-9:-8] == "-"}
     return [
         Job(
             slide,
-            _name(slide, out_dir, alone=names[output_name(slide)] == 1),
+            _name(
+                slide,
+                out_dir,
+                there,
+                alone=names[output_name(slide)] == 1,
+                marked=output_name(slide) in marked,
+            ),
             (mpp_of or {}).get(slide, mpp),
             (cases or {}).get(slide),
             tissue_mask,
@@ -109,35 +117,26 @@ def plan_jobs(
     ]
 
 
-def _name(slide: Path, out_dir: Path, *, alone: bool) -> str:
+def _name(slide: Path, out_dir: Path, there: set[str], *, alone: bool, marked: bool) -> str:
+    """Name of a slide's tile file, where those of the names `there` stand."""
     name = output_name(slide)
-    plain = out_dir / f"{name}{SUFFIX}"
-    marked = any(out_dir.glob(f"*{SUFFIX}")) and _marked_exists(slide, out_dir)
-    if alone and not marked and not plain.exists():
+    if alone and not marked and name not in there:
         return name
     try:
         mark = fingerprint(slide)
     except OSError:
         return name  # opening it will say what is wrong
     with_mark = f"{name}-{mark[:8]}"
-    if (out_dir / f"{with_mark}{SUFFIX}").exists():
+    if with_mark in there:
         return with_mark
-    if plain.exists():
+    if name in there:
         try:
-            store = TileStore.open(plain)
+            store = TileStore.open(out_dir / f"{name}{SUFFIX}")
         except TileStoreError:
             return name if alone else with_mark
         same = store.fingerprint == mark or store.slide_path == slide.resolve()
         return name if same else with_mark
     return name if alone else with_mark
-
-
-def _marked_exists(slide: Path, out_dir: Path) -> bool:
-    start = f"{output_name(slide)}-"
-    return any(
-        file.name.startswith(start) and len(file.stem) == len(start) + 8
-        for file in out_dir.glob(f"*{SUFFIX}")
-    )
 
 
 def look_up(table: Mapping[str, T], slide: Path) -> T | None:
