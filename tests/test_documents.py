@@ -223,7 +223,7 @@ def keys_assigned_in(place: str, function: str) -> set[str]:
     for node in ast.walk(found[0]):
         if isinstance(node, ast.Dict):
             keys |= {k.value for k in node.keys if isinstance(k, ast.Constant)}
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "writerow":
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "table_text":
             cells = node.args[0].elts if isinstance(node.args[0], ast.List | ast.Tuple) else []
             keys |= {c.value for c in cells if isinstance(c, ast.Constant)}
     return {key for key in keys if isinstance(key, str) and key}

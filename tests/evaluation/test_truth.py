@@ -20,7 +20,7 @@ from wsi_anomaly.evaluation.truth import Truth, merged_lesions
 def labels_csv(folder: Path, text: str) -> Truth:
     path = folder / "labels.csv"
     path.write_text(text, encoding="utf-8")
-    return Truth(read_labels(path))
+    return Truth(read_labels(path, [result(f"scan_0{k}") for k in range(1, 5)]))
 
 
 def expected() -> np.ndarray:
@@ -165,11 +165,9 @@ def test_truth_that_cannot_be_of_these_slides_is_refused(tmp_path: Path) -> None
     slides = [result("scan_01"), result("scan_02")]
     one = tmp_path / "one.geojson"
     write_geojson(one, [], slide_name="")
-    labels = labels_csv(tmp_path, "slide,label\nanother,1\n").labels
     fields = labels_csv(tmp_path, "slide,x,y,label\nscan_01,0,0,1\n").labels
     for truth, message in (
         (Truth(), "nothing to compare with; give --labels or --annotations"),
-        (Truth(labels), r"names none of the slides \(it has another, the results have"),
         (Truth(annotations=one), "cannot be right for 2 slides"),
         (Truth(annotations=tmp_path / "nowhere"), "does not exist"),
         (Truth(annotations=tmp_path), r"no file for any of the slides \(such as scan_01\.geojson"),

@@ -206,15 +206,15 @@ def _read_tensors(path: Path) -> object:
 
 
 def _read_mpp(path: Path) -> object:
-    from wsi_anomaly.tiles.jobs import read_mpp_csv
+    from wsi_anomaly.core.slide_names import read_pixel_sizes
 
-    return read_mpp_csv(path)
+    return read_pixel_sizes(path, [Path("a.svs")])
 
 
 def _read_cases(path: Path) -> object:
-    from wsi_anomaly.tiles.jobs import read_cases_csv
+    from wsi_anomaly.core.slide_names import read_cases
 
-    return read_cases_csv(path)
+    return read_cases(path, [Path("a.svs")])
 
 
 def _read_cohort(path: Path) -> object:

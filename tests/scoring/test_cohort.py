@@ -60,15 +60,18 @@ def test_slides_of_one_name_are_told_apart_by_their_folder(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ([], "should begin with the line slide,animal,group,organ"),
-        ([LINES[0] + ",sex", "a,1,control,liver,m"], "should begin with the line"),
+        ([], "holds no lines of slide,animal,group,organ"),
+        ([LINES[0] + ",sex", "a,1,control,liver,m"], "group,organ,sex, of which a study takes"),
         (["slide,animal,group", "a,1,control"], "should begin with the line"),
-        (LINES[:1], "no line below its header"),
-        ([*LINES[:3], "c.svs,3,,liver"], "in every line, not 'c.svs,3,,liver'"),
+        (LINES[:1], "holds no lines of slide,animal,group,organ"),
+        ([*LINES[:3], "c.svs,3,,liver"], "line 4, should give slide,animal,group,organ, not"),
         ([*LINES, "d.tif,4,low,liver"], "names the slide d.tif, which is not among"),
         (LINES[:3], "s/c.svs is not in"),
-        ([*LINES, "a,1,Control,liver"], "names s/a.tif twice"),
-        ([*LINES[:3], "c,2,low,kidney"], "animal 2 in the groups high and low"),
+        (
+            [*LINES, "a,1,Control,liver"],
+            "lines 2 and 5, give s/a.tif two values, as a.tif and as a;",
+        ),
+        ([*LINES[:3], "c,2,low,kidney"], "line 4, has animal 2 in the groups high and low"),
         ([*LINES[:3], "c,3,low,kidney"], "has no kidney of the control group Control"),
         ([LINES[0], "a,1,x,liver", "b,2,y,liver", "c,3,z,liver"], "with --control NAME"),
         ([LINES[0], "a,1,0,liver", "b,2,vehicle,liver", "c,3,z,liver"], "with --control NAME"),
@@ -82,8 +85,8 @@ def test_a_table_that_does_not_fit_is_one_sentence(tmp_path, lines, said):
 
 
 def test_a_table_that_cannot_be_read_and_a_control_group_that_is_not_there(tmp_path):
-    (tmp_path / "study.csv").write_bytes(b"\xff\xfe\x00slide")
-    with pytest.raises(UsageError, match="cannot be read"):
+    (tmp_path / "study.csv").write_bytes(b"PK\x03\x04\x00slide")
+    with pytest.raises(UsageError, match="is no text, so it cannot be read"):
         read_cohort(tmp_path / "study.csv", SLIDES)
     with pytest.raises(UsageError, match="has no group mid, only Control, high, low"):
         read_cohort(table(tmp_path), SLIDES, "mid")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from search_cases import DENSITY, TINY, cohort, compact, known
 from sklearn.metrics import roc_auc_score
 
@@ -14,10 +12,8 @@ from wsi_anomaly.autoencoder.batches import ArrayTiles
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.detectors import Density, Dpa
 from wsi_anomaly.features import load_features
-from wsi_anomaly.search.judging import FoldResult, Judge, ordered_pairs
+from wsi_anomaly.search.judging import FoldResult, Judge
 from wsi_anomaly.search.material import Material, Part, grouped_folds
-
-SCORES = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=30).map(np.array)
 
 
 def material(side: int = 64) -> Material:
@@ -27,14 +23,6 @@ def material(side: int = 64) -> Material:
         {"10x": ArrayTiles(normal)}, np.array(cases), {"10x": ArrayTiles(abnormal)},
         np.array(groups),
     )  # fmt: skip
-
-
-@given(SCORES, SCORES)
-def test_ordered_pairs_are_the_area_under_the_curve(normal, abnormal):
-    labels = np.r_[np.zeros(len(normal)), np.ones(len(abnormal))]
-    area = roc_auc_score(labels, np.r_[normal, abnormal])
-    pairs = len(normal) * len(abnormal)
-    assert ordered_pairs(normal, abnormal) / pairs == pytest.approx(area)
 
 
 def test_density_from_shared_embeddings_is_density():

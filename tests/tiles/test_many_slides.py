@@ -15,7 +15,7 @@ from tile_fakes import on_glass, write_slide
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.jobs import Outcome, attempt
 from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
-from wsi_anomaly.tiles.jobs import Job, plan_jobs, read_cases_csv, read_mpp_csv
+from wsi_anomaly.tiles.jobs import Job, plan_jobs
 from wsi_anomaly.tiles.ledger import Ledger, write_ledger
 from wsi_anomaly.tiles.tiling import TileOutcome, Tiling, tile_slides
 
@@ -198,23 +198,6 @@ def test_one_file_for_several_slides_is_wrong_usage(slides: Path, tmp_path: Path
             plan_jobs(files, tmp_path, **{option: tmp_path / "m.png"})
         with pytest.raises(UsageError, match="does not exist"):
             plan_jobs(files[:1], tmp_path, **{option: tmp_path / "none.png"})
-
-
-def test_tables_of_the_user(tmp_path: Path) -> None:
-    file = tmp_path / "t.csv"
-    file.write_text('\ufeffslide,mpp\na.svs, 0.25\n\n"b, second.tif",0.5\n')
-    assert read_mpp_csv(file) == {"a.svs": 0.25, "b, second.tif": 0.5}
-    file.write_text("a,animal 1\nb,animal 1\n")
-    assert read_cases_csv(file) == {"a": "animal 1", "b": "animal 1"}
-    for text, said in (
-        ("", "empty"), ("slide,mpp\n", "empty"), ("a\n", "lines of"), ("a,x\n", "not plausible"),
-        ("a,250\n", "not plausible"), ("a,\n", "lines of"),
-    ):  # fmt: skip
-        file.write_text(text)
-        with pytest.raises(UsageError, match=said):
-            read_mpp_csv(file)
-    with pytest.raises(UsageError, match="cannot be read"):
-        read_mpp_csv(tmp_path / "none.csv")
 
 
 def test_a_slides_own_mpp_wins_over_that_of_all(slides: Path, tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from wsi_anomaly.calibration.operating_point import (
 )
 from wsi_anomaly.calibration.regions import region_thresholds, smooth_scores
 from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.core.robust import MAD_TO_SD
 
 MIN_CASES = 4
 """Fewer calibration cases than this give no p-values and no flags (see docs/method.md)."""
 
 _STATE_VERSION = 1
-_MAD_TO_SD = 1.4826  # of a normal distribution
 _CALM = 2.0  # the colour range ends this many times as far above the median as the 99th percentile
 # Quantile of a slide's smoothed map that tells where its scores lie as a whole. It is also the
 # least threshold: one region over half of a normal slide would still be only one region.
@@ -142,7 +142,7 @@ class Calibration:
         deviation = [
             CaseScores(s.case, s.slide, s.row, s.col, abs(s.score - center)) for s in self.slides
         ]
-        scale = _MAD_TO_SD * Calibration(deviation).quantile(0.5)
+        scale = MAD_TO_SD * Calibration(deviation).quantile(0.5)
         if not scale > 0:  # more than half of the reference is one value
             scale = float(np.mean([abs(s.score - center).mean() for s in self.slides])) or 1.0
         return center, scale

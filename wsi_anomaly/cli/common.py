@@ -136,3 +136,8 @@ def console(verbosity: int = NORMAL) -> Console:
     from rich.console import Console
 
     return Console(stderr=True, quiet=verbosity == QUIET, highlight=False)
+
+
+def noting(out: Console) -> Callable[[str], None]:
+    """Return what prints a sentence that the user should read."""
+    return lambda text: out.print(text, style="yellow", markup=False, soft_wrap=True)

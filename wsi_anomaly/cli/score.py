@@ -13,12 +13,15 @@ from wsi_anomaly.cli.common import (
     console,
     device_option,
     mpp_options,
+    noting,
     option_of,
     say_what_failed,
 )
 from wsi_anomaly.options import ScoreKeywords, ScoreOptions
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from wsi_anomaly.overlays import ScoreOutcome, ScoreRun
 
 option = option_of(ScoreOptions)
@@ -179,16 +182,18 @@ def command(
     if control is not None or blinded or len(model) > 1:
         option = "--control" if control else "--blinded" if blinded else "More than one --model"
         raise UsageError(f"{option} goes with --cohort CSV only, the table of a study.")
-    return _run(ScoreRun.plan(slides, model[0] if model else None, output, options), verbosity)
+    out = console(verbosity)
+    folder = model[0] if model else None
+    run = ScoreRun.plan(slides, folder, output, options, note=noting(out))
+    return _run(run, out, verbosity)
 
 
-def _run(run: ScoreRun, verbosity: int) -> int:
+def _run(run: ScoreRun, out: Console, verbosity: int) -> int:
     """Score the slides and show it; errors come last, one sentence each."""
     from contextlib import closing
 
     from wsi_anomaly.cli.score_display import ScoreDisplay
 
-    out = console(verbosity)
     failed: list[ScoreOutcome] = []
     done: list[Path] = []
     with (

@@ -22,6 +22,7 @@ from torch import Tensor
 from wsi_anomaly.autoencoder.batches import Tiles, to_images
 from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.core.robust import MAD_TO_SD
 from wsi_anomaly.features import PerceptualNetwork
 
 BATCH = 128
@@ -186,6 +187,23 @@ def batches(images: NDArray[np.uint8], size: int = BATCH) -> list[NDArray[np.uin
 def device_of(network: PerceptualNetwork) -> torch.device:
     """Where a network lives."""
     return next(network.parameters()).device
+
+
+def robust_units(values: Tensor) -> Tensor:
+    """Median of normal values and their spread, which a few odd ones do not move.
+
+    Parameters
+    ----------
+    values
+        (N, m).
+
+    Returns
+    -------
+    (2, m): the median, and 1.4826 times the median absolute deviation, at least 1e-6.
+    """
+    middle = values.median(0).values
+    spread = MAD_TO_SD * (values - middle).abs().median(0).values
+    return torch.stack((middle, spread.clamp_min(1e-6)))
 
 
 def sample_images(tiles: Tiles, most: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -35,13 +35,13 @@ from wsi_anomaly.detectors.base import (
     batches,
     device_of,
     fit_missing_statistics,
+    robust_units,
     sample_images,
 )
 from wsi_anomaly.features import PerceptualNetwork
 
 ESTIMATORS = ("mahalanobis", "directional", "knn", "both")
 _PARTS = {"both": ("mahalanobis", "directional")}
-_MAD_TO_SD = 1.4826
 _LEAST_SCALE = 0.1  # of the median deviation
 
 
@@ -150,9 +150,7 @@ class Density(Detector):
         self.state_ = self._learn(found[::2])
         distances = self._distances(found[1::2])
         self.state_ = self._learn(found)
-        middle = distances.median(0).values
-        spread = _MAD_TO_SD * (distances - middle).abs().median(0).values
-        self.state_["units"] = torch.stack((middle, spread.clamp_min(1e-6)))
+        self.state_["units"] = robust_units(distances)
         return self
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:

@@ -11,18 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from wsi_anomaly.autoencoder.batches import Tiles
-from wsi_anomaly.detectors.base import Detector, Fitting, State, sample_images
+from wsi_anomaly.core.ranking import roc_auc
+from wsi_anomaly.detectors.base import Detector, Fitting, State, robust_units, sample_images
 from wsi_anomaly.features import PerceptualNetwork
 
 SUPPORTED_FROM = 0.55
 """Least ROC AUC on known anomalies at which a member takes part."""
 
-_MAD_TO_SD = 1.4826
 _MOST = 4096
 
 
@@ -145,22 +144,13 @@ def supported_weights(normal: Tensor, known: Tensor) -> tuple[Tensor, Tensor, li
         As :class:`Fusion` keeps them: (m,), (2, m) and m values of ROC AUC.
     """
     members = normal.shape[1]
-    middle = normal.median(0).values
-    spread = _MAD_TO_SD * (normal - middle).abs().median(0).values
-    units = torch.stack((middle, spread.clamp_min(1e-6)))
+    units = robust_units(normal)
     support: list[float] = []
     weights = torch.zeros(members)
     weights[0] = 1.0
     if len(known):
-        support = [_auc(normal[:, k].numpy(), known[:, k].numpy()) for k in range(members)]
+        support = [roc_auc(normal[:, k].numpy(), known[:, k].numpy()) for k in range(members)]
         supported = torch.tensor([2 * a - 1 if a >= SUPPORTED_FROM else 0.0 for a in support])
         if supported.sum() > 0:
             weights = supported / supported.sum()
     return weights, units, support
-
-
-def _auc(normal: np.ndarray, abnormal: np.ndarray) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    labels = np.concatenate([np.zeros(len(normal)), np.ones(len(abnormal))])
-    return float(roc_auc_score(labels, np.concatenate([normal, abnormal])))

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.evaluation.results import ScoredSlide
 from wsi_anomaly.overlays.worklist import read_summary
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,15 +72,6 @@ class Result:
     def name(self) -> str:
         """Name of its folder."""
         return self.table.name
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What a table may call the slide."""
-        return (str(self.slide_path), self.slide_path.name, self.slide_path.stem, self.name)
-
-    def look_up(self, table: Mapping[str, T]) -> T | None:
-        """Find the slide's entry in a table; None without one."""
-        return next((table[name] for name in self.names if name in table), None)
 
 
 def read_results(folder: str | Path) -> tuple[list[Result], list[str]]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wsi_anomaly.core import ranking
 from wsi_anomaly.evaluation.labels import ABNORMAL, IGNORED, NORMAL
 from wsi_anomaly.options import EvaluateOptions
 
@@ -91,10 +92,11 @@ def _both(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Floa
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under the ROC curve: how often an abnormal one scores above a normal one."""
-    from sklearn.metrics import roc_auc_score
-
     found = _both(labels, scores)
-    return float("nan") if found is None else float(roc_auc_score(*found))
+    if found is None:
+        return float("nan")
+    abnormal, values = found
+    return ranking.roc_auc(values[~abnormal], values[abnormal])
 
 
 def pr_auc(labels: ArrayLike, scores: ArrayLike) -> float:

@@ -12,16 +12,16 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
+from wsi_anomaly.core.slide_names import some
 from wsi_anomaly.evaluation.figures import COLOUR, Figures, JudgedSlide, compute
 from wsi_anomaly.evaluation.folders import Result, read_results
 from wsi_anomaly.evaluation.labels import ABNORMAL, NORMAL
 from wsi_anomaly.evaluation.metrics import LEAST_GROUPS
 from wsi_anomaly.evaluation.pictures import colour_scores, extremes, field_colours, field_picture
-from wsi_anomaly.evaluation.tables import read_labels, read_scores
+from wsi_anomaly.evaluation.tables import cases_of, read_labels, read_scores
 from wsi_anomaly.evaluation.truth import SlideTruth, Truth
 from wsi_anomaly.options import EvaluateOptions
 from wsi_anomaly.overlays.viewer import Results
-from wsi_anomaly.tiles.named import case_table
 
 SCORE = "score"
 """Name of the method of a table of scores."""
@@ -111,17 +111,17 @@ def evaluate(
 
 def _evaluate_results(folder: Path, options: EvaluateOptions, watch: Watch) -> Evaluation:
     """Hold the results of ``score`` against the truth."""
+    found, problems = read_results(folder)
+    case_of, about_cases = cases_of(found, options.cases)
     truth = Truth(
-        None if options.labels is None else read_labels(options.labels),
+        None if options.labels is None else read_labels(options.labels, found),
         None if options.annotations is None else Path(options.annotations),
         tuple(options.classes),
         options.unannotated_normal,
     )
-    found, problems = read_results(folder)
     truth.check(found)
     method = _method(found, options.method)
-    cases = {} if options.cases is None else case_table(options.cases)
-    known, judged, notes = _judge(found, truth, cases, problems, watch)
+    known, judged, notes = _judge(found, truth, case_of, problems, watch)
     if not judged:
         raise WsiAnomalyError((problems or notes)[0])
     files = Results(folder, None if options.slides is None else Path(options.slides))
@@ -131,8 +131,11 @@ def _evaluate_results(folder: Path, options: EvaluateOptions, watch: Watch) -> E
     notes += _notes(judged, figures)
     if without:
         notes.append(without)
-    if truth.labels is not None and (others := truth.unmatched(found)):
-        notes.append(f"{truth.labels.path} also names slides without results: {_some(others)}.")
+    if truth.labels is not None and truth.labels.unknown:
+        notes.append(
+            f"{options.labels} also names slides without results: {some(truth.labels.unknown)}."
+        )
+    notes += about_cases
     settings = {
         "labels": None if options.labels is None else str(options.labels),
         "annotations": None if options.annotations is None else str(options.annotations),
@@ -154,6 +157,12 @@ def _evaluate_scores(scores: Path, options: EvaluateOptions) -> Evaluation:
     """Evaluate a table of scores and labels from anywhere."""
     table = read_scores(scores)
     notes: list[str] = []
+    without = table.label[np.isnan(table.score)]
+    if len(without):
+        notes.append(
+            f"{len(without)} of {len(table.score)} lines have no score and are left out, "
+            f"{int(without.sum())} of them abnormal."
+        )
     if table.has_slides:
         judged = [
             _from_table(name, table.score[table.slide == name], table.label[table.slide == name])
@@ -218,7 +227,7 @@ def _judge(
         notes += _about(result, slide)
     if seen:
         notes.append(
-            f"Left out, because the model has seen them in training or calibration: {_some(seen)}."
+            f"Left out, because the model has seen them in training or calibration: {some(seen)}."
         )
     if unknown:
         remedy = (
@@ -226,7 +235,7 @@ def _judge(
             if truth.annotations is not None and not truth.unannotated_normal
             else ""
         )
-        notes.append(f"Left out, because nothing is known of them: {_some(unknown)}{remedy}.")
+        notes.append(f"Left out, because nothing is known of them: {some(unknown)}{remedy}.")
     return known, judged, notes
 
 
@@ -234,7 +243,7 @@ def _judged(result: Result, truth: SlideTruth, cases: Mapping[str, str]) -> Judg
     table = result.table
     return JudgedSlide(
         name=result.name,
-        case=result.look_up(cases) or result.name,
+        case=cases.get(result.name, result.name),
         labels=truth.fields,
         raw=table.scores,
         smoothed={name: table.smoothed(scores) for name, scores in table.scores.items()},
@@ -351,8 +360,3 @@ def _notes(judged: Sequence[JudgedSlide], figures: Figures) -> list[str]:
             "the FROC."
         )
     return notes
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.slide_names import OWN_CASE, Entry, match, read_cases
+from wsi_anomaly.core.tables import Row, read_table
+from wsi_anomaly.evaluation.folders import Result
 from wsi_anomaly.evaluation.labels import ABNORMAL, NORMAL
 
 NORMAL_WORDS = ("0", "0.0", "normal", "negative", "healthy", "benign", "false", "none")
@@ -20,9 +22,6 @@ ABNORMAL_WORDS = (
     "true", "macro", "micro", "itc",
 )  # fmt: skip
 """What a label may be, in any case; the last three are Camelyon17's."""
-
-_FIELDS = ("slide", "x", "y", "label")
-_SLIDES = ("slide", "label")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,19 +33,17 @@ class LabelTable:
     path
         The file.
     slides
-        0 or 1 by the name that the file uses for a slide.
+        0 or 1 by the name of a result.
     fields
         By that name: (n, 2) level-0 top left corners, and (n,) labels.
+    unknown
+        Names in the table that are of none of the results.
     """
 
     path: Path
     slides: Mapping[str, int]
     fields: Mapping[str, tuple[NDArray[np.float64], NDArray[np.int8]]]
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the slides."""
-        return [*self.slides, *self.fields]
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,43 +56,86 @@ class ScoreTable:
     has_slides: bool
 
 
-def read_labels(path: str | Path) -> LabelTable:
+def read_labels(path: str | Path, results: Sequence[Result]) -> LabelTable:
     """Read labels of slides (``slide,label``) or of fields (``slide,x,y,label``).
 
     Camelyon's ``reference.csv`` and ``stage_labels.csv`` are read as labels of slides: without a
     header, with further columns, and with lines for patients (``.zip``), which are passed over.
 
+    Parameters
+    ----------
+    path
+        The table; its names mean slides as :mod:`~wsi_anomaly.core.slide_names` says, or are those
+        of results.
+    results
+        Of the slides that it may name.
+
     Raises
     ------
     UsageError
-        The file cannot be read, or a line makes no sense.
+        The file cannot be read, a line makes no sense, or it names none of the slides.
     """
     path = Path(path)
-    lines = _lines(path, f"{','.join(_SLIDES)} or {','.join(_FIELDS)}")
-    header, rows = [cell.lower() for cell in lines[0]], lines[1:]
-    if {"x", "y"} <= set(header):
-        return LabelTable(path, {}, _field_labels(path, header, rows))
-    if "label" not in header:
+    words = (*NORMAL_WORDS, *ABNORMAL_WORDS)
+    rows = read_table(
+        path,
+        ("slide", "label"),
+        ("x", "y"),
         # Camelyon: the name stands first, its label next, below no header or one of its own.
-        if len(header) > 1 and header[1] in (*NORMAL_WORDS, *ABNORMAL_WORDS):
-            rows = lines
-        elif header != ["patient", "stage"]:
-            raise UsageError(
-                f"{path} should begin with the line {','.join(_SLIDES)} or {','.join(_FIELDS)}, "
-                f"not {','.join(lines[0])!r}; rename its columns."
-            )
-        rows = [row for row in rows if not row[0].lower().endswith(".zip")]
-        header = list(_SLIDES)
-    place = _columns(path, header, _SLIDES)
-    slides: dict[str, int] = {}
-    for row in rows:
-        name, label = (_cell(path, row, k) for k in place)
-        value = _label(path, label)
-        if slides.setdefault(name, value) != value:
-            raise UsageError(f"{path} gives {name} two labels; keep one line for it.")
-    if not slides:
+        is_data=lambda first: first[1] in words,
+        rename=lambda names: ("slide", "label") if names == ("patient", "stage") else names,
+    )
+    rows = [row for row in rows if not row["slide"].lower().endswith(".zip")]
+    if not rows:
         raise UsageError(f"{path} names patients only, no slide; add a line for each slide.")
-    return LabelTable(path, slides, {})
+    slides, names = [result.slide_path for result in results], [result.name for result in results]
+    fields: dict[str, tuple[NDArray[np.float64], NDArray[np.int8]]] = {}
+    of_slides: dict[str, int] = {}
+    if {"x", "y"} <= set(rows[0].layout.columns):
+        grouped: dict[str, list[Row]] = {}
+        for row in rows:
+            grouped.setdefault(row["slide"], []).append(row)
+        blocks = [Entry(name, tuple(block), block[0].line) for name, block in grouped.items()]
+        found = match(path, blocks, slides, names)
+        fields = {name: _field_labels(block) for name, block in found.by(names).items()}
+        unknown = found.unknown
+    else:
+        entries = [Entry(row["slide"], _label(row), row.line) for row in rows]
+        matched = match(path, entries, slides, names)
+        of_slides, unknown = matched.by(names), matched.unknown
+    if not of_slides and not fields:
+        raise UsageError(
+            f"{path} names none of the slides (it has {unknown[0]}, the results have "
+            f"{slides[0]}); write the slides' file names in it."
+        )
+    return LabelTable(path, of_slides, fields, unknown)
+
+
+def cases_of(
+    results: Sequence[Result], cases: str | Path | Mapping[str, str] | None
+) -> tuple[dict[str, str], list[str]]:
+    """Cases by the name of a result, and sentences about what does not match.
+
+    Parameters
+    ----------
+    results
+        Of the slides that may have a case.
+    cases
+        A table of ``slide,case``, or the case by what a slide is called; None: there are none.
+
+    Raises
+    ------
+    UsageError
+        The table cannot be read, or does not fit the slides.
+    """
+    if cases is None:
+        return {}, []
+    slides, names = [result.slide_path for result in results], [result.name for result in results]
+    if isinstance(cases, str | Path):
+        matched = read_cases(Path(cases), slides, names)
+    else:
+        matched = match("cases", [Entry(*item) for item in cases.items()], slides, names)
+    return matched.by(names), matched.mismatches("--cases", names, OWN_CASE)
 
 
 def read_scores(path: str | Path) -> ScoreTable:
@@ -106,79 +146,28 @@ def read_scores(path: str | Path) -> ScoreTable:
     UsageError
         The file cannot be read, or a line makes no sense.
     """
-    path = Path(path)
-    lines = _lines(path, "slide,score,label")
-    header, rows = [cell.lower() for cell in lines[0]], lines[1:]
-    score, label = _columns(path, header, ("score", "label"))
-    slide = header.index("slide") if "slide" in header else None
+    rows = read_table(path, ("score", "label"), ("slide",))
+    has_slides = "slide" in rows[0].layout.columns
     return ScoreTable(
-        np.array([str(i) if slide is None else _cell(path, r, slide) for i, r in enumerate(rows)]),
-        np.array([_number(path, _cell(path, row, score)) for row in rows]),
-        np.array([_label(path, _cell(path, row, label)) for row in rows], np.int8),
-        slide is not None,
+        np.array([row["slide"] if has_slides else str(k) for k, row in enumerate(rows)]),
+        np.array([row.number("score") for row in rows]),
+        np.array([_label(row) for row in rows], np.int8),
+        has_slides,
     )
 
 
-def _field_labels(
-    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]
-) -> dict[str, tuple[NDArray[np.float64], NDArray[np.int8]]]:
-    slide, *xy, label = _columns(path, header, _FIELDS)
-    found: dict[str, tuple[list[list[float]], list[int]]] = {}
-    for row in rows:
-        corners, labels = found.setdefault(_cell(path, row, slide), ([], []))
-        corners.append([_number(path, _cell(path, row, k)) for k in xy])
-        labels.append(_label(path, _cell(path, row, label)))
-    return {
-        name: (np.array(corners, np.float64), np.array(labels, np.int8))
-        for name, (corners, labels) in found.items()
-    }
+def _field_labels(rows: Sequence[Row]) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+    corners = [[row.number("x"), row.number("y")] for row in rows]
+    for row, corner in zip(rows, corners, strict=True):
+        if any(map(math.isnan, corner)):
+            raise row.error("gives no place of a field; write its x and y, or remove the line")
+    return np.array(corners, np.float64), np.array([_label(row) for row in rows], np.int8)
 
 
-def _lines(path: Path, columns: str) -> list[list[str]]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise UsageError(
-            f"{path} cannot be read ({reason}); it should be a CSV file with the columns {columns}."
-        ) from error
-    lines = [line for line in lines if any(line)]
-    if len(lines) < 2:
-        raise UsageError(f"{path} holds no lines below its header {columns}; add them.")
-    return lines
-
-
-def _columns(path: Path, header: Sequence[str], names: Sequence[str]) -> list[int]:
-    missing = [name for name in names if name not in header]
-    if missing:
-        raise UsageError(
-            f"{path} has no column {' and '.join(missing)}, only {','.join(header)}; it should "
-            f"hold {','.join(names)}."
-        )
-    return [list(header).index(name) for name in names]
-
-
-def _cell(path: Path, row: Sequence[str], place: int) -> str:
-    if place >= len(row) or not row[place]:
-        raise UsageError(f"{path} has a line that is cut short: {','.join(row)!r}; fill it in.")
-    return row[place]
-
-
-def _number(path: Path, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.inf
-    if math.isinf(value):
-        raise UsageError(f"{path} holds {text!r} where a number should stand; mend that line.")
-    return value
-
-
-def _label(path: Path, text: str) -> int:
-    word = text.lower()
+def _label(row: Row) -> int:
+    word = row["label"].lower()
     if word in NORMAL_WORDS or word in ABNORMAL_WORDS:
         return NORMAL if word in NORMAL_WORDS else ABNORMAL
-    raise UsageError(
-        f"{path} holds the label {text!r}; write normal or abnormal (or 0 or 1) in its place."
+    raise row.error(
+        f"gives the label {row['label']!r}; write normal or abnormal (or 0 or 1) in its place"
     )

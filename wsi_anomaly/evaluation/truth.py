@@ -23,7 +23,7 @@ from wsi_anomaly.core.errors import AnnotationError, UsageError, WsiAnomalyError
 from wsi_anomaly.evaluation.folders import Result
 from wsi_anomaly.evaluation.labels import ABNORMAL, IGNORED, NORMAL, label_fields
 from wsi_anomaly.evaluation.tables import LabelTable
-from wsi_anomaly.tiles.inputs import check_frame, file_for
+from wsi_anomaly.tiles.inputs import check_files, check_frame, find_file
 
 _ROUNDING_PX = 1.5  # corners that other programs have rounded in another way
 
@@ -83,32 +83,17 @@ class Truth:
             raise UsageError(
                 "--class and --unannotated-normal say how to read outlines; give --annotations."
             )
-        if place is not None and not place.exists():
-            raise UsageError(f"{place} does not exist; give a file or a folder as --annotations.")
-        if place is not None and place.is_file() and len(results) > 1:
-            raise UsageError(
-                f"{place} cannot be right for {len(results)} slides; give --annotations a folder "
-                "of files named as the slides."
-            )
+        if place is not None:
+            check_files("--annotations", place, [result.slide_path for result in results])
         if place is not None and labels is not None and labels.fields:
             raise UsageError(
                 f"{labels.path} and {place} both say which fields are abnormal; give one of them."
             )
-        if place is not None and not any(_file_of(place, result) for result in results):
+        if place is not None and not any(find_file(place, result.slide_path) for result in results):
             raise UsageError(
                 f"{place} has no file for any of the slides (such as "
                 f"{results[0].slide_path.stem}.geojson); name the files as the slides."
             )
-        if labels is not None and len(self.unmatched(results)) == len(labels.names):
-            raise UsageError(
-                f"{labels.path} names none of the slides (it has {labels.names[0]}, the results "
-                f"have {results[0].names[0]}); write the slides' file names in it."
-            )
-
-    def unmatched(self, results: Sequence[Result]) -> list[str]:
-        """Names in the table that are of none of these slides."""
-        known = {name for result in results for name in result.names}
-        return [] if self.labels is None else [n for n in self.labels.names if n not in known]
 
     def of(self, result: Result) -> SlideTruth | None:
         """Find what is known of a slide; None when nothing is.
@@ -118,8 +103,8 @@ class Truth:
         WsiAnomalyError
             Its labels or outlines cannot be used; the sentence says why.
         """
-        label = None if self.labels is None else result.look_up(self.labels.slides)
-        corners = None if self.labels is None else result.look_up(self.labels.fields)
+        label = None if self.labels is None else self.labels.slides.get(result.name)
+        corners = None if self.labels is None else self.labels.fields.get(result.name)
         if corners is not None and self.labels is not None:
             return _from_fields(result, self.labels.path, *corners)
         outlines = self._outlines(result)
@@ -139,7 +124,8 @@ class Truth:
 
     def _outlines(self, result: Result) -> list[Outline] | None:
         """Outlines of a slide's own file; None without such."""
-        path = None if self.annotations is None else _file_of(self.annotations, result)
+        place = self.annotations
+        path = None if place is None else find_file(place, result.slide_path)
         if path is None:
             return None
         if path.name.lower().endswith(MASK_SUFFIXES):
@@ -159,13 +145,6 @@ class Truth:
                 f"The annotations in {path} have no class; leave --class out, or set it in QuPath."
             )
         return chosen
-
-
-def _file_of(place: Path, result: Result) -> Path | None:
-    try:
-        return file_for(place, result.slide_path)
-    except AnnotationError:
-        return None
 
 
 def _moved(outline: Outline, by: tuple[int, int]) -> Outline:

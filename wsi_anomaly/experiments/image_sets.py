@@ -6,7 +6,6 @@ are alike for reasons that have nothing to do with disease, so a group is never 
 
 from __future__ import annotations
 
-import csv
 import io
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.tables import read_table
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
 
@@ -190,14 +190,13 @@ def read_glas(folder: Path, size: int) -> ImageSet:
     builder = _Builder("glas", ("healthy", "malignant"), size, cut)
     place = folder / "tiles" / "glas"
     try:
-        with (place / "labels.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        for row in rows:
+        columns = ("png", "patient", "grade_glas", "grade_sirinukunwattana")
+        for row in read_table(place / "labels.csv", columns):
             healthy = row["grade_sirinukunwattana"] == "healthy"
             if healthy or row["grade_glas"] == "malignant":
                 image = place / "images" / row["png"]
                 builder.add(image, str(image), int(not healthy), row["patient"])
-    except (OSError, KeyError) as error:
+    except OSError as error:
         raise UsageError(f"{place / 'labels.csv'} is missing or damaged; copy it again.") from error
     return builder.done()
 

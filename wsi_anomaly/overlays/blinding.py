@@ -7,17 +7,15 @@ such a secret shows no slide by its name.
 
 from __future__ import annotations
 
-import csv
 import hmac
-import io
 import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from wsi_anomaly.core.cells import safe_cell
 from wsi_anomaly.core.errors import OutputError, UsageError
 from wsi_anomaly.core.files import atomic_file, fingerprint, output_errors
+from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.overlays.worklist import COHORT_PAGE
 from wsi_anomaly.scoring import CohortSlide
 
@@ -154,15 +152,13 @@ def write_key(
     OutputError
         The file cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["code", "slide", "animal", "group", "organ", "path", "not_scored_because"])
-    for slide in sorted(slides, key=lambda s: names[s.path]):
-        code = names[slide.path]
-        facts = (slide.path.name, slide.animal, slide.group, slide.organ, str(slide.path))
-        writer.writerow([code, *map(safe_cell, facts), errors.get(code, "")])
+    rows = [(names[s.path], s.path.name, s.animal, s.group, s.organ, str(s.path)) for s in slides]
+    lines = ([*row, errors.get(row[0])] for row in sorted(rows))
+    text = table_text(
+        ("code", "slide", "animal", "group", "organ", "path", "not_scored_because"), lines
+    )
     with atomic_file(results / KEY) as partial:
-        _write_private(partial, text.getvalue())
+        _write_private(partial, text)
     return results / KEY
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from wsi_anomaly.core.cells import safe_cell
 from wsi_anomaly.core.files import write_text
+from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.overlays.worklist import Row, read_row
 from wsi_anomaly.scoring import Cohort, CohortSlide
 
@@ -203,10 +201,5 @@ def write_tables(results: Path, cohort: Cohort, slides: Sequence[SlideResult]) -
 
 
 def _table(kind: type[Any], rows: Sequence[Any]) -> str:
-    text = io.StringIO()
     names = [f.name for f in fields(kind)]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        writer.writerow(["" if (v := getattr(row, n)) is None else safe_cell(v) for n in names])
-    return text.getvalue()
+    return table_text(names, ([getattr(row, name) for name in names] for row in rows))

@@ -18,7 +18,8 @@ from wsi_anomaly.overlays.many import ScoreOutcome, Scoring, score_slides
 from wsi_anomaly.overlays.worklist import Worklist
 from wsi_anomaly.scoring import ScoringModel, load_model
 from wsi_anomaly.slides import find_slides
-from wsi_anomaly.tiles.named import sizes_of
+from wsi_anomaly.tiles.inputs import check_files
+from wsi_anomaly.tiles.named import Note, sizes_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class ScoreRun:
         model: str | Path | None,
         output: str | Path,
         options: ScoreOptions,
+        *,
+        note: Note = lambda _text: None,
     ) -> Self:
         """Find the slides, the model and the folders.
 
@@ -62,6 +65,8 @@ class ScoreRun:
             Folder of results.
         options
             What is computed, where, and what is written.
+        note
+            Told what the user should read.
 
         Raises
         ------
@@ -70,7 +75,9 @@ class ScoreRun:
         """
         part = parse_shard(options.shard)
         every = find_slides(slides)
-        sizes = sizes_of(every, options.mpp_csv)
+        if options.tissue_mask is not None:
+            check_files("--tissue-mask", Path(options.tissue_mask), every)
+        sizes = sizes_of(every, options.mpp_csv, note)
         found = take_shard(every, part)
         output = Path(output)
         scoring = Scoring.of(find_model(model), options, len(found))

@@ -7,9 +7,7 @@ of several runs, or of several machines, stand in one list.
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
-import io
 import json
 import math
 import time
@@ -20,9 +18,9 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-from wsi_anomaly.core.cells import safe_cell
 from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.files import write_json, write_text
+from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.overlays.report import environment
 from wsi_anomaly.overlays.summary import FORMAT
 
@@ -229,13 +227,9 @@ class Worklist:
         """Write ``index.html`` and ``slides.csv``; see :func:`write_worklist`."""
         started = time.monotonic()
         rows = self._rows.collect()
-        text = io.StringIO()
         names = [f.name for f in fields(Row) if f.name not in {"thumbnail", "folder"}]
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(names)
-        for row in rows:
-            writer.writerow(["" if (v := getattr(row, n)) is None else safe_cell(v) for n in names])
-        write_text(self._results / "slides.csv", text.getvalue())
+        table = table_text(names, ([getattr(row, name) for name in names] for row in rows))
+        write_text(self._results / "slides.csv", table)
         page = (
             environment()
             .get_template("index.html.j2")

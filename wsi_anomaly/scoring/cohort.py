@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.slide_names import Entry, match
+from wsi_anomaly.core.tables import read_table
 
 COLUMNS = ("slide", "animal", "group", "organ")
 CONTROL_NAMES = ("control", "controls", "0", "vehicle")
@@ -64,8 +65,8 @@ def read_cohort(path: Path, slides: Sequence[Path], control: str | None = None) 
     Parameters
     ----------
     path
-        CSV with the columns slide, animal, group, organ, in any order. A slide is named by its
-        file name, with or without the suffix; where names would collide, by the end of its path.
+        Table with the columns slide, animal, group, organ, in any order; its names mean slides as
+        :mod:`~wsi_anomaly.core.slide_names` says.
     slides
         The slides to be scored: each stands in the table once, and no other does.
     control
@@ -76,25 +77,37 @@ def read_cohort(path: Path, slides: Sequence[Path], control: str | None = None) 
     UsageError
         The table cannot be read, contradicts itself, or does not fit the slides.
     """
-    rows = _rows(path)
-    found: dict[Path, CohortSlide] = {}
-    for name, animal, group, organ in rows:
-        slide = _find(path, name, slides)
-        if slide in found:
-            raise UsageError(f"{path} names {slide} twice; a slide has one line.")
-        found[slide] = CohortSlide(slide, animal, group, organ)
+    rows = read_table(path, COLUMNS)
+    if len(rows[0].layout.columns) > len(COLUMNS):
+        raise UsageError(
+            f"{path} has the columns {','.join(rows[0].layout.columns)}, of which a study takes "
+            f"{','.join(COLUMNS)} alone; remove the others."
+        )
+    # Rows differ by their lines, so that a second one of a slide is refused whatever it says.
+    matched = match(path, [Entry(row["slide"], row, row.line) for row in rows], slides)
+    if matched.unknown:
+        raise UsageError(
+            f"{path} names the slide {matched.unknown[0]}, which is not among the slides given; "
+            "give it too, or remove its line."
+        )
+    found = matched.by(slides)
     for slide in slides:
         if slide not in found:
             raise UsageError(f"{slide} is not in {path}; add a line for it, or leave it out.")
     groups: dict[str, str] = {}
-    for _, animal, group, _ in rows:
+    for row in rows:
+        animal, group = row["animal"], row["group"]
         if groups.setdefault(animal, group) != group:
-            raise UsageError(
-                f"{path} has animal {animal} in the groups {groups[animal]} and {group}; an animal "
-                "belongs to one."
+            raise row.error(
+                f"has animal {animal} in the groups {groups[animal]} and {group}; an animal "
+                "belongs to one"
             )
     chosen = _control(path, list(dict.fromkeys(groups.values())), control)
-    cohort = Cohort(tuple(found.values()), chosen)
+    in_order = sorted(found.items(), key=lambda item: item[1].line)
+    cohort = Cohort(
+        tuple(CohortSlide(p, row["animal"], row["group"], row["organ"]) for p, row in in_order),
+        chosen,
+    )
     for organ in cohort.organs:
         if not any(cohort.is_control(s) for s in cohort.of_organ(organ)):
             raise UsageError(
@@ -102,54 +115,6 @@ def read_cohort(path: Path, slides: Sequence[Path], control: str | None = None) 
                 "it, or leave the organ out."
             )
     return cohort
-
-
-def _rows(path: Path) -> list[tuple[str, str, str, str]]:
-    wanted = ",".join(COLUMNS)
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise UsageError(
-            f"{path} cannot be read ({reason}); it should be a CSV file with the columns {wanted}."
-        ) from error
-    lines = [line for line in lines if any(line)]
-    header = [cell.lower() for cell in lines[0]] if lines else []
-    if sorted(header) != sorted(COLUMNS):
-        raise UsageError(
-            f"{path} should begin with the line {wanted}, not {','.join(header)!r}; add, rename or "
-            "remove columns."
-        )
-    if len(lines) == 1:
-        raise UsageError(f"{path} has no line below its header; add one for each slide.")
-    out = []
-    for line in lines[1:]:
-        if len(line) != len(header) or not all(line):
-            raise UsageError(
-                f"{path} should give {wanted} in every line, not {','.join(line)!r}; fill it in."
-            )
-        values = dict(zip(header, line, strict=True))
-        out.append((values["slide"], values["animal"], values["group"], values["organ"]))
-    return out
-
-
-def _find(table: Path, name: str, slides: Sequence[Path]) -> Path:
-    """Find the slide that a line means."""
-    end = "/" + name.replace("\\", "/").removeprefix("./").lstrip("/")
-    fitting = [p for p in slides if name in (p.name, p.stem)]
-    fitting = fitting or [p for p in slides if p.absolute().as_posix().endswith(end)]
-    if not fitting:
-        raise UsageError(
-            f"{table} names the slide {name}, which is not among the slides given; give it too, or "
-            "remove its line."
-        )
-    if len(fitting) > 1:
-        raise UsageError(
-            f"{table} names the slide {name}, which could be {fitting[0]} or {fitting[1]}; write "
-            "its folder too."
-        )
-    return fitting[0]
 
 
 def _control(path: Path, groups: list[str], control: str | None) -> str:

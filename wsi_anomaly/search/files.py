@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.search.certainty import DRAWS, SURE_FROM, Comparison
 from wsi_anomaly.search.records import Found, Tried
 from wsi_anomaly.training.config import TrainConfig
@@ -28,20 +27,21 @@ def config_toml(config: TrainConfig, remarks: Sequence[str]) -> str:
 def trials_csv(tried: Sequence[Tried], folds: int) -> str:
     """Write every trial with its choices and the figure of each fold, one line a trial."""
     choices = list(dict.fromkeys(name for t in tried for name in t.choices))
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["trial", "state", "value", *(f"fold_{k + 1}" for k in range(folds)), "steps", "seconds",
-         *(name.replace(" ", "_") for name in choices), "reason"]
-    )  # fmt: skip
+    rows = []
     for t in tried:
         values = [f"{v:.5f}" for v in t.folds] + [""] * (folds - len(t.folds))
-        writer.writerow(
+        rows.append(
             [t.number, t.state, f"{t.value:.5f}" if t.folds else "", *values,
              " ".join(map(str, t.steps)), f"{t.seconds:.1f}",
              *(t.choices.get(name, "") for name in choices), t.reason]
         )  # fmt: skip
-    return out.getvalue()
+    return table_text(
+        [
+            "trial", "state", "value", *(f"fold_{k + 1}" for k in range(folds)), "steps", "seconds",
+            *(name.replace(" ", "_") for name in choices), "reason",
+        ],
+        rows,
+    )  # fmt: skip
 
 
 def summary(found: Found, cases: Sequence[str], calibration: Sequence[str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from wsi_anomaly.autoencoder.batches import Tiles, to_images
 from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import config_hash, make_folder, write_json
+from wsi_anomaly.core.ranking import ordered_pairs
 from wsi_anomaly.detectors import Density, Detector, Dpa, Fitting
 from wsi_anomaly.detectors.base import BATCH, fit_missing_statistics
 from wsi_anomaly.features import PerceptualNetwork
@@ -213,17 +214,6 @@ class Judge:
         count, of = self.pairs(k)
         value = float(sums.sum() / (count.sum() * of.sum()))
         return FoldResult(value, sums.tolist(), steps)
-
-
-def ordered_pairs(normal: NDArray[np.floating], abnormal: NDArray[np.floating]) -> float:
-    """Count pairs in which the abnormal tile scores higher; ties count half.
-
-    Divided by the number of pairs it is the ROC AUC (Mann and Whitney's U).
-    """
-    ordered = np.sort(normal)
-    below = np.searchsorted(ordered, abnormal, "left").sum()
-    up_to = np.searchsorted(ordered, abnormal, "right").sum()
-    return float(below + up_to) / 2
 
 
 def _scores(detector: Detector, tiles: Tiles) -> NDArray[np.float64]:

@@ -1,4 +1,7 @@
-"""What a picture's colours say, pixel by pixel: how much is absorbed, and by stain or by ink."""
+"""What a picture's colours say, pixel by pixel: how much is absorbed, and by stain or by ink.
+
+`tables` are optical densities (3, 256) of each intensity of red, green and blue against bare glass.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 INKS = ("blue or green", "red", "black")
-
-
-def density_tables(white: tuple[float, float, float]) -> NDArray[np.float32]:
-    """Optical density (3, 256) of each intensity of red, green and blue against bare glass."""
-    values = np.log(np.maximum(np.arange(256), 1))
-    tables = np.maximum(np.log(np.array(white))[:, None] - values, 0)
-    return np.asarray(tables, np.float32)
 
 
 def excess_density(rgb: NDArray[np.uint8], tables: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wsi_anomaly.core.optical_density import density_table
+from wsi_anomaly.core.robust import MAD_TO_SD
 from wsi_anomaly.slides.bands import bands
 from wsi_anomaly.slides.base import Slide
 from wsi_anomaly.slides.density import (
     INKS,
-    density_tables,
     excess_density,
     has_ink,
     ink_colours,
@@ -103,7 +104,8 @@ def label_pixels(
     white = glass_colour(rgb, usable)
     if not _is_bright_field(rgb, usable):
         return np.full(usable.shape, BACKGROUND, np.uint8), white
-    tables = density_tables(white)
+    # By channel and grey level, (3, 256), as the compiled loops look densities up.
+    tables = np.ascontiguousarray(density_table(white).T, np.float32)
 
     pen = _pen(ink_colours(rgb, tables), usable, mpp) & usable
     usable &= ~pen
@@ -251,7 +253,7 @@ def _folds(
     middle = float(np.median(inside, overwrite_input=True))
     inside -= np.float32(middle)
     np.abs(inside, out=inside)
-    spread = float(np.median(inside, overwrite_input=True)) * 1.4826
+    spread = float(np.median(inside, overwrite_input=True)) * MAD_TO_SD
     del inside
     dense = np.asarray((total > max(2.0 * middle, middle + 5 * spread)) & tissue)
     if not dense.any():

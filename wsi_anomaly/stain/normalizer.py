@@ -12,7 +12,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.stain.density import LAMBDA_CONCENTRATION, density_table
+from wsi_anomaly.core.optical_density import density_table
+from wsi_anomaly.stain.density import LAMBDA_CONCENTRATION
 from wsi_anomaly.stain.profile import StainProfile
 
 # An entry's place is made of all bits of red, the lower 7 of green and the lower 6 of blue.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import shapely
 
 from wsi_anomaly.annotations import Outline, outlines_from_mask, read_mask, read_outlines
 from wsi_anomaly.annotations.files import MASK_SUFFIXES, SUFFIXES
-from wsi_anomaly.core.errors import AnnotationError
+from wsi_anomaly.core.errors import AnnotationError, UsageError
+from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.slides import Slide, TissueMap
 from wsi_anomaly.slides.overview import Overview
 
@@ -17,23 +19,65 @@ _MIN_ON_SLIDE = 0.9  # outlines of which less lies on the slide were drawn in an
 
 
 def file_for(place: Path, slide: Path) -> Path:
-    """Find a slide's own file: `place` itself, or in a folder the one named as the slide.
+    """Find a slide's own file as :func:`find_file` does.
 
     Raises
     ------
     AnnotationError
         There is none.
     """
+    found = find_file(place, slide)
+    if found is None:
+        raise AnnotationError(
+            f"{place} has no file for {slide} (such as {slide.stem}.geojson); add it, or leave the "
+            "slide out."
+        )
+    return found
+
+
+def find_file(place: Path, slide: Path) -> Path | None:
+    """Find a slide's own file: `place` itself, or in a folder the one named as the slide.
+
+    In the folder it may lie below folders named as those of the slide: of ``study/a/s1.tif`` it is
+    ``a/s1.geojson``, or else ``s1.geojson``.
+    """
     if not place.is_dir():
         return place
-    for name in (slide.stem, slide.name):
-        for suffix in SUFFIXES:
-            if (place / f"{name}{suffix}").is_file():
-                return place / f"{name}{suffix}"
-    raise AnnotationError(
-        f"{place} has no file for {slide} (such as {slide.stem}.geojson); add it, or leave the "
-        "slide out."
-    )
+    parents = [part for part in from_anywhere(slide).parts[1:-1] if part != ".."]
+    for first in range(len(parents) + 1):
+        folder = place.joinpath(*parents[first:])
+        if folder.is_dir():
+            files = (folder / f"{name}{s}" for name in (slide.stem, slide.name) for s in SUFFIXES)
+            found = next((file for file in files if file.is_file()), None)
+            if found is not None:
+                return found
+    return None
+
+
+def check_files(option: str, place: Path, slides: Sequence[Path]) -> None:
+    """See that a file, or a folder of files, can be that of these slides.
+
+    Raises
+    ------
+    UsageError
+        It does not exist, or one file would be taken for several slides.
+    """
+    if not place.exists():
+        raise UsageError(f"{place} does not exist; give a file or a folder as {option}.")
+    if place.is_file() and len(slides) > 1:
+        raise UsageError(
+            f"{place} cannot be right for {len(slides)} slides; give {option} a folder of files "
+            "named as the slides."
+        )
+    alike = Counter(slide.stem for slide in slides)
+    slide_of: dict[Path, Path] = {}
+    for slide in slides:
+        file = find_file(place, slide) if alike[slide.stem] > 1 else None
+        if file is not None and slide_of.setdefault(file, slide) != slide:
+            raise UsageError(
+                f"{file} could be of {slide_of[file]} or {slide}; move it into a folder named as "
+                f"that of its slide, such as {place / slide.parent.name}."
+            )
 
 
 def tissue_from_file(slide: Slide, path: Path, overview: Overview) -> TissueMap:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
-from wsi_anomaly.core.errors import TileStoreError, UsageError
+from wsi_anomaly.core.errors import TileStoreError
 from wsi_anomaly.core.files import fingerprint, output_name
 from wsi_anomaly.core.remote import from_anywhere
+from wsi_anomaly.tiles.inputs import check_files
 from wsi_anomaly.tiles.store import SUFFIX, TileStore
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,16 +82,11 @@ def plan_jobs(
     Raises
     ------
     UsageError
-        One file is given for several slides, or it does not exist.
+        A file would be taken for several slides, or does not exist.
     """
     for option, place in (("--tissue-mask", tissue_mask), ("--annotations", annotations)):
-        if place is not None and not place.exists():
-            raise UsageError(f"{place} does not exist; give a file or a folder as {option}.")
-        if place is not None and place.is_file() and len(slides) > 1:
-            raise UsageError(
-                f"{place} cannot be right for {len(slides)} slides; give {option} a folder of "
-                "files named as the slides."
-            )
+        if place is not None:
+            check_files(option, place, slides)
     names = Counter(output_name(slide) for slide in slides)
     there = {file.stem for file in out_dir.glob(f"*{SUFFIX}")}
     marked = {stem[:-9] for stem in there if stem[-9:-8] == "-"}
@@ -137,64 +130,3 @@ def _name(slide: Path, out_dir: Path, there: set[str], *, alone: bool, marked: b
         same = store.fingerprint == mark or store.slide_path == slide.resolve()
         return name if same else with_mark
     return name if alone else with_mark
-
-
-def look_up(table: Mapping[str, T], slide: Path) -> T | None:
-    """Find a slide's entry: under its path, its file name or its name without suffix."""
-    for name in (str(slide), slide.name, slide.stem):
-        if name in table:
-            return table[name]
-    return None
-
-
-def read_mpp_csv(path: Path) -> dict[str, float]:
-    """Lines of ``slide,mpp``: micrometres per pixel by slide name.
-
-    Raises
-    ------
-    UsageError
-        The file cannot be read or a line makes no sense.
-    """
-    table: dict[str, float] = {}
-    for name, text in _pairs(path, "mpp"):
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
-        if not 0.01 <= value <= 20:
-            raise UsageError(
-                f"{path} gives {name} {text!r} um per pixel, which is not plausible; 40x is about "
-                "0.25."
-            )
-        table[name] = value
-    return table
-
-
-def read_cases_csv(path: Path) -> dict[str, str]:
-    """Lines of ``slide,case``: the patient or animal by slide name.
-
-    Raises
-    ------
-    UsageError
-        The file cannot be read.
-    """
-    return dict(_pairs(path, "case"))
-
-
-def _pairs(path: Path, column: str) -> list[tuple[str, str]]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(
-            f"{path} cannot be read ({error}); it should hold lines of slide,{column}."
-        ) from error
-    rows = [row for row in rows if any(row)]
-    if rows and [cell.lower() for cell in rows[0][:2]] == ["slide", column]:
-        rows = rows[1:]
-    for row in rows:
-        if len(row) != 2 or not all(row):
-            raise UsageError(f"{path} should hold lines of slide,{column}, not {','.join(row)!r}.")
-    if not rows:
-        raise UsageError(f"{path} is empty; it should hold lines of slide,{column}.")
-    return [(row[0], row[1]) for row in rows]

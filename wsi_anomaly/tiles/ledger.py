@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import fcntl
-import io
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from wsi_anomaly.core.cells import plain_cell, safe_cell
 from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.files import output_errors, write_text
+from wsi_anomaly.core.tables import own_rows, table_text
 from wsi_anomaly.tiles.fields import STORED
 from wsi_anomaly.tiles.tiling import TileOutcome
 
@@ -79,15 +77,10 @@ def write_ledger(path: Path, outcomes: Iterable[TileOutcome]) -> None:
         It cannot be written.
     """
     with output_errors(path), _alone(path):
-        rows = _former(path)
+        rows = {row["slide"]: row for row in own_rows(path, COLUMNS)}
         for outcome in outcomes:
             rows[str(outcome.job.slide)] = _row(outcome)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for slide in sorted(rows):
-            writer.writerow({name: safe_cell(value) for name, value in rows[slide].items()})
-        write_text(path, text.getvalue())
+        write_text(path, table_text(COLUMNS, (rows[slide].values() for slide in sorted(rows))))
 
 
 @contextlib.contextmanager
@@ -121,16 +114,3 @@ def _row(outcome: TileOutcome) -> dict[str, str]:
         "tiles": str(result.tiles),
         **{name: str(count) for name, count in result.counts.items()},
     }
-
-
-def _former(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of an earlier run; none when there is no such table, or another one."""
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                return {}
-            rows = [{name: plain_cell(row[name] or "") for name in COLUMNS} for row in reader]
-            return {row["slide"]: row for row in rows}
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return {}

@@ -5,48 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from wsi_anomaly.tiles.jobs import look_up, read_cases_csv, read_mpp_csv
+from wsi_anomaly.core.slide_names import OWN_CASE, Entry, match, read_cases, read_pixel_sizes
 
 Note = Callable[[str], None]
 
 
-def sizes_of(slides: Sequence[Path], mpp_csv: str | Path | None) -> dict[Path, float]:
-    """Micrometres per pixel of those slides that a table names.
+def sizes_of(slides: Sequence[Path], mpp_csv: str | Path | None, note: Note) -> dict[Path, float]:
+    """Micrometres per pixel of those slides that a table names; `note` is told what misses.
 
     Raises
     ------
     UsageError
-        The table cannot be read, or a line makes no sense.
+        The table cannot be read, or does not fit the slides.
     """
-    table = {} if mpp_csv is None else read_mpp_csv(Path(mpp_csv))
-    return {slide: size for slide in slides if (size := look_up(table, slide)) is not None}
+    if mpp_csv is None:
+        return {}
+    matched = read_pixel_sizes(Path(mpp_csv), slides)
+    for sentence in matched.mismatches("--mpp-csv", [slide.name for slide in slides]):
+        note(sentence)
+    return matched.by(slides)
 
 
 def cases_of(
     slides: Sequence[Path], cases: str | Path | Mapping[str, str] | None, note: Note
 ) -> dict[Path, str]:
-    """Patient or animal of those slides that a table names; `note` is told of the others.
+    """Patient or animal of those slides that a table names; `note` is told what misses.
 
     Raises
     ------
     UsageError
-        The table cannot be read, or a line makes no sense.
+        The table cannot be read, or does not fit the slides.
     """
     if cases is None:
         return {}
-    table = case_table(cases)
-    found = {slide: case for slide in slides if (case := look_up(table, slide)) is not None}
-    left = [slide.name for slide in slides if slide not in found]
-    if left:
-        # A wrong name in the table has no other effect.
-        some = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
-        note(
-            f"--cases does not name {len(left)} of {len(slides)} slides ({some}); each of them is "
-            "a case of its own."
-        )
-    return found
-
-
-def case_table(cases: str | Path | Mapping[str, str]) -> Mapping[str, str]:
-    """Cases by the names that a table, or a mapping, uses for slides."""
-    return cases if isinstance(cases, Mapping) else read_cases_csv(Path(cases))
+    matched = (
+        match("cases", [Entry(name, case) for name, case in cases.items()], slides)
+        if isinstance(cases, Mapping)
+        else read_cases(Path(cases), slides)
+    )
+    for sentence in matched.mismatches("--cases", [slide.name for slide in slides], OWN_CASE):
+        note(sentence)
+    return matched.by(slides)

@@ -74,7 +74,7 @@ class TileRun:
         config = config or TileConfig.of(options)
         found = find_slides(slides)
         cases = cases_of(found, options.cases, note)
-        sizes = sizes_of(found, options.mpp_csv)
+        sizes = sizes_of(found, options.mpp_csv, note)
         jobs = plan_jobs(
             found,
             make_folder(output),

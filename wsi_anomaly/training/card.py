@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Sequence
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_anomaly.calibration import MIN_CASES
+from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.detectors.model import CARD
 from wsi_anomaly.training.config import TrainConfig
@@ -19,11 +18,7 @@ from wsi_anomaly.training.splits import Split
 
 def log_csv(log: Sequence[dict[str, Any]]) -> str:
     """Write the training log as a table, one report a line."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(log[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(log)
-    return text.getvalue()
+    return table_text(list(log[0]), ([line.get(name) for name in log[0]] for line in log))
 
 
 def calibration_facts(model: Model) -> str:

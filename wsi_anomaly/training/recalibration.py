@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +60,15 @@ def recalibrate_on(
     target = own_folder(folder) if output is None else Path(output)
     found = find_slides(normals)
     cases = cases_of(found, options.cases, watch.note)
-    sizes = sizes_of(found, options.mpp_csv)
+    sizes = sizes_of(found, options.mpp_csv, watch.note)
+    stems = Counter(path.stem for path in found)
     slides = [
-        NormalSlide(path, cases.get(path, path.stem), sizes.get(path, options.mpp))
+        NormalSlide(
+            path,
+            # Slides of one name in several folders are cases of their own too.
+            cases.get(path, path.stem if stems[path.stem] == 1 else str(path)),
+            sizes.get(path, options.mpp),
+        )
         for path in found
     ]
     device = choose_device(options.device)

@@ -262,7 +262,7 @@ def test_what_a_chest_download_lacks_is_named(tmp_path: Path) -> None:
         ChestXRays(tmp_path)
     (tmp_path / "Data_Entry_2017.csv").write_text("a,b\n1,2\n")
     Image.new("L", (8, 8)).save(tmp_path / "0.png")
-    with pytest.raises(UsageError, match="no table of ChestX-ray14"):
+    with pytest.raises(UsageError, match="should begin with the line image index,patient id"):
         ChestXRays(tmp_path)
 
 

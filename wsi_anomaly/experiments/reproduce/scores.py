@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import atomic_file
-from wsi_anomaly.experiments.cells import weighted_aucs
+from wsi_anomaly.core.ranking import roc_auc
 
 _TOP_SHARE = 0.1  # of a slide's tiles, whose mean is its score
 
@@ -62,8 +62,7 @@ class Scores:
 
     def auc(self) -> float:
         """ROC AUC of the judged images; NaN when one of them has no score."""
-        one = np.ones((1, len(self.judge)))
-        return float(weighted_aucs(self.abnormal, self.judge, one)[0])
+        return roc_auc(self.judge[~self.abnormal], self.judge[self.abnormal])
 
     def slide_auc(self) -> float | None:
         """ROC AUC of the groups by the mean of their top tenth; None where all are single."""
@@ -77,7 +76,8 @@ class Scores:
             abnormal.append(bool(self.abnormal[self.group == group].any()))
         if len(set(abnormal)) < 2:
             return None
-        return float(weighted_aucs(np.array(abnormal), np.array(top), np.ones((1, len(top))))[0])
+        score, is_abnormal = np.array(top), np.array(abnormal)
+        return roc_auc(score[~is_abnormal], score[is_abnormal])
 
 
 @dataclass(frozen=True)

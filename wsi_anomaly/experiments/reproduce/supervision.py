@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from wsi_anomaly import __version__
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import make_folder, write_json, write_text
+from wsi_anomaly.core.ranking import roc_auc
 from wsi_anomaly.experiments.reproduce.cells import Bench
 from wsi_anomaly.experiments.reproduce.markdown import training_text
 from wsi_anomaly.experiments.reproduce.picture import curve_picture
@@ -106,12 +107,8 @@ class Choice:
 
     def aucs(self, chosen: NDArray[np.intp]) -> NDArray[np.float64]:
         """ROC AUC (C,) of some of the pool against the normal images set aside."""
-        found = []
-        for ranked, values in zip(self.normal.T, self.pool[chosen].T, strict=True):
-            below = np.searchsorted(ranked, values, "left")
-            upto = np.searchsorted(ranked, values, "right")
-            found.append((below + upto).mean() / (2 * len(ranked)))
-        return np.array(found)
+        pairs = zip(self.normal.T, self.pool[chosen].T, strict=True)
+        return np.array([roc_auc(normal, abnormal) for normal, abnormal in pairs])
 
     def draw(self, count: int, types: int, rng: np.random.Generator) -> NDArray[np.intp] | None:
         """Few anomalies of few types; None where there are not so many."""

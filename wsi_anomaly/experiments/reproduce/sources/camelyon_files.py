@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import zipfile
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ from typing import Self
 from wsi_anomaly.annotations import Outline, read_asap, write_geojson
 from wsi_anomaly.core.errors import AnnotationError, UsageError
 from wsi_anomaly.core.files import make_folder
+from wsi_anomaly.core.slide_names import some
+from wsi_anomaly.core.tables import read_table
 from wsi_anomaly.experiments.reproduce.sources.files import files_below
 
 EXCLUDED = (
@@ -23,7 +24,6 @@ STAIN_TARGET = "normal_056"
 LABEL = "Tumor"
 
 _NAME = re.compile(r"(normal|tumor|test)_\d+")
-_SHOWN = 5
 _WHERE = "download CAMELYON16 from the challenge's page or its open-data bucket"
 
 
@@ -104,13 +104,13 @@ class Challenge:
             missing.append("reference.csv (which test slides have tumour)")
         unlabelled = sorted(by_kind["test"] - set(labels)) if reference else []
         if unlabelled:
-            missing.append(f"labels in reference.csv for {_few(unlabelled)}")
+            missing.append(f"labels in reference.csv for {some(unlabelled)}")
         folder = make_folder(output / "annotations")
         _unpack(archives, folder / "xml", xml)
         tumour_test = {n for n in by_kind["test"] if labels.get(n) == "tumor"}
         unannotated = sorted((by_kind["tumor"] | tumour_test) - set(xml))
         if unannotated:
-            missing.append(f"lesion annotations (.xml) of {_few(unannotated)}")
+            missing.append(f"lesion annotations (.xml) of {some(unannotated)}")
         for part, found in (("normal", "normal"), ("tumour", "tumor")):
             if reference and by_kind["test"] and found not in labels.values():
                 missing.append(f"{part} test slides")
@@ -135,21 +135,11 @@ class Challenge:
         return cls(slides, every, folder, errors)
 
 
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
 def _labels(path: Path) -> dict[str, str]:
     """Read ``normal`` or ``tumor`` by test slide: the first two columns of reference.csv."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if len(row) >= 2]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read; {_WHERE}.") from error
-    return {
-        Path(row[0]).stem: row[1].lower() for row in rows if row[1].lower() in ("normal", "tumor")
-    }
+    rows = read_table(path, ("slide", "label"), is_data=lambda _first: True)
+    pairs = ((Path(row["slide"]).stem, row["label"].lower()) for row in rows)
+    return {slide: label for slide, label in pairs if label in ("normal", "tumor")}
 
 
 def _unpack(archives: list[Path], folder: Path, xml: dict[str, Path]) -> None:

@@ -6,7 +6,6 @@ which images come from one patient; these stay together.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.slide_names import Entry, match, read_pairs
 from wsi_anomaly.experiments.reproduce.problems import KNOWN, Problem, draw, judged
 from wsi_anomaly.experiments.reproduce.sources.files import files_below
 
@@ -149,19 +149,11 @@ def _groups(data: Path, files: list[Path]) -> tuple[NDArray[np.intp], bool]:
     table = data / "groups.csv"
     if not table.is_file():
         return np.arange(len(files)), False
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{table} cannot be read ({error}).") from error
-    if any(len(row) != 2 or not all(row) for row in rows):
-        raise UsageError(f"{table} should hold lines of image,group.")
-    group_of = dict(rows)
-    names = []
+    rows = read_pairs(table, "image", "group")
+    entries = [Entry(row["image"], row["group"], row.line) for row in rows]
+    group_of = match(table, entries, [path.relative_to(data) for path in files]).by(files)
     for path in files:
-        own = (path.relative_to(data).as_posix(), path.name, path.stem)
-        name = next((group_of[key] for key in own if key in group_of), None)
-        if name is None:
+        if path not in group_of:
             raise UsageError(f"{table} has no line for {path}; every image needs its group.")
-        names.append(name)
-    return np.unique(names, return_inverse=True)[1].astype(np.intp), True
+    groups = [group_of[path] for path in files]
+    return np.unique(groups, return_inverse=True)[1].astype(np.intp), True

@@ -6,7 +6,6 @@ to 300 px, its central 224 px are kept, turned grey, equalised if so configured,
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.tables import read_table
 from wsi_anomaly.experiments.reproduce.problems import KNOWN, Problem, draw, judged
 from wsi_anomaly.experiments.reproduce.published import NIH
 from wsi_anomaly.experiments.reproduce.sources.files import files_below
@@ -191,19 +191,9 @@ def read_xray(path: Path, size: int, *, equalise: bool = False) -> NDArray[np.ui
 
 
 def _read_entries(table: Path) -> dict[str, _Entry]:
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            return {
-                row["Image Index"]: _Entry(
-                    row["Patient ID"], row["Finding Labels"], row["View Position"].strip()
-                )
-                for row in csv.DictReader(file)
-            }
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
-        raise UsageError(
-            f"{table} is no table of ChestX-ray14 (it has Image Index, Finding Labels, Patient ID, "
-            f"View Position); {_WHERE}."
-        ) from error
+    columns = ("image index", "patient id", "finding labels", "view position")
+    rows = read_table(table, columns)
+    return {row[columns[0]]: _Entry(*(row[name] for name in columns[1:])) for row in rows}
 
 
 def _sides(texts: Sequence[Path], entries: Mapping[str, _Entry]) -> tuple[dict[str, bool], bool]:
