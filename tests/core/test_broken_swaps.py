@@ -148,8 +148,9 @@ def test_everything_fails_from_one_call_on(tmp_path: Path, error: OSError, late:
     assert broken_at_every_call(tmp_path, names, error, late=late, onwards=True) > 8
 
 
+@pytest.mark.parametrize("first", [ERRORS[0], KeyboardInterrupt()], ids=["EIO", "Ctrl-C"])
 def test_a_former_folder_that_cannot_be_moved_back_stays_and_the_message_says_where(
-    tmp_path: Path,
+    tmp_path: Path, first: BaseException
 ) -> None:
     target = tmp_path / "model"
     fill(target, "old")
@@ -160,7 +161,7 @@ def test_a_former_folder_that_cannot_be_moved_back_stays_and_the_message_says_wh
         nonlocal renames
         renames += 1
         if renames > 1:  # the first moves the old one aside
-            raise OSError(errno.EIO, "Input/output error")
+            raise first if renames == 2 else ERRORS[0]
         real(source, to)
 
     with pytest.MonkeyPatch.context() as patch:

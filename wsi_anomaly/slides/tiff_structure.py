@@ -13,6 +13,7 @@ import os
 import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
@@ -23,12 +24,23 @@ from numpy.typing import NDArray
 from wsi_anomaly.slides.base import MAX_SIDE_PX
 from wsi_anomaly.slides.decoding import Decoder, UnknownCodingError, decoder_of
 
-_LOG = logging.getLogger("tifffile")
 _VENDORS = frozenset({"avs", "bif", "eer", "ndpi", "ndtiff", "philips", "qpi", "scn", "ventana"})
 _MAX_TILE_PX = 1 << 16
 _MAX_TILE_BYTES = 200_000_000  # a larger strip or tile, decoded, does not fit a worker
 _VIRTUAL_STRIP_BYTES = 1_000_000  # an uncompressed strip is read in parts of this size
 _UNITS = {1: "", 2: "inch", 3: "centimeter"}
+
+
+_READING: ContextVar[bool] = ContextVar("reading", default=False)
+
+
+def _not_while_reading(_record: logging.LogRecord) -> bool:
+    """Keep quiet what tifffile logs in a thread that reads here: it is raised, in one sentence."""
+    return not _READING.get()
+
+
+# The logger is the whole program's: what it logs in other threads is left alone.
+logging.getLogger("tifffile").addFilter(_not_while_reading)
 
 
 class LayoutError(UnknownCodingError):
@@ -79,12 +91,11 @@ def read_structure(file: IO[bytes]) -> TiffStructure:
     DamagedError
         It is one, but damaged.
     """
-    # What tifffile would log is raised here, in one sentence.
-    _LOG.disabled, before = True, _LOG.disabled
+    reading = _READING.set(True)
     try:
         return _parsed(file)
     finally:
-        _LOG.disabled = before
+        _READING.reset(reading)
 
 
 def _parsed(file: IO[bytes]) -> TiffStructure:

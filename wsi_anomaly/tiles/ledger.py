@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ COLUMNS = (
     "seconds",
 )
 _EVERY_SECONDS = 10.0
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Ledger:
@@ -38,9 +40,15 @@ class Ledger:
     ----------
     path
         ``slides.csv``.
+
+    Attributes
+    ----------
+    note
+        What must be known of the table; "" for nothing.
     """
 
     def __init__(self, path: Path) -> None:
+        self.note = ""
         self._path = path
         self._new: list[TileOutcome] = []
         self._written = time.monotonic()
@@ -61,39 +69,61 @@ class Ledger:
             It cannot be written.
         """
         self._written = time.monotonic()
-        write_ledger(self._path, self._new)
+        self.note = write_ledger(self._path, self._new)
         self._new.clear()
 
 
-def write_ledger(path: Path, outcomes: Iterable[TileOutcome]) -> None:
+def write_ledger(path: Path, outcomes: Iterable[TileOutcome]) -> str:
     """Write or update the table: these slides anew, all others as they were.
 
     ``status`` is done, kept (finished before, under the same configuration) or error; ``reason``
     says why, or what is to be known.
+
+    Returns
+    -------
+    str
+        A sentence if other runs cannot be kept out meanwhile; else "".
 
     Raises
     ------
     OutputError
         It cannot be written.
     """
-    with output_errors(path), _alone(path):
+    with output_errors(path), _alone(path) as alone:
         rows = {row["slide"]: row for row in own_rows(path, COLUMNS)}
         for outcome in outcomes:
             rows[str(outcome.job.slide)] = _row(outcome)
         write_text(path, table_text(COLUMNS, (rows[slide].values() for slide in sorted(rows))))
+    if alone:
+        return ""
+    return (
+        f"{path.parent} cannot be locked: if several runs write there at the same moment, "
+        f"{path.name} may lack slides; run the same command again to complete it."
+    )
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep other runs from updating the table at the same moment.
+def _alone(path: Path) -> Iterator[bool]:
+    """Keep other runs from updating the table at the same moment; False where nothing can.
 
-    The lock goes with the process that holds it, so it cannot be left behind. File systems without
-    locks do without it.
+    The lock goes with the process that holds it, so it cannot be left behind. A file that stands
+    for a lock can: where there is nothing better, disks and systems do without.
     """
-    with open(path.with_name(f".{path.name}.lock"), "w") as file:
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it has no better lock on this system
+        from filelock import FileLock, SoftFileLock
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"), fallback_to_soft=False)
+    with contextlib.ExitStack() as held:
+        alone = not isinstance(lock, SoftFileLock)
+        if alone:
+            try:
+                held.enter_context(lock)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                alone = False
+        yield alone
 
 
 def _row(outcome: TileOutcome) -> dict[str, str]:

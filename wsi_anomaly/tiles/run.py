@@ -33,12 +33,15 @@ class TileRun:
         What is stored of each.
     options
         How the work is done.
+    note
+        Told what the user should read.
     """
 
     output: Path
     jobs: Sequence[Job]
     config: TileConfig
     options: TileOptions
+    note: Note
 
     @classmethod
     def plan(
@@ -86,7 +89,7 @@ class TileRun:
             backend=options.backend,
         )
         # Names are those of the whole run, whichever part of it this is.
-        return cls(Path(output), take_shard(jobs, part), config, options)
+        return cls(Path(output), take_shard(jobs, part), config, options, note)
 
     def outcomes(self, watch: Watch[Job] | None = None) -> Generator[TileOutcome]:
         """Tile them, and say in ``slides.csv`` what became of each.
@@ -118,6 +121,8 @@ class TileRun:
                     yield outcome
         finally:
             ledger.write()
+            if ledger.note:
+                self.note(ledger.note)
 
 
 def _path(place: str | Path | None) -> Path | None:

@@ -9,7 +9,10 @@ then cost no more than copying their bytes).
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +29,8 @@ from wsi_anomaly.tiles.heaps import check_heaps
 from wsi_anomaly.tiles.preprocessing import Preprocessing
 
 SUFFIX = ".h5"
+_OF_THE_CONTENT = (errno.EINVAL, errno.EFBIG, errno.EOVERFLOW)
+"""What the system answers to a place in the file that cannot be."""
 SOURCES = ("tissue_mask", "annotations")
 _DAMAGED = (OSError, LookupError, ValueError, TypeError, RuntimeError, StainError)
 """What h5py raises on a damaged file; JSON that is nested without end is a RuntimeError."""
@@ -121,7 +126,7 @@ class TileStore:
         path = Path(path)
         try:
             check_heaps(path)
-            with h5py.File(path, "r") as file:
+            with h5py.File(path, "r", locking=False) as file:  # it is whole and stays as it is
                 if file.attrs.get("format") != FORMAT:
                     raise TileStoreError(
                         f"{path} is no tile file of wsi-anomaly; make one with wsi-anomaly tile."
@@ -137,6 +142,12 @@ class TileStore:
             ) from error
         except _DAMAGED as error:
             reason = " ".join(str(error).split())
+            number = _system_error(error, reason)
+            if number and number not in _OF_THE_CONTENT:
+                raise TileStoreError(
+                    f"{path} cannot be read ({os.strerror(number)}); check the disk and its "
+                    "permissions, and run the same command again."
+                ) from error
             raise TileStoreError(
                 f"{path} is damaged ({reason}); delete it and run tile again."
             ) from error
@@ -174,6 +185,12 @@ class TileStore:
                 "run tile again."
             )
         return magnification
+
+
+def _system_error(error: Exception, reason: str) -> int:
+    """Read the system's error number; HDF5 often has it in its text alone. 0: none."""
+    said = re.search(r"errno = (\d+)", reason)
+    return getattr(error, "errno", None) or int(said[1] if said else 0)
 
 
 def _own(file: h5py.File, name: str, size: int) -> h5py.Dataset:

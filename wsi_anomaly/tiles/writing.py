@@ -111,6 +111,7 @@ def write_tiles(
         with h5py.File(
             partial,
             "w",
+            locking=False,  # nobody else knows the partial name, and some disks have no locks
             libver=("v108", "v110"),
             alignment_threshold=_PAGE,
             alignment_interval=_PAGE,
@@ -129,7 +130,7 @@ def write_tiles(
             yield writer
         finally:
             writer.close()
-        with h5py.File(partial, "r+") as file:
+        with h5py.File(partial, "r+", locking=False) as file:
             file["status"] = status
 
 
