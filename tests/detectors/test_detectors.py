@@ -1,4 +1,4 @@
-"""What every detector keeps, whatever its method."""
+"""Our detectors keep what every detector keeps, and what is particular to each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from contract import DetectorContract
 from drawn import SIZE, abnormal_tiles, network, normal_tiles
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, Stage
@@ -132,94 +133,21 @@ MAKERS: dict[str, Callable[[PerceptualNetwork], Detector]] = {
 WITHOUT_MAP = {"density", "deep-if", "deep-geo", "deep-svdd", "ganomaly"}
 
 
-@pytest.fixture(scope="module", params=list(MAKERS))
-def fitted(request: pytest.FixtureRequest) -> Detector:
-    fitting = Fitting.on("cpu")
-    fitting.anomalies = ArrayTiles(abnormal_tiles(10, seed=5))
-    return MAKERS[request.param](network()).fit(
-        ArrayTiles(normal_tiles(120)), ArrayTiles(normal_tiles(40, seed=1)), fitting
-    )
+class TestOurs(DetectorContract):
+    @pytest.fixture(scope="class", params=list(MAKERS))
+    @classmethod
+    def make(cls, request: pytest.FixtureRequest) -> Callable[[PerceptualNetwork], Detector]:
+        return MAKERS[request.param]
+
+    def test_those_that_rebuild_the_tile_have_a_map(self, fitted):
+        x = to_images(abnormal_tiles(3))
+        with torch.inference_mode():
+            found = fitted.map_batch(x, fitted.features(x, fitted.layers))
+        assert (found is None) == (fitted.name in WITHOUT_MAP)
 
 
 def test_every_detector_is_in_this_suite():
-    assert set(MAKERS) == set(DETECTORS)
-
-
-def test_abnormal_tiles_score_higher(fitted):
-    normal = fitted.score_samples(normal_tiles(40, seed=2))
-    abnormal = fitted.score_samples(abnormal_tiles(40, seed=2))
-    assert (abnormal[:, None] > normal[None]).mean() > 0.95
-
-
-def test_scores_are_one_finite_number_a_tile(fitted):
-    images = normal_tiles(200, seed=3)  # more than one batch
-    scores = fitted.score_samples(images)
-    assert scores.shape == (200,)
-    assert scores.dtype == np.float32
-    assert np.isfinite(scores).all()
-    assert fitted.score_samples(images[:0]).shape == (0,)
-
-
-@pytest.mark.parametrize("value", [0, 255])
-def test_blank_tiles_get_a_finite_score(fitted, value):
-    assert np.isfinite(fitted.score_samples(np.full((3, SIZE, SIZE, 3), value, np.uint8))).all()
-
-
-def test_a_score_does_not_depend_on_the_other_tiles(fitted):
-    images = np.concatenate([normal_tiles(9, seed=4), abnormal_tiles(4)])
-    together = fitted.score_samples(images)
-    alone = np.concatenate([fitted.score_samples(images[i : i + 1]) for i in range(len(images))])
-    assert together == pytest.approx(alone, rel=1e-4, abs=1e-5)
-
-
-def test_scoring_changes_nothing(fitted):
-    images = normal_tiles(20, seed=6)
-    before = images.copy()
-    first = fitted.score_samples(images)
-    assert np.array_equal(fitted.score_samples(images), first)
-    assert np.array_equal(images, before)
-
-
-def test_fitting_twice_gives_the_same_scores(fitted):
-    again = MAKERS[fitted.name](network())
-    fitting = Fitting.on("cpu")
-    fitting.anomalies = ArrayTiles(abnormal_tiles(10, seed=5))
-    again.fit(ArrayTiles(normal_tiles(120)), ArrayTiles(normal_tiles(40, seed=1)), fitting)
-    images = abnormal_tiles(10)
-    assert np.array_equal(again.score_samples(images), fitted.score_samples(images))
-
-
-def test_state_goes_to_json_and_tensors_and_back(fitted):
-    tensors, config = fitted.to_state()
-    assert all(isinstance(t, torch.Tensor) for t in tensors.values())
-    others = {m.name: m for m in getattr(fitted, "members", ())}
-    rebuilt = type(fitted).from_state(tensors, config, fitted.features, others)
-    images = abnormal_tiles(10)
-    assert np.array_equal(rebuilt.score_samples(images), fitted.score_samples(images))
-
-
-def test_damaged_state_is_noticed(fitted):
-    tensors, config = fitted.to_state()
-    others = {m.name: m for m in getattr(fitted, "members", ())}
-    for name in list(tensors)[:3]:
-        nothing = float("nan") if tensors[name].is_floating_point() else -1
-        broken = {**tensors, name: torch.full_like(tensors[name], nothing)}
-        with pytest.raises((ValueError, KeyError, RuntimeError)):
-            type(fitted).from_state(broken, config, fitted.features, others)
-        missing = {k: v for k, v in tensors.items() if k != name}
-        with pytest.raises((ValueError, KeyError, RuntimeError)):
-            type(fitted).from_state(missing, config, fitted.features, others)
-
-
-def test_a_map_has_the_size_of_the_tile_or_does_not_exist(fitted):
-    x = to_images(abnormal_tiles(3))
-    with torch.inference_mode():
-        found = fitted.map_batch(x, fitted.features(x, fitted.layers))
-    if fitted.name in WITHOUT_MAP:
-        assert found is None
-    else:
-        assert found.shape == (3, SIZE, SIZE)
-        assert (found >= 0).all()
+    assert set(MAKERS) == set(DETECTORS.names())
 
 
 # -- what is particular to one method ------------------------------------------------------------

@@ -188,6 +188,25 @@ def test_a_description_that_makes_no_sense_is_one_sentence(folder, change):
     assert text.endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda v: v["features"].update(network="nets"), "the network 'nets'.*; install the ver"),
+        (lambda v: v["detectors"].update(magic={}), "the detector 'magic'.*; install the version"),
+        (
+            lambda v: v.update(
+                detectors={**v["detectors"], "magic": {}}, packages={"magic": "spells 2.1"}
+            ),
+            "the detector 'magic', which is not installed here; install the package 'spells 2.1'",
+        ),
+    ],
+)
+def test_what_is_not_installed_is_named(folder, change, said):
+    edit(folder, change)
+    with pytest.raises(ModelError, match=said):
+        Model.load(folder)
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff\xfe", b"{" * 10_000])
 def test_a_description_that_is_no_json_is_one_sentence(folder, content):
     (folder / "model.json").write_bytes(content)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from wsi_anomaly.options.checks import BACKENDS
+from wsi_anomaly.core.plugins import READERS
+from wsi_anomaly.core.registry import Registry
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,6 +68,20 @@ def say_what_failed(outcomes: Sequence[Outcome[Any, Any]]) -> None:
         click.echo("Run the same command with --debug for the details.", err=True)
 
 
+class Registered(click.Choice[str]):
+    """One of ours, which the help lists, or what another installed package has registered."""
+
+    def __init__(self, registry: Registry[Any], *further: str) -> None:
+        super().__init__([*further, *registry.names()])
+        self._registry = registry
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Let a name pass that is known."""
+        if value not in self.choices and value in self._registry:
+            return str(value)
+        return super().convert(value, param, ctx)
+
+
 def option_of(options: type) -> Callable[..., Callable[[F], F]]:
     """Make ``click.option``s of the fields of an options object: same name, same default."""
 
@@ -81,10 +96,10 @@ def backend_option(options: type) -> Callable[[F], F]:
     """Add ``--backend``."""
     return option_of(options)(
         "--backend",
-        type=click.Choice(BACKENDS),
+        type=Registered(READERS, "auto"),
         show_default=True,
         help="Reader of the slides: auto decodes TIFF files directly, which is faster, and takes "
-        "OpenSlide for the rest; the pixels are the same.",
+        "OpenSlide for the rest; the pixels are the same. Or the name of a plug-in.",
     )
 
 

@@ -11,10 +11,14 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from wsi_anomaly.cli.common import common_options
+from wsi_anomaly.core.errors import WsiAnomalyError
+from wsi_anomaly.core.plugins import DETECTORS, NETWORKS, READERS
+from wsi_anomaly.core.registry import Registry
 
 # Module to import -> distribution whose version is shown.
 REQUIRED = {
@@ -31,6 +35,7 @@ REQUIRED = {
     "safetensors": "safetensors",
     "numba": "numba",
 }
+REGISTRIES: tuple[Registry[Any], ...] = (NETWORKS, DETECTORS, READERS)
 EXTRAS = {"staintools": "staintools", "timm": "timm", "distributed": "dask"}
 
 
@@ -59,6 +64,7 @@ def examine() -> list[Finding]:
             findings.append(Finding(subject, True, check()))
         except Exception as error:  # noqa: BLE001 - whatever is broken here is the answer
             findings.append(Finding(subject, False, " ".join(str(error).split())))
+    findings += [finding for registry in REGISTRIES for finding in _registered(registry)]
     findings += [_extra(module, extra) for module, extra in EXTRAS.items()]
     findings += [Finding("processor cores", True, str(_cores())), _gpu()]
     return findings
@@ -122,6 +128,30 @@ def _extra(module: str, extra: str) -> Finding:
     except Exception as error:  # noqa: BLE001 - as above
         return Finding(module, False, " ".join(str(error).split()))
     return Finding(module, True, "installed")
+
+
+def _registered(registry: Registry[Any]) -> list[Finding]:
+    """Names of one kind that work here, and one line for each that other packages bring."""
+    working, findings = [], []
+    for name in registry.names():
+        try:
+            registry.get(name)
+            working.append(name)
+        except Exception as error:  # noqa: BLE001 - as above
+            findings.append(Finding(f"{registry.kind} {name}", False, " ".join(str(error).split())))
+    findings.insert(0, Finding(f"{registry.kind}s", bool(working), ", ".join(working)))
+    for name, package in registry.foreign().items():
+        subject = f"{registry.kind} {name}"
+        if name in registry.names():
+            says = f"that of {package} is not used: wsi-anomaly has one of this name"
+            findings.append(Finding(subject, None, says))
+            continue
+        try:
+            registry.get(name)
+            findings.append(Finding(subject, True, f"of {package}"))
+        except WsiAnomalyError as error:
+            findings.append(Finding(subject, False, str(error)))
+    return findings
 
 
 def _gpu() -> Finding:

@@ -7,15 +7,17 @@ from typing import Unpack
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console, device_option, option_of
+from wsi_anomaly.cli.common import (
+    Registered,
+    common_options,
+    console,
+    device_option,
+    option_of,
+)
+from wsi_anomaly.core.plugins import DETECTORS
 from wsi_anomaly.options import TrainKeywords, TrainOptions
 from wsi_anomaly.options.checks import MAGNIFICATIONS
 
-# Spelled out so that --help need not load PyTorch; a test compares it with what can be trained.
-DETECTORS = (
-    "dpa", "density", "fusion", "deep-if", "deep-geo", "piad", "deep-svdd", "ganomaly", "anogan",
-    "dsebm", "daol",
-)  # fmt: skip
 option = option_of(TrainOptions)
 
 
@@ -38,15 +40,15 @@ option = option_of(TrainOptions)
 )
 @option(
     "--detector",
-    type=click.Choice(DETECTORS),
+    type=Registered(DETECTORS),
     help="Method that ranks: the perceptual autoencoder (dpa), the density of pooled features "
-    "alone (seconds), both weighted by known anomalies (fusion), or a system that the paper "
-    "compares with.  [default: that of --config]",
+    "alone (seconds), both weighted by known anomalies (fusion), a system that the paper "
+    "compares with, or a plug-in.  [default: that of --config]",
 )
 @option(
     "--features",
     help="Perceptual network: compact (ships with the program), vgg19 (the paper's), squeezenet, "
-    "resnet, timm:MODEL.  [default: that of --config]",
+    "resnet, timm:MODEL, or a plug-in.  [default: that of --config]",
 )
 @option(
     "--feature-weights",

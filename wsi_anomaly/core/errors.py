@@ -57,3 +57,7 @@ class AnnotationError(WsiAnomalyError):
 
 class OutputError(WsiAnomalyError):
     """An output cannot be written: no permission, no space, or something in the way."""
+
+
+class PluginError(WsiAnomalyError):
+    """A network, detector or reader of another package is broken; the message names the package."""

@@ -1,14 +1,13 @@
 """Detectors: one protocol, one small module for each method, and the model folder."""
 
-from wsi_anomaly.detectors.base import Detector, Fitting
-from wsi_anomaly.detectors.compared import COMPARED
+from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting
 from wsi_anomaly.detectors.density import Density, DensityConfig
 from wsi_anomaly.detectors.dpa import Dpa, DpaConfig, growing_stages
 from wsi_anomaly.detectors.fusion import Fusion
-from wsi_anomaly.detectors.model import DETECTORS, Model
+from wsi_anomaly.detectors.model import Model
+from wsi_anomaly.detectors.settings import Settings
 
 __all__ = [
-    "COMPARED",
     "DETECTORS",
     "Density",
     "DensityConfig",
@@ -18,5 +17,6 @@ __all__ = [
     "Fitting",
     "Fusion",
     "Model",
+    "Settings",
     "growing_stages",
 ]

@@ -21,8 +21,11 @@ from torch import Tensor
 
 from wsi_anomaly.autoencoder.batches import Tiles, to_images
 from wsi_anomaly.autoencoder.loop import Report
+from wsi_anomaly.core import plugins
 from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.core.registry import Registry
 from wsi_anomaly.core.robust import MAD_TO_SD
+from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
 
 BATCH = 128
@@ -68,27 +71,65 @@ class Detector(ABC):
     ----------
     features : PerceptualNetwork
         Frozen, with statistics for the layers that the detector uses.
+    config
+        Of the kind that :attr:`config_type` names.
 
     Attributes
     ----------
     name : str
-        Name of the method, in files and on the command line.
+        Name of the method, in files and on the command line: that of its registration.
+    state_ : dict of str to Tensor
+        What has been learned. :meth:`to`, :meth:`to_state` and :meth:`from_state` handle it; a
+        detector that keeps its knowledge otherwise gives :meth:`learned` and :meth:`restore`.
     log_ : list of dict
         What training looked like; empty for methods without a loop.
+
+    Raises
+    ------
+    ModelError
+        The network lacks a layer.
     """
 
     name: ClassVar[str]
+    config_type: ClassVar[Any] = Settings
+    """Class of its configuration: frozen, with ``to_dict`` and ``from_dict``. ``train`` fills
+    ``layers``, ``layer``, ``resolution``, ``estimator``, ``flips`` and ``seed`` where it has them,
+    then what the user's configuration says under ``[options.<name>]``."""
+    facts: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are learned and no tensors, without their ``_``: stored beside the
+    configuration."""
     loss_name: ClassVar[str] = "loss"
     """What the loss in :attr:`log_` is, for the axis of a picture."""
 
-    def __init__(self, features: PerceptualNetwork) -> None:
+    config: Any
+    state_: dict[str, Tensor]
+
+    def __init__(self, features: PerceptualNetwork, config: Any) -> None:
+        if not isinstance(config, self.config_type):
+            raise TypeError(f"{self.name} takes {self.config_type.__name__}")
         self.features = features
+        self.config = config
         self.log_: list[dict[str, Any]] = []
+        features.check_layers(self.layers)
+
+    @classmethod
+    def make(cls, features: PerceptualNetwork, config: Any, others: Mapping[str, Detector]) -> Self:
+        """Make the detector; `others` are those of the same model that come before it, by name."""
+        del others
+        return cls(features, config)
 
     @property
-    @abstractmethod
     def layers(self) -> tuple[str, ...]:
-        """Layers of the network whose activations :meth:`score_batch` wants."""
+        """Layers of the network whose activations :meth:`score_batch` wants.
+
+        Those of the configuration; none where it does not have any.
+        """
+        return tuple(getattr(self.config, "layers", ()))
+
+    @property
+    def fitting_layers(self) -> tuple[str, ...]:
+        """Layers that :meth:`fit` wants statistics of."""
+        return self.layers
 
     @abstractmethod
     def fit(
@@ -133,16 +174,55 @@ class Detector(ABC):
         """Where the score comes from, (N, S, S); None for a method that judges tiles as a whole."""
         return None
 
-    @abstractmethod
+    def embed(self, truth: Mapping[str, Tensor]) -> Tensor:
+        """Average normalised activations over positions: (N, D) float32, layer after layer."""
+        return torch.cat([truth[name].mean((2, 3)) for name in self.layers], 1).float()
+
+    @torch.no_grad()
+    def embed_tiles(self, tiles: Tiles, most: int = 50_000, seed: int = 0) -> Tensor:
+        """Embed tiles, at most `most` that `seed` draws: (N, D) float32, on the CPU."""
+        fit_missing_statistics(self.features, tiles, self.layers)
+        device = device_of(self.features)
+        images = batches(sample_images(tiles, most, seed))
+        found = (self.embed(self.features(to_images(b, device), self.layers)) for b in images)
+        return torch.cat([embedding.cpu() for embedding in found])
+
+    # -- state -------------------------------------------------------------------------------
+
     def to(self, device: torch.device | str) -> Self:
         """Move what has been learned (not the shared network)."""
+        self.state_ = {name: t.to(device) for name, t in self.state_.items()}
+        return self
 
-    @abstractmethod
+    def learned(self) -> Mapping[str, Tensor]:
+        """Tensors from which :meth:`restore` rebuilds what has been learned."""
+        return self.state_
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take what :meth:`learned` gave, finite and as :meth:`state_shapes` says.
+
+        Raises
+        ------
+        KeyError, ValueError
+            A tensor is missing, or not as it should be.
+        """
+        expected = self.state_shapes(tensors)
+        for name, shape in expected.items():
+            if tensors[name].shape != shape:
+                raise ValueError(f"{self.name}/{name} has another shape than it should have")
+        self.state_ = {name: tensors[name].float() for name in expected}
+
+    def state_shapes(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every tensor of the state, for which `tensors` may be asked."""
+        return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
     def to_state(self) -> State:
         """Tensors and JSON-ready parameters from which :meth:`from_state` rebuilds the detector."""
+        facts = {name: getattr(self, f"{name}_") for name in self.facts}
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self.learned().items()}
+        return tensors, self.config.to_dict() | facts
 
     @classmethod
-    @abstractmethod
     def from_state(
         cls,
         tensors: Mapping[str, Tensor],
@@ -166,6 +246,15 @@ class Detector(ABC):
         KeyError, TypeError, ValueError, RuntimeError, WsiAnomalyError
             The state does not fit; :class:`~wsi_anomaly.detectors.Model` turns it into a sentence.
         """
+        settings = {key: value for key, value in config.items() if key not in cls.facts}
+        detector = cls.make(features, cls.config_type.from_dict(settings), others)
+        for name in cls.facts:
+            setattr(detector, f"{name}_", config[name])
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"{cls.name}/{name} is not finite")
+        detector.restore(tensors)
+        return detector
 
     @torch.inference_mode()
     def score_samples(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -177,6 +266,10 @@ class Detector(ABC):
             truth = self.features(x, self.layers) if self.layers else {}
             parts.append(self.score_batch(x, truth).float().cpu())
         return torch.cat(parts).numpy() if parts else np.empty(0, np.float32)
+
+
+DETECTORS: Registry[type[Detector]] = plugins.DETECTORS
+"""Every method by name."""
 
 
 def batches(images: NDArray[np.uint8], size: int = BATCH) -> list[NDArray[np.uint8]]:

@@ -18,26 +18,18 @@ Neighbours: ``dpa`` rebuilds the tile and compares position by position.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.batches import Tiles, to_images
+from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.core.errors import ModelError, UsageError
-from wsi_anomaly.detectors.base import (
-    Detector,
-    Fitting,
-    State,
-    batches,
-    device_of,
-    fit_missing_statistics,
-    robust_units,
-    sample_images,
-)
+from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of, robust_units
+from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
 
 ESTIMATORS = ("mahalanobis", "directional", "knn", "both")
@@ -46,7 +38,7 @@ _LEAST_SCALE = 0.1  # of the median deviation
 
 
 @dataclass(frozen=True)
-class DensityConfig:
+class DensityConfig(Settings):
     """Everything that decides what ``density`` learns.
 
     Attributes
@@ -62,9 +54,7 @@ class DensityConfig:
     references
         At most so many normal embeddings are kept for the neighbours.
     most_tiles
-        At most so many tiles are looked at.
-    seed
-        Draws them.
+        At most so many tiles are looked at; the seed draws them.
     """
 
     layers: tuple[str, ...]
@@ -73,7 +63,6 @@ class DensityConfig:
     neighbours: int = 5
     references: int = 8192
     most_tiles: int = 50_000
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -86,6 +75,7 @@ class DensityConfig:
             raise UsageError("variance lies in (0, 1]; neighbours and references are at least 1.")
 
 
+@DETECTORS.register("density")
 class Density(Detector):
     """Distance of pooled features from normal ones.
 
@@ -104,38 +94,20 @@ class Density(Detector):
         robust deviation of each distance over normal tiles.
     """
 
-    name = "density"
+    config_type = DensityConfig
+    config: DensityConfig
 
     def __init__(self, features: PerceptualNetwork, config: DensityConfig) -> None:
-        super().__init__(features)
-        self.config = config
+        super().__init__(features, config)
         self._parts = _PARTS.get(config.estimator, (config.estimator,))
-        features.check_layers(config.layers)
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Layers that make the embedding."""
-        return self.config.layers
-
-    def embed(self, truth: Mapping[str, Tensor]) -> Tensor:
-        """Average normalised activations over positions: (N, D)."""
-        return torch.cat([truth[name].mean((2, 3)) for name in self.layers], 1)
-
-    @torch.no_grad()
     def fit(
         self, tiles: Tiles, validation: Tiles | None = None, fitting: Fitting | None = None
     ) -> Self:
         """Learn the distribution of normal embeddings; see :meth:`Detector.fit`."""
         del validation
         device = fitting.device if fitting else device_of(self.features)
-        fit_missing_statistics(self.features, tiles, self.layers)
-        images = sample_images(tiles, self.config.most_tiles, self.config.seed)
-        found = torch.cat(
-            [
-                self.embed(self.features(to_images(b, device), self.layers)).float().cpu()
-                for b in batches(images)
-            ]
-        )
+        found = self.embed_tiles(tiles, self.config.most_tiles, self.config.seed)
         return self.fit_embeddings(found).to(device)
 
     def fit_embeddings(self, found: Tensor) -> Self:
@@ -202,36 +174,15 @@ class Density(Detector):
             for name, value in learned.items()
         }
 
-    def to(self, device: torch.device | str) -> Self:
-        """Move what has been learned."""
-        self.state_ = {name: t.to(device) for name, t in self.state_.items()}
-        return self
-
-    def to_state(self) -> State:
-        """Tensors of ``state_``, and the configuration."""
-        config = asdict(self.config)
-        config["layers"] = list(self.config.layers)
-        return {name: t.detach().cpu().contiguous() for name, t in self.state_.items()}, config
-
-    @classmethod
-    def from_state(
-        cls,
-        tensors: Mapping[str, Tensor],
-        config: Mapping[str, Any],
-        features: PerceptualNetwork,
-        others: Mapping[str, Detector],
-    ) -> Self:
-        """Rebuild the detector; see :meth:`Detector.from_state`."""
-        values = {**config, "layers": tuple(str(name) for name in config["layers"])}
-        detector = cls(features, DensityConfig(**values))
+    def state_shapes(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        """Shapes that follow from the width of the embedding and what was kept of it."""
         width = tensors["mean"].shape[0]
         expected: dict[str, tuple[int, ...]] = {
-            "mean": (width,), "scale": (width,), "units": (2, len(detector._parts)),
+            "mean": (width,), "scale": (width,), "units": (2, len(self._parts)),
         }  # fmt: skip
-        for part in detector._parts:
+        for part in self._parts:
             if part == "knn":
-                count = tensors["knn.references"].shape[0]
-                expected["knn.references"] = (count, width)
+                expected["knn.references"] = (tensors["knn.references"].shape[0], width)
             else:
                 kept = tensors[f"{part}.centre"].shape[0]
                 expected |= {
@@ -239,11 +190,7 @@ class Density(Detector):
                     f"{part}.centre": (kept,),
                     f"{part}.root": (kept, kept),
                 }
-        for name, shape in expected.items():
-            if tensors[name].shape != shape or not torch.isfinite(tensors[name]).all():
-                raise ValueError(f"density/{name} is not as it should be")
-        detector.state_ = {name: tensors[name].float() for name in expected}
-        return detector
+        return expected
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -25,14 +25,13 @@ from wsi_anomaly.autoencoder.loss import weighted_l1
 from wsi_anomaly.autoencoder.network import ProgressiveAutoencoder
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.detectors.base import (
+    DETECTORS,
     Detector,
     Fitting,
-    State,
     device_of,
     fit_missing_statistics,
     sample_images,
 )
-from wsi_anomaly.features import PerceptualNetwork
 
 _VALIDATION_TILES = 2048
 
@@ -122,6 +121,7 @@ def growing_stages(
     return tuple(stages)
 
 
+@DETECTORS.register("dpa")
 class Dpa(Detector):
     """The Deep Perceptual Autoencoder.
 
@@ -136,18 +136,20 @@ class Dpa(Detector):
         Grown to its final resolution; only that is kept.
     """
 
-    name = "dpa"
+    config_type = DpaConfig
+    config: DpaConfig
     loss_name = "relative perceptual L1"
-
-    def __init__(self, features: PerceptualNetwork, config: DpaConfig) -> None:
-        super().__init__(features)
-        self.config = config
-        features.check_layers(self.layers)
 
     @property
     def layers(self) -> tuple[str, ...]:
         """Layers of the final resolution."""
         return tuple(self.config.growth.layers[self.config.architecture.resolution])
+
+    @property
+    def fitting_layers(self) -> tuple[str, ...]:
+        """Layers of all resolutions."""
+        layers = (name for weights in self.config.growth.layers.values() for name in weights)
+        return tuple(dict.fromkeys(layers))
 
     def fit(
         self, tiles: Tiles, validation: Tiles | None = None, fitting: Fitting | None = None
@@ -166,8 +168,7 @@ class Dpa(Detector):
         if tiles.tile_size > size:
             tiles = Crops(tiles, size)
             validation = None if validation is None else Crops(validation, size)
-        used = {name for layers in config.growth.layers.values() for name in layers}
-        fit_missing_statistics(self.features, tiles, sorted(used))
+        fit_missing_statistics(self.features, tiles, self.fitting_layers)
         torch.manual_seed(config.seed)
         autoencoder = ProgressiveAutoencoder(config.architecture).to(
             device, memory_format=torch.channels_last
@@ -232,28 +233,13 @@ class Dpa(Detector):
         self.autoencoder_.to(device)
         return self
 
-    def to_state(self) -> State:
-        """Weights of the grown network, and the configuration."""
-        tensors = {
-            name: t.detach().cpu().contiguous()
-            for name, t in self.autoencoder_.state_dict().items()
-        }
-        return tensors, self.config.to_dict()
+    def learned(self) -> Mapping[str, Tensor]:
+        """Weights of the grown network."""
+        return dict(self.autoencoder_.state_dict())
 
-    @classmethod
-    def from_state(
-        cls,
-        tensors: Mapping[str, Tensor],
-        config: Mapping[str, Any],
-        features: PerceptualNetwork,
-        others: Mapping[str, Detector],
-    ) -> Self:
-        """Rebuild the detector; see :meth:`Detector.from_state`."""
-        detector = cls(features, DpaConfig.from_dict(config))
-        a = detector.config.architecture
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the weights; see :meth:`Detector.restore`."""
+        a = self.config.architecture
         autoencoder = ProgressiveAutoencoder(replace(a, first_resolution=a.resolution))
         autoencoder.load_state_dict(dict(tensors))
-        if not all(torch.isfinite(t).all() for t in tensors.values()):
-            raise ValueError("a weight of the autoencoder is not finite")
-        detector.autoencoder_ = autoencoder.eval().requires_grad_(requires_grad=False)
-        return detector
+        self.autoencoder_ = autoencoder.eval().requires_grad_(requires_grad=False)

@@ -9,14 +9,16 @@ alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.core.ranking import roc_auc
-from wsi_anomaly.detectors.base import Detector, Fitting, State, robust_units, sample_images
+from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, robust_units, sample_images
+from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
 
 SUPPORTED_FROM = 0.55
@@ -25,6 +27,20 @@ SUPPORTED_FROM = 0.55
 _MOST = 4096
 
 
+@dataclass(frozen=True, kw_only=True)
+class FusionConfig(Settings):
+    """Which detectors are fused.
+
+    Attributes
+    ----------
+    members
+        Their names.
+    """
+
+    members: tuple[str, ...] = ("dpa", "density")
+
+
+@DETECTORS.register("fusion")
 class Fusion(Detector):
     """A weighted mean of other detectors' scores, each in robust units of normal tiles.
 
@@ -43,13 +59,23 @@ class Fusion(Detector):
         ROC AUC of each member on the known anomalies; empty without them.
     """
 
-    name = "fusion"
+    config_type = FusionConfig
+    facts = ("support",)
 
     def __init__(self, members: Sequence[Detector]) -> None:
         if not members:
             raise ValueError("a fusion has at least one member")
-        super().__init__(members[0].features)
         self.members = tuple(members)
+        config = FusionConfig(members=tuple(m.name for m in members))
+        super().__init__(members[0].features, config)
+
+    @classmethod
+    def make(
+        cls, features: PerceptualNetwork, config: FusionConfig, others: Mapping[str, Detector]
+    ) -> Self:
+        """Fuse those of `others` that the configuration names."""
+        del features
+        return cls([others[name] for name in config.members])
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -98,34 +124,18 @@ class Fusion(Detector):
         """Return itself: members move by themselves, and the few weights stay on the CPU."""
         return self
 
-    def to_state(self) -> State:
+    def learned(self) -> Mapping[str, Tensor]:
         """Weights and units; the members are stored beside it under their own names."""
-        config = {"members": [m.name for m in self.members], "support": list(self.support_)}
-        return {"weights": self.weights_.cpu(), "units": self.units_.cpu()}, config
+        return {"weights": self.weights_, "units": self.units_}
 
-    @classmethod
-    def from_state(
-        cls,
-        tensors: Mapping[str, Tensor],
-        config: Mapping[str, Any],
-        features: PerceptualNetwork,
-        others: Mapping[str, Detector],
-    ) -> Self:
-        """Rebuild the fusion from its members, which are `others`."""
-        fusion = cls([others[str(name)] for name in config["members"]])
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take weights and units; see :meth:`Detector.restore`."""
         weights, units = tensors["weights"].float(), tensors["units"].float()
-        count = len(fusion.members)
-        if (
-            weights.shape != (count,)
-            or units.shape != (2, count)
-            or not torch.isfinite(weights).all()
-            or not torch.isfinite(units).all()
-            or not (units[1] > 0).all()
-        ):
+        count = len(self.members)
+        if weights.shape != (count,) or units.shape != (2, count) or not (units[1] > 0).all():
             raise ValueError("the weights of the fusion are not as they should be")
-        fusion.weights_, fusion.units_ = weights, units
-        fusion.support_ = [float(a) for a in config["support"]]
-        return fusion
+        self.weights_, self.units_ = weights, units
+        self.support_ = [float(a) for a in self.support_]
 
 
 def supported_weights(normal: Tensor, known: Tensor) -> tuple[Tensor, Tensor, list[float]]:

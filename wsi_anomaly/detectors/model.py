@@ -29,23 +29,15 @@ from wsi_anomaly.core.files import (
     write_json,
     write_text,
 )
+from wsi_anomaly.core.registry import Registry
 from wsi_anomaly.core.tensors import load_tensors, save_tensors
-from wsi_anomaly.detectors.base import Detector, batches
-from wsi_anomaly.detectors.compared import COMPARED
-from wsi_anomaly.detectors.density import Density
-from wsi_anomaly.detectors.dpa import Dpa
-from wsi_anomaly.detectors.fusion import Fusion
-from wsi_anomaly.features import PerceptualNetwork, features_from_state
+from wsi_anomaly.detectors.base import DETECTORS, Detector, batches
+from wsi_anomaly.features import NETWORKS, PerceptualNetwork, features_from_state
 from wsi_anomaly.features.precision import fast_precision
 
 FORMAT = "wsi-anomaly-model"
 VERSION = 1
 DESCRIPTION, NUMBERS, CARD = "model.json", "model.safetensors", "README.md"
-
-_OWN: tuple[type[Detector], ...] = (Dpa, Density, Fusion)
-
-DETECTORS: dict[str, type[Detector]] = {**{d.name: d for d in _OWN}, **COMPARED}
-"""Every method by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +113,8 @@ class Model:
             x = to_images(batch, self.device)
             truth = self.features(x, self._layers()) if self._layers() else {}
             for name, detector in self.detectors.items():
-                found[name].append(detector.score_batch(x, truth).float().cpu())
+                with DETECTORS.blaming(name):
+                    found[name].append(detector.score_batch(x, truth).float().cpu())
         return {
             name: torch.cat(parts).numpy() if parts else np.empty(0, np.float32)
             for name, parts in found.items()
@@ -201,6 +194,14 @@ class Model:
             "domain": dict(self.domain),
             "provenance": dict(self.provenance),
         }
+        packages = {
+            name: package
+            for registry, names in ((NETWORKS, [self.features.name]), (DETECTORS, self.detectors))
+            for name in names
+            if (package := registry.package(name))
+        }
+        if packages:
+            description["packages"] = packages
         for name, detector in self.detectors.items():
             tensors, description["detectors"][name] = detector.to_state()
             numbers |= {f"detector/{name}/{key}": value for key, value in tensors.items()}
@@ -233,20 +234,18 @@ class Model:
         folder = Path(folder)
         description, tensors = _read(folder)
         try:
+            _refuse_missing(description, folder)
             features = features_from_state(
                 _below(tensors, "features/"), description["features"], str(folder)
             )
             features = features.to(device).set_precision(fast_precision(device))
             detectors: dict[str, Detector] = {}
             for name, config in description["detectors"].items():
-                if name not in DETECTORS:
-                    raise ModelError(
-                        f"{folder} uses the method {name!r}, which this version of wsi-anomaly "
-                        "does not know; install the version that made the model."
-                    )
                 state = _below(tensors, f"detector/{name}/")
-                detector = DETECTORS[name].from_state(state, config, features, detectors)
-                detectors[name] = detector.to(device)
+                with DETECTORS.blaming(name):
+                    kind = DETECTORS.get(name)
+                    detector = kind.from_state(state, config, features, detectors)
+                    detectors[name] = detector.to(device)
             calibration = {
                 str(name): Calibration.from_state(
                     {k: t.numpy() for k, t in _below(tensors, f"calibration/{name}/").items()},
@@ -316,6 +315,25 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         )
     tensors, _ = load_tensors(folder / NUMBERS)
     return description, tensors
+
+
+def _refuse_missing(description: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a model that needs a network or detector that nothing here brings."""
+    network = str(description["features"]["network"])
+    needed: list[tuple[Registry[Any], str]] = [(NETWORKS, network)]
+    needed += [(DETECTORS, str(name)) for name in description["detectors"]]
+    for registry, name in needed:
+        if name not in registry and not name.startswith("timm:"):
+            package = dict(description.get("packages", {})).get(name)
+            remedy = (
+                f"install the package {str(package)[:80]!r}"
+                if package
+                else "install the version of wsi-anomaly or the package that made it"
+            )
+            raise ModelError(
+                f"The model in {folder} needs the {registry.kind} {name!r}, which is not installed "
+                f"here; {remedy}."
+            )
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

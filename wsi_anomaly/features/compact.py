@@ -12,8 +12,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.features.network import PerceptualNetwork, Stage
 from wsi_anomaly.features.scaling import SYMMETRIC
+from wsi_anomaly.features.spec import NETWORKS, NetworkSpec
 
 STRIDES = {"c2": 4, "c3": 8, "c4": 16}
 WIDTHS = {"stem": 32, "c2": 48, "c3": 96, "c4": 224}
@@ -80,6 +82,19 @@ def compact_stages(*, norm: bool = False) -> list[Stage]:
             ),
         ),
     ]
+
+
+@NETWORKS.register("compact")
+def compact() -> NetworkSpec:
+    """Say what ``compact`` is."""
+    return NetworkSpec(
+        compact_stages,
+        SYMMETRIC,
+        DEFAULT_LAYER,
+        own_file=lambda: models_folder() / "compact.safetensors",
+        loss_layers={8: "c2", 16: "c2", 32: "c2", 64: "c3", 128: "c3", 256: "c3"},
+        pooled_layers=("c2", "c3"),
+    )
 
 
 def build_compact(stages: Sequence[Stage]) -> PerceptualNetwork:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,46 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from wsi_anomaly.core.errors import ModelError, UsageError
-from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.core.tensors import load_tensors
-from wsi_anomaly.features import resnet, squeezenet, vgg
-from wsi_anomaly.features.compact import DEFAULT_LAYER, compact_stages
 from wsi_anomaly.features.network import PerceptualNetwork, Stage
-from wsi_anomaly.features.scaling import IMAGENET, SYMMETRIC, InputScaling, scaling_from
+from wsi_anomaly.features.scaling import InputScaling, scaling_from
+from wsi_anomaly.features.spec import NETWORKS, NetworkSpec
 from wsi_anomaly.features.timm_models import PREFIX, timm_network
-from wsi_anomaly.features.weights import download, read_weights
+from wsi_anomaly.features.weights import read_weights
 
-
-@dataclass(frozen=True)
-class _Architecture:
-    """A network without weights, and where its published ones are."""
-
-    stages: Callable[[], list[Stage]]
-    scaling: InputScaling
-    default_layer: str
-    published: Callable[[], object] | None = None
-    convert: Callable[[dict[str, Tensor], str], dict[str, Tensor]] | None = None
-
-
-_ARCHITECTURES = {
-    "compact": _Architecture(compact_stages, SYMMETRIC, DEFAULT_LAYER),
-    "vgg19": _Architecture(
-        vgg.vgg19_stages, IMAGENET, "r42", vgg.published, lambda w, _: vgg.from_torchvision(w)
-    ),
-    "squeezenet": _Architecture(
-        squeezenet.squeezenet_stages,
-        IMAGENET,
-        "fire7",
-        squeezenet.published,
-        lambda w, _: squeezenet.renamed(w),
-    ),
-    "resnet": _Architecture(
-        resnet.resnet_stages, IMAGENET, "layer2", resnet.published, resnet.from_torchvision
-    ),
-}
-
-FEATURES = (*_ARCHITECTURES, f"{PREFIX}<model>")
-"""Names that :func:`load_features` knows, for help texts and messages."""
+FEATURES = (*NETWORKS.names(), f"{PREFIX}<model>")
+"""Names of ours that :func:`load_features` knows, for help texts."""
 
 
 def load_features(
@@ -61,8 +29,9 @@ def load_features(
     Parameters
     ----------
     name : str
-        One of :data:`FEATURES`. ``compact`` ships with the package; the others take the weights
-        that torchvision or timm downloads, unless `weights` says where they are.
+        One of :data:`FEATURES`, or what another package brings. ``compact`` ships with the package;
+        others of ours take the weights that torchvision or timm downloads, unless `weights` says
+        where they are.
     weights : Path, optional
         The published weights (a state_dict as ``.pth`` or ``.safetensors``; for squeezenet also
         the original ``.npz``), or a file of this project, such as a ``compact`` trained anew.
@@ -77,23 +46,44 @@ def load_features(
         The name is unknown, or both weights and a random seed were given.
     ModelError
         The weights are missing, damaged, or another network's.
+    PluginError
+        The package that brings the network is broken.
     """
-    if name not in _ARCHITECTURES and not name.startswith(PREFIX):
-        raise UsageError(f"There is no network {name!r}; choose one of {', '.join(FEATURES)}.")
+    spec = network_spec(name)
     if random_seed is not None:
         if weights is not None:
             raise UsageError("Random weights and a file of weights exclude each other.")
         network = _untrained(name)
         _randomise(network, random_seed)
         return network
-    if name == "compact":
-        weights = weights or models_folder() / "compact.safetensors"
+    if weights is None and spec is not None and spec.own_file is not None:
+        weights = spec.own_file()
     if weights is not None and _is_ours(weights):
         tensors, config = load_tensors(weights)
         if config.get("network") != name:
             raise ModelError(f"{weights} does not hold the network {name}; give its own file.")
         return features_from_state(tensors, config, str(weights))
-    return _published(name, weights)
+    with NETWORKS.blaming(name):
+        return _published(name, spec, weights)
+
+
+def network_spec(name: str) -> NetworkSpec | None:
+    """Say what a network is; None for ``timm:<model>``, which only timm knows.
+
+    Raises
+    ------
+    UsageError
+        The name is unknown.
+    PluginError
+        The package that brings the network is broken.
+    """
+    if name.startswith(PREFIX):
+        return None
+    if name not in NETWORKS:
+        known = dict.fromkeys((*FEATURES, *NETWORKS.foreign()))
+        raise UsageError(f"There is no network {name!r}; choose one of {', '.join(known)}.")
+    with NETWORKS.blaming(name):
+        return NETWORKS.get(name)()
 
 
 def features_from_state(
@@ -120,10 +110,10 @@ def features_from_state(
         raise ModelError(
             f"{source} does not describe a perceptual network; copy it again."
         ) from error
-    if name not in _ARCHITECTURES and not name.startswith(PREFIX):
+    if not name.startswith(PREFIX) and name not in NETWORKS:
         raise ModelError(
-            f"{source} uses the network {name!r}, which this version of wsi-anomaly does not know; "
-            "install the version that made it."
+            f"{source} uses the network {name!r}, which neither this version of wsi-anomaly nor an "
+            "installed package brings; install what made it."
         )
     network = _untrained(name, scaling=scaling, layers=layers, default=default, source=source)
     network.load_state(tensors, source)
@@ -140,13 +130,13 @@ def _untrained(
 ) -> PerceptualNetwork:
     # The weights drawn here are overwritten; the caller's random numbers stay as they are.
     with torch.random.fork_rng(devices=[]):
-        if name.startswith(PREFIX):
+        spec = network_spec(name)
+        if spec is None:
             stages, own = timm_network(name)
             own_default = _middle(stages)
         else:
-            architecture = _ARCHITECTURES[name]
-            stages, own = architecture.stages(), architecture.scaling
-            own_default = architecture.default_layer
+            with NETWORKS.blaming(name):
+                stages, own, own_default = spec.stages(), spec.scaling, spec.default_layer
     if layers is not None:
         known = tuple(stage.name for stage in stages[: len(layers)])
         if not layers or layers != known or default not in layers:
@@ -184,27 +174,26 @@ def _is_ours(path: Path) -> bool:
         raise ModelError(f"{path} is damaged; copy it again.") from error
 
 
-def _published(name: str, path: Path | None) -> PerceptualNetwork:
+def _published(name: str, spec: NetworkSpec | None, path: Path | None) -> PerceptualNetwork:
     """Build the network with weights as others publish them."""
-    if name.startswith(PREFIX):
+    if spec is None:
         weights = read_weights(path) if path else None
         with torch.random.fork_rng(devices=[]):
             stages, scaling = timm_network(name, pretrained=True, weights=weights)
         return PerceptualNetwork(name, stages, scaling, _middle(stages))
-    architecture = _ARCHITECTURES[name]
-    if architecture.convert is None or architecture.published is None:
-        raise ModelError(f"{path} is no file of the network {name}; give one that distill wrote.")
-    if path is None:
-        source = "The download"
-        weights = download(name, architecture.published())
+    found: Mapping[str, Tensor]
+    if path is not None:
+        source, found = str(path), read_weights(path)
+    elif spec.published is not None:
+        source, found = "What is published", spec.published()
     else:
-        source = str(path)
-        weights = read_weights(path)
-    scaling = architecture.scaling
-    if name == "squeezenet" and squeezenet.is_caffe(weights):
-        scaling = squeezenet.CAFFE
+        raise ModelError(
+            f"No weights of the network {name} are published; give a file with --feature-weights."
+        )
+    scaling = spec.scaling if spec.scaling_of is None else spec.scaling_of(found)
     network = _untrained(name, scaling=scaling)
-    with torch.random.fork_rng(devices=[]):
-        tensors = architecture.convert(weights, source)
-    network.load_state(tensors, source)
+    if spec.convert is not None:
+        with torch.random.fork_rng(devices=[]):
+            found = spec.convert(found, source)
+    network.load_state(found, source)
     return network

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.features.folding import fold
 from wsi_anomaly.features.network import Stage
+from wsi_anomaly.features.scaling import IMAGENET
+from wsi_anomaly.features.spec import NETWORKS, NetworkSpec
+from wsi_anomaly.features.weights import download
 
 
 def resnet_stages() -> list[Stage]:
@@ -56,8 +59,19 @@ def _cut(network: nn.Module) -> list[Stage]:
     return [Stage("layer1", first), *(Stage(f"layer{i}", parts[f"layer{i}"]) for i in (2, 3, 4))]
 
 
-def published() -> object:
-    """Which of torchvision's weights are meant."""
+def _published() -> dict[str, Tensor]:
     import torchvision  # heavy: only these networks pay for it
 
-    return torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    return download("resnet", torchvision.models.ResNet18_Weights.IMAGENET1K_V1)
+
+
+@NETWORKS.register("resnet")
+def resnet() -> NetworkSpec:
+    """Say what ``resnet`` is."""
+    return NetworkSpec(
+        resnet_stages,
+        IMAGENET,
+        default_layer="layer2",
+        published=_published,
+        convert=from_torchvision,
+    )

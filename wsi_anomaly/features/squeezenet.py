@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from wsi_anomaly.features.network import Stage
-from wsi_anomaly.features.scaling import InputScaling
+from wsi_anomaly.features.scaling import IMAGENET, InputScaling
+from wsi_anomaly.features.spec import NETWORKS, NetworkSpec
+from wsi_anomaly.features.weights import download
 
 CAFFE = InputScaling((104 / 255, 117 / 255, 123 / 255), (1 / 255, 1 / 255, 1 / 255), bgr=True)
 """BGR in 0..255, minus the mean colour: what the original weights expect."""
@@ -87,8 +89,24 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def published() -> object:
-    """Which of torchvision's weights are meant."""
+def _published() -> dict[str, Tensor]:
     import torchvision  # heavy: only these networks pay for it
 
-    return torchvision.models.SqueezeNet1_0_Weights.IMAGENET1K_V1
+    return download("squeezenet", torchvision.models.SqueezeNet1_0_Weights.IMAGENET1K_V1)
+
+
+@NETWORKS.register("squeezenet")
+def squeezenet() -> NetworkSpec:
+    """Say what ``squeezenet`` is."""
+    return NetworkSpec(
+        squeezenet_stages,
+        IMAGENET,
+        default_layer="fire7",
+        published=_published,
+        convert=lambda weights, _: renamed(weights),
+        scaling_of=lambda weights: CAFFE if is_caffe(weights) else IMAGENET,
+        loss_layers={
+            8: "fire2", 16: "fire3", 32: "fire5", 64: "fire7", 128: "fire7", 256: "fire7",
+        },
+        pooled_layers=("fire7", "fire8"),
+    )  # fmt: skip

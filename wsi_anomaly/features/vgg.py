@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from wsi_anomaly.features.network import Stage
+from wsi_anomaly.features.scaling import IMAGENET
+from wsi_anomaly.features.spec import NETWORKS, NetworkSpec
+from wsi_anomaly.features.weights import download
 
 _BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 
@@ -55,8 +58,20 @@ def _rename(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str
     return renamed
 
 
-def published() -> object:
-    """Which of torchvision's weights are meant."""
+def _published() -> dict[str, Tensor]:
     import torchvision  # heavy: only these networks pay for it
 
-    return torchvision.models.VGG19_Weights.IMAGENET1K_V1
+    return download("vgg19", torchvision.models.VGG19_Weights.IMAGENET1K_V1)
+
+
+@NETWORKS.register("vgg19")
+def vgg19() -> NetworkSpec:
+    """Say what ``vgg19`` is; the layers of the loss are the published ones."""
+    return NetworkSpec(
+        vgg19_stages,
+        IMAGENET,
+        default_layer="r42",
+        published=_published,
+        convert=lambda weights, _: from_torchvision(weights),
+        loss_layers={8: "r12", 16: "r32", 32: "r32", 64: "r42", 128: "r42", 256: "r42"},
+    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.magnification import check_mpp
+from wsi_anomaly.core.plugins import READERS
 
-BACKENDS = ("auto", "openslide", "tiff")
 MAGNIFICATIONS = (10, 20, 40)
 
 
@@ -21,8 +21,9 @@ def check_slides(mpp: float | None, backend: str = "auto") -> None:
     """See that slides can be opened like this."""
     if mpp is not None:
         check_mpp(mpp)
-    if backend not in BACKENDS:
-        raise UsageError(f"Readers of slides are {', '.join(BACKENDS)}, not {backend!r}.")
+    if backend != "auto" and backend not in READERS:
+        known = ", ".join(["auto", *READERS.names()])
+        raise UsageError(f"Readers of slides are {known}, not {backend!r}.")
 
 
 def check_share(share: float) -> None:

@@ -1,8 +1,17 @@
 """Slides: opening them, reading them at a physical resolution, finding their tissue."""
 
-from wsi_anomaly.slides.base import Bounds, Mpp, ReadError, Region, Slide
+from wsi_anomaly.slides.base import (
+    READERS,
+    Bounds,
+    Mpp,
+    ReadError,
+    Region,
+    Slide,
+    SlideInfo,
+)
 from wsi_anomaly.slides.batches import Squares, read_squares
 from wsi_anomaly.slides.opening import find_slides, open_slide
+from wsi_anomaly.slides.physical import find_mpp
 from wsi_anomaly.slides.tissue import find_tissue
 from wsi_anomaly.slides.tissue_map import (
     BACKGROUND,
@@ -19,6 +28,7 @@ __all__ = [
     "FOLD",
     "MASKED",
     "PEN",
+    "READERS",
     "TISSUE",
     "UNREADABLE",
     "Bounds",
@@ -26,8 +36,10 @@ __all__ = [
     "ReadError",
     "Region",
     "Slide",
+    "SlideInfo",
     "Squares",
     "TissueMap",
+    "find_mpp",
     "find_slides",
     "find_tissue",
     "open_slide",

@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.core import plugins
 from wsi_anomaly.core.errors import MissingMppError, SlideError
+from wsi_anomaly.core.registry import Registry
 from wsi_anomaly.slides.patience import HangingError, patience, within
 from wsi_anomaly.slides.resample import falls_on_pixels, margin_px, resample
 
@@ -86,25 +88,31 @@ class SlideInfo:
     level_downsamples: tuple[float, ...]
     mpp: Mpp | None
     bounds: Bounds
-    background: tuple[int, int, int]
-    objective_power: float | None
-    properties: Mapping[str, str]
+    background: tuple[int, int, int] = (255, 255, 255)
+    objective_power: float | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 class Slide(ABC):
     """An open slide. A context manager; pickled by path, a copy opens the file again.
+
+    A reader is a class derived from this one, made with ``(path, mpp=...)``, where `mpp` is what
+    the user says of the pixel size (a number, or an :class:`Mpp`), or None.
 
     Attributes
     ----------
     path, name
         File and its name without suffix.
     backend
-        Name of the reader.
+        Name of the reader: that of its registration.
+    suffixes
+        Endings of files (".abc") that are this reader's, unless they are among ours.
     info
         Dimensions, levels, bounds and metadata; its entries are attributes of the slide too.
     """
 
-    backend: str
+    backend: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, path: Path, info: SlideInfo) -> None:
         self.path = path
@@ -146,6 +154,19 @@ class Slide(ABC):
         ReadError
             A part of it cannot be decoded. The slide stays usable.
         """
+
+    def stored(self, level: int, x: int, y: int, width: int, height: int) -> Region:
+        """:meth:`read_level`, whose unexpected errors name the package that the reader is from.
+
+        Raises
+        ------
+        ReadError
+            As there.
+        PluginError
+            The reader of another package fails otherwise.
+        """
+        with READERS.blaming(self.backend):
+            return self.read_level(level, x, y, width, height)
 
     def _patiently(
         self, read: Callable[[], Region], place: Callable[[], object] = lambda: None
@@ -235,7 +256,7 @@ class Slide(ABC):
         )
         left, right = level_span(corner[0], corner[0], width, scale_x, limits[0], exact)
         top, bottom = level_span(corner[1], corner[1], height, scale_y, limits[1], exact)
-        source = self.read_level(level, left, top, right - left, bottom - top)
+        source = self.stored(level, left, top, right - left, bottom - top)
         rgb = resample(source.rgb, *corner, scale_x, scale_y, size_px, (left, top))
         if source.coverage is None:
             return Region(rgb)
@@ -304,7 +325,7 @@ class Slide(ABC):
     def _readable(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
         """Pixels of a level; around damage in halves, and grey in its place."""
         try:
-            return self.read_level(level, x, y, width, height).rgb
+            return self.stored(level, x, y, width, height).rgb
         except ReadError:
             if max(width, height) <= _SMALLEST_PART_PX:
                 return np.full((height, width, 3), _DAMAGED_GREY, np.uint8)
@@ -319,12 +340,20 @@ class Slide(ABC):
         return np.concatenate([self._readable(level, *part) for part in parts], axis)
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        from wsi_anomaly.slides.opening import reopen
-
-        return reopen, (str(self.path), self.backend, self.info.mpp)
+        return _reopen, (str(self.path), self.backend, self.info.mpp)
 
     def __repr__(self) -> str:
         return f"<Slide {self.path} ({self.backend}, {self.width} x {self.height} px)>"
+
+
+READERS: Registry[Any] = plugins.READERS
+"""Readers by name: classes derived from :class:`Slide`."""
+
+
+def _reopen(path: str, backend: str, mpp: Mpp | None) -> Slide:
+    """Open the same file again the same way: how a slide travels between processes."""
+    slide: Slide = READERS.get(backend)(Path(path), mpp=mpp)
+    return slide
 
 
 def level_span(

@@ -97,7 +97,7 @@ def _read_run(slide: Slide, coords: NDArray[np.int64], mpp: float, out: NDArray[
     ]
     (left, right), (top, bottom) = spans
     try:
-        source = slide.read_level(level, left, top, right - left, bottom - top)
+        source = slide.stored(level, left, top, right - left, bottom - top)
     except ReadError:
         return False
     if source.coverage is not None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from wsi_anomaly.core.errors import NotASlideError, UsageError
+from wsi_anomaly.core.errors import NotASlideError, PluginError, UsageError
 from wsi_anomaly.core.remote import is_remote, url_of
-from wsi_anomaly.slides.base import Mpp, Slide
-from wsi_anomaly.slides.openslide_backend import NAME as OPENSLIDE
-from wsi_anomaly.slides.openslide_backend import OpenSlideSlide
+from wsi_anomaly.slides.base import READERS, Slide
 from wsi_anomaly.slides.patience import HangingError, patience, within
-from wsi_anomaly.slides.tiff_backend import NAME as TIFF
-from wsi_anomaly.slides.tiff_backend import LayoutError, TiffSlide
+from wsi_anomaly.slides.tiff_structure import LayoutError
 
 SLIDE_SUFFIXES = frozenset(
     {
@@ -21,8 +19,7 @@ SLIDE_SUFFIXES = frozenset(
     }
 )  # fmt: skip
 
-
-BACKENDS = ("auto", "openslide", "tiff")
+AUTO, OPENSLIDE, TIFF = "auto", "openslide", "tiff"
 _TIFF_MAGIC = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
 
 
@@ -45,18 +42,22 @@ def open_slide(
         False to look at a slide whose pixel size nobody knows; its ``mpp`` then raises.
     backend
         "tiff" decodes the tiles of a TIFF directly, "openslide" reads through OpenSlide; "auto"
-        takes the first wherever it knows the layout, since it is several times faster.
+        takes the first wherever it knows the layout, since it is several times faster, and a
+        reader of another package for files with its suffix. Or the name of such a reader.
 
     Raises
     ------
     NotASlideError
         No backend can open it.
+    PluginError
+        The package that brings the reader is broken.
     MissingMppError
         Nothing says how large a pixel is.
     """
     path = Path(path)
-    if backend not in BACKENDS:
-        raise UsageError(f"Backends are {', '.join(BACKENDS)}, not {backend!r}.")
+    if backend != AUTO and backend not in READERS:
+        known = dict.fromkeys((AUTO, *READERS.names(), *READERS.foreign()))
+        raise UsageError(f"Backends are {', '.join(known)}, not {backend!r}.")
     if not is_remote(path) and not path.is_file():
         kind = "is a folder, not a slide" if path.is_dir() else "does not exist"
         raise NotASlideError(f"{path} {kind}; give the path of a slide.")
@@ -77,19 +78,18 @@ def open_slide(
     return slide
 
 
-def reopen(path: str, backend: str, mpp: Mpp | None) -> Slide:
-    """Open the same file again the same way: how a slide travels between processes."""
-    return _open(Path(path), backend, mpp)
-
-
-def _open(path: Path, backend: str, mpp: Mpp | float | None) -> Slide:
+def _open(path: Path, backend: str, mpp: float | None) -> Slide:
     remote = is_remote(path)
+    if backend == AUTO:
+        backend = _reader_by_suffix(path) or AUTO
     if remote and backend == OPENSLIDE:
         raise UsageError(f"OpenSlide opens files of this machine only, not {url_of(path)}.")
-    if backend == OPENSLIDE or (backend == "auto" and not remote and not _is_tiff(path)):
-        return OpenSlideSlide(path, mpp=mpp)
+    if backend == AUTO and not remote and not _is_tiff(path):
+        backend = OPENSLIDE
+    if backend not in (AUTO, TIFF):
+        return _opened_by(backend, path, mpp)
     try:
-        return TiffSlide(path, mpp=mpp)
+        return _opened_by(TIFF, path, mpp)
     except LayoutError as error:
         reason = str(error)
     if backend == TIFF or remote:
@@ -98,12 +98,28 @@ def _open(path: Path, backend: str, mpp: Mpp | float | None) -> Slide:
             + ("copy it to this machine." if remote else "leave the backend to be chosen.")
         )
     try:
-        return OpenSlideSlide(path, mpp=mpp)
+        return _opened_by(OPENSLIDE, path, mpp)
     except NotASlideError as error:
         raise NotASlideError(
             f"{path} is a TIFF that neither reader takes: {reason}; convert it to a tiled, "
             "pyramidal TIFF with 8 bits a colour, or leave it out."
         ) from error
+
+
+def _opened_by(reader: str, path: Path, mpp: float | None) -> Slide:
+    kind: Any = READERS.get(reader)
+    with READERS.blaming(reader):
+        slide: Slide = kind(path, mpp=mpp)
+    return slide
+
+
+def _reader_by_suffix(path: Path) -> str | None:
+    """Name of another package's reader for files with this suffix, if it is none of ours."""
+    suffix = path.suffix.lower()
+    if not suffix or suffix in SLIDE_SUFFIXES:
+        return None
+    others = (name for name in READERS.foreign() if READERS.package(name))
+    return next((name for name in others if suffix in READERS.get(name).suffixes), None)
 
 
 def _is_tiff(path: Path) -> bool:
@@ -114,6 +130,13 @@ def _is_tiff(path: Path) -> bool:
         raise NotASlideError(
             f"{path} cannot be read ({error.strerror or error}); check its permissions."
         ) from error
+
+
+def _is_slide(file: Path) -> bool:
+    try:
+        return file.suffix.lower() in SLIDE_SUFFIXES or _reader_by_suffix(file) is not None
+    except PluginError:  # a broken package does not keep folders from being searched
+        return False
 
 
 def find_slides(paths: Iterable[str | Path]) -> list[Path]:
@@ -138,7 +161,7 @@ def find_slides(paths: Iterable[str | Path]) -> list[Path]:
             files = [
                 file
                 for file in path.rglob("*")
-                if file.suffix.lower() in SLIDE_SUFFIXES
+                if _is_slide(file)
                 and not any(part.startswith(".") for part in file.relative_to(path).parts)
                 and file.is_file()
             ]

@@ -11,6 +11,7 @@ import openslide
 from wsi_anomaly.core.errors import NotASlideError, SlideError
 from wsi_anomaly.slides.base import (
     MAX_SIDE_PX,
+    READERS,
     Bounds,
     Mpp,
     ReadError,
@@ -25,13 +26,12 @@ from wsi_anomaly.slides.tile_cache import CACHE_BYTES
 NAME = "openslide"
 
 
+@READERS.register(NAME)
 class OpenSlideSlide(Slide):
     """A slide read by OpenSlide.
 
     OpenSlide's handle is dead after its first error, so every error opens a new one.
     """
-
-    backend = NAME
 
     def __init__(self, path: Path, *, mpp: Mpp | float | None = None) -> None:
         self._handle: openslide.OpenSlide | None = _open(path)
@@ -116,7 +116,7 @@ def _info(path: Path, handle: openslide.OpenSlide, mpp: Mpp | float | None) -> S
             exact_downsample((width, height), size, downsample)
             for size, downsample in zip(dimensions, handle.level_downsamples, strict=True)
         ),
-        mpp=mpp if isinstance(mpp, Mpp) else find_mpp(properties, mpp),
+        mpp=find_mpp(properties, mpp),
         bounds=_bounds(properties, width, height),
         background=_background(properties),
         objective_power=objective_power(properties),

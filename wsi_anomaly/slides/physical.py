@@ -11,17 +11,19 @@ from wsi_anomaly.slides.base import Mpp
 _UM_PER_UNIT = {"centimeter": 10_000.0, "inch": 25_400.0}
 
 
-def find_mpp(properties: Mapping[str, str], override: float | None = None) -> Mpp | None:
+def find_mpp(properties: Mapping[str, str], override: Mpp | float | None = None) -> Mpp | None:
     """Micrometres per pixel, or None when nothing plausible says it.
 
-    Order: the user's override, OpenSlide's mpp, Aperio's and OME's, TIFF resolution tags,
-    objective power.
+    Order: the override (a number by the user, or what is known already), OpenSlide's mpp, Aperio's
+    and OME's, TIFF resolution tags, objective power.
 
     Raises
     ------
     UsageError
         The override is no plausible size of a pixel.
     """
+    if isinstance(override, Mpp):
+        return override
     if override is not None:
         check_mpp(override)
         return Mpp(override, override, "--mpp")

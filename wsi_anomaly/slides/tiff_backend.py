@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import NotASlideError, SlideError
-from wsi_anomaly.slides.base import RGB, Bounds, Mpp, ReadError, Region, Slide, SlideInfo
+from wsi_anomaly.slides.base import (
+    READERS,
+    RGB,
+    Bounds,
+    Mpp,
+    ReadError,
+    Region,
+    Slide,
+    SlideInfo,
+)
 from wsi_anomaly.slides.openslide_backend import exact_downsample
 from wsi_anomaly.slides.patience import HangingError
 from wsi_anomaly.slides.physical import find_mpp, objective_power
@@ -35,6 +44,7 @@ _WHITE = (255, 255, 255)
 _DAMAGED = np.zeros((0, 0, 3), np.uint8)  # stands in the cache for a tile that cannot be decoded
 
 
+@READERS.register(NAME)
 class TiffSlide(Slide):
     """A slide whose compressed tiles are read and decoded directly.
 
@@ -47,8 +57,6 @@ class TiffSlide(Slide):
     NotASlideError
         It is damaged.
     """
-
-    backend = NAME
 
     def __init__(self, path: Path, *, mpp: Mpp | float | None = None) -> None:
         self._source: Source | None = _open(path)
@@ -192,7 +200,7 @@ def _info(structure: TiffStructure, mpp: Mpp | float | None) -> SlideInfo:
             exact_downsample(size, (w, h), (full.width / w + full.height / h) / 2)
             for w, h in dimensions
         ),
-        mpp=mpp if isinstance(mpp, Mpp) else find_mpp(properties, mpp),
+        mpp=find_mpp(properties, mpp),
         bounds=_bounds(full),
         background=_WHITE,
         objective_power=objective_power(properties),

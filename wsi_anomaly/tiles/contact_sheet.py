@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.core.errors import SlideError
+from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.slides import Slide, open_slide, read_squares
 from wsi_anomaly.tiles.fields import Status
@@ -98,11 +98,11 @@ def _before(store: TileStore, shown: NDArray[np.intp]) -> tuple[Pixels | None, s
         return None, ""
     power = max(store.magnifications)
     try:
-        with open_slide(store.slide_path, mpp=_override(store)) as slide:
+        with open_slide(store.slide_path, mpp=_override(store), backend=store.backend) as slide:
             if (slide.width, slide.height) != store.slide_size:
                 return None, f"{store.slide_path} is another slide now"
             return _squares(slide, store, shown, power), ""
-    except SlideError:
+    except WsiAnomalyError:
         return None, f"{store.slide_path} cannot be read any more"
 
 

@@ -43,6 +43,8 @@ class TileStore:
     ----------
     path, slide_name, slide_path, fingerprint, case
         The file, and the slide that it comes from.
+    backend
+        Reader of the slide, "auto" where the file does not say.
     mpp, bounds, slide_size
         Geometry of the slide: pixel size, scanned area (x, y, width, height), width and height.
     config, config_hash
@@ -69,6 +71,7 @@ class TileStore:
         self.mpp = Mpp(
             float(attributes["mpp_x"]), float(attributes["mpp_y"]), str(attributes["mpp_source"])
         )
+        self.backend = str(attributes.get("backend", "auto"))
         self.slide_size = tuple(int(n) for n in attributes["slide_size"])
         self.bounds = tuple(int(n) for n in attributes["bounds"])
         self.config: dict[str, Any] = json.loads(str(attributes["config"]))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from wsi_anomaly.detectors import COMPARED
+from wsi_anomaly.detectors.compared import COMPARED
 
 # For two CPU cores and a few thousand tiles.
 QUICK: dict[str, dict[str, Any]] = {

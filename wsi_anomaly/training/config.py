@@ -17,25 +17,10 @@ from typing import Any, Self
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, Stage
 from wsi_anomaly.autoencoder.loop import LoopConfig
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.detectors import COMPARED, DensityConfig, DpaConfig, growing_stages
-from wsi_anomaly.detectors.compared import Settings
+from wsi_anomaly.detectors import DETECTORS, DensityConfig, DpaConfig, Settings, growing_stages
+from wsi_anomaly.features import network_spec
 from wsi_anomaly.options import TrainOptions, TuneOptions
 from wsi_anomaly.training.compared_options import PUBLISHED, QUICK, over_quick
-
-DETECTOR_CHOICES = ("dpa", "density", "fusion", *COMPARED)
-
-# Network -> layer of the loss at each resolution, and layers of the density's embedding.
-_LAYERS: dict[str, tuple[dict[int, str], tuple[str, ...]]] = {
-    "compact": ({8: "c2", 16: "c2", 32: "c2", 64: "c3", 128: "c3", 256: "c3"}, ("c2", "c3")),
-    "vgg19": (
-        {8: "r12", 16: "r32", 32: "r32", 64: "r42", 128: "r42", 256: "r42"},
-        ("r42",),
-    ),
-    "squeezenet": (
-        {8: "fire2", 16: "fire3", 32: "fire5", 64: "fire7", 128: "fire7", 256: "fire7"},
-        ("fire7", "fire8"),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -51,7 +36,8 @@ class TrainConfig:
     field_um
         Side of a tile, um: as many pixels at 10x, twice as many at 20x.
     detector
-        Method that ranks: "dpa", "density", "fusion", or a system that the paper compares with.
+        Method that ranks: "dpa", "density", "fusion", a system that the paper compares with, or
+        what another package brings.
     beside
         Further methods that are fitted and scored beside it; a fusion's members are among them.
     resolution
@@ -74,8 +60,8 @@ class TrainConfig:
     seed
         Of the split, the weights and the batches.
     options
-        Name of a compared system to entries of its own configuration, over what it shares with
-        this one (resolution, layers, seed).
+        Name of a detector other than dpa to entries of its own configuration, over what it shares
+        with this one (resolution, layers, seed).
     tuned_on
         Cases by which ``tune`` chose this configuration: they never calibrate.
     """
@@ -105,11 +91,8 @@ class TrainConfig:
     tuned_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        unknown = [m for m in (self.detector, *self.beside) if m not in DETECTOR_CHOICES]
-        if unknown:
-            raise UsageError(
-                f"The detectors are {', '.join(DETECTOR_CHOICES)}, not {unknown[0]!r}."
-            )
+        for name in (self.detector, *self.beside):
+            DETECTORS.get(name)
         if self.magnification not in (10, 20, 40):
             raise UsageError(f"The magnification is 10, 20 or 40, not {self.magnification}.")
         if self.batch_size < 1 or not self.learning_rate > 0 or self.validate_every < 1:
@@ -129,9 +112,10 @@ class TrainConfig:
         if any(len(pair) != 2 or min(pair) < 0 or pair[1] < 1 for pair in self.steps.values()):
             raise UsageError("steps are two whole numbers for each resolution, the second above 0.")
         for name in self.options:
-            if name not in COMPARED:
-                raise UsageError(f"options are for {', '.join(COMPARED)}, not {name!r}.")
-            self.compared(name, "any")
+            if name not in DETECTORS or name == "dpa":
+                others = (other for other in DETECTORS.names() if other != "dpa")
+                raise UsageError(f"options are for {', '.join(others)}, not {name!r}.")
+            self.settings(name, "any")
 
     @property
     def tile_size(self) -> int:
@@ -144,7 +128,8 @@ class TrainConfig:
         wanted = {self.detector, *self.beside}
         if "fusion" in wanted:
             wanted |= {"dpa", "density"}
-        return tuple(m for m in DETECTOR_CHOICES if m in wanted)
+        ours = tuple(m for m in DETECTORS.names() if m in wanted)
+        return ours + tuple(sorted(wanted - set(ours)))
 
     def ranked_by(self, detector: str) -> Self:
         """Return the same configuration with another method that ranks.
@@ -165,10 +150,15 @@ class TrainConfig:
             widths=tuple(self.widths),
         )
 
+    def _usual_layers(self) -> tuple[Mapping[int, str], tuple[str, ...]]:
+        """Layer of the loss at each resolution, and layers of the embedding, of the network."""
+        spec = network_spec(self.features)
+        return ({}, ()) if spec is None else (spec.loss_layers, spec.pooled_layers)
+
     def dpa(self, default_layer: str) -> DpaConfig:
         """Configure ``dpa``; `default_layer` serves networks that have no usual ones."""
         architecture = self.architecture()
-        usual = _LAYERS.get(self.features, ({}, ()))[0]
+        usual, _ = self._usual_layers()
         layers = {
             r: dict(self.layers.get(r) or {usual.get(r, default_layer): 1.0})
             for r in architecture.growth()
@@ -185,20 +175,23 @@ class TrainConfig:
 
     def density(self, default_layer: str) -> DensityConfig:
         """Configure ``density``."""
-        usual = _LAYERS.get(self.features, ({}, ()))[1]
-        layers = self.density_layers or usual or (default_layer,)
-        return DensityConfig(layers, estimator=self.density_estimator, seed=self.seed)
+        config = self.settings("density", default_layer)
+        assert isinstance(config, DensityConfig)
+        return config
 
-    def compared(self, name: str, default_layer: str) -> Settings:
-        """Configure a compared system."""
-        kind = COMPARED[name].config_type
+    def settings(self, name: str, default_layer: str) -> Settings | DpaConfig:
+        """Configure a detector; `default_layer` serves networks that have no usual ones."""
+        if name == "dpa":
+            return self.dpa(default_layer)
+        kind: type[Settings] = DETECTORS.get(name).config_type
         own = dict(self.options.get(name, {}))
-        usual, layers = _LAYERS.get(self.features, ({}, ()))
+        usual, layers = self._usual_layers()
         resolution = own.get("resolution", self.resolution)
         shared = {
             "layers": self.density_layers or layers or (default_layer,),
             "layer": usual.get(resolution, default_layer),
             "resolution": resolution,
+            "estimator": self.density_estimator,
             "flips": kind.may_flip,
             "seed": self.seed,
         }

@@ -37,6 +37,7 @@ class NormalSlide:
     path: Path
     case: str
     mpp: float | None = None
+    backend: str = "auto"
 
 
 def score_normal_slide(
@@ -64,7 +65,7 @@ def score_normal_slide(
     """
     scores: dict[str, list[NDArray[np.float32]]] = {name: [] for name in model.methods}
     kept: list[NDArray[np.intp]] = []
-    with open_slide(slide.path, mpp=slide.mpp) as opened:
+    with open_slide(slide.path, mpp=slide.mpp, backend=slide.backend) as opened:
         mark = fingerprint(slide.path)
         if not serves(opened.finest_mpp, model.magnification):
             raise TooCoarseError(

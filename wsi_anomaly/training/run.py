@@ -18,7 +18,7 @@ from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder
-from wsi_anomaly.detectors import COMPARED, Density, Detector, Dpa, Fitting, Fusion, Model
+from wsi_anomaly.detectors import DETECTORS, Detector, Fitting, Model
 from wsi_anomaly.detectors.base import fit_missing_statistics
 from wsi_anomaly.features import PerceptualNetwork, load_features
 from wsi_anomaly.features.precision import fast_precision
@@ -166,7 +166,7 @@ def _working_folder(output: Path, *, resume: bool) -> Path:
 
 def _calibration_slides(stores: Sequence[TileStore], split: Split) -> list[NormalSlide]:
     return [
-        NormalSlide(s.slide_path, s.case, s.mpp.x if s.mpp.source == "--mpp" else None)
+        NormalSlide(s.slide_path, s.case, s.mpp.x if s.mpp.source == "--mpp" else None, s.backend)
         for s in stores
         if s.case in split.calibration
     ]
@@ -234,30 +234,17 @@ def _fit(
 ) -> dict[str, Detector]:
     """Fit the methods of a configuration, one after the other."""
     found: dict[str, Detector] = {}
-
-    def fit(name: str, detector: Detector) -> None:
-        own = replace(fitting, progress=partial(report, name))
-        found[name] = detector.fit(tiles, validation, own)
-
-    dpa, density = config.dpa(features.default_layer), config.density(features.default_layer)
-    used: list[str] = []
-    if "dpa" in config.methods:
-        used += [name for layers in dpa.growth.layers.values() for name in layers]
-    if "density" in config.methods:
-        used += density.layers
-    fit_missing_statistics(features, tiles, list(dict.fromkeys(used)))
-    if "dpa" in config.methods:
-        watch.stage("training")
-        fit("dpa", Dpa(features, dpa))
-    if "density" in config.methods:
-        watch.stage("fitting density")
-        fit("density", Density(features, density))
-    if "fusion" in config.methods:
-        fit("fusion", Fusion(list(found.values())))
     for name in config.methods:
-        if name in COMPARED:
-            watch.stage(f"fitting {name}")
-            fit(name, COMPARED[name](features, config.compared(name, features.default_layer)))
+        settings = config.settings(name, features.default_layer)
+        with DETECTORS.blaming(name):
+            found[name] = DETECTORS.get(name).make(features, settings, found)
+    used = dict.fromkeys(layer for d in found.values() for layer in d.fitting_layers)
+    fit_missing_statistics(features, tiles, list(used))
+    for name, detector in found.items():
+        watch.stage("training" if name == "dpa" else f"fitting {name}")
+        own = replace(fitting, progress=partial(report, name))
+        with DETECTORS.blaming(name):
+            detector.fit(tiles, validation, own)
     return found
 
 

@@ -4,8 +4,8 @@ Each is a small module that cites its paper; ``docs/detectors.md`` says what eac
 and where it departs from its paper.
 """
 
+from wsi_anomaly.detectors.base import Detector
 from wsi_anomaly.detectors.compared.anogan import Anogan, AnoganConfig
-from wsi_anomaly.detectors.compared.base import Compared
 from wsi_anomaly.detectors.compared.daol import Daol, DaolConfig
 from wsi_anomaly.detectors.compared.deep_geo import DeepGeo, DeepGeoConfig
 from wsi_anomaly.detectors.compared.deep_if import DeepIf, DeepIfConfig
@@ -13,13 +13,12 @@ from wsi_anomaly.detectors.compared.deep_svdd import DeepSvdd, DeepSvddConfig
 from wsi_anomaly.detectors.compared.dsebm import Dsebm, DsebmConfig
 from wsi_anomaly.detectors.compared.ganomaly import Ganomaly, GanomalyConfig
 from wsi_anomaly.detectors.compared.piad import Piad, PiadConfig
-from wsi_anomaly.detectors.compared.settings import NetworkSettings, Settings
+from wsi_anomaly.detectors.compared.settings import NetworkSettings
 
 __all__ = [
     "COMPARED",
     "Anogan",
     "AnoganConfig",
-    "Compared",
     "Daol",
     "DaolConfig",
     "DeepGeo",
@@ -35,10 +34,9 @@ __all__ = [
     "NetworkSettings",
     "Piad",
     "PiadConfig",
-    "Settings",
 ]
 
-COMPARED: dict[str, type[Compared]] = {
+COMPARED: dict[str, type[Detector]] = {
     d.name: d for d in (DeepIf, DeepGeo, Piad, DeepSvdd, Ganomaly, Anogan, Dsebm, Daol)
 }
 """The compared systems by name; each has its ``config_type``."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.autoencoder.growth import StepResult
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.detectors.base import DETECTORS
 from wsi_anomaly.detectors.compared.base import NetworkDetector
 from wsi_anomaly.detectors.compared.loop import Learner
 from wsi_anomaly.detectors.compared.networks import (
@@ -81,6 +82,7 @@ class _Learner(Learner):
         return StepResult(loss.detach(), judged.detach())
 
 
+@DETECTORS.register("anogan")
 class Anogan(NetworkDetector):
     """Anomaly detection with a generator of normal images.
 
@@ -90,7 +92,6 @@ class Anogan(NetworkDetector):
         ``generator`` and ``discriminator``.
     """
 
-    name = "anogan"
     config_type = AnoganConfig
     config: AnoganConfig
 

@@ -1,49 +1,22 @@
-"""What the compared systems share as detectors: a configuration, and networks that are trained."""
+"""What the compared systems share as detectors: networks that are trained."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder.batches import Tiles
-from wsi_anomaly.detectors.base import (
-    Detector,
-    Fitting,
-    State,
-    device_of,
-    fit_missing_statistics,
-)
+from wsi_anomaly.detectors.base import Detector, Fitting, device_of, fit_missing_statistics
 from wsi_anomaly.detectors.compared.loop import Learner, train
 from wsi_anomaly.detectors.compared.networks import resized
-from wsi_anomaly.detectors.compared.settings import NetworkSettings, Settings
-from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.detectors.compared.settings import NetworkSettings
 
 
-class Compared(Detector):
-    """A system that the paper compares with.
-
-    Parameters
-    ----------
-    features : PerceptualNetwork
-    config : Settings
-        Of the kind that :attr:`config_type` names.
-    """
-
-    config_type: ClassVar[type[Settings]]
-
-    def __init__(self, features: PerceptualNetwork, config: Any) -> None:
-        super().__init__(features)
-        if not isinstance(config, self.config_type):
-            raise TypeError(f"{self.name} takes {self.config_type.__name__}")
-        self.config: Any = config
-        features.check_layers(self.layers)
-
-
-class NetworkDetector(Compared):
+class NetworkDetector(Detector):
     """A compared system that trains networks of its own.
 
     Attributes
@@ -54,11 +27,6 @@ class NetworkDetector(Compared):
 
     networks_: nn.ModuleDict
     config: NetworkSettings
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """None: most of these systems look at pixels."""
-        return ()
 
     @abstractmethod
     def build(self) -> nn.ModuleDict:
@@ -94,27 +62,15 @@ class NetworkDetector(Compared):
         self.networks_.to(device)
         return self
 
-    def to_state(self) -> State:
-        """Weights of the networks that scoring needs, and the configuration."""
-        state = self.networks_.state_dict()
-        return {k: t.detach().cpu().contiguous() for k, t in state.items()}, self.config.to_dict()
+    def learned(self) -> Mapping[str, Tensor]:
+        """Weights of the networks that scoring needs."""
+        return self.networks_.state_dict()
 
-    @classmethod
-    def from_state(
-        cls,
-        tensors: Mapping[str, Tensor],
-        config: Mapping[str, Any],
-        features: PerceptualNetwork,
-        others: Mapping[str, Detector],
-    ) -> Self:
-        """Rebuild the detector; see :meth:`Detector.from_state`."""
-        detector = cls(features, cls.config_type.from_dict(config))
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the weights; see :meth:`Detector.restore`."""
         with torch.random.fork_rng(devices=[]):
-            networks = detector.build()
+            networks = self.build()
         networks.load_state_dict(dict(tensors))
-        if not all(torch.isfinite(t).all() for t in tensors.values()):
-            raise ValueError(f"a weight of {cls.name} is not finite")
         # As training laid them out: other layouts round differently.
         networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        detector.networks_ = networks.eval().requires_grad_(requires_grad=False)
-        return detector
+        self.networks_ = networks.eval().requires_grad_(requires_grad=False)

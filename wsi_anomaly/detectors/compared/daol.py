@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder.batches import Tiles
+from wsi_anomaly.detectors.base import DETECTORS
 from wsi_anomaly.detectors.compared.ganomaly import (
     EncodeDecodeEncode,
     Ganomaly,
@@ -39,10 +40,10 @@ class _Learner(EncodeDecodeEncode):
         return fooling_loss(self._discriminator(rebuilt))
 
 
+@DETECTORS.register("daol")
 class Daol(Ganomaly):
     """Deep adversarial one-class learning."""
 
-    name = "daol"
     config_type = DaolConfig
     config: DaolConfig
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from wsi_anomaly.autoencoder.batches import Tiles, to_images
 from wsi_anomaly.autoencoder.growth import StepResult
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.detectors.base import batches, sample_images
+from wsi_anomaly.detectors.base import DETECTORS, batches, sample_images
 from wsi_anomaly.detectors.compared.base import NetworkDetector
 from wsi_anomaly.detectors.compared.dirichlet import fit_dirichlet
 from wsi_anomaly.detectors.compared.loop import Learner
@@ -179,6 +179,7 @@ def transformed(images: Tensor, places: Tensor) -> Tensor:
     return moved.view(images.shape).contiguous(memory_format=torch.channels_last)
 
 
+@DETECTORS.register("deep-geo")
 class DeepGeo(NetworkDetector):
     """Deep anomaly detection with geometric transformations.
 
@@ -188,7 +189,6 @@ class DeepGeo(NetworkDetector):
         ``classifier``, and the Dirichlet distributions of its ``answers``.
     """
 
-    name = "deep-geo"
     config_type = DeepGeoConfig
     config: DeepGeoConfig
 

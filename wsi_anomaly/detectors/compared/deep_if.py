@@ -11,26 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.batches import Tiles, to_images
+from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.core.errors import ModelError, UsageError
-from wsi_anomaly.detectors.base import (
-    Detector,
-    Fitting,
-    State,
-    batches,
-    device_of,
-    fit_missing_statistics,
-    sample_images,
-)
-from wsi_anomaly.detectors.compared.base import Compared
+from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of
 from wsi_anomaly.detectors.compared.forest import IsolationTrees
-from wsi_anomaly.detectors.compared.settings import Settings
-from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.detectors.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +50,8 @@ class DeepIfConfig(Settings):
         self._positive("trees", "samples", "most_tiles")
 
 
-class DeepIf(Compared):
+@DETECTORS.register("deep-if")
+class DeepIf(Detector):
     """An isolation forest over pooled features.
 
     Parameters
@@ -71,40 +62,25 @@ class DeepIf(Compared):
     Attributes
     ----------
     trees_ : IsolationTrees
+    grown_on_ : int
+        Number of tiles that each tree was grown on.
     """
 
-    name = "deep-if"
+    facts = ("grown_on",)
     config_type = DeepIfConfig
     config: DeepIfConfig
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Layers that make the embedding."""
-        return self.config.layers
-
-    def embed(self, truth: Mapping[str, Tensor]) -> Tensor:
-        """Average normalised activations over positions: (N, D) float32."""
-        return torch.cat([truth[name].mean((2, 3)) for name in self.layers], 1).float()
-
-    @torch.no_grad()
     def fit(
         self, tiles: Tiles, validation: Tiles | None = None, fitting: Fitting | None = None
     ) -> Self:
         """Grow the trees; see :meth:`Detector.fit`."""
         device = fitting.device if fitting else device_of(self.features)
-        fit_missing_statistics(self.features, tiles, self.layers)
-        images = sample_images(tiles, self.config.most_tiles, self.config.seed)
-        if len(images) < 2:
+        found = self.embed_tiles(tiles, self.config.most_tiles, self.config.seed)
+        if len(found) < 2:
             raise ModelError("One tile is too few for an isolation forest; give more tiles.")
-        found = torch.cat(
-            [
-                self.embed(self.features(to_images(b, device), self.layers)).cpu()
-                for b in batches(images)
-            ]
-        )
-        samples = min(self.config.samples, len(images))
+        self.grown_on_ = min(self.config.samples, len(found))
         self.trees_ = IsolationTrees.grow(
-            found.numpy(), self.config.trees, samples, self.config.seed
+            found.numpy(), self.config.trees, self.grown_on_, self.config.seed
         )
         return self.to(device)
 
@@ -118,22 +94,11 @@ class DeepIf(Compared):
         self.trees_.to(device)
         return self
 
-    def to_state(self) -> State:
-        """Give the trees as arrays, and the configuration."""
-        arrays = {name: a.cpu().contiguous() for name, a in self.trees_.arrays.items()}
-        return arrays, self.config.to_dict() | {"grown_on": self.trees_.samples}
+    def learned(self) -> Mapping[str, Tensor]:
+        """Give the trees as arrays."""
+        return self.trees_.arrays
 
-    @classmethod
-    def from_state(
-        cls,
-        tensors: Mapping[str, Tensor],
-        config: Mapping[str, Any],
-        features: PerceptualNetwork,
-        others: Mapping[str, Detector],
-    ) -> Self:
-        """Rebuild the detector; see :meth:`Detector.from_state`."""
-        value = dict(config)
-        samples = int(value.pop("grown_on"))
-        detector = cls(features, DeepIfConfig.from_dict(value))
-        detector.trees_ = IsolationTrees(tensors, samples)
-        return detector
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the trees; see :meth:`Detector.restore`."""
+        self.grown_on_ = int(self.grown_on_)
+        self.trees_ = IsolationTrees(tensors, self.grown_on_)

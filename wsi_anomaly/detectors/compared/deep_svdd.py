@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder.batches import Tiles, to_images
 from wsi_anomaly.autoencoder.growth import StepResult
-from wsi_anomaly.detectors.base import batches, sample_images
+from wsi_anomaly.detectors.base import DETECTORS, batches, sample_images
 from wsi_anomaly.detectors.compared.base import NetworkDetector
 from wsi_anomaly.detectors.compared.loop import Learner
 from wsi_anomaly.detectors.compared.networks import resized
@@ -178,6 +178,7 @@ def contrast_normalised(images: Tensor) -> Tensor:
     return centred / centred.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-3)
 
 
+@DETECTORS.register("deep-svdd")
 class DeepSvdd(NetworkDetector):
     """Deep one-class classification.
 
@@ -187,7 +188,6 @@ class DeepSvdd(NetworkDetector):
         ``encoder`` and ``centre``.
     """
 
-    name = "deep-svdd"
     config_type = DeepSvddConfig
     config: DeepSvddConfig
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.autoencoder.growth import StepResult
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.detectors.base import DETECTORS
 from wsi_anomaly.detectors.compared.base import NetworkDetector
 from wsi_anomaly.detectors.compared.loop import Learner
 from wsi_anomaly.detectors.compared.settings import NetworkSettings
@@ -101,6 +102,7 @@ class _Learner(Learner):
         return StepResult(loss.detach())
 
 
+@DETECTORS.register("dsebm")
 class Dsebm(NetworkDetector):
     """Deep structured energy-based model.
 
@@ -110,7 +112,6 @@ class Dsebm(NetworkDetector):
         ``energy``.
     """
 
-    name = "dsebm"
     config_type = DsebmConfig
     config: DsebmConfig
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.autoencoder.distributed import mean_over_processes
 from wsi_anomaly.autoencoder.growth import StepResult
+from wsi_anomaly.detectors.base import DETECTORS
 from wsi_anomaly.detectors.compared.base import NetworkDetector
 from wsi_anomaly.detectors.compared.loop import Learner
 from wsi_anomaly.detectors.compared.networks import (
@@ -102,6 +103,7 @@ class EncodeDecodeEncode(Learner):
         return F.mse_loss(self._discriminator.body(rebuilt), wanted)
 
 
+@DETECTORS.register("ganomaly")
 class Ganomaly(NetworkDetector):
     """Semi-supervised anomaly detection via adversarial training.
 
@@ -111,7 +113,6 @@ class Ganomaly(NetworkDetector):
         ``encoder``, ``decoder`` and ``second`` encoder.
     """
 
-    name = "ganomaly"
     config_type: ClassVar[type[GanomalyConfig]] = GanomalyConfig
     config: GanomalyConfig
 

@@ -22,6 +22,7 @@ from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.autoencoder.growth import StepResult
 from wsi_anomaly.autoencoder.loss import relative_l1
 from wsi_anomaly.autoencoder.network import Decoder, Encoder
+from wsi_anomaly.detectors.base import DETECTORS
 from wsi_anomaly.detectors.compared.base import NetworkDetector
 from wsi_anomaly.detectors.compared.loop import Learner
 from wsi_anomaly.detectors.compared.networks import GradientScale, wasserstein_loss
@@ -180,6 +181,7 @@ class _Learner(Learner):
         return torch.randn(count, self._config.latent, 1, 1, device=self.device)
 
 
+@DETECTORS.register("piad")
 class Piad(NetworkDetector):
     """Perceptual image anomaly detection.
 
@@ -189,7 +191,6 @@ class Piad(NetworkDetector):
         ``encoder`` and ``generator``.
     """
 
-    name = "piad"
     loss_name = "relative perceptual L1"
     config_type = PiadConfig
     config: PiadConfig

@@ -1,76 +1,12 @@
-"""What the compared systems' configurations have in common, and how plain values become one."""
+"""What the compared systems that train networks of their own have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 from wsi_anomaly.core.errors import UsageError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Configuration of a compared system.
-
-    Attributes
-    ----------
-    seed
-        Of everything that is drawn.
-    """
-
-    seed: int = 0
-
-    may_flip: ClassVar[bool] = False
-    """Whether training may flip images at random."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any], source: str = "The configuration") -> Self:
-        """Read plain values over the defaults; `source` is named in errors.
-
-        Raises
-        ------
-        UsageError
-            A key is unknown, or a value is of the wrong kind or makes no sense.
-        """
-        known = {f.name: f for f in fields(cls)}
-        found: dict[str, Any] = {}
-        for name, given in value.items():
-            if name not in known:
-                raise UsageError(
-                    f"{source} has an unknown entry {name!r}; known are {', '.join(sorted(known))}."
-                )
-            kind = _KINDS[str(known[name].type)]
-            if kind is tuple and isinstance(given, list | tuple):
-                found[name] = tuple(str(one) for one in given)
-            elif kind is float and type(given) in (int, float):
-                found[name] = float(given)
-            elif type(given) is kind:
-                found[name] = given
-            else:
-                raise UsageError(f"{source}: {name} = {given!r} is no {_WORDS[kind]}.")
-        return cls(**found)
-
-    def _positive(self, *names: str) -> None:
-        for name in names:
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} is positive, not {getattr(self, name)}.")
-
-
-_KINDS: dict[str, type] = {
-    "tuple[str, ...]": tuple, "float": float, "int": int, "bool": bool, "str": str,
-}  # fmt: skip
-_WORDS = {
-    tuple: "list of names",
-    float: "number",
-    int: "whole number",
-    bool: "true or false",
-    str: "text",
-}
+from wsi_anomaly.detectors.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

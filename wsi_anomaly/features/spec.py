@@ -1,0 +1,56 @@
+"""What a network is before it has weights, and where its published ones are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from wsi_anomaly.core import plugins
+from wsi_anomaly.core.registry import Registry
+from wsi_anomaly.features.network import Stage
+from wsi_anomaly.features.scaling import InputScaling
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A perceptual network that can be chosen by name.
+
+    Attributes
+    ----------
+    stages
+        Builds the layers, shallow to deep, with random weights.
+    scaling
+        What the weights expect.
+    default_layer
+        Layer of the loss, and of the embedding, where nothing else is chosen.
+    published
+        Gives the published weights by name, from a download or a file; None: there are none.
+    convert
+        Turns names of published weights into ``<layer>.<name within its module>``, given the
+        weights and their source for messages; None: they have these names.
+    scaling_of
+        The scaling, where it depends on which weights were published.
+    own_file
+        File of this project that holds weights and statistics, taken where no other is given.
+    loss_layers
+        Resolution in px to the layer of the loss of ``dpa``; others get `default_layer`.
+    pooled_layers
+        Layers of the embedding of ``density`` and its like; empty: `default_layer`.
+    """
+
+    stages: Callable[[], list[Stage]]
+    scaling: InputScaling
+    default_layer: str
+    published: Callable[[], Mapping[str, Tensor]] | None = None
+    convert: Callable[[Mapping[str, Tensor], str], Mapping[str, Tensor]] | None = None
+    scaling_of: Callable[[Mapping[str, Tensor]], InputScaling] | None = None
+    own_file: Callable[[], Path] | None = None
+    loss_layers: Mapping[int, str] = field(default_factory=dict)
+    pooled_layers: tuple[str, ...] = ()
+
+
+NETWORKS: Registry[Callable[[], NetworkSpec]] = plugins.NETWORKS
+"""Networks by name: functions that say what each is. ``timm:<model>`` are not among them."""
