@@ -79,22 +79,12 @@ def run_cohort(
 
     Parameters
     ----------
-    slides
-        Slides, or folders of them.
+    slides, models, output, control, blinded, verbosity
+        As the command takes them.
     table
         The study's CSV file.
-    models
-        Folder of the model, or one for each organ.
-    output
-        Folder of results.
     options
         What is computed, where, and what is written.
-    control
-        Name of the control group.
-    blinded
-        Show slides by codes, and no groups.
-    verbosity
-        How much is said.
     """
     from wsi_anomaly.core.errors import UsageError
     from wsi_anomaly.core.files import make_folder
