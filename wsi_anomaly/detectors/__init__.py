@@ -1,6 +1,6 @@
 """Detectors: one protocol, one small module for each method, and the model folder."""
 
-from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, sample_images
+from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting
 from wsi_anomaly.detectors.density import Density, DensityConfig
 from wsi_anomaly.detectors.dpa import Dpa, DpaConfig, growing_stages
 from wsi_anomaly.detectors.fusion import Fusion
@@ -19,5 +19,4 @@ __all__ = [
     "Model",
     "Settings",
     "growing_stages",
-    "sample_images",
 ]
