@@ -32,6 +32,7 @@ from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.reproduce.embeddings import Embeddings
 from wsi_anomaly.reproduce.plan import ASIDE, Plan
 from wsi_anomaly.reproduce.problems import (
+    Labelled,
     Problem,
     Source,
     centres,
@@ -238,7 +239,12 @@ class Bench:
 
         x = embed(problem.judge, problem.judge_image)
         y, groups, judged = problem.abnormal, problem.judge_group, len(x)
-        if (others := problem.labelled) is not None:
+        others = problem.labelled
+        if others is None and not self.plan.aside:  # the images that are learned from, all normal
+            learned = np.arange(len(problem.learn))
+            tiles = centres(problem.learn, problem.judge.shape[1])
+            others = Labelled(tiles, learned, learned < 0, problem.learn_group, groups)
+        if others is not None:
             x = np.concatenate((x, embed(others.tiles, others.image)))
             y = np.concatenate((y, others.abnormal))
             groups = np.concatenate((others.judge_group, others.group))
