@@ -33,6 +33,7 @@ def write_asap(path: Path, outlines: Iterable[Outline]) -> None:
         attributes = {"Name": group, "PartOfGroup": "None", "Color": "#64fe2e"}
         ET.SubElement(ET.SubElement(listed, "Group", attributes), "Attributes")
     ET.indent(root, "\t")
+    path.parent.mkdir(parents=True, exist_ok=True)
     ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
 
 

@@ -198,7 +198,7 @@ def test_a_list_is_scored_whole_in_its_order_and_failures_are_values(
     assert bad.result is None
     assert "bad.tif" in bad.error
     assert "Traceback" in bad.traceback
-    assert "score_slide" in bad.traceback
+    assert "score_to_folder" in bad.traceback
     assert b.result is not None
     assert a.result is not None
     assert [b.result.slide.name, a.result.slide.name] == ["b", "a"]

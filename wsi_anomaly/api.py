@@ -109,9 +109,7 @@ def tile(
         tiled: the first reason.
     """
     chosen = replace(options, **changes) if options else TileOptions.of(preset, **changes)
-    run = TileRun.plan(
-        _listed(slides), output, chosen, config, note=lambda text: warnings.warn(text, stacklevel=4)
-    )
+    run = TileRun.plan(_listed(slides), output, chosen, config, note=_warn_the_caller)
     return _given_back(slides, list(run.outcomes()))
 
 
@@ -170,7 +168,7 @@ def score(
         slide of the folder, cannot be scored: the first reason.
     """
     chosen = replace(options or ScoreOptions(), **changes)
-    run = ScoreRun.plan(_listed(slides), model, output, chosen)
+    run = ScoreRun.plan(_listed(slides), model, output, chosen, note=_warn_the_caller)
     reference = run.model.calibration.get(run.model.primary)
     outcomes = [
         outcome.then(
@@ -333,6 +331,11 @@ def evaluate(
 
 def _listed(paths: Paths) -> list[str | Path]:
     return [paths] if isinstance(paths, str | Path) else list(paths)
+
+
+def _warn_the_caller(text: str) -> None:
+    """Say what a plan notes, of the line that called the verb: over the plan and what it asks."""
+    warnings.warn(text, stacklevel=5)
 
 
 def _given_back(slides: Paths, outcomes: list[Outcome[J, R]]) -> list[R] | list[Outcome[J, R]]:

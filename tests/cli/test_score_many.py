@@ -135,11 +135,11 @@ def deleting(slide, monkeypatch):
     """Let a slide be deleted as soon as any first fields are scored."""
     real = many.score_to_folder
 
-    def score_and_delete(job, *rest):
-        def progress(done, total):
+    def score_and_delete(job, model, options, progress):
+        def report(done, total):
             slide.unlink(missing_ok=True)
 
-        return real(job, *rest[:2], progress)
+        return real(job, model, options, report)
 
     monkeypatch.setattr(many, "score_to_folder", score_and_delete)
 

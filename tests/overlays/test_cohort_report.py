@@ -166,7 +166,7 @@ def big_study(controls=5, treated=15):
 def test_with_names_a_control_leaves_itself_out_and_a_treated_animal_nobody(tmp_path):
     cohort, files = big_study()
     places = Places.of(cohort, tmp_path, blinded=False)
-    for job in slide_jobs(cohort, "liver", files, places):
+    for job in slide_jobs(cohort, "liver", files, places, {}):
         animals = {s.animal for s in job.controls.scores}
         assert job.slide.stem not in animals
         assert len(animals) == (4 if job.slide.stem.startswith("c") else 5)
@@ -178,13 +178,13 @@ def test_blinded_every_reference_serves_controls_and_treated_animals_alike(tmp_p
     cohort, files = big_study()
     start_blinding(tmp_path)
     places = Places.of(cohort, tmp_path, blinded=True)
-    jobs = slide_jobs(cohort, "liver", files, places)
+    jobs = slide_jobs(cohort, "liver", files, places, {})
     used = Counter((job.controls.identity, job.slide.stem[0]) for job in jobs)
     assert sorted(used.values()) == [1] * 5 + [3] * 5
     assert all(job.slide.stem not in {s.animal for s in job.controls.scores} for job in jobs)
     shown = [job.shown_as for job in jobs]
     assert shown == sorted(shown)  # not in the order of the table
-    again = slide_jobs(cohort, "liver", files, Places.of(cohort, tmp_path, blinded=True))
+    again = slide_jobs(cohort, "liver", files, Places.of(cohort, tmp_path, blinded=True), {})
     assert again == jobs
 
 

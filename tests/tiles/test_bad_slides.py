@@ -36,7 +36,7 @@ CONFIG = TileConfig(max_tiles=None)
 def refused(path: Path, out: Path, error: type[WsiAnomalyError], said: str, **options) -> None:
     """It fails with one sentence that names the slide, and leaves nothing behind."""
     with pytest.raises(error, match=said) as caught:
-        tile_slide(path, out, CONFIG, **options)
+        tile_slide(Job(path, **options), out, CONFIG)
     sentence = str(caught.value)
     assert path.name in sentence
     assert sentence.endswith(".")
@@ -156,7 +156,7 @@ def test_a_mask_image_of_other_proportions(tmp_path: Path) -> None:
     for option in ("tissue_mask", "annotations"):
         config = TileConfig(labels=("Tumour",))
         with pytest.raises(AnnotationError, match="does not cover"):
-            tile_slide(path, tmp_path / "t", config, **{option: tmp_path / "m.png"})
+            tile_slide(Job(path, **{option: tmp_path / "m.png"}), tmp_path / "t", config)
 
 
 def test_a_folder_of_annotations_without_one_for_the_slide(tmp_path: Path) -> None:

@@ -153,11 +153,12 @@ def test_what_is_redone_says_why(slides: Path, tmp_path: Path, change: dict, rea
     if change.pop("damage", False):
         first.path.write_bytes(first.path.read_bytes()[:1000])
     config = change.pop("config", CONFIG)
-    again = tile_slide(slide, tmp_path, config, **change)
+    job = Job(slide, **change)
+    again = tile_slide(job, tmp_path, config)
     assert not again.skipped
     assert reason in again.notes[0]
-    assert tile_slide(slide, tmp_path, config, **change).skipped
-    assert not tile_slide(slide, tmp_path, config, resume=False, **change).skipped
+    assert tile_slide(job, tmp_path, config).skipped
+    assert not tile_slide(job, tmp_path, config, resume=False).skipped
 
 
 def test_two_slides_of_one_name_get_files_of_their_own(slides: Path, tmp_path: Path) -> None:

@@ -153,6 +153,6 @@ def console(verbosity: int = NORMAL) -> Console:
     return Console(stderr=True, quiet=verbosity == QUIET, highlight=False)
 
 
-def noted_on(out: Console) -> Callable[[str], None]:
-    """Say what the user should read, and go on."""
+def noting(out: Console) -> Callable[[str], None]:
+    """Return what prints a sentence that the user should read."""
     return lambda text: out.print(text, style="yellow", markup=False, soft_wrap=True)

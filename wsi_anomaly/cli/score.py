@@ -13,7 +13,7 @@ from wsi_anomaly.cli.common import (
     console,
     device_option,
     mpp_options,
-    noted_on,
+    noting,
     option_of,
     say_what_failed,
 )
@@ -184,7 +184,7 @@ def command(
         raise UsageError(f"{option} goes with --cohort CSV only, the table of a study.")
     out = console(verbosity)
     folder = model[0] if model else None
-    run = ScoreRun.plan(slides, folder, output, options, note=noted_on(out))
+    run = ScoreRun.plan(slides, folder, output, options, note=noting(out))
     return _run(run, out, verbosity)
 
 

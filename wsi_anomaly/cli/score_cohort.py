@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsi_anomaly.cli.common import console, noted_on, say_what_failed
+from wsi_anomaly.cli.common import console, noting, say_what_failed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,22 +79,12 @@ def run_cohort(
 
     Parameters
     ----------
-    slides
-        Slides, or folders of them.
+    slides, models, output, control, blinded, verbosity
+        As the command takes them.
     table
         The study's CSV file.
-    models
-        Folder of the model, or one for each organ.
-    output
-        Folder of results.
     options
         What is computed, where, and what is written.
-    control
-        Name of the control group.
-    blinded
-        Show slides by codes, and no groups.
-    verbosity
-        How much is said.
     """
     from wsi_anomaly.core.errors import UsageError
     from wsi_anomaly.core.files import make_folder
@@ -109,6 +99,7 @@ def run_cohort(
     )
     from wsi_anomaly.scoring import load_model, read_cohort
     from wsi_anomaly.slides import find_slides
+    from wsi_anomaly.tiles.inputs import check_files
     from wsi_anomaly.tiles.named import sizes_of
 
     if options.shard is not None:
@@ -118,6 +109,8 @@ def run_cohort(
         )
     out = console(verbosity)
     found = find_slides(slides)
+    if options.tissue_mask is not None:
+        check_files("--tissue-mask", Path(options.tissue_mask), found)
     cohort = read_cohort(table, found, control)
     scorings = {
         organ: Scoring.of(folder, options, len(cohort.slides))
@@ -128,8 +121,9 @@ def run_cohort(
     if blinded:
         start_blinding(output)
     places = Places.of(cohort, output, blinded=is_blinded(output))
-    sizes = sizes_of(found, options.mpp_csv, noted_on(out))
-    study = _Study(cohort, sizes, scorings, loaded, places, output)
+    study = _Study(
+        cohort, sizes_of(found, options.mpp_csv, noting(out)), scorings, loaded, places, output
+    )
     study.score_controls(out, verbosity)
     study.score_slides(out, verbosity)
     out.print(f"{len(study.done)} of {len(cohort.slides)} slides done.", markup=False)

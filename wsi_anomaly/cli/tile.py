@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console, noted_on, say_what_failed
+from wsi_anomaly.cli.common import common_options, console, noting, say_what_failed
 from wsi_anomaly.cli.tile_options import tile_options
 from wsi_anomaly.options import TileKeywords, TileOptions
 
@@ -60,7 +60,7 @@ def command(
     default = click.core.ParameterSource.DEFAULT
     given = {k: v for k, v in flags.items() if ctx.get_parameter_source(k) != default}
     options = TileOptions.of(preset, **given)  # type: ignore[arg-type]
-    run = TileRun.plan(slides, output, options, note=noted_on(out))
+    run = TileRun.plan(slides, output, options, note=noting(out))
     return _run(run, out, verbosity)
 
 

@@ -7,7 +7,13 @@ from typing import Unpack
 
 import click
 
-from wsi_anomaly.cli.common import Registered, common_options, console, device_option, option_of
+from wsi_anomaly.cli.common import (
+    Registered,
+    common_options,
+    console,
+    device_option,
+    option_of,
+)
 from wsi_anomaly.core.plugins import DETECTORS
 from wsi_anomaly.options import TrainKeywords, TrainOptions
 from wsi_anomaly.options.checks import MAGNIFICATIONS

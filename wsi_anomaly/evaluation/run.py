@@ -132,8 +132,9 @@ def _evaluate_results(folder: Path, options: EvaluateOptions, watch: Watch) -> E
     if without:
         notes.append(without)
     if truth.labels is not None and truth.labels.unknown:
-        names = some(truth.labels.unknown)
-        notes.append(f"{options.labels} also names slides without results: {names}.")
+        notes.append(
+            f"{options.labels} also names slides without results: {some(truth.labels.unknown)}."
+        )
     notes += about_cases
     settings = {
         "labels": None if options.labels is None else str(options.labels),

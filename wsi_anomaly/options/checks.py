@@ -22,8 +22,8 @@ def check_slides(mpp: float | None, backend: str = "auto") -> None:
     if mpp is not None:
         check_mpp(mpp)
     if backend != "auto" and backend not in READERS:
-        known = dict.fromkeys(("auto", *READERS.names(), *READERS.foreign()))
-        raise UsageError(f"Readers of slides are {', '.join(known)}, not {backend!r}.")
+        known = ", ".join(["auto", *READERS.names()])
+        raise UsageError(f"Readers of slides are {known}, not {backend!r}.")
 
 
 def check_share(share: float) -> None:

@@ -88,7 +88,7 @@ class ScoreRun:
         return cls(output, jobs, loaded, scoring)
 
     def outcomes(self, watch: Watch[ScoreJob] | None = None) -> Generator[ScoreOutcome]:
-        """Score them; the worklist is brought up to date after each.
+        """Score them; the worklist is kept up to date.
 
         Yields
         ------
@@ -99,8 +99,8 @@ class ScoreRun:
         OutputError
             The results cannot be written; what is finished stays.
         """
-        found = score_slides(self.jobs, self.model, self.scoring, watch=watch)
-        with Worklist(self.output) as worklist, closing(found) as outcomes:
+        outcomes = score_slides(self.jobs, self.model, self.scoring, watch=watch)
+        with closing(outcomes), Worklist(self.output) as worklist:
             for outcome in outcomes:
                 name = str(outcome.job.slide)
                 if outcome.error:

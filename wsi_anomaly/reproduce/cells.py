@@ -32,6 +32,7 @@ from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.reproduce.embeddings import Embeddings
 from wsi_anomaly.reproduce.plan import ASIDE, Plan
 from wsi_anomaly.reproduce.problems import (
+    Labelled,
     Problem,
     Source,
     centres,
@@ -174,7 +175,9 @@ class Bench:
             control = ColourControl().fit(mean_of_images(mean_colours(learn), problem.learn_image))
             return scored(mean_colours, control.score_samples), more
         random = seed if place.row.endswith(RANDOM) else None
-        network = self._network(random, settings, whole)
+        # As in the decisive test: random features are scaled by what the autoencoder learns from.
+        scaling = whole.learn if place.row == f"dpa{RANDOM}" else whole.scaling
+        network = self._network(random, settings, scaling)
         detector = make_detector(settings, network, seed)
         if isinstance(detector, Density):
             embeddings = self._embeddings.setdefault(
@@ -198,13 +201,13 @@ class Bench:
         return scores, more
 
     def _network(
-        self, random: int | None, settings: Mapping[str, Any], problem: Problem
+        self, random: int | None, settings: Mapping[str, Any], images: NDArray[np.uint8]
     ) -> PerceptualNetwork:
-        """Perceptual network, its filters scaled by the problem's own images where they must be."""
-        key = (random, len(problem.scaling), problem.scaling.shape[1])
+        """Perceptual network, its filters scaled by images of the problem where they must be."""
+        key = (random, len(images), images.shape[1])
         scaling, former = self._networks.get(key, (None, None))
         network = former
-        if network is None or scaling is not problem.scaling:
+        if network is None or scaling is not images:
             network = load_features(
                 self.plan.features,
                 weights=None if random is not None else self.plan.weights,
@@ -212,14 +215,13 @@ class Bench:
             )
             network.to(self.plan.device)
             network.set_precision(fast_precision(self.plan.device))
-            self._networks[key] = (problem.scaling, network)
+            self._networks[key] = (images, network)
             self._embeddings = {k: v for k, v in self._embeddings.items() if k[0] is not former}
         missing = [
             name for name in used_layers(settings, network) if not network.has_statistics(name)
         ]
         if missing:
             rng = np.random.default_rng(0)
-            images = problem.scaling
             chosen = images[rng.permutation(len(images))[:_SCALING_IMAGES]]
             device = self.plan.device
             network.fit_statistics((to_images(b, device) for b in batches(chosen)), missing)
@@ -237,7 +239,12 @@ class Bench:
 
         x = embed(problem.judge, problem.judge_image)
         y, groups, judged = problem.abnormal, problem.judge_group, len(x)
-        if (others := problem.labelled) is not None:
+        others = problem.labelled
+        if others is None and not self.plan.aside:  # the images that are learned from, all normal
+            learned = np.arange(len(problem.learn))
+            tiles = centres(problem.learn, problem.judge.shape[1])
+            others = Labelled(tiles, learned, learned < 0, problem.learn_group, groups)
+        if others is not None:
             x = np.concatenate((x, embed(others.tiles, others.image)))
             y = np.concatenate((y, others.abnormal))
             groups = np.concatenate((others.judge_group, others.group))

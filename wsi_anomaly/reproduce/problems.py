@@ -74,7 +74,8 @@ class Problem:
         (N,) and (T,) the image that each tile was cut from, 0 to M - 1 of the judged ones; None:
         each is an image. The score of an image is the mean over its tiles.
     labelled
-        For the supervised bound; None: it sees the judged images alone.
+        For the supervised bound; None: it sees the judged images, and those that are learned from
+        where none of these is set aside.
     """
 
     name: str

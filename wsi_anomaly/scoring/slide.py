@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring.assess import assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings
-from wsi_anomaly.scoring.interpretation import interpret
+from wsi_anomaly.scoring.interpretation import Interpretation, interpret
 from wsi_anomaly.scoring.model import ScoringModel, facts_of, grid_of, mask_of, scoring_settings
 from wsi_anomaly.scoring.places import PixelMaps, fields_to_map
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
@@ -69,11 +69,7 @@ def score_slide(
     """
     options = options or ScoreOptions()
     timings: dict[str, float] = {}
-    with (
-        nullcontext(path)
-        if isinstance(path, Slide)
-        else open_slide(path, mpp=options.mpp, backend=options.backend) as slide
-    ):
+    with _opened(path, options) as slide:
         check_pixels(slide, model)
         facts = SlideFacts.of(slide)
         with _timed(timings, "tissue and stain"):
@@ -99,24 +95,11 @@ def score_slide(
                 mpp=slide.finest_mpp,
                 sharpness=found.sharpness,
             )
-            meaning = interpret(
-                fields,
-                scores[model.primary],
-                reference.calibration,
-                mpp=(facts.mpp.x, facts.mpp.y),
-                seen=reference.seen,
-                false_regions=options.false_regions,
-                fdr=options.fdr,
-                concurrent=controls is not None,
-                domain_warnings=unlike,
-            )
+            meaning = reference.interpret(fields, scores[model.primary], facts.mpp, options, unlike)
             chosen = fields_to_map(
-                fields,
-                meaning.smoothed,
-                meaning.flagged,
-                many=options.pixel_map,
-                tile_size=model.tile_size,
-            )
+                fields, meaning.smoothed, meaning.flagged,
+                many=options.pixel_map, tile_size=model.tile_size,
+            )  # fmt: skip
             maps = _pixel_maps(slide, fields, chosen, model, preprocess)
     return ScoreMap(
         slide=facts,
@@ -134,6 +117,12 @@ def score_slide(
         timings=timings,
         pixel_maps=maps,
     )
+
+
+def _opened(path: str | Path | Slide, options: ScoreOptions) -> AbstractContextManager[Slide]:
+    if isinstance(path, Slide):
+        return nullcontext(path)
+    return open_slide(path, mpp=options.mpp, backend=options.backend)
 
 
 @contextmanager
@@ -181,14 +170,36 @@ class _Reference:
 
     calibration: Calibration | None
     seen: str | None
+    concurrent: bool
 
     @classmethod
     def of(cls, model: ScoringModel, facts: SlideFacts, controls: Controls | None) -> _Reference:
         seen = model.seen.get(facts.fingerprint)
         if controls is None:
-            return cls(model.calibration.get(model.primary), seen)
+            return cls(model.calibration.get(model.primary), seen, concurrent=False)
         # The model has not learned from its calibration slides, and they are not in use now.
-        return cls(controls.calibration(), None if seen == "calibration" else seen)
+        seen = None if seen == "calibration" else seen
+        return cls(controls.calibration(), seen, concurrent=True)
+
+    def interpret(
+        self,
+        fields: Fields,
+        score: NDArray[np.float32],
+        mpp: Mpp,
+        options: ScoreOptions,
+        warnings: list[str],
+    ) -> Interpretation:
+        return interpret(
+            fields,
+            score,
+            self.calibration,
+            mpp=(mpp.x, mpp.y),
+            seen=self.seen,
+            false_regions=options.false_regions,
+            fdr=options.fdr,
+            concurrent=self.concurrent,
+            domain_warnings=warnings,
+        )
 
 
 def _find_tissue(slide: Slide, mask: Path | None) -> TissueMap:

@@ -82,12 +82,7 @@ def tune(
     options, watch = options or TuneOptions(), watch or Watch()
     base = chosen_config(base, options)
     maximize = options.criterion == "roc-auc"
-    if maximize and not anomalies:
-        raise UsageError(
-            "tune chooses by a few known anomalies: give tile files of them with --anomalies (tile "
-            "--annotations makes them), or choose without any by --criterion reconstruction."
-        )
-    few = list(anomalies) if maximize else []
+    few = _few(anomalies, options)
     device = choose_device(options.device)
     inputs = read_inputs(tiles, few, base, options.magnifications, watch.note)
     networks = _load(options.networks or {base.features: None}, device)
@@ -120,6 +115,18 @@ def tune(
     found = search.run(options.trials)
     _write(found, inputs, folder, len(judge.folds))
     return found
+
+
+def _few(anomalies: Sequence[str | Path], options: TuneOptions) -> list[str | Path]:
+    """Those that the criterion asks for."""
+    if options.criterion != "roc-auc":
+        return []
+    if not anomalies:
+        raise UsageError(
+            "tune chooses by a few known anomalies: give tile files of them with --anomalies (tile "
+            "--annotations makes them), or choose without any by --criterion reconstruction."
+        )
+    return list(anomalies)
 
 
 def _load(networks: Mapping[str, str | Path | None], device: str) -> dict[str, PerceptualNetwork]:

@@ -11,7 +11,7 @@ Note = Callable[[str], None]
 
 
 def sizes_of(slides: Sequence[Path], mpp_csv: str | Path | None, note: Note) -> dict[Path, float]:
-    """Micrometres per pixel of those slides that a table names; `note` is told what does not fit.
+    """Micrometres per pixel of those slides that a table names; `note` is told what misses.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def sizes_of(slides: Sequence[Path], mpp_csv: str | Path | None, note: Note) -> 
 def cases_of(
     slides: Sequence[Path], cases: str | Path | Mapping[str, str] | None, note: Note
 ) -> dict[Path, str]:
-    """Patient or animal of those slides that a table names; `note` is told what does not fit.
+    """Patient or animal of those slides that a table names; `note` is told what misses.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def cases_of(
     if cases is None:
         return {}
     matched = (
-        match("cases", [Entry(*item) for item in cases.items()], slides)
+        match("cases", [Entry(name, case) for name, case in cases.items()], slides)
         if isinstance(cases, Mapping)
         else read_cases(Path(cases), slides)
     )

@@ -41,7 +41,7 @@ class TileRun:
     jobs: Sequence[Job]
     config: TileConfig
     options: TileOptions
-    note: Note = lambda _text: None
+    note: Note
 
     @classmethod
     def plan(

@@ -107,11 +107,7 @@ def train(
     """
     watch = watch or Watch()
     output = Path(output)
-    if "fusion" in config.methods and not anomalies:
-        raise ModelError(
-            "fusion needs a few known abnormal tiles to choose weights by; give tile files of "
-            "them with --anomalies, or use --detector dpa or density."
-        )
+    _check_anomalies(config, anomalies)
     stores = read_stores(tiles, config, watch.note)
     split = split_cases(tiles_of_cases(stores), seed=config.seed, chose=config.tuned_on)
     if split.note:
@@ -137,7 +133,28 @@ def train(
         anomalies=anomaly_set(anomalies, train_set, config),
     )
     detectors = _fit(config, features, train_set, validation, fitting, watch, report)
-    model = Model(
+    model = _described(detectors, config, stores, split, train_set, validation)
+    if rank_and_world()[0]:
+        return model
+    calibration, _ = calibrate(model, _calibration_slides(stores, split), watch=watch)
+    model = replace(model, calibration=calibration)
+    watch.stage("writing")
+    files = _figures(model, validation or train_set, curves)
+    model = model.save(output, card=model_card(model, config, split), files=files)
+    shutil.rmtree(working, ignore_errors=True)
+    return model
+
+
+def _described(
+    detectors: dict[str, Detector],
+    config: TrainConfig,
+    stores: Sequence[TileStore],
+    split: Split,
+    train_set: TileSet,
+    validation: TileSet | None,
+) -> Model:
+    """Put what was fitted together with what is known of it; not calibrated yet."""
+    return Model(
         name=f"{config.detector}-{config.features}-{config.magnification}x",
         magnification=config.magnification,
         tile_size=config.tile_size,
@@ -148,15 +165,14 @@ def train(
         domain=domain_of(train_set),
         provenance=_provenance(config, split, train_set, validation),
     )
-    if rank_and_world()[0]:
-        return model
-    calibration, _ = calibrate(model, _calibration_slides(stores, split), watch=watch)
-    model = replace(model, calibration=calibration)
-    watch.stage("writing")
-    files = _figures(model, validation or train_set, curves)
-    model = model.save(output, card=model_card(model, config, split), files=files)
-    shutil.rmtree(working, ignore_errors=True)
-    return model
+
+
+def _check_anomalies(config: TrainConfig, anomalies: Sequence[str | Path]) -> None:
+    if "fusion" in config.methods and not anomalies:
+        raise ModelError(
+            "fusion needs a few known abnormal tiles to choose weights by; give tile files of "
+            "them with --anomalies, or use --detector dpa or density."
+        )
 
 
 def _working_folder(output: Path, *, resume: bool) -> Path:
