@@ -32,9 +32,8 @@ from wsi_anomaly.core.files import (
 from wsi_anomaly.core.registry import Registry
 from wsi_anomaly.core.tensors import load_tensors, save_tensors
 from wsi_anomaly.detectors.base import DETECTORS, Detector, batches
-from wsi_anomaly.features import NETWORKS, PerceptualNetwork, features_from_state
+from wsi_anomaly.features import NETWORKS, PerceptualNetwork, features_from_state, working_precision
 from wsi_anomaly.features.dense import DenseMaps
-from wsi_anomaly.features.precision import fast_precision
 
 FORMAT = "wsi-anomaly-model"
 VERSION = 2
@@ -287,7 +286,7 @@ class Model:
             features = features_from_state(
                 _below(tensors, "features/"), description["features"], str(folder)
             )
-            features = features.to(device).set_precision(fast_precision(device))
+            features.to(device).set_precision(working_precision(features.name, device))
             detectors: dict[str, Detector] = {}
             for name, config in description["detectors"].items():
                 state = _below(tensors, f"detector/{name}/")

@@ -5,6 +5,7 @@ from wsi_anomaly.features.loading import (
     features_from_state,
     load_features,
     network_spec,
+    working_precision,
 )
 from wsi_anomaly.features.network import PerceptualNetwork, Stage
 from wsi_anomaly.features.scaling import IMAGENET, SYMMETRIC, InputScaling
@@ -22,4 +23,5 @@ __all__ = [
     "features_from_state",
     "load_features",
     "network_spec",
+    "working_precision",
 ]

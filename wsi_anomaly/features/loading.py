@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.core.tensors import load_tensors
 from wsi_anomaly.features.network import PerceptualNetwork, Stage
+from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.features.scaling import InputScaling, scaling_from
 from wsi_anomaly.features.spec import NETWORKS, NetworkSpec
 from wsi_anomaly.features.timm_models import PREFIX, timm_network
@@ -84,6 +85,14 @@ def network_spec(name: str) -> NetworkSpec | None:
         raise UsageError(f"There is no network {name!r}; choose one of {', '.join(known)}.")
     with NETWORKS.blaming(name):
         return NETWORKS.get(name)()
+
+
+def working_precision(name: str, device: torch.device | str) -> torch.dtype:
+    """Number format in which a network is trained with, calibrated and scored on a device."""
+    spec = network_spec(name)
+    if spec is not None and spec.float32:
+        return torch.float32
+    return fast_precision(device)
 
 
 def features_from_state(

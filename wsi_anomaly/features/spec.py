@@ -35,6 +35,9 @@ class NetworkSpec:
         The scaling, where it depends on which weights were published.
     depth_of
         How many of the layers the weights fill, where a file may end early; None: all.
+    float32
+        Whether it runs in float32 everywhere: bfloat16 shifts whole filters of some networks, and
+        a score would depend on the processor.
     own_file
         File of this project that holds weights and statistics, taken where no other is given.
     loss_layers
@@ -54,6 +57,7 @@ class NetworkSpec:
     convert: Callable[[Mapping[str, Tensor], str], Mapping[str, Tensor]] | None = None
     scaling_of: Callable[[Mapping[str, Tensor]], InputScaling] | None = None
     depth_of: Callable[[Mapping[str, Tensor]], int] | None = None
+    float32: bool = False
     own_file: Callable[[], Path] | None = None
     loss_layers: Mapping[int, str] = field(default_factory=dict)
     pooled_layers: tuple[str, ...] = ()

@@ -27,8 +27,7 @@ from wsi_anomaly.detectors import Density
 from wsi_anomaly.detectors.base import Fitting, batches
 from wsi_anomaly.detectors.fusion import supported_weights
 from wsi_anomaly.evaluation import ColourControl, mean_colours
-from wsi_anomaly.features import PerceptualNetwork, load_features
-from wsi_anomaly.features.precision import fast_precision
+from wsi_anomaly.features import PerceptualNetwork, load_features, working_precision
 from wsi_anomaly.reproduce.embeddings import Embeddings
 from wsi_anomaly.reproduce.plan import ASIDE, Plan
 from wsi_anomaly.reproduce.problems import (
@@ -214,7 +213,7 @@ class Bench:
                 random_seed=random,
             )
             network.to(self.plan.device)
-            network.set_precision(fast_precision(self.plan.device))
+            network.set_precision(working_precision(self.plan.features, self.plan.device))
             self._networks[key] = (images, network)
             self._embeddings = {k: v for k, v in self._embeddings.items() if k[0] is not former}
         missing = [

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from wsi_anomaly.core.devices import choose_device
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import (
@@ -20,8 +18,7 @@ from wsi_anomaly.core.files import (
     write_json,
     write_text,
 )
-from wsi_anomaly.features import PerceptualNetwork, load_features
-from wsi_anomaly.features.precision import fast_precision
+from wsi_anomaly.features import PerceptualNetwork, load_features, working_precision
 from wsi_anomaly.options import TuneOptions
 from wsi_anomaly.search.files import config_toml, sentences, summary, trials_csv
 from wsi_anomaly.search.inputs import Inputs, Paths, read_inputs
@@ -131,11 +128,10 @@ def _few(anomalies: Sequence[str | Path], options: TuneOptions) -> list[str | Pa
 
 def _load(networks: Mapping[str, str | Path | None], device: str) -> dict[str, PerceptualNetwork]:
     """Load the networks that can be chosen, by name."""
-    precision = fast_precision(torch.device(device))
     return {
         name: load_features(name, weights=Path(weights) if weights else None)
         .to(device)
-        .set_precision(precision)
+        .set_precision(working_precision(name, device))
         for name, weights in networks.items()
     }
 

@@ -21,9 +21,8 @@ from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.detectors import DETECTORS, Detector, Fitting, Model
 from wsi_anomaly.detectors.base import fit_missing_statistics
-from wsi_anomaly.features import PerceptualNetwork, load_features
+from wsi_anomaly.features import PerceptualNetwork, load_features, working_precision
 from wsi_anomaly.features.dense import DenseMaps
-from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.tiles import TileSet, TileStore
 from wsi_anomaly.training.card import log_csv, model_card
 from wsi_anomaly.training.config import TrainConfig
@@ -116,7 +115,7 @@ def train(
     validation = tile_set(stores, set(split.validation), config)
     assert train_set is not None
     features = load_features(config.features, weights=feature_weights).to(device)
-    features.set_precision(fast_precision(torch.device(device)))
+    features.set_precision(working_precision(config.features, device))
     config = with_fields_or_without(config, features, train_set.stores, watch.note)
     working = _working_folder(output, resume=resume)
     curves = TensorBoardLog(working / "tensorboard")
