@@ -88,7 +88,7 @@ def network_spec(name: str) -> NetworkSpec | None:
 
 
 def working_precision(name: str, device: torch.device | str) -> torch.dtype:
-    """Number format in which a network is trained with, calibrated and scored on a device."""
+    """Choose the number format in which a network trains, calibrates and scores on a device."""
     spec = network_spec(name)
     if spec is not None and spec.float32:
         return torch.float32
