@@ -41,6 +41,8 @@ class NetworkSpec:
         Resolution in px to the layer of the loss of ``dpa``; others get `default_layer`.
     pooled_layers
         Layers of the embedding of ``density`` and its like; empty: `default_layer`.
+    licence
+        What a user must know of the licence of the published weights, where it is no free one.
     """
 
     stages: Callable[[], list[Stage]]
@@ -53,6 +55,7 @@ class NetworkSpec:
     own_file: Callable[[], Path] | None = None
     loss_layers: Mapping[int, str] = field(default_factory=dict)
     pooled_layers: tuple[str, ...] = ()
+    licence: str | None = None
 
 
 NETWORKS: Registry[Callable[[], NetworkSpec]] = plugins.NETWORKS
