@@ -57,7 +57,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drawn(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Give every parameter a size that shows in the output: LayerScale is born as almost nothing."""
+    """Give every parameter a size that shows in the output; LayerScale starts next to nothing."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -71,20 +71,22 @@ def transformer(name: str, **options: Any) -> Any:
     """timm's own network of an encoder, as its users make it."""
     encoder = ENCODERS[name]
     gated = {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": nn.SiLU} if encoder.swiglu else {}
-    options = {**encoder.options, **gated, "img_size": encoder.side, **options}
+    scale = {} if name == "conch" else {"init_values": 1e-5}
+    options = {**scale, **encoder.options, **gated, "img_size": encoder.side, **options}
     return drawn(timm.create_model(encoder.model, num_classes=0, global_pool="", **options))
 
 
 def as_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Timm's names and tensors as transformers' Dinov2Model has them."""
     found = {"embeddings.mask_token": torch.zeros(1, WIDTH)}
-    for key, value in state.items():
-        if ".attn.qkv." in key:
-            block, kind = key.removeprefix("blocks.").split(".attn.qkv.")
+    for timms, value in state.items():
+        if ".attn.qkv." in timms:
+            block, kind = timms.removeprefix("blocks.").split(".attn.qkv.")
             for part, third in zip(("query", "key", "value"), value.chunk(3), strict=True):
                 place = f"encoder.layer.{block}.attention.attention.{part}.{kind}"
                 found[place] = third.contiguous()
             continue
+        key = timms
         for ours, theirs in (
             ("cls_token", "embeddings.cls_token"),
             ("pos_embed", "embeddings.position_embeddings"),
@@ -95,7 +97,7 @@ def as_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
             ("ls2.gamma", "layer_scale2.lambda1"),
         ):
             key = key.replace(ours, theirs)
-        found["layernorm" + key.removeprefix("norm") if key.startswith("norm.") else key] = value
+        found[key.replace("norm.", "layernorm.") if timms.startswith("norm.") else key] = value
     return found
 
 
@@ -331,7 +333,7 @@ def test_without_a_file_the_hub_is_asked_and_the_page_is_named(
 ) -> None:
     encoder = ENCODERS[name]
     published_file(name, tmp_path / encoder.file)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda page, file: tmp_path / file)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda _, file: tmp_path / file)
     load_features(name)
 
     def refused(page: str, file: str) -> str:

@@ -153,7 +153,9 @@ def test_a_pathology_encoder_judges_fields_and_its_licence_is_said(
     whole = ENCODERS["uni"]
     small = replace(whole, options={**whole.options, "embed_dim": 32, "depth": 1, "num_heads": 2})
     monkeypatch.setitem(ENCODERS, "uni", small)
-    weights = timm.create_model(whole.model, num_classes=0, **small.options).state_dict()
+    weights = timm.create_model(
+        whole.model, num_classes=0, init_values=1, **small.options
+    ).state_dict()
     torch.save(weights, tmp_path / "uni.bin")
     notes: list[str] = []
     model = train(

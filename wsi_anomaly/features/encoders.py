@@ -74,7 +74,7 @@ class Encoder:
     convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
 
     def notice(self) -> str:
-        """What a user must know of the licence, in one sentence."""
+        """Say what a user must know of the licence, in one sentence."""
         access = ", which grants access" if self.gated else ""
         return (
             f"{self.licence}; weights from huggingface.co/{self.page}{access}; a model folder "
@@ -107,7 +107,9 @@ class WholeField(nn.Module):
         super().__init__()
         timm = import_timm(name)
         encoder = ENCODERS[name]
-        options = dict(encoder.options)
+        # All but CONCH have LayerScale. Its makers start it at 1e-5, so that random weights would
+        # not see the image.
+        options = {"init_values": 1.0 if encoder.queries is None else None, **encoder.options}
         if encoder.swiglu:
             options |= {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": nn.SiLU}
         self.side, self.patch_mean = encoder.side, encoder.patch_mean
@@ -207,7 +209,7 @@ def from_conch(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 # -- the encoders --------------------------------------------------------------------------------
 
 ENCODERS: dict[str, Encoder] = {
-    "uni": Encoder("vit_large_patch16_224", "MahmoodLab/UNI", _NC, {"init_values": 1e-5}),
+    "uni": Encoder("vit_large_patch16_224", "MahmoodLab/UNI", _NC),
     "uni2-h": Encoder(
         "vit_giant_patch14_224",
         "MahmoodLab/UNI2-h",
@@ -216,7 +218,6 @@ ENCODERS: dict[str, Encoder] = {
             "embed_dim": 1536,
             "depth": 24,
             "num_heads": 24,
-            "init_values": 1e-5,
             "mlp_ratio": 5.33334,
             "reg_tokens": 8,
             "no_embed_class": True,
@@ -227,7 +228,7 @@ ENCODERS: dict[str, Encoder] = {
         "vit_huge_patch14_224",
         "paige-ai/Virchow2",
         _NC,
-        {"init_values": 1e-5, "mlp_ratio": 5.3375, "reg_tokens": 4},
+        {"mlp_ratio": 5.3375, "reg_tokens": 4},
         patch_mean=True,
         swiglu=True,
     ),
@@ -251,7 +252,6 @@ ENCODERS: dict[str, Encoder] = {
         "vit_large_patch16_224",
         "owkin/phikon-v2",
         "Owkin's own licence, not for commercial use",
-        {"init_values": 1e-5},
         gated=False,
         file="model.safetensors",
         convert=from_transformers,

@@ -101,7 +101,7 @@ def _filled(name: str, weights: Mapping[str, Tensor], options: dict[str, Any]) -
         network = _create(model, **found, **options)
         if _same(network, _create(model, **found, **options)):
             return network
-    except Exception as error:  # timm's filters fail on other models' files in many ways
+    except Exception as error:  # noqa: BLE001 - timm's filters fail on other models' files in many ways
         reason = error
     raise ModelError(
         f"The weights do not fit the network {name}; give the file of this very model."
