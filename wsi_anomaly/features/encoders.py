@@ -122,7 +122,7 @@ class WholeField(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W), scaled, to (N, D, 1, 1)."""
-        found = torch.cat([self._embed(part) for part in images.split(AT_ONCE)])
+        found = torch.cat([self._embed(part) for part in torch.split(images, AT_ONCE)])
         return found[:, :, None, None]
 
     def _embed(self, images: Tensor) -> Tensor:
