@@ -64,6 +64,16 @@ def test_quiet_still_says_what_is_broken(broken_import):
     assert printed.splitlines() == ["Error: zarr must be repaired; install the package again."]
 
 
+def test_it_names_the_licences_of_weights_that_are_not_free():
+    found = by_subject()
+    assert "not for commercial use" in found["weights of uni"].says
+    assert (
+        "huggingface.co/paige-ai/Virchow2, which grants access" in found["weights of virchow2"].says
+    )
+    assert found["weights of uni"].ok is None
+    assert "weights of lite0" not in found
+
+
 def test_an_absent_extra_is_no_fault(monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(

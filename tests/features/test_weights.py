@@ -266,7 +266,7 @@ def test_offline_the_message_names_both_ways_out(
 
 
 def test_unknown_names_and_contradictions_are_wrong_usage(tmp_path: Path) -> None:
-    known = "compact, lite0, vgg19, vgg16, squeezenet, resnet, timm:<model>"
+    known = "compact, lite0, vgg19, vgg16, squeezenet, resnet, uni, .*, conch, timm:<model>"
     with pytest.raises(UsageError, match=known):
         load_features("vgg")
     with pytest.raises(UsageError, match="exclude each other"):

@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import ModelError, TileStoreError, UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.detectors import Model
+from wsi_anomaly.features.encoders import ENCODERS
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.tiles import Fields, TileConfig, TileSet, TileStore, plan_fields, tile_slide
 from wsi_anomaly.tiles.jobs import Job
@@ -142,6 +144,30 @@ def test_the_rows_of_the_ablation_are_configurations(cohort, config, tmp_path, e
     assert model.methods == detectors
     assert model.tile_size == (128 if "magnification" in extra else 64)
     assert Model.load(tmp_path / "model").primary == model.primary
+
+
+def test_a_pathology_encoder_judges_fields_and_its_licence_is_said(
+    cohort, config, tmp_path, monkeypatch
+):
+    timm = pytest.importorskip("timm", reason="timm is an extra")
+    whole = ENCODERS["uni"]
+    small = replace(whole, options={**whole.options, "embed_dim": 32, "depth": 1, "num_heads": 2})
+    monkeypatch.setitem(ENCODERS, "uni", small)
+    weights = timm.create_model(
+        whole.model, num_classes=0, init_values=1, **small.options
+    ).state_dict()
+    torch.save(weights, tmp_path / "uni.bin")
+    notes: list[str] = []
+    model = train(
+        cohort / "tiles", tmp_path / "model", replace(config, features="uni").ranked_by("density"),
+        feature_weights=tmp_path / "uni.bin", watch=Watch(note=notes.append),
+    )  # fmt: skip
+    assert "not for commercial use" in notes[0]
+    assert "huggingface.co/MahmoodLab/UNI, which grants access" in notes[0]
+    images = TileStore.open(cohort / "tiles" / "normal1.h5").images(10, slice(None))
+    found = Model.load(tmp_path / "model").score_tiles(images)["density"]
+    assert np.array_equal(found, model.score_tiles(images)["density"])
+    assert found.std() > 0
 
 
 def test_fusion_needs_known_anomalies_and_uses_them(cohort, config, tmp_path):

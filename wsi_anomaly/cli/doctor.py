@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -65,6 +66,7 @@ def examine() -> list[Finding]:
         except Exception as error:  # noqa: BLE001 - whatever is broken here is the answer
             findings.append(Finding(subject, False, " ".join(str(error).split())))
     findings += [finding for registry in REGISTRIES for finding in _registered(registry)]
+    findings += _licences()
     findings += [_extra(module, extra) for module, extra in EXTRAS.items()]
     findings += [Finding("processor cores", True, str(_cores())), _gpu()]
     return findings
@@ -151,6 +153,17 @@ def _registered(registry: Registry[Any]) -> list[Finding]:
             findings.append(Finding(subject, True, f"of {package}"))
         except WsiAnomalyError as error:
             findings.append(Finding(subject, False, str(error)))
+    return findings
+
+
+def _licences() -> list[Finding]:
+    """One line for each network of ours whose weights come under terms of their makers."""
+    findings = []
+    for name in NETWORKS.names():
+        with contextlib.suppress(Exception):  # what cannot be loaded is listed already
+            licence = NETWORKS.get(name)().licence
+            if licence:
+                findings.append(Finding(f"weights of {name}", None, licence))
     return findings
 
 

@@ -48,7 +48,8 @@ option = option_of(TrainOptions)
 @option(
     "--features",
     help="Perceptual network: compact (ships with the program), vgg19 (the paper's), squeezenet, "
-    "resnet, timm:MODEL, or a plug-in.  [default: that of --config]",
+    "resnet, a pathology encoder (uni, virchow2, h0-mini, ...), timm:MODEL, or a plug-in.  "
+    "[default: that of --config]",
 )
 @option(
     "--feature-weights",

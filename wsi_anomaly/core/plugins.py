@@ -12,6 +12,7 @@ from typing import Any
 from wsi_anomaly.core.registry import Registry
 
 _BASELINES = "wsi_anomaly.baselines"
+_ENCODERS = "wsi_anomaly.features.encoders"
 
 NETWORKS: Registry[Any] = Registry(
     "network",
@@ -23,6 +24,15 @@ NETWORKS: Registry[Any] = Registry(
         "vgg16": "wsi_anomaly.features.vgg",
         "squeezenet": "wsi_anomaly.features.squeezenet",
         "resnet": "wsi_anomaly.features.resnet",
+        "uni": _ENCODERS,
+        "uni2-h": _ENCODERS,
+        "virchow2": _ENCODERS,
+        "h-optimus-0": _ENCODERS,
+        "h-optimus-1": _ENCODERS,
+        "gigapath": _ENCODERS,
+        "phikon-v2": _ENCODERS,
+        "h0-mini": _ENCODERS,
+        "conch": _ENCODERS,
     },
 )
 """Functions without arguments that give a :class:`wsi_anomaly.features.NetworkSpec`."""

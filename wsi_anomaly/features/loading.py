@@ -15,7 +15,7 @@ from wsi_anomaly.features.network import PerceptualNetwork, Stage
 from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.features.scaling import InputScaling, scaling_from
 from wsi_anomaly.features.spec import NETWORKS, NetworkSpec
-from wsi_anomaly.features.timm_models import PREFIX, timm_network
+from wsi_anomaly.features.timm_models import PREFIX, has_layer_scale, timm_network
 from wsi_anomaly.features.weights import read_weights
 
 FEATURES = (*NETWORKS.names(), f"{PREFIX}<model>")
@@ -124,7 +124,14 @@ def features_from_state(
             f"{source} uses the network {name!r}, which neither this version of wsi-anomaly nor an "
             "installed package brings; install what made it."
         )
-    network = _untrained(name, scaling=scaling, layers=layers, default=default, source=source)
+    network = _untrained(
+        name,
+        scaling=scaling,
+        layers=layers,
+        default=default,
+        source=source,
+        layer_scale=has_layer_scale(tensors),
+    )
     network.load_state(tensors, source)
     return network
 
@@ -136,12 +143,13 @@ def _untrained(
     layers: tuple[str, ...] | None = None,
     default: str | None = None,
     source: str = "",
+    layer_scale: bool = False,
 ) -> PerceptualNetwork:
     # The weights drawn here are overwritten; the caller's random numbers stay as they are.
     with torch.random.fork_rng(devices=[]):
         spec = network_spec(name)
         if spec is None:
-            stages, own = timm_network(name)
+            stages, own = timm_network(name, layer_scale=layer_scale)
             own_default = _middle(stages)
         else:
             with NETWORKS.blaming(name):

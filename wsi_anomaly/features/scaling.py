@@ -38,5 +38,11 @@ def scaling_from(values: Mapping[str, Any]) -> InputScaling:
 SYMMETRIC = InputScaling((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """The image as it is, in [-1, 1]."""
 
+CLIP = InputScaling((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+"""The scaling of OpenAI's CLIP, and of what builds on it."""
+
+H_OPTIMUS = InputScaling((0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517))
+"""The scaling of Bioptimus' networks: colours of stained slides."""
+
 IMAGENET = InputScaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """The scaling of torchvision's and most of timm's networks."""

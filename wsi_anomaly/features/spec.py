@@ -48,6 +48,8 @@ class NetworkSpec:
         Usual estimator of ``density`` over them.
     fields_um
         Usual sides of its fields; empty: it judges tiles.
+    licence
+        What a user must know of the licence of the published weights, where it is no free one.
     """
 
     stages: Callable[[], list[Stage]]
@@ -63,6 +65,7 @@ class NetworkSpec:
     pooled_layers: tuple[str, ...] = ()
     pooled_by: str = "both"
     fields_um: tuple[int, ...] = ()
+    licence: str | None = None
 
 
 NETWORKS: Registry[Callable[[], NetworkSpec]] = plugins.NETWORKS

@@ -21,7 +21,12 @@ from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.detectors import DETECTORS, Detector, Fitting, Model
 from wsi_anomaly.detectors.base import fit_missing_statistics
-from wsi_anomaly.features import PerceptualNetwork, load_features, working_precision
+from wsi_anomaly.features import (
+    PerceptualNetwork,
+    load_features,
+    network_spec,
+    working_precision,
+)
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.tiles import TileSet, TileStore
 from wsi_anomaly.training.card import log_csv, model_card
@@ -114,6 +119,9 @@ def train(
     train_set = tile_set(stores, set(split.train), config)
     validation = tile_set(stores, set(split.validation), config)
     assert train_set is not None
+    spec = network_spec(config.features)
+    if spec is not None and spec.licence:
+        watch.note(f"{config.features}: {spec.licence}.")
     features = load_features(config.features, weights=feature_weights).to(device)
     features.set_precision(working_precision(config.features, device))
     config = with_fields_or_without(config, features, train_set.stores, watch.note)
