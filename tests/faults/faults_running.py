@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("one_run.py")
+IN_WORKERS = PROGRAM.with_name("in_workers")
 FULL = os.environ.get("FAULTS", "") == "all"
 LONGEST_S = 300.0
 
@@ -50,10 +51,11 @@ class Ended:
 
 def start(folder: Path, *arguments: str, **faults: str) -> subprocess.Popen[str]:
     """Start a command in a folder, as a process group of its own."""
+    paths = os.pathsep.join([str(IN_WORKERS), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.Popen(
         [sys.executable, str(PROGRAM), *arguments],
         cwd=folder,
-        env={**os.environ, "COLUMNS": "1000", **faults},
+        env={**os.environ, "COLUMNS": "1000", "PYTHONPATH": paths, **faults},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

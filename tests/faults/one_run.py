@@ -17,7 +17,7 @@ FAULTS_HANG_ON
 FAULTS_VANISH
     ``WORD:N``: the slide with this word in its name is removed right before its N-th opening.
 
-Spawned workers import this file too, so the faults are in them as well.
+Workers import this file through ``in_workers``, so the faults are in them as well.
 """
 
 from __future__ import annotations

@@ -54,7 +54,9 @@ def only_the_first_failed(ended: Ended, folder: Path, command: str) -> None:
     if command == "tile":
         with open(folder / "tiles" / "slides.csv", newline="") as file:
             rows = {Path(row["slide"]).stem: row["status"] for row in csv.DictReader(file)}
-        assert rows == {FIRST: "error", SECOND: "done"}
+        # Kept: it was whole when the process of the other slide took its own down with it.
+        assert rows.keys() == {FIRST, SECOND}
+        assert (rows[FIRST], rows[SECOND]) in {("error", "done"), ("error", "kept")}
         assert not (folder / "tiles" / f"{FIRST}.h5").exists()
         assert (folder / "tiles" / f"{SECOND}.h5").is_file()
     else:
