@@ -150,7 +150,8 @@ def score(
     slides
         A slide, a folder of slides, or a list of them.
     model
-        Folder of the model; None: ``model/``, else the shipped one.
+        Folder of the model; None: ``model/``, and where there is none each slide is compared with
+        itself.
     output
         Folder of results.
     options, changes

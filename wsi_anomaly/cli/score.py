@@ -34,7 +34,7 @@ option = option_of(ScoreOptions)
     multiple=True,
     metavar="FOLDER",
     help="Folder of the model; with --cohort also ORGAN=FOLDER, once for each organ.  [default: "
-    "model/, else the shipped model]",
+    "model/; where there is none, each slide is compared with itself]",
 )
 @click.option(
     "-o",

@@ -24,8 +24,15 @@ def models_folder() -> Path:
     raise ModelError("The shipped models are missing from this installation; install it again.")
 
 
+def trained_model(folder: str | Path | None) -> Path | None:
+    """Folder of the model to score with: the one asked for, or ``model/``; None: there is none."""
+    if folder is not None:
+        return Path(folder)
+    return DEFAULT_MODEL if DEFAULT_MODEL.is_dir() else None
+
+
 def find_model(folder: str | Path | None) -> Path:
-    """Folder of the model to use: the one asked for, ``model/``, or a shipped one.
+    """Folder of the model to calibrate: the one asked for, ``model/``, or a shipped one.
 
     Raises
     ------

@@ -286,7 +286,10 @@ class Model:
             features = features_from_state(
                 _below(tensors, "features/"), description["features"], str(folder)
             )
-            features.to(device).set_precision(working_precision(features.name, device))
+            # The format in which it was learned: bfloat16 shifts the means of whole fields.
+            fields = any(c.get("fields_um") for c in description["detectors"].values())
+            precision = torch.float32 if fields else working_precision(features.name, device)
+            features.to(device).set_precision(precision)
             detectors: dict[str, Detector] = {}
             for name, config in description["detectors"].items():
                 state = _below(tensors, f"detector/{name}/")

@@ -46,7 +46,7 @@ class Scoring:
     Attributes
     ----------
     model
-        Folder of the model; every process loads it once.
+        Folder of the model; every process loads it once. None: each slide is its own reference.
     options
         What is computed, where, and what is written.
     threads
@@ -55,7 +55,7 @@ class Scoring:
         The model, for work in this process only.
     """
 
-    model: Path
+    model: Path | None
     options: ScoreOptions
     threads: int | None = None
     loaded: ScoringModel | None = None
@@ -75,7 +75,7 @@ class Scoring:
         return replace(self.score(job, model, report), score_map=None)  # too much to send
 
     @classmethod
-    def of(cls, model: Path, options: ScoreOptions, slides: int) -> Self:
+    def of(cls, model: Path | None, options: ScoreOptions, slides: int) -> Self:
         """Settle what the options leave open, for so many slides.
 
         Raises
@@ -95,7 +95,7 @@ class Scoring:
 
     def from_anywhere(self) -> Self:
         """Return the same with a whole path."""
-        return replace(self, model=self.model.absolute())
+        return replace(self, model=self.model and self.model.absolute())
 
     def kept(self, job: ScoreJob, model: ScoringModel) -> Scored | None:
         """Look for a result of this very model and these settings."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from wsi_anomaly.core.files import make_folder
-from wsi_anomaly.core.resources import find_model
+from wsi_anomaly.core.resources import trained_model
 from wsi_anomaly.jobs import Watch, parse_shard, take_shard
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.overlays.blinding import check_names_may_be_shown
@@ -60,7 +60,7 @@ class ScoreRun:
         slides
             Slides, or folders of them.
         model
-            Its folder; None: ``model/``, else the shipped one.
+            Its folder; None: ``model/``, and where there is none each slide is its own reference.
         output
             Folder of results.
         options
@@ -80,7 +80,7 @@ class ScoreRun:
         sizes = sizes_of(every, options.mpp_csv, note)
         found = take_shard(every, part)
         output = Path(output)
-        scoring = Scoring.of(find_model(model), options, len(found))
+        scoring = Scoring.of(trained_model(model), options, len(found))
         check_names_may_be_shown(output)
         loaded = load_model(scoring.model, scoring.options.device)
         folders = result_folders(found, make_folder(output))

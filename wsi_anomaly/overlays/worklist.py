@@ -23,6 +23,7 @@ from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.overlays.report import environment
 from wsi_anomaly.overlays.summary import FORMAT
+from wsi_anomaly.scoring import ALONE
 
 COHORT_PAGE = "cohort.html"
 _FAILED = ".failed"
@@ -119,7 +120,9 @@ def _row(file: Path, summary: Mapping[str, Any]) -> Row:
         note=" ".join(map(str, warnings)) if isinstance(warnings, list) else "",
         report=f"{here}/report.html",
         thumbnail=f"{here}/thumbnail.jpg" if thumbnail.is_file() else "",
-        reference=str(_dict(summary.get("calibration")).get("name", "")),
+        reference=ALONE
+        if _dict(summary.get("model")).get("name") == ALONE
+        else str(_dict(summary.get("calibration")).get("name", "")),
         model=str(_dict(summary.get("model")).get("hash", "")),
         path=str(slide.get("path", "")),
         folder=folder.name,
@@ -148,8 +151,11 @@ class _Rows:
         """Rows as the files say them now, see :func:`collect`."""
         folders = (p for p in self._results.iterdir() if p.name[0] != ".")
         rows = self._read((p / "summary.json" for p in folders), _row)
+        # What was compared with itself compares with nothing else: it stands by name, unranked.
+        alone = sorted((r for r in rows if r.reference == ALONE), key=lambda r: (r.slide, r.folder))
+        rows = [r for r in rows if r.reference != ALONE]
         rows.sort(key=lambda r: (r.slide_score is None, -(r.slide_score or 0.0), r.slide, r.folder))
-        ranked = [replace(row, rank=i) for i, row in enumerate(rows, start=1)]
+        ranked = [replace(row, rank=i) for i, row in enumerate(rows, start=1)] + alone
         failed = self._read((self._results / _FAILED).glob("*.json"), _failed_row)
         return ranked + sorted(failed, key=lambda row: row.path)
 
@@ -239,6 +245,7 @@ class Worklist:
                 seen=sum(1 for r in rows if r.status.startswith("seen")),
                 failed=sum(1 for r in rows if r.status == "failed"),
                 models=len({r.model for r in rows if r.model}),
+                alone=sum(1 for r in rows if r.reference == ALONE),
                 cohort=(self._results / COHORT_PAGE).is_file(),
             )
         )

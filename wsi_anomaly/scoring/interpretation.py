@@ -93,6 +93,7 @@ def interpret(
     false_regions: float = 1.0,
     fdr: float | None = None,
     concurrent: bool = False,
+    uncalibrated: str | None = None,
     domain_warnings: Sequence[str] = (),
 ) -> Interpretation:
     """Say what raw scores mean, and only what may be said (facts on calibration: docs/method.md).
@@ -113,6 +114,8 @@ def interpret(
         Flag single fields by Benjamini-Hochberg at this q instead.
     concurrent
         Whether the reference is, or should have been, the control animals of the same study.
+    uncalibrated
+        What the reader must know where there is no calibration, in place of the usual sentences.
     domain_warnings
         In what the slide differs from those that the model has learned from.
     """
@@ -121,7 +124,9 @@ def interpret(
     highest = float(np.nanmax(smoothed)) if known.any() else float("nan")
     top = np.sort(score[known])[-max(1, int(np.ceil(TOP_SHARE * known.sum()))) :]
     p_value = None if calibration is None or seen else calibration.p_value(score)
-    point = _operating_point(calibration, seen, false_regions, concurrent=concurrent)
+    point = _operating_point(
+        calibration, seen, false_regions, concurrent=concurrent, uncalibrated=uncalibrated
+    )
     flagged = np.zeros(len(score), bool)
     discovery = None
     if fdr is not None and calibration is not None and p_value is not None:
@@ -147,23 +152,37 @@ def interpret(
         color_range=_color_range(calibration, score[known]),
         color_range_fixed=calibration is not None,
         warnings=_warnings(
-            fields, score, calibration, seen, domain_warnings, concurrent=concurrent
+            fields,
+            score,
+            calibration,
+            seen,
+            domain_warnings,
+            concurrent=concurrent,
+            uncalibrated=uncalibrated,
         ),
     )
 
 
 def _operating_point(
-    calibration: Calibration | None, seen: str | None, false_regions: float, *, concurrent: bool
+    calibration: Calibration | None,
+    seen: str | None,
+    false_regions: float,
+    *,
+    concurrent: bool,
+    uncalibrated: str | None,
 ) -> OperatingPoint:
     if calibration is None:
         return OperatingPoint(
             None,
             false_regions,
             None,
-            "No field is flagged: there is no control animal to compare this slide with."
-            if concurrent
-            else "No field is flagged: the model was trained on too few cases to keep some apart "
-            "for calibration.",
+            uncalibrated
+            or (
+                "No field is flagged: there is no control animal to compare this slide with."
+                if concurrent
+                else "No field is flagged: the model was trained on too few cases to keep some "
+                "apart for calibration."
+            ),
         )
     point = calibration.operating_point(false_regions)
     if seen is not None and point.threshold is not None:
@@ -195,6 +214,7 @@ def _warnings(
     domain_warnings: Sequence[str],
     *,
     concurrent: bool,
+    uncalibrated: str | None,
 ) -> list[str]:
     known = np.isfinite(score)
     asked = fields.status != Status.MASKED  # what a mask leaves out has a warning of its own
@@ -214,11 +234,14 @@ def _warnings(
     out += domain_warnings
     if calibration is None:
         out.append(
-            "There is no control animal to compare this slide with: raw scores only, with colours "
-            "that do not compare between slides."
-            if concurrent
-            else "The model has no calibration slides: raw scores only, with colours that do not "
-            "compare between slides. Train it on more cases, or calibrate it."
+            uncalibrated
+            or (
+                "There is no control animal to compare this slide with: raw scores only, with "
+                "colours that do not compare between slides."
+                if concurrent
+                else "The model has no calibration slides: raw scores only, with colours that do "
+                "not compare between slides. Train it on more cases, or calibrate it."
+            )
         )
         return out
     if calibration.n_cases < MIN_CASES:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from wsi_anomaly.features.dense import DenseMaps
 
 
+ALONE = "this slide alone"
+"""Name of the model, and of the reference, of a slide that is compared with itself."""
+
+
 class ScoringModel(Protocol):
     """What scoring needs of a model (``wsi_anomaly.detectors.Model`` is one)."""
 
@@ -162,12 +166,16 @@ def mask_of(path: Path, options: ScoreOptions) -> Path | None:
 
 
 @lru_cache(maxsize=2)
-def load_model(folder: Path, device: str, threads: int | None = None) -> ScoringModel:
-    """Load a model, once in a process."""
+def load_model(folder: Path | None, device: str, threads: int | None = None) -> ScoringModel:
+    """Load a model, once in a process; None: the one that learns from each slide itself."""
     import torch
 
     from wsi_anomaly.detectors import Model
 
     if threads is not None:
         torch.set_num_threads(threads)
+    if folder is None:
+        from wsi_anomaly.scoring.alone import SlideAlone
+
+        return SlideAlone(device)
     return Model.load(folder, device=device)

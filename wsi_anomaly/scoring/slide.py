@@ -16,6 +16,7 @@ from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
 from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
+from wsi_anomaly.scoring.alone import LIMITS, SlideAlone
 from wsi_anomaly.scoring.assess import assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings
@@ -33,6 +34,7 @@ from wsi_anomaly.tiles import (
     plan_fields,
 )
 from wsi_anomaly.tiles.inputs import tissue_from_file
+from wsi_anomaly.tiles.plane import SlidePlane
 
 
 def score_slide(
@@ -77,6 +79,10 @@ def score_slide(
             fields = _plan(slide, tissue, model, options)
             outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
+        if isinstance(model, SlideAlone):
+            with _timed(timings, "learning"):
+                plane = SlidePlane(slide, tissue, model.magnification, preprocess)
+                model = model.learned(plane, fields, options.min_tissue)
         with _timed(timings, "read and score"):
             found = assess_fields(
                 slide, tissue, fields, model, preprocess,
@@ -171,12 +177,14 @@ class _Reference:
     calibration: Calibration | None
     seen: str | None
     concurrent: bool
+    uncalibrated: str | None = None
 
     @classmethod
     def of(cls, model: ScoringModel, facts: SlideFacts, controls: Controls | None) -> _Reference:
         seen = model.seen.get(facts.fingerprint)
         if controls is None:
-            return cls(model.calibration.get(model.primary), seen, concurrent=False)
+            alone = LIMITS if isinstance(model, SlideAlone) else None
+            return cls(model.calibration.get(model.primary), seen, False, alone)
         # The model has not learned from its calibration slides, and they are not in use now.
         seen = None if seen == "calibration" else seen
         return cls(controls.calibration(), seen, concurrent=True)
@@ -198,6 +206,7 @@ class _Reference:
             false_regions=options.false_regions,
             fdr=options.fdr,
             concurrent=self.concurrent,
+            uncalibrated=self.uncalibrated,
             domain_warnings=warnings,
         )
 
@@ -226,6 +235,8 @@ def _pixel_maps(
     preprocess: SlidePreprocessor,
 ) -> PixelMaps | None:
     """Read some fields once more, for their error maps; those that cannot be read are left out."""
+    if not model.tile_methods:
+        return None
     kept, tiles, maps = [], [], []
     for indices, images, status in read_tiles(slide, fields.take(chosen), model, preprocess):
         good = status == Status.OK

@@ -123,8 +123,9 @@ def train(
     if spec is not None and spec.licence:
         watch.note(f"{config.features}: {spec.licence}.")
     features = load_features(config.features, weights=feature_weights).to(device)
-    features.set_precision(working_precision(config.features, device))
     config = with_fields_or_without(config, features, train_set.stores, watch.note)
+    fields = "density" in config.methods and config.density(features.default_layer).fields_um
+    features.set_precision(torch.float32 if fields else working_precision(config.features, device))
     working = _working_folder(output, resume=resume)
     curves = TensorBoardLog(working / "tensorboard")
 

@@ -1,0 +1,167 @@
+"""No normal slides at hand: a slide is its own reference, "unlike the rest of this slide".
+
+The density of the slide's own fields is learned, the most unlike third is left out and it is
+learned again, twice: what is rare on the slide then stands out, what most of it consists of does
+not, normal or not. Such scores flag nothing and compare with no other slide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wsi_anomaly import __version__
+from wsi_anomaly.calibration import Calibration
+from wsi_anomaly.core.errors import NoTissueError
+from wsi_anomaly.core.files import config_hash
+from wsi_anomaly.detectors import Density, DensityConfig
+from wsi_anomaly.features import load_features, network_spec
+from wsi_anomaly.features.dense import DenseMaps
+from wsi_anomaly.scoring.embedding import embed_cells
+from wsi_anomaly.scoring.model import ALONE
+from wsi_anomaly.tiles import Fields, Preprocessing
+from wsi_anomaly.tiles.plane import Plane
+
+LIMITS = (
+    "No normal slides were at hand: the slide was compared with itself. High scores are unlike the "
+    "rest of this slide, nothing is flagged, and scores do not compare with those of other slides. "
+    "Where most of the tissue is lesion, it is the normal part that stands out. Train a model on "
+    "normal slides (wsi-anomaly tile, wsi-anomaly train) for more."
+)
+
+_NETWORK = "lite0"
+_MOST_CELLS = 20_000
+_KEPT, _ROUNDS = 2 / 3, 2
+
+
+@dataclass(frozen=True)
+class SlideAlone:
+    """A :class:`~wsi_anomaly.scoring.ScoringModel` that learns from each slide itself.
+
+    Attributes
+    ----------
+    device
+        Where it computes.
+    density
+        What was learned from the slide at hand; None before.
+    """
+
+    device: str = "cpu"
+    density: Density | None = None
+    name: str = ALONE
+    magnification: int = 10
+    tile_size: int = 64
+    primary: str = "density"
+    methods: tuple[str, ...] = ("density",)
+    tile_methods: tuple[str, ...] = ()
+    version: int = 1
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        """The usual stains."""
+        return Preprocessing().to_dict()
+
+    @property
+    def fields_um(self) -> tuple[int, ...]:
+        """Sides of the fields that are judged."""
+        return self._config.fields_um
+
+    @property
+    def calibration(self) -> Mapping[str, Calibration]:
+        """None: there is no normal slide."""
+        return {}
+
+    @property
+    def seen(self) -> Mapping[str, str]:
+        """No slide was learned from before."""
+        return {}
+
+    @property
+    def domain(self) -> Mapping[str, Any]:
+        """Every slide is its own kind."""
+        return {}
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Short facts for people."""
+        return {"learned_from": ALONE, "program": f"wsi-anomaly {__version__}"}
+
+    @property
+    def hash(self) -> str:
+        """Identity of the procedure, not of what it learned."""
+        return config_hash(
+            {"alone": self._config.to_dict(), "kept": _KEPT, "rounds": _ROUNDS, "of": _NETWORK}
+        )
+
+    @property
+    def _config(self) -> DensityConfig:
+        spec = network_spec(_NETWORK)
+        assert spec is not None
+        return DensityConfig(spec.pooled_layers, spec.pooled_by, fields_um=spec.fields_um)
+
+    def learned(self, plane: Plane, cells: Fields, min_tissue: float) -> SlideAlone:
+        """Learn from a slide.
+
+        Parameters
+        ----------
+        plane, cells
+            Its pixels and its grid of cells.
+        min_tissue
+            Least share of tissue of a field.
+
+        Raises
+        ------
+        NoTissueError
+            There is too little tissue to compare anything with.
+        """
+        density = Density(load_features(_NETWORK).to(self.device), self._config)
+        drawn: dict[int, list[NDArray[np.float32]]] = {um: [] for um in self.fields_um}
+        rng = np.random.default_rng(0)
+        share = min(1.0, _MOST_CELLS / max(1, len(cells)))
+        for part in embed_cells(plane, cells, _maps(density), self.fields_um):
+            kept = (part.shares >= min_tissue) & (rng.random(len(part.indices)) < share)
+            for um, values in part.embeddings.items():
+                drawn[um].append(values[kept])
+        found = {um: torch.from_numpy(np.concatenate(v)) for um, v in drawn.items() if v}
+        count = len(next(iter(found.values()))) if found else 0
+        if count < 4 * density.config.neighbours:
+            raise NoTissueError(
+                f"{count} fields of tissue are too few to compare a slide with itself; give a "
+                "model with --model."
+            )
+        density.fit_fields(found)
+        for _ in range(_ROUNDS):
+            score = density.score_fields(found)
+            typical = score <= score.quantile(_KEPT)
+            density.fit_fields({um: values[typical] for um, values in found.items()})
+        return replace(self, density=density.to(self.device))
+
+    def dense_maps(self) -> DenseMaps:
+        """Give the network with the layers that fields are pooled from."""
+        assert self.density is not None
+        return _maps(self.density)
+
+    def score_fields(
+        self, embeddings: Mapping[int, NDArray[np.float32]]
+    ) -> Mapping[str, NDArray[np.floating]]:
+        """Raw scores (N,) of fields, by size in um (N, D)."""
+        assert self.density is not None
+        found = {um: torch.from_numpy(v).to(self.device) for um, v in embeddings.items()}
+        return {"density": self.density.score_fields(found).cpu().numpy()}
+
+    def score_tiles(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.floating]]:
+        """No method judges tiles."""
+        return {}
+
+    def pixel_maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """No method has maps."""
+        return None
+
+
+def _maps(density: Density) -> DenseMaps:
+    return DenseMaps(density.features, density.layers)
