@@ -184,9 +184,9 @@ def main() -> None:
     )
     parser.add_argument("--random", action="store_true", help="the network with random weights")
     parser.add_argument("--half", choices=("choose", "untouched"), default="choose")
-    parser.add_argument("--layers", default="b5,b6")
+    parser.add_argument("--layers", default="b4,b5,b6")
     parser.add_argument("--fields", default="256")
-    parser.add_argument("--estimator", default="directional")
+    parser.add_argument("--estimator", default="both")
     args = parser.parse_args()
     if args.what == "embed":
         embed(args.folders[0], args.folders[1], args.mpp_factor, args.random)
