@@ -8,7 +8,7 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from search_cases import compact
+from search_cases import COMPACT, compact
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.features import load_features
@@ -18,14 +18,12 @@ from wsi_anomaly.search.space import Space
 from wsi_anomaly.training.config import PRESETS, TrainConfig, load_config
 
 VIEWS = {"10x": (10, 64), "20x": (20, 64)}
-STRAIGHT = replace(
-    PRESETS["fast"], first_resolution=64, steps={64: (0, 900)}, widths=(16, 16, 32, 32)
-)
+STRAIGHT = replace(COMPACT, first_resolution=64, steps={64: (0, 900)}, widths=(16, 16, 32, 32))
 LAYERED = replace(
-    PRESETS["fast"], layers={64: {"c2": 1.0, "c3": 2.0}}, density_layers=("c4",),
+    COMPACT, layers={64: {"c2": 1.0, "c3": 2.0}}, density_layers=("c4",),
     density_estimator="knn",
 )  # fmt: skip
-BASES = {"fast": PRESETS["fast"], "no growing, wide": STRAIGHT, "layers of its own": LAYERED}
+BASES = {"fast": COMPACT, "no growing, wide": STRAIGHT, "layers of its own": LAYERED}
 
 
 def sampled(space: Space, base: TrainConfig, seed: int) -> tuple[TrainConfig, str]:
@@ -45,6 +43,19 @@ def test_the_search_begins_with_the_configuration_that_was_given(base, detector)
     else:
         assert config.dpa("c3") == base.dpa("c3")
     assert config.detector == detector
+
+
+def test_the_preset_is_chosen_among_tiles_where_its_network_judges_fields():
+    """The search has tiles alone, so what it begins with judges those; the rest is the preset's."""
+    base, network = PRESETS["fast"], load_features("lite0")
+    assert base.density(network.default_layer).fields_um
+    space = Space.around(base, VIEWS, {"lite0": network})
+    trial = optuna.trial.FixedTrial(space.start(base, "density"))
+    config, _ = space.suggest(trial, base)
+    tiles = replace(base, density_fields_um=())
+    assert config.density(network.default_layer) == tiles.density(network.default_layer)
+    config, _ = space.suggest(optuna.trial.FixedTrial(space.start(base, "dpa")), base)
+    assert config.dpa(network.default_layer) == base.dpa(network.default_layer)
 
 
 def test_the_published_configuration_is_in_its_space():
@@ -68,9 +79,17 @@ def test_every_choice_is_a_configuration_that_train_reads(seed, name):
     assert set(dpa.growth.layers) == set(architecture.growth())
 
 
+@pytest.mark.parametrize("fields_um", [None, (), (128, 256)])
+def test_fields_are_written_as_they_were(tmp_path, fields_um):
+    """TOML has no null: the network's usual fields are those that no entry names."""
+    config = replace(PRESETS["fast"], density_fields_um=fields_um)
+    (tmp_path / "config.toml").write_text(config_toml(config, []), encoding="utf-8")
+    assert load_config(str(tmp_path / "config.toml")) == config
+
+
 @given(st.integers(0, 10**6))
 def test_a_written_configuration_is_read_as_it_was(tmp_path, seed):
-    base = PRESETS["fast"]
+    base = COMPACT
     space = Space.around(base, VIEWS, {"compact": compact()})
     config = replace(sampled(space, base, seed)[0], tuned_on=("a\\b", 'quoted "c"', "mäuse 7"))
     path = tmp_path / "config.toml"
@@ -79,14 +98,14 @@ def test_a_written_configuration_is_read_as_it_was(tmp_path, seed):
 
 
 def test_a_vector_as_bottleneck_needs_tiles_as_large_as_the_images():
-    base = PRESETS["fast"]
+    base = COMPACT
     networks = {"compact": compact()}
     assert 1 in Space.around(base, {"10x": (10, 64)}, networks).latent_resolutions
     assert 1 not in Space.around(base, VIEWS, networks).latent_resolutions
 
 
 def test_reconstruction_compares_what_has_one_unit():
-    base = PRESETS["fast"]
+    base = COMPACT
     space = Space.around(base, VIEWS, {"compact": compact()}).for_reconstruction(base)
     assert space.detectors == ("dpa",)
     assert list(space.views) == ["10x"]
@@ -100,4 +119,4 @@ def test_reconstruction_compares_what_has_one_unit():
 
 def test_what_has_nothing_to_choose_is_said():
     with pytest.raises(UsageError, match="dpa and density, not for 'fusion'"):
-        Space.around(PRESETS["fast"], VIEWS, {"compact": compact()}, ["fusion"])
+        Space.around(COMPACT, VIEWS, {"compact": compact()}, ["fusion"])

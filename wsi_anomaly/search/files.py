@@ -19,8 +19,12 @@ def config_toml(config: TrainConfig, remarks: Sequence[str]) -> str:
     """Write a configuration as TOML that ``train --config`` reads; remarks become comments."""
     lines = [f"# {line}" for text in remarks for line in _wrapped(text)]
     # The options of compared systems, which nothing was chosen for, stay those of the preset.
-    values = {key: value for key, value in config.to_dict().items() if key != "options"}
-    lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
+    # TOML has no null: what is None is what a file has that does not name it.
+    lines += [
+        f"{key} = {_toml(value)}"
+        for key, value in config.to_dict().items()
+        if key != "options" and value is not None
+    ]
     return "\n".join(lines) + "\n"
 
 
