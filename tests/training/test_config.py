@@ -86,7 +86,9 @@ def test_every_compared_system_can_be_chosen(preset, name):
 
 def test_options_of_a_compared_system_go_over_those_of_the_preset(tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text('detector = "deep-if"\nseed = 3\n[options.deep-if]\ntrees = 20\n')
+    path.write_text(
+        'features = "compact"\ndetector = "deep-if"\nseed = 3\n[options.deep-if]\ntrees = 20\n'
+    )
     own = load_config(str(path)).settings("deep-if", "c3")
     assert (own.trees, own.samples, own.seed, own.layers) == (20, 256, 3, ("c2", "c3"))
 
