@@ -45,7 +45,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "density.toml").write_text(CONFIG)
     (folder / "cases.csv").write_text("slide,case\ns0,animal 1\ns1,animal 2\n")
     (folder / "sizes.csv").write_text("slide,mpp\ns1,0.51\nn1,0.51\nb,0.51\n")
-    assert len(wsi_anomaly.tile(folder / "slides", folder / "tiles", max_tiles=60)) == 3
+    made = wsi_anomaly.tile(
+        folder / "slides", folder / "tiles", magnifications=(10, 20), max_tiles=60
+    )
+    assert len(made) == 3
     model = wsi_anomaly.train(folder / "tiles", folder / "model", str(folder / "density.toml"))
     assert model.primary == "density"
     return folder
