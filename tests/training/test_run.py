@@ -175,10 +175,13 @@ def test_fusion_needs_known_anomalies_and_uses_them(cohort, config, tmp_path):
     with pytest.raises(ModelError, match="--anomalies"):
         train(cohort / "tiles", tmp_path / "model", fusion)
     assert not list(tmp_path.iterdir())  # said before anything is learned
+    notes: list[str] = []
     model = train(
         cohort / "tiles", tmp_path / "model", fusion,
-        anomalies=[cohort / "tiles" / "normal0.h5"], resume=False,
+        anomalies=[cohort / "tiles" / "normal0.h5"], resume=False, watch=Watch(note=notes.append),
     )  # fmt: skip
+    assert "fusion weighs its members by tiles" in notes[0]
+    assert model.fields_um == ()
     assert model.methods == ("dpa", "density", "fusion")
     assert model.primary == "fusion"
     assert len(model.detectors["fusion"].support_) == 2
@@ -370,7 +373,7 @@ def test_the_command_line(cohort, tmp_path, capsys, monkeypatch):
     (tmp_path / "sizes.csv").write_text("slide,mpp\n" + "".join(f"{p.stem},9.5\n" for p in normals))
     told = ["-o", "coarse", "--mpp-csv", "sizes.csv"]
     assert main(["calibrate", *map(str, normals), *told]) == 1
-    assert "has 9.5 um pixels" in capsys.readouterr().err
+    assert "has 9.5 um per pixel" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

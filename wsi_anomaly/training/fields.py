@@ -35,6 +35,13 @@ def with_fields_or_without(
     usual = config.density(features.default_layer)
     if not usual.fields_um:
         return config
+    if "fusion" in config.methods:
+        note(
+            "fusion weighs its members by tiles that are known, so density judges tiles of "
+            f"{config.field_um} um; without fusion it judges fields of {max(usual.fields_um)} um, "
+            "which see more."
+        )
+        return replace(config, density_fields_um=())
     without = [store for store in stores if store.plane(config.magnification) is None]
     if features.fields is not None and not without:
         return config
