@@ -14,6 +14,7 @@ from PIL import Image
 from slide_files import stained
 
 from wsi_anomaly.core.errors import MissingMppError, NotASlideError
+from wsi_anomaly.core.files import output_name
 from wsi_anomaly.slides import ReadError
 from wsi_anomaly.slides.deepzoom_backend import DeepZoomSlide, deepzoom_fingerprint
 
@@ -82,6 +83,13 @@ def test_the_pixel_size_must_be_given(tmp_path):
     path = deepzoom(tmp_path / "HE.dzi", stained(300, 400))
     with DeepZoomSlide(path) as slide, pytest.raises(MissingMppError, match="--mpp"):
         _ = slide.mpp
+
+
+def test_it_is_called_after_its_case_too(tmp_path):
+    (tmp_path / "adenoma").mkdir()
+    path = deepzoom(tmp_path / "adenoma" / "HE.dzi", stained(300, 400))
+    with DeepZoomSlide(path) as slide:
+        assert slide.name == output_name(path) == "adenoma-HE"
 
 
 def test_jpeg_tiles_are_decoded(tmp_path):

@@ -103,9 +103,13 @@ def output_name(path: str | os.PathLike[str]) -> str:
     """Name for the outputs of a slide: its file name without suffix and without leading dots.
 
     A slide may be called ``..tif``: its outputs must neither be hidden nor climb out of their
-    folder.
+    folder. A DeepZoom tree is often called ``HE.dzi`` in a folder of its case, which then is part
+    of the name.
     """
-    return Path(path).stem.lstrip(".") or "slide"
+    path = Path(path)
+    name = path.stem.lstrip(".") or "slide"
+    above = path.absolute().parent.name.lstrip(".")
+    return f"{above}-{name}" if path.suffix.lower() == ".dzi" and above else name
 
 
 def canonical_json(value: Any) -> str:

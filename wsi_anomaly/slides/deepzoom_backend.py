@@ -19,6 +19,7 @@ import imagecodecs
 import numpy as np
 
 from wsi_anomaly.core.errors import NotASlideError
+from wsi_anomaly.core.files import output_name
 from wsi_anomaly.core.remote import is_remote, open_remote, reason_of, remote_place, url_of
 from wsi_anomaly.slides.base import MAX_SIDE_PX, READERS, RGB, Bounds, Mpp, SlideInfo
 from wsi_anomaly.slides.jpeg import damage
@@ -148,6 +149,7 @@ class DeepZoomSlide(TiledSlide):
                 "lie beside it; copy that folder too."
             )
         super().__init__(path, _info(layout, grids, mpp), grids)
+        self.name = output_name(path)
 
     def _some_tiles(self) -> Iterator[bytes | None]:
         for number in reversed(self._numbers):
