@@ -156,8 +156,7 @@ def tile_slide(
             sources=sources,
             planes=planes,
         ) as writer:
-            for m, stored in planes.items():
-                _store_plane(stored, m, writer, report)
+            _store_planes(planes, writer, report)
             _extract(opened, fields, status, writer, config, magnifications, preprocess, report)
             picture = overview_picture(opened, overview, tissue, fields, status)
             save_picture(target.with_suffix(PICTURE_SUFFIX), picture)
@@ -307,17 +306,26 @@ def _planes(
     return found
 
 
-def _store_plane(
-    stored: PlaneToStore, magnification: int, writer: TileWriter, report: Progress
-) -> None:
-    """Read the chunks of a plane into the tile file."""
+def _store_planes(planes: dict[int, PlaneToStore], writer: TileWriter, report: Progress) -> None:
+    """Read the chunks of the planes into the tile file.
+
+    What a chunk of the coarsest covers is read at every magnification before the next, so that
+    they share decoded blocks.
+    """
+    coarsest = min(planes, default=1)
+    chunks = sorted(
+        (row * coarsest // m, column * coarsest // m, m, index, row, column)
+        for m, stored in planes.items()
+        for index, (row, column) in enumerate(stored.plan.places.tolist())
+    )
     whole = np.empty((1, CHUNK_PX, CHUNK_PX, 3), np.uint8)
-    for index, (row, column) in enumerate(stored.plan.places.tolist()):
-        pixels = stored.plane.chunk(row, column)
-        whole[:] = stored.plane.background
+    for done, (_, _, m, index, row, column) in enumerate(chunks, start=1):
+        plane = planes[m].plane
+        pixels = plane.chunk(row, column)
+        whole[:] = plane.background
         whole[0, : pixels.shape[0], : pixels.shape[1]] = pixels
-        writer.put(chunks_of(magnification), np.array([index]), whole)
-        report(index + 1, len(stored.plan), Stage.PLANE)
+        writer.put(chunks_of(m), np.array([index]), whole)
+        report(done, len(chunks), Stage.PLANE)
 
 
 def _counts(status: np.ndarray) -> dict[str, int]:
