@@ -16,6 +16,7 @@ class FakeModel:
 
     name, version, magnification, tile_size = "fake", 1, 10, 64
     primary, methods = "dark", ("dark", "red")
+    tile_methods, fields_um = methods, ()
     hash = "feedfacefeedface"
 
     def __init__(self, cases: int = 6, seen: dict[str, str] | None = None) -> None:

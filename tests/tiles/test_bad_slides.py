@@ -57,7 +57,8 @@ def test_too_coarse(tmp_path: Path) -> None:
 
 
 def test_a_slide_gives_the_magnifications_it_can(tmp_path: Path) -> None:
-    result = tile_slide(write_slide(tmp_path / "a.tif"), tmp_path, TileConfig(max_tiles=3))
+    config = TileConfig(magnifications=(10, 20, 40), max_tiles=3)
+    result = tile_slide(write_slide(tmp_path / "a.tif"), tmp_path, config)
     assert result.magnifications == (10, 20)
     assert result.notes == ("its 0.5 um pixels cannot serve 40x",)
 

@@ -115,7 +115,7 @@ def test_what_cannot_be_repeated_is_refused(broken: dict) -> None:
 
 
 CHANGES = {
-    "magnifications": (10,), "tile_size": 32, "stride": 32, "max_tiles": None, "min_tissue": 0.6,
+    "magnifications": (10, 20), "tile_size": 32, "stride": 32, "max_tiles": None, "min_tissue": 0.6,
     "stain": "macenko", "engine": "staintools", "per_tile": True, "match_maxima": False,
     "target": OTHER_TARGET, "labels": ("Tumour",), "seed": 1,
 }  # fmt: skip

@@ -29,7 +29,7 @@ from wsi_anomaly.tiles import (
 )
 from wsi_anomaly.tiles.jobs import Job
 
-CONFIG = TileConfig(max_tiles=40)
+CONFIG = TileConfig(magnifications=(10, 20), max_tiles=40)
 
 
 @pytest.fixture(scope="module")
