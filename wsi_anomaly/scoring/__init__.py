@@ -5,6 +5,7 @@ mean against normal tissue, and the merged anomalous regions. It writes no files
 does.
 """
 
+from wsi_anomaly.scoring.alone import ALONE
 from wsi_anomaly.scoring.cohort import Cohort, CohortSlide, read_cohort
 from wsi_anomaly.scoring.controls import (
     ConcurrentControls,
@@ -13,7 +14,7 @@ from wsi_anomaly.scoring.controls import (
     save_raw_scores,
 )
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
-from wsi_anomaly.scoring.model import ALONE, ScoringModel, load_model, scoring_settings
+from wsi_anomaly.scoring.model import ScoringModel, load_model, scoring_settings
 from wsi_anomaly.scoring.places import PixelMaps
 from wsi_anomaly.scoring.regions import AnomalousRegion, merge_regions, union_of_fields
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
@@ -19,10 +18,6 @@ from wsi_anomaly.tiles.inputs import file_for
 
 if TYPE_CHECKING:
     from wsi_anomaly.features.dense import DenseMaps
-
-
-ALONE = "this slide alone"
-"""Name of the model, and of the reference, of a slide that is compared with itself."""
 
 
 class ScoringModel(Protocol):
@@ -163,19 +158,3 @@ def mask_of(path: Path, options: ScoreOptions) -> Path | None:
         The folder of tissue masks has none for the slide.
     """
     return None if options.tissue_mask is None else file_for(Path(options.tissue_mask), path)
-
-
-@lru_cache(maxsize=2)
-def load_model(folder: Path | None, device: str, threads: int | None = None) -> ScoringModel:
-    """Load a model, once in a process; None: the one that learns from each slide itself."""
-    import torch
-
-    from wsi_anomaly.detectors import Model
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    if folder is None:
-        from wsi_anomaly.scoring.alone import SlideAlone
-
-        return SlideAlone(device)
-    return Model.load(folder, device=device)
