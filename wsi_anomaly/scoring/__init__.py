@@ -14,7 +14,8 @@ from wsi_anomaly.scoring.controls import (
     save_raw_scores,
 )
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
-from wsi_anomaly.scoring.model import ScoringModel, load_model, scoring_settings
+from wsi_anomaly.scoring.loading import load_model
+from wsi_anomaly.scoring.model import ScoringModel, scoring_settings
 from wsi_anomaly.scoring.places import PixelMaps
 from wsi_anomaly.scoring.regions import AnomalousRegion, merge_regions, union_of_fields
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
