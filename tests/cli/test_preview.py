@@ -19,9 +19,8 @@ from wsi_anomaly.tiles.contact_sheet import contact_sheet
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("preview")
     make_slide(folder / "scan.tif", seed=3, size_px=(1024, 1024))
-    tile_slide(
-        folder / "scan.tif", folder / "tiles", TileConfig(magnifications=(10, 20), max_tiles=14)
-    )
+    config = TileConfig(magnifications=(10, 20), max_tiles=14)
+    tile_slide(folder / "scan.tif", folder / "tiles", config)
     return folder
 
 
