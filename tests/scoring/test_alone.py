@@ -13,7 +13,8 @@ from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import NoTissueError
 from wsi_anomaly.overlays.worklist import collect, write_worklist
 from wsi_anomaly.scoring import ALONE, ScoreMap, score_slide
-from wsi_anomaly.scoring.alone import LIMITS, SlideAlone
+from wsi_anomaly.scoring.alone import SlideAlone
+from wsi_anomaly.scoring.model import LIMITS
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import Status
 

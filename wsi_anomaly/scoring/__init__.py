@@ -5,7 +5,6 @@ mean against normal tissue, and the merged anomalous regions. It writes no files
 does.
 """
 
-from wsi_anomaly.scoring.alone import ALONE
 from wsi_anomaly.scoring.cohort import Cohort, CohortSlide, read_cohort
 from wsi_anomaly.scoring.controls import (
     ConcurrentControls,
@@ -15,7 +14,7 @@ from wsi_anomaly.scoring.controls import (
 )
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
 from wsi_anomaly.scoring.loading import load_model
-from wsi_anomaly.scoring.model import ScoringModel, scoring_settings
+from wsi_anomaly.scoring.model import ALONE, ScoringModel, scoring_settings
 from wsi_anomaly.scoring.places import PixelMaps
 from wsi_anomaly.scoring.regions import AnomalousRegion, merge_regions, union_of_fields
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts

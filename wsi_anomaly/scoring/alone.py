@@ -23,18 +23,9 @@ from wsi_anomaly.detectors import Density, DensityConfig
 from wsi_anomaly.features import load_features, network_spec
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.scoring.embedding import embed_cells
+from wsi_anomaly.scoring.model import ALONE
 from wsi_anomaly.tiles import Fields, Preprocessing
 from wsi_anomaly.tiles.plane import Plane
-
-ALONE = "this slide alone"
-"""Name of the model, and of the reference, of a slide that is compared with itself."""
-
-LIMITS = (
-    "No normal slides were at hand: the slide was compared with itself. High scores are unlike the "
-    "rest of this slide, nothing is flagged, and scores do not compare with those of other slides. "
-    "Where most of the tissue is lesion, it is the normal part that stands out. Train a model on "
-    "normal slides (wsi-anomaly tile, wsi-anomaly train) for more."
-)
 
 _NETWORK = "lite0"
 _MOST_CELLS = 20_000

@@ -18,7 +18,6 @@ from wsi_anomaly.core.ahead import ahead
 from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.jobs.progress import unwatched
-from wsi_anomaly.scoring.embedding import embed_cells
 from wsi_anomaly.scoring.model import ScoringModel
 from wsi_anomaly.slides import Slide, TissueMap
 from wsi_anomaly.tiles import Fields, SlidePreprocessor, Status, read_fields
@@ -165,6 +164,8 @@ def _judge_fields(
     report: Callable[[int, int], None],
 ) -> None:
     """Run the network over the plane and judge the fields round every cell."""
+    from wsi_anomaly.scoring.embedding import embed_cells  # heavy: only models of fields pay
+
     start = time.perf_counter()
     without = found.fields.status == Status.OK
     for part in embed_cells(

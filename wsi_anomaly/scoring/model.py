@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from wsi_anomaly.features.dense import DenseMaps
 
 
+ALONE = "this slide alone"
+"""Name of the model, and of the reference, of a slide that is compared with itself."""
+
+LIMITS = (
+    "No normal slides were at hand: the slide was compared with itself. High scores are unlike the "
+    "rest of this slide, nothing is flagged, and scores do not compare with those of other slides. "
+    "Where most of the tissue is lesion, it is the normal part that stands out. Train a model on "
+    "normal slides (wsi-anomaly tile, wsi-anomaly train) for more."
+)
+
+
 class ScoringModel(Protocol):
     """What scoring needs of a model (``wsi_anomaly.detectors.Model`` is one)."""
 

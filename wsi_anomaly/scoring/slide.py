@@ -16,12 +16,19 @@ from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
 from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
-from wsi_anomaly.scoring.alone import LIMITS, SlideAlone
 from wsi_anomaly.scoring.assess import assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
-from wsi_anomaly.scoring.model import ScoringModel, facts_of, grid_of, mask_of, scoring_settings
+from wsi_anomaly.scoring.model import (
+    ALONE,
+    LIMITS,
+    ScoringModel,
+    facts_of,
+    grid_of,
+    mask_of,
+    scoring_settings,
+)
 from wsi_anomaly.scoring.places import PixelMaps, fields_to_map
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
 from wsi_anomaly.slides import Mpp, Slide, TissueMap, find_tissue, open_slide
@@ -79,7 +86,10 @@ def score_slide(
             fields = _plan(slide, tissue, model, options)
             outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
-        if isinstance(model, SlideAlone):
+        if model.name == ALONE:
+            from wsi_anomaly.scoring.alone import SlideAlone  # heavy, as all that computes
+
+            assert isinstance(model, SlideAlone)
             with _timed(timings, "learning"):
                 plane = SlidePlane(slide, tissue, model.magnification, preprocess)
                 model = model.learned(plane, fields, options.min_tissue)
@@ -183,7 +193,7 @@ class _Reference:
     def of(cls, model: ScoringModel, facts: SlideFacts, controls: Controls | None) -> _Reference:
         seen = model.seen.get(facts.fingerprint)
         if controls is None:
-            alone = LIMITS if isinstance(model, SlideAlone) else None
+            alone = LIMITS if model.name == ALONE else None
             return cls(model.calibration.get(model.primary), seen, False, alone)
         # The model has not learned from its calibration slides, and they are not in use now.
         seen = None if seen == "calibration" else seen
