@@ -87,7 +87,7 @@ def test_blurred_squares_are_said() -> None:
     assert (status[fields.row > 8] == Status.OK).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(room=st.integers(1, 80), seed=st.integers(0, 5))
 def test_chunks_keep_within_their_room_and_bring_their_surroundings(room, seed) -> None:
     slide = ArraySlide(on_glass((3000, 5200), (100, 100, 2900, 5000)), mpp=(1.0, 1.0))
