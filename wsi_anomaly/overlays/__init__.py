@@ -30,12 +30,8 @@ from wsi_anomaly.overlays.many import (
 from wsi_anomaly.overlays.report import write_report
 from wsi_anomaly.overlays.results import write_results
 from wsi_anomaly.overlays.run import ScoreRun
-from wsi_anomaly.overlays.summary import result_hash
-from wsi_anomaly.overlays.worklist import (
-    Worklist,
-    read_summary,
-    write_worklist,
-)
+from wsi_anomaly.overlays.summary import read_summary, result_hash
+from wsi_anomaly.overlays.worklist import Worklist, write_worklist
 
 __all__ = [
     "ControlScoring",

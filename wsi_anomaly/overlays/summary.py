@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from wsi_anomaly import __version__
@@ -18,6 +20,20 @@ FORMAT = "wsi-anomaly-summary"
 VERSION = 1
 
 _MOST_REGIONS = 1000
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """Summary of a result folder; None where there is none that this program wrote."""
+    return read_entry(folder / "summary.json")
+
+
+def read_entry(file: Path) -> dict[str, Any] | None:
+    """Read a summary, or the note of a failure; None where this program wrote no such file."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and value.get("format") == FORMAT else None
 
 
 def result_hash(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +21,7 @@ from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.overlays.report import environment
-from wsi_anomaly.overlays.summary import FORMAT
+from wsi_anomaly.overlays.summary import FORMAT, read_entry, read_summary
 from wsi_anomaly.scoring import ALONE
 
 COHORT_PAGE = "cohort.html"
@@ -55,19 +54,6 @@ class Row:
     model: str = ""
     path: str = ""
     folder: str = ""
-
-
-def read_summary(folder: Path) -> dict[str, Any] | None:
-    """Summary of a result folder; None where there is none that this program wrote."""
-    return _read_entry(folder / "summary.json")
-
-
-def _read_entry(file: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) and value.get("format") == FORMAT else None
 
 
 def failure_file(results: Path, slide: str) -> Path:
@@ -171,7 +157,7 @@ class _Rows:
             stamp = (is_now.st_mtime_ns, is_now.st_size, is_now.st_ino)
             before, row = self._known.get(file, (None, None))
             if stamp != before:
-                entry = _read_entry(file)
+                entry = read_entry(file)
                 row = None if entry is None else make(file, entry)
                 self._known[file] = stamp, row
             if row is not None:
