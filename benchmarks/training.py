@@ -25,7 +25,6 @@ import torch
 from common import finish, parser_of
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, GrowthTrainer, Stage
-from wsi_anomaly.autoencoder.batches import ArrayTiles, BatchStream
 from wsi_anomaly.autoencoder.blocks import Conv3, Residual
 from wsi_anomaly.autoencoder.loss import relative_l1
 from wsi_anomaly.autoencoder.network import ProgressiveAutoencoder
@@ -34,6 +33,7 @@ from wsi_anomaly.detectors.base import fit_missing_statistics
 from wsi_anomaly.detectors.model import Model
 from wsi_anomaly.features import PerceptualNetwork, load_features
 from wsi_anomaly.features.precision import fast_precision
+from wsi_anomaly.learning.batches import ArrayTiles, BatchStream
 
 SIZE, BATCH = 64, 32
 GOALS = {"training": (10, 300), "scoring": (10, 800)}

@@ -250,9 +250,9 @@ def code_words(page: Path) -> set[str]:
         ("overlays/blinding.py", "write_key"),
         ("evaluation/report.py", "as_json"),
         ("evaluation/report.py", "_performance"),
-        ("search/files.py", "trials_csv"),
-        ("search/files.py", "summary"),
-        ("search/files.py", "_trial"),
+        ("tuning/files.py", "trials_csv"),
+        ("tuning/files.py", "summary"),
+        ("tuning/files.py", "_trial"),
         ("reproduce/cells.py", "run"),
         ("reproduce/tables.py", "_as_json"),
         ("reproduce/supervision.py", "_as_json"),
@@ -279,8 +279,8 @@ def test_the_reference_names_the_fields_of_what_is_written_whole() -> None:
     from wsi_anomaly.evaluation.figures import SlideRow
     from wsi_anomaly.evaluation.metrics import Estimate
     from wsi_anomaly.reproduce.scores import Scores
-    from wsi_anomaly.search.certainty import Comparison
     from wsi_anomaly.tiles import Preprocessing
+    from wsi_anomaly.tuning.certainty import Comparison
 
     words = code_words(DOCS / "reference.md") | set(
         re.findall(r"\w+", (DOCS / "reference.md").read_text(encoding="utf-8"))

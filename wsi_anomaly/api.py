@@ -37,7 +37,6 @@ from wsi_anomaly.options import (
 from wsi_anomaly.overlays import ScoreJob, ScoreRun
 from wsi_anomaly.overlays.reading import read_score_map
 from wsi_anomaly.scoring import ScoreMap
-from wsi_anomaly.search import Found
 from wsi_anomaly.slides import find_slides
 from wsi_anomaly.tiles import TileConfig, TileResult
 from wsi_anomaly.tiles.run import TileRun
@@ -45,6 +44,7 @@ from wsi_anomaly.tiles.tiling import TileOutcome
 from wsi_anomaly.training import run as training
 from wsi_anomaly.training.config import TrainConfig, chosen_config, load_config
 from wsi_anomaly.training.recalibration import recalibrate_on
+from wsi_anomaly.tuning import Found
 
 Paths = str | Path | Sequence[str | Path]
 

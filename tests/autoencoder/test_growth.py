@@ -20,10 +20,10 @@ from wsi_anomaly.autoencoder import (
     Stage,
     relative_l1,
 )
-from wsi_anomaly.autoencoder.batches import ArrayTiles, BatchStream, to_images
 from wsi_anomaly.autoencoder.blocks import halve
 from wsi_anomaly.autoencoder.loop import LoopConfig, NotFiniteError, TrainingLoop
 from wsi_anomaly.core.errors import ModelError, UsageError
+from wsi_anomaly.learning.batches import ArrayTiles, BatchStream, to_images
 
 ARCHITECTURE = Architecture(resolution=16, first_resolution=8, latent_resolution=4)
 STAGES = (

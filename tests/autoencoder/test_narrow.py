@@ -18,8 +18,8 @@ from wsi_anomaly.autoencoder import (
     ProgressiveAutoencoder,
     Stage,
 )
-from wsi_anomaly.autoencoder.batches import ArrayTiles, BatchStream, to_images
 from wsi_anomaly.autoencoder.blocks import Block, Conv3, Down, Residual, Up, fuse
+from wsi_anomaly.learning.batches import ArrayTiles, BatchStream, to_images
 
 
 def plain(module: nn.Module) -> nn.Module:

@@ -11,9 +11,9 @@ import torch
 from networks import textured_tiles
 from test_growth import trainer
 
-from wsi_anomaly.autoencoder.batches import ArrayTiles, BatchStream
-from wsi_anomaly.autoencoder.distributed import join, leave
 from wsi_anomaly.autoencoder.loop import LoopConfig, TrainingLoop
+from wsi_anomaly.learning.batches import ArrayTiles, BatchStream
+from wsi_anomaly.learning.distributed import join, leave
 
 rank, world = join()
 stream = BatchStream(ArrayTiles(textured_tiles(40)), 8, seed=3, rank=rank, world=world)

@@ -120,7 +120,7 @@ def test_killed_or_interrupted_it_goes_on(
 ) -> None:
     """The trial that was under way is tried again, from its checkpoint."""
     from wsi_anomaly.autoencoder.loop import TrainingLoop
-    from wsi_anomaly.search import study
+    from wsi_anomaly.tuning import study
 
     output = tmp_path / "tuned"
     arguments = [

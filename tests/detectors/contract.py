@@ -11,8 +11,8 @@ import pytest
 import torch
 from drawn import SIZE, abnormal_tiles, network, normal_tiles
 
-from wsi_anomaly.autoencoder.batches import ArrayTiles, to_images
 from wsi_anomaly.detectors import Detector, Fitting
+from wsi_anomaly.learning.batches import ArrayTiles, to_images
 
 
 def fit(detector: Detector) -> Detector:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from drawn import abnormal_tiles, network, normal_tiles
 
-from wsi_anomaly.autoencoder.batches import ArrayTiles, to_images
 from wsi_anomaly.autoencoder.loop import NotFiniteError
 from wsi_anomaly.baselines import (
     Anogan,
@@ -37,6 +36,7 @@ from wsi_anomaly.baselines.forest import IsolationTrees, expected_length
 from wsi_anomaly.baselines.networks import GradientScale, wasserstein_loss
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.detectors import Fitting
+from wsi_anomaly.learning.batches import ArrayTiles, to_images
 
 # -- deep-if -------------------------------------------------------------------------------------
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from drawn import abnormal_tiles, network, normal_tiles
 
-from wsi_anomaly.autoencoder.batches import ArrayTiles, to_images
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.detectors import Density, DensityConfig, Detector, Fitting, Fusion
 from wsi_anomaly.features.network import PerceptualNetwork
+from wsi_anomaly.learning.batches import ArrayTiles, to_images
 
 
 def make_density(features: PerceptualNetwork) -> Detector:

@@ -13,7 +13,6 @@ from contract import DetectorContract
 from drawn import SIZE, abnormal_tiles, network, normal_tiles
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, Stage
-from wsi_anomaly.autoencoder.batches import ArrayTiles, to_images
 from wsi_anomaly.baselines import (
     Anogan,
     AnoganConfig,
@@ -45,6 +44,7 @@ from wsi_anomaly.detectors import (
     growing_stages,
 )
 from wsi_anomaly.features.network import PerceptualNetwork
+from wsi_anomaly.learning.batches import ArrayTiles, to_images
 
 
 def dpa_config(steps: int = 120) -> DpaConfig:

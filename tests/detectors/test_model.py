@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, Stage
-from wsi_anomaly.autoencoder.batches import ArrayTiles
 from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.detectors import Density, DensityConfig, Dpa, DpaConfig, Model
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.precision import fast_precision
+from wsi_anomaly.learning.batches import ArrayTiles
 from wsi_anomaly.tiles import Preprocessing
 
 SIZE = 16

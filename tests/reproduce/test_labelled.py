@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from labelled_folders import make_labelled_folders
 from sklearn.metrics import roc_auc_score
 
-from wsi_anomaly.autoencoder.batches import ArrayTiles
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.detectors import Density, DensityConfig
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.precision import fast_precision
+from wsi_anomaly.learning.batches import ArrayTiles
 from wsi_anomaly.reproduce.plan import Plan
 from wsi_anomaly.reproduce.problems import Labelled, Problem
 from wsi_anomaly.reproduce.run import reproduce

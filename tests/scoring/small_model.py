@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from scoring_fakes import make_slide
 
-from wsi_anomaly.autoencoder.batches import ArrayTiles
 from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.detectors import Density, DensityConfig, Model
 from wsi_anomaly.features import load_features
+from wsi_anomaly.learning.batches import ArrayTiles
 from wsi_anomaly.scoring import score_slide
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.tiles import Preprocessing, plan_fields, read_fields

@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.distributed import average_gradients
 from wsi_anomaly.autoencoder.network import Architecture, Encoder
+from wsi_anomaly.learning.distributed import average_gradients
 
 GRADIENT_PENALTY = 10.0
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder.adversary import Adversary
 from wsi_anomaly.autoencoder.blocks import halve
-from wsi_anomaly.autoencoder.distributed import average_gradients
 from wsi_anomaly.autoencoder.loss import mix_resolutions, weighted_l1
 from wsi_anomaly.autoencoder.network import ProgressiveAutoencoder
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.features.network import PerceptualNetwork
+from wsi_anomaly.learning.distributed import average_gradients
 
 Layers = Mapping[str, float]
 

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.batches import BatchStream
-from wsi_anomaly.autoencoder.distributed import mean_over_processes, rank_and_world
 from wsi_anomaly.autoencoder.growth import GrowthTrainer
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.core.tensors import load_optimizer, load_tensors, optimizer_tensors, save_tensors
+from wsi_anomaly.learning.batches import BatchStream
+from wsi_anomaly.learning.distributed import mean_over_processes, rank_and_world
 
 _VALIDATION_BATCH = 128
 

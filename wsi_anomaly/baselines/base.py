@@ -9,11 +9,11 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.baselines.loop import Learner, train
 from wsi_anomaly.baselines.networks import resized
 from wsi_anomaly.baselines.settings import NetworkSettings
 from wsi_anomaly.detectors.base import Detector, Fitting, device_of, fit_missing_statistics
+from wsi_anomaly.learning.batches import Tiles
 
 
 class NetworkDetector(Detector):

@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.baselines.ganomaly import (
     EncodeDecodeEncode,
     Ganomaly,
@@ -27,6 +26,7 @@ from wsi_anomaly.baselines.ganomaly import (
 from wsi_anomaly.baselines.loop import Learner
 from wsi_anomaly.baselines.networks import fooling_loss
 from wsi_anomaly.detectors.base import DETECTORS
+from wsi_anomaly.learning.batches import Tiles
 
 
 @dataclass(frozen=True, kw_only=True)

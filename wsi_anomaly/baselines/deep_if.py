@@ -16,11 +16,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.baselines.forest import IsolationTrees
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of
 from wsi_anomaly.detectors.settings import Settings
+from wsi_anomaly.learning.batches import Tiles
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wsi_anomaly.autoencoder.batches import BatchStream, Tiles
-from wsi_anomaly.autoencoder.distributed import (
-    average_gradients,
-    mean_over_processes,
-    rank_and_world,
-)
 from wsi_anomaly.autoencoder.growth import StepResult
 from wsi_anomaly.autoencoder.loop import NotFiniteError, Report
 from wsi_anomaly.baselines.networks import resized
@@ -28,6 +22,12 @@ from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.core.tensors import load_optimizer, load_tensors, optimizer_tensors, save_tensors
 from wsi_anomaly.detectors.base import Fitting
+from wsi_anomaly.learning.batches import BatchStream, Tiles
+from wsi_anomaly.learning.distributed import (
+    average_gradients,
+    mean_over_processes,
+    rank_and_world,
+)
 
 _CHECKPOINT_EVERY = 500
 

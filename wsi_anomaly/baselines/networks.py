@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder.adversary import GRADIENT_PENALTY
-from wsi_anomaly.autoencoder.distributed import mean_over_processes
+from wsi_anomaly.learning.distributed import mean_over_processes
 
 DRIFT_PENALTY = 1e-3
 REMEMBERED = 100

@@ -104,8 +104,8 @@ def command(
     130 interrupted.
     """
     from wsi_anomaly import api
-    from wsi_anomaly.autoencoder.distributed import join, leave
     from wsi_anomaly.cli.train_display import TrainDisplay
+    from wsi_anomaly.learning.distributed import join, leave
 
     options = TrainOptions(**flags)
     rank, _ = join()

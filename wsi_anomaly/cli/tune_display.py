@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from wsi_anomaly.autoencoder.loop import Report
     from wsi_anomaly.options import TuneOptions
-    from wsi_anomaly.search import Found, Watch
-    from wsi_anomaly.search.records import Tried
+    from wsi_anomaly.tuning import Found, Watch
+    from wsi_anomaly.tuning.records import Tried
 
 
 class TuneDisplay:
@@ -67,13 +67,13 @@ class TuneDisplay:
 
     def watch(self) -> Watch:
         """Return what a search tells its news to."""
-        from wsi_anomaly.search import Watch
+        from wsi_anomaly.tuning import Watch
 
         return Watch(self.trial, self.fold, self.ended, self.report, self.note)
 
     def trial(self, number: int, choices: Mapping[str, Any]) -> None:
         """Show which trial begins."""
-        from wsi_anomaly.search.files import described
+        from wsi_anomaly.tuning.files import described
 
         self._fold = 0
         self._show(f"trial {number}")
@@ -119,7 +119,7 @@ class TuneDisplay:
 
     def summary(self, found: Found, tiles: Sequence[Path], output: Path) -> None:
         """Say what came out, and what to do with it."""
-        from wsi_anomaly.search.files import sentences
+        from wsi_anomaly.tuning.files import sentences
 
         for sentence in sentences(found):
             self._print(sentence)

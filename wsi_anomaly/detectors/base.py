@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.batches import Tiles, to_images
 from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.core import plugins
 from wsi_anomaly.core.errors import ModelError
@@ -27,6 +26,7 @@ from wsi_anomaly.core.registry import Registry
 from wsi_anomaly.core.robust import MAD_TO_SD
 from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.learning.batches import Tiles, to_images
 
 BATCH = 128
 """Tiles judged at once: on a CPU larger batches are not faster, and memory stays small."""

@@ -24,12 +24,12 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of, robust_units
 from wsi_anomaly.detectors.distances import distance_shapes, distances, learn_distances
 from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.learning.batches import Tiles
 
 ESTIMATORS = ("mahalanobis", "directional", "knn", "both")
 _PARTS = {"both": ("mahalanobis", "directional")}

@@ -18,8 +18,6 @@ import torch
 from torch import Tensor
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, GrowthTrainer, Stage, pixel_map
-from wsi_anomaly.autoencoder.batches import BatchStream, Crops, Tiles, to_images
-from wsi_anomaly.autoencoder.distributed import rank_and_world
 from wsi_anomaly.autoencoder.loop import LoopConfig, TrainingLoop
 from wsi_anomaly.autoencoder.loss import weighted_l1
 from wsi_anomaly.autoencoder.network import ProgressiveAutoencoder
@@ -32,6 +30,8 @@ from wsi_anomaly.detectors.base import (
     fit_missing_statistics,
     sample_images,
 )
+from wsi_anomaly.learning.batches import BatchStream, Crops, Tiles, to_images
+from wsi_anomaly.learning.distributed import rank_and_world
 
 _VALIDATION_TILES = 2048
 

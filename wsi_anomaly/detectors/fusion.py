@@ -15,11 +15,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.core.ranking import roc_auc
 from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, robust_units, sample_images
 from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.learning.batches import Tiles
 
 SUPPORTED_FROM = 0.55
 """Least ROC AUC on known anomalies at which a member takes part."""

@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.batches import to_images
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import (
@@ -34,6 +33,7 @@ from wsi_anomaly.core.tensors import load_tensors, save_tensors
 from wsi_anomaly.detectors.base import DETECTORS, Detector, batches
 from wsi_anomaly.features import NETWORKS, PerceptualNetwork, features_from_state, working_precision
 from wsi_anomaly.features.dense import DenseMaps
+from wsi_anomaly.learning.batches import to_images
 
 FORMAT = "wsi-anomaly-model"
 VERSION = 2

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.batches import to_images
 from wsi_anomaly.detectors import Density
 from wsi_anomaly.detectors.base import batches, device_of
+from wsi_anomaly.learning.batches import to_images
 
 
 class Embeddings:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsi_anomaly.core.errors import ModelError
-from wsi_anomaly.search.certainty import Comparison, compared, resampled
-from wsi_anomaly.search.judging import Judge
-from wsi_anomaly.search.records import START, Found, Tried, Watch
-from wsi_anomaly.search.space import Space
-from wsi_anomaly.search.study import database_errors, fail_silent_trials
 from wsi_anomaly.training.config import TrainConfig
+from wsi_anomaly.tuning.certainty import Comparison, compared, resampled
+from wsi_anomaly.tuning.judging import Judge
+from wsi_anomaly.tuning.records import START, Found, Tried, Watch
+from wsi_anomaly.tuning.space import Space
+from wsi_anomaly.tuning.study import database_errors, fail_silent_trials
 
 if TYPE_CHECKING:
     from optuna.study import Study

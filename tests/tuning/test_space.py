@@ -13,9 +13,9 @@ from search_cases import COMPACT, compact
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.features import load_features
 from wsi_anomaly.options.train import SEARCHED
-from wsi_anomaly.search.files import config_toml
-from wsi_anomaly.search.space import Space
 from wsi_anomaly.training.config import PRESETS, TrainConfig, load_config
+from wsi_anomaly.tuning.files import config_toml
+from wsi_anomaly.tuning.space import Space
 
 VIEWS = {"10x": (10, 64), "20x": (20, 64)}
 STRAIGHT = replace(COMPACT, first_resolution=64, steps={64: (0, 900)}, widths=(16, 16, 32, 32))

@@ -9,10 +9,10 @@ import pytest
 from search_cases import DENSITY, TINY, cohort, compact, known
 
 from wsi_anomaly.core.errors import ModelError, UsageError
-from wsi_anomaly.search import Space, Watch, search_arrays
-from wsi_anomaly.search import judging as room
-from wsi_anomaly.search.files import sentences, trials_csv
-from wsi_anomaly.search.picture import search_picture
+from wsi_anomaly.tuning import Space, Watch, search_arrays
+from wsi_anomaly.tuning import judging as room
+from wsi_anomaly.tuning.files import sentences, trials_csv
+from wsi_anomaly.tuning.picture import search_picture
 
 NETWORKS = {"compact": compact()}
 

@@ -8,8 +8,8 @@ import optuna
 import pytest
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
-from wsi_anomaly.search import study as room
-from wsi_anomaly.search.study import default_storage, open_study
+from wsi_anomaly.tuning import study as room
+from wsi_anomaly.tuning.study import default_storage, open_study
 
 IDENTITY = {"search space": {"widths": [4, 8]}, "tiles": ["a", "b"], "folds": 3}
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.autoencoder.batches import Tiles
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.learning.batches import Tiles
 
 
 class Part:

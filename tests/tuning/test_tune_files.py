@@ -13,10 +13,10 @@ from search_cases import DENSITY
 import wsi_anomaly
 from wsi_anomaly import tune
 from wsi_anomaly.core.errors import TileStoreError, UsageError
-from wsi_anomaly.search import Watch
 from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
 from wsi_anomaly.tiles.jobs import Job
 from wsi_anomaly.training.config import load_config
+from wsi_anomaly.tuning import Watch
 
 QUICK = {"detectors": ["density"], "trials": 3}
 

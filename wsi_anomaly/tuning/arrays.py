@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.autoencoder.batches import ArrayTiles
 from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.learning.batches import ArrayTiles
 from wsi_anomaly.options.train import SEARCHED
-from wsi_anomaly.search.judging import Judge
-from wsi_anomaly.search.material import Material, grouped_folds
-from wsi_anomaly.search.records import Found, Watch
-from wsi_anomaly.search.space import Space
-from wsi_anomaly.search.study import open_study
-from wsi_anomaly.search.trials import Search
 from wsi_anomaly.training.config import TrainConfig
+from wsi_anomaly.tuning.judging import Judge
+from wsi_anomaly.tuning.material import Material, grouped_folds
+from wsi_anomaly.tuning.records import Found, Watch
+from wsi_anomaly.tuning.space import Space
+from wsi_anomaly.tuning.study import open_study
+from wsi_anomaly.tuning.trials import Search
 
 Images = NDArray[np.uint8] | Mapping[str, NDArray[np.uint8]]
 
@@ -60,7 +60,7 @@ def search_arrays(
     detectors
         Methods to choose among, when no space is given.
     trials, folds, criterion
-        See :func:`wsi_anomaly.search.tune`.
+        See :func:`wsi_anomaly.tuning.tune`.
     storage
         Database of the study; None: in memory.
     working

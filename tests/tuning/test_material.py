@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from search_cases import DENSITY, cohort, compact, images, known
 
-from wsi_anomaly.autoencoder.batches import ArrayTiles
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.search.judging import Judge
-from wsi_anomaly.search.material import Fold, Material, Part, at_most, grouped_folds
+from wsi_anomaly.learning.batches import ArrayTiles
+from wsi_anomaly.tuning.judging import Judge
+from wsi_anomaly.tuning.material import Fold, Material, Part, at_most, grouped_folds
 
 NAMES = st.lists(st.integers(1, 20), min_size=2, max_size=12).map(
     lambda sizes: np.array([f"case {k}" for k, n in enumerate(sizes) for _ in range(n)])

@@ -46,7 +46,7 @@ def resampled(
     ----------
     sums
         For each configuration and each fold (cases, groups); see
-        :class:`~wsi_anomaly.search.judging.FoldResult`.
+        :class:`~wsi_anomaly.tuning.judging.FoldResult`.
     counts
         For each fold the tiles of each case and of each group.
     draws, seed

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wsi_anomaly.search.records import Found, Tried
+from wsi_anomaly.tuning.records import Found, Tried
 
 _DPI = 110
 _SHOWN = 12

@@ -20,16 +20,16 @@ from wsi_anomaly.core.files import (
 )
 from wsi_anomaly.features import PerceptualNetwork, load_features, working_precision
 from wsi_anomaly.options import TuneOptions
-from wsi_anomaly.search.files import config_toml, sentences, summary, trials_csv
-from wsi_anomaly.search.inputs import Inputs, Paths, read_inputs
-from wsi_anomaly.search.judging import Judge
-from wsi_anomaly.search.material import grouped_folds
-from wsi_anomaly.search.picture import search_picture
-from wsi_anomaly.search.records import Found, Tried, Watch
-from wsi_anomaly.search.space import Space
-from wsi_anomaly.search.study import default_storage, open_study
-from wsi_anomaly.search.trials import Search
 from wsi_anomaly.training.config import PRESETS, TrainConfig, chosen_config
+from wsi_anomaly.tuning.files import config_toml, sentences, summary, trials_csv
+from wsi_anomaly.tuning.inputs import Inputs, Paths, read_inputs
+from wsi_anomaly.tuning.judging import Judge
+from wsi_anomaly.tuning.material import grouped_folds
+from wsi_anomaly.tuning.picture import search_picture
+from wsi_anomaly.tuning.records import Found, Tried, Watch
+from wsi_anomaly.tuning.space import Space
+from wsi_anomaly.tuning.study import default_storage, open_study
+from wsi_anomaly.tuning.trials import Search
 
 CONFIG, TRIALS, PICTURE, SUMMARY = "config.toml", "trials.csv", "search.png", "tuned.json"
 _FOLDS = ".folds"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsi_anomaly.core.ranking import ordered_pairs
-from wsi_anomaly.search.certainty import compared, resampled
+from wsi_anomaly.tuning.certainty import compared, resampled
 
 CASES, TILES = 12, 20
 

@@ -8,12 +8,12 @@ import torch
 from search_cases import DENSITY, TINY, cohort, compact, known
 from sklearn.metrics import roc_auc_score
 
-from wsi_anomaly.autoencoder.batches import ArrayTiles
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.detectors import Density, Dpa
 from wsi_anomaly.features import load_features
-from wsi_anomaly.search.judging import FoldResult, Judge
-from wsi_anomaly.search.material import Material, Part, grouped_folds
+from wsi_anomaly.learning.batches import ArrayTiles
+from wsi_anomaly.tuning.judging import FoldResult, Judge
+from wsi_anomaly.tuning.material import Material, Part, grouped_folds
 
 
 def material(side: int = 64) -> Material:

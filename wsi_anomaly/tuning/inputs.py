@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import TileStoreError, UsageError
-from wsi_anomaly.search.material import Material, Part, at_most
 from wsi_anomaly.tiles import Status, TileSet, TileStore, find_tile_files
 from wsi_anomaly.training.config import TrainConfig
 from wsi_anomaly.training.inputs import anomaly_set, read_stores, tiles_of_cases
 from wsi_anomaly.training.splits import split_cases
+from wsi_anomaly.tuning.material import Material, Part, at_most
 
 _MOST_OF_A_CASE = 500
 _LEAST_CASES = 3

@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.batches import Tiles, to_images
 from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import config_hash, make_folder, write_json
@@ -27,8 +26,9 @@ from wsi_anomaly.core.ranking import ordered_pairs
 from wsi_anomaly.detectors import Density, Detector, Dpa, Fitting
 from wsi_anomaly.detectors.base import BATCH, fit_missing_statistics
 from wsi_anomaly.features import PerceptualNetwork
-from wsi_anomaly.search.material import Fold, Material, Part
+from wsi_anomaly.learning.batches import Tiles, to_images
 from wsi_anomaly.training.config import TrainConfig
+from wsi_anomaly.tuning.material import Fold, Material, Part
 
 _READ_AT_ONCE = 4 * BATCH
 

@@ -1,0 +1,16 @@
+"""TODO ['tuning']."""
+
+from wsi_anomaly.tuning.arrays import search_arrays
+from wsi_anomaly.tuning.material import Material
+from wsi_anomaly.tuning.records import Found, Watch
+from wsi_anomaly.tuning.space import Space
+from wsi_anomaly.tuning.tune import tune
+
+__all__ = [
+    "Found",
+    "Material",
+    "Space",
+    "Watch",
+    "search_arrays",
+    "tune",
+]
