@@ -21,8 +21,8 @@ from common import finish, parser_of
 from shapely.geometry import MultiPolygon, box
 
 from wsi_anomaly.calibration import Calibration, CaseScores
-from wsi_anomaly.overlays.frame import Frame
-from wsi_anomaly.overlays.geojson import tile_features, write_geojson
+from wsi_anomaly.results.frame import Frame
+from wsi_anomaly.results.geojson import tile_features, write_geojson
 from wsi_anomaly.scoring import ScoreMap, SlideFacts, interpret
 from wsi_anomaly.slides import Bounds, Mpp
 from wsi_anomaly.tiles import Fields

@@ -185,8 +185,8 @@ def test_configurations_in_the_documents_are_read(tmp_path: Path) -> None:
 
 def test_the_reference_names_every_key_and_column() -> None:
     from wsi_anomaly.overlays.cohort import AnimalResult, GroupResult
-    from wsi_anomaly.overlays.colors import TILE_CLASSES
     from wsi_anomaly.overlays.worklist import Row
+    from wsi_anomaly.results.colors import TILE_CLASSES
     from wsi_anomaly.tiles import Status
     from wsi_anomaly.tiles.ledger import COLUMNS
     from wsi_anomaly.training.config import PRESETS, TrainConfig
@@ -246,7 +246,7 @@ def code_words(page: Path) -> set[str]:
         ("overlays", "provenance"),
         ("overlays", "write_zarr"),
         ("overlays", "write_results"),
-        ("overlays/geojson.py", "_write"),
+        ("results/geojson.py", "_write"),
         ("overlays/blinding.py", "write_key"),
         ("evaluation/report.py", "as_json"),
         ("evaluation/report.py", "_performance"),

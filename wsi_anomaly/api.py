@@ -35,7 +35,7 @@ from wsi_anomaly.options import (
     TuneOptions,
 )
 from wsi_anomaly.overlays import ScoreJob, ScoreRun
-from wsi_anomaly.overlays.reading import read_score_map
+from wsi_anomaly.results.reading import read_score_map
 from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.slides import find_slides
 from wsi_anomaly.tiles import TileConfig, TileResult

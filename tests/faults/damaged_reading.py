@@ -51,7 +51,7 @@ def read_model(path: Path) -> list[np.ndarray]:
 
 def read_results(path: Path) -> list[np.ndarray]:
     """All that the viewer shows."""
-    from wsi_anomaly.overlays.stored_scores import StoredScores
+    from wsi_anomaly.results.stored_scores import StoredScores
 
     stored = StoredScores.read(path)
     return [stored.score, stored.flagged, stored.fields.coords]

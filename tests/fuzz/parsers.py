@@ -236,7 +236,7 @@ def _read_summary(path: Path) -> object:
 
 
 def _summary() -> bytes:
-    from wsi_anomaly.overlays.summary import FORMAT
+    from wsi_anomaly.results.summary import FORMAT
 
     summary = {
         "format": FORMAT,

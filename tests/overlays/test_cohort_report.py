@@ -17,7 +17,7 @@ from wsi_anomaly.overlays.blinding import codes, is_blinded, read_secret
 from wsi_anomaly.overlays.cohort import by_animal, by_group, slide_results
 from wsi_anomaly.overlays.cohort_jobs import Places, slide_jobs
 from wsi_anomaly.overlays.cohort_report import _POINT, spread
-from wsi_anomaly.overlays.summary import FORMAT
+from wsi_anomaly.results.summary import FORMAT
 from wsi_anomaly.scoring import Cohort, CohortSlide
 
 

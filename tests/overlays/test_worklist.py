@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from wsi_anomaly.overlays import Worklist, worklist, write_worklist
-from wsi_anomaly.overlays.summary import FORMAT
+from wsi_anomaly.results.summary import FORMAT
 
 SLIDES = 400
 

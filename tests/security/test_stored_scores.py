@@ -27,8 +27,8 @@ from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.evaluation import ScoredSlide
 from wsi_anomaly.overlays import write_results
-from wsi_anomaly.overlays.stored_scores import StoredScores
 from wsi_anomaly.overlays.viewer import Results, Viewer
+from wsi_anomaly.results.stored_scores import StoredScores
 from wsi_anomaly.slides import open_slide
 
 COLUMNS = ("coords", "row", "col", "tissue_fraction", "status", "flagged")

@@ -291,7 +291,7 @@ def model_facts(path: Path) -> Facts:
 
 def result_facts(path: Path) -> Facts:
     """Facts of one slide's result."""
-    from wsi_anomaly.overlays import read_summary
+    from wsi_anomaly.results import read_summary
 
     summary = read_summary(path)
     if summary is None:

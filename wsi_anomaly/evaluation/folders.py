@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.evaluation.results import ScoredSlide
-from wsi_anomaly.overlays.summary import read_summary
+from wsi_anomaly.results.summary import read_summary
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.calibration import smooth_scores
-from wsi_anomaly.overlays.stored_scores import StoredScores
+from wsi_anomaly.results.stored_scores import StoredScores
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,5 @@
 """Everything that a person opens: heatmaps, QuPath overlays, reports, the worklist."""
 
-from wsi_anomaly.options import ScoreOptions
-from wsi_anomaly.overlays.arrays import write_ome_tiff, write_zarr
 from wsi_anomaly.overlays.blinding import (
     check_names_may_be_shown,
     is_blinded,
@@ -17,28 +15,17 @@ from wsi_anomaly.overlays.cohort_jobs import (
     slide_jobs,
 )
 from wsi_anomaly.overlays.cohort_report import write_cohort
-from wsi_anomaly.overlays.frame import Frame
-from wsi_anomaly.overlays.geojson import write_geojson
-from wsi_anomaly.overlays.heatmap import write_heatmap_png
 from wsi_anomaly.overlays.jobs import ScoreJob, is_done, result_folders, score_to_folder
-from wsi_anomaly.overlays.many import (
-    Scored,
-    ScoreOutcome,
-    Scoring,
-    score_slides,
-)
+from wsi_anomaly.overlays.many import Scored, ScoreOutcome, Scoring, score_slides
 from wsi_anomaly.overlays.report import write_report
 from wsi_anomaly.overlays.results import write_results
 from wsi_anomaly.overlays.run import ScoreRun
-from wsi_anomaly.overlays.summary import read_summary, result_hash
 from wsi_anomaly.overlays.worklist import Worklist, write_worklist
 
 __all__ = [
     "ControlScoring",
-    "Frame",
     "Places",
     "ScoreJob",
-    "ScoreOptions",
     "ScoreOutcome",
     "ScoreRun",
     "Scored",
@@ -50,20 +37,14 @@ __all__ = [
     "for_reference",
     "is_blinded",
     "is_done",
-    "read_summary",
     "result_folders",
-    "result_hash",
     "score_slides",
     "score_to_folder",
     "slide_jobs",
     "start_blinding",
     "write_cohort",
-    "write_geojson",
-    "write_heatmap_png",
     "write_key",
-    "write_ome_tiff",
     "write_report",
     "write_results",
     "write_worklist",
-    "write_zarr",
 ]

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from wsi_anomaly.overlays.heatmap import legend_colors, percentile_ticks
+from wsi_anomaly.results.heatmap import legend_colors, percentile_ticks
 from wsi_anomaly.scoring import ScoreMap
 
 WIDTH = 640

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.magnification import mpp_of, served
-from wsi_anomaly.overlays.colors import blend, paint
-from wsi_anomaly.overlays.frame import Frame
-from wsi_anomaly.overlays.raster import faded
-from wsi_anomaly.overlays.summary import region_position
+from wsi_anomaly.results.colors import blend, paint
+from wsi_anomaly.results.frame import Frame
+from wsi_anomaly.results.raster import faded
+from wsi_anomaly.results.summary import region_position
 from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.scoring.places import CONTEXT_UM, SHOWN, most_anomalous
 from wsi_anomaly.slides import ReadError, Slide

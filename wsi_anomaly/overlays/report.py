@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from wsi_anomaly import __version__
 from wsi_anomaly.core.files import write_text
 from wsi_anomaly.overlays.charts import color_bar, histogram
-from wsi_anomaly.overlays.frame import Frame
 from wsi_anomaly.overlays.pictures import data_uri, gallery
-from wsi_anomaly.overlays.summary import not_assessed_total_mm2, region_position
+from wsi_anomaly.results.frame import Frame
+from wsi_anomaly.results.summary import not_assessed_total_mm2, region_position
 from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.slides import Slide
 

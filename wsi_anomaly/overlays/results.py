@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core.files import atomic_file, atomic_folder, write_json
 from wsi_anomaly.options import Origin
-from wsi_anomaly.overlays.arrays import write_ome_tiff, write_zarr
-from wsi_anomaly.overlays.frame import Frame
-from wsi_anomaly.overlays.geojson import write_geojson
-from wsi_anomaly.overlays.heatmap import write_heatmap_png
-from wsi_anomaly.overlays.qupath_script import PICTURE, SCRIPT, write_qupath_script
-from wsi_anomaly.overlays.raster import overlay_picture, write_qupath_picture
 from wsi_anomaly.overlays.report import write_report
-from wsi_anomaly.overlays.summary import build_summary, provenance, result_hash
+from wsi_anomaly.results.arrays import write_ome_tiff, write_zarr
+from wsi_anomaly.results.frame import Frame
+from wsi_anomaly.results.geojson import write_geojson
+from wsi_anomaly.results.heatmap import write_heatmap_png
+from wsi_anomaly.results.qupath_script import PICTURE, SCRIPT, write_qupath_script
+from wsi_anomaly.results.raster import overlay_picture, write_qupath_picture
+from wsi_anomaly.results.summary import build_summary, provenance, result_hash
 from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.slides import Slide
 

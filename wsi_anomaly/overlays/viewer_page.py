@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.overlays.colors import ANOMALOUS, NOT_ASSESSED, paint
-from wsi_anomaly.overlays.stored_scores import StoredScores
+from wsi_anomaly.results.colors import ANOMALOUS, NOT_ASSESSED, paint
+from wsi_anomaly.results.stored_scores import StoredScores
 from wsi_anomaly.scoring import union_of_fields
 
 TILE_PX = 256

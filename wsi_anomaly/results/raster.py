@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.files import atomic_file
-from wsi_anomaly.overlays.colors import NOT_ASSESSED, blend, paint
-from wsi_anomaly.overlays.frame import Frame
+from wsi_anomaly.results.colors import NOT_ASSESSED, blend, paint
+from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.scoring import ScoreMap
 
 FADE = 0.62

@@ -16,8 +16,8 @@ from qupath_rules import check_geometry, read_as_qupath
 from score_map_fakes import fake_calibration, fake_score_map
 from shapely.geometry import MultiPolygon, box, mapping, shape
 
-from wsi_anomaly.overlays.frame import Frame
-from wsi_anomaly.overlays.geojson import NAMESPACE, tile_ids, write_geojson
+from wsi_anomaly.results.frame import Frame
+from wsi_anomaly.results.geojson import NAMESPACE, tile_ids, write_geojson
 
 CALIBRATION = fake_calibration()
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from score_map_fakes import fake_calibration, fake_score_map
 
-from wsi_anomaly.overlays.arrays import pyramid, write_ome_tiff, write_zarr
+from wsi_anomaly.results.arrays import pyramid, write_ome_tiff, write_zarr
 from wsi_anomaly.tiles import Status
 
 CALIBRATION = fake_calibration()

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.files import atomic_file
-from wsi_anomaly.overlays.colors import NOT_ASSESSED, blend, paint
-from wsi_anomaly.overlays.frame import Frame
+from wsi_anomaly.results.colors import NOT_ASSESSED, blend, paint
+from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.scoring import ScoreMap
 
 _DPI = 150
@@ -61,7 +61,7 @@ def write_heatmap_png(
     score_map, frame
         The map, and the extent that `overlay` shows.
     overlay
-        (h, w, 3) uint8, of :func:`~wsi_anomaly.overlays.raster.overlay_picture`.
+        (h, w, 3) uint8, of :func:`~wsi_anomaly.results.raster.overlay_picture`.
 
     Raises
     ------

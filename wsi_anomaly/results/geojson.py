@@ -23,7 +23,7 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from wsi_anomaly.annotations import geojson_geometry
 from wsi_anomaly.core.files import atomic_file
-from wsi_anomaly.overlays.colors import (
+from wsi_anomaly.results.colors import (
     ANOMALOUS,
     NOT_ASSESSED,
     TILE_CLASSES,
@@ -31,7 +31,7 @@ from wsi_anomaly.overlays.colors import (
     TileClass,
     tile_classes,
 )
-from wsi_anomaly.overlays.frame import Frame
+from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.scoring import ScoreMap, union_of_fields
 from wsi_anomaly.tiles import Status
 

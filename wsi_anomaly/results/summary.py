@@ -13,7 +13,7 @@ from typing import Any
 from wsi_anomaly import __version__
 from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.options import Origin
-from wsi_anomaly.overlays.frame import Frame
+from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.scoring import ScoreMap
 
 FORMAT = "wsi-anomaly-summary"

@@ -14,9 +14,9 @@ from shapely.geometry import MultiPolygon, Polygon, shape
 
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.errors import OutputError
-from wsi_anomaly.overlays.frame import Frame
-from wsi_anomaly.overlays.stored_scores import StoredScores
-from wsi_anomaly.overlays.summary import read_summary
+from wsi_anomaly.results.frame import Frame
+from wsi_anomaly.results.stored_scores import StoredScores
+from wsi_anomaly.results.summary import read_summary
 from wsi_anomaly.scoring import ScoreMap, SlideFacts, interpret
 from wsi_anomaly.slides import Bounds, Mpp
 
