@@ -98,7 +98,7 @@ def results_of(tiles: int, folder: Path) -> Callable[[], dict[str, float]]:
     """Interpret so many scores and write what a person opens."""
     from geojson import score_map
 
-    from wsi_anomaly.overlays import write_results
+    from wsi_anomaly.reports import write_results
     from wsi_anomaly.scoring import interpret
     from wsi_anomaly.slides import open_slide
 

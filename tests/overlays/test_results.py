@@ -13,9 +13,9 @@ from qupath_rules import read_as_qupath
 from score_map_fakes import fake_calibration, fake_score_map, fake_slide
 
 from wsi_anomaly.core.errors import OutputError
-from wsi_anomaly.overlays import results as results_module
-from wsi_anomaly.overlays import write_results
-from wsi_anomaly.overlays.results import frame_thumbnail
+from wsi_anomaly.reports import slide_folder as results_module
+from wsi_anomaly.reports import write_results
+from wsi_anomaly.reports.slide_folder import frame_thumbnail
 from wsi_anomaly.results import Frame, read_summary
 from wsi_anomaly.results.colors import paint
 from wsi_anomaly.results.raster import field_at, overlay_picture, score_picture

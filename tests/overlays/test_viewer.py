@@ -19,9 +19,9 @@ from score_map_fakes import fake_calibration, fake_score_map, fake_slide
 
 from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.overlays import write_results
 from wsi_anomaly.overlays.viewer import NotHereError, Results, Viewer
 from wsi_anomaly.overlays.viewer_page import World, page_data
+from wsi_anomaly.reports import write_results
 from wsi_anomaly.slides import open_slide
 
 pytest.importorskip("bokeh")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from score_map_fakes import fake_calibration, fake_score_map, fake_slide
 
-from wsi_anomaly.overlays import write_results
 from wsi_anomaly.overlays.viewer import Results, Viewer
+from wsi_anomaly.reports import write_results
 from wsi_anomaly.slides import open_slide
 
 pytest.importorskip("bokeh")

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from wsi_anomaly.overlays import Worklist, worklist, write_worklist
+from wsi_anomaly.reports import Worklist, worklist, write_worklist
 from wsi_anomaly.results.summary import FORMAT
 
 SLIDES = 400

@@ -11,7 +11,7 @@ import pytest
 
 from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import NoTissueError
-from wsi_anomaly.overlays.worklist import collect, write_worklist
+from wsi_anomaly.reports.worklist import collect, write_worklist
 from wsi_anomaly.scoring import ALONE, ScoreMap, score_slide
 from wsi_anomaly.scoring.alone import SlideAlone
 from wsi_anomaly.scoring.model import LIMITS

@@ -95,8 +95,8 @@ def run_cohort(
         start_blinding,
         write_cohort,
         write_key,
-        write_worklist,
     )
+    from wsi_anomaly.reports import write_worklist
     from wsi_anomaly.scoring import load_model, read_cohort
     from wsi_anomaly.slides import find_slides
     from wsi_anomaly.tiles.inputs import check_files
@@ -199,7 +199,8 @@ class _Study:
     def score_slides(self, out: Console, verbosity: int) -> None:
         """Score every slide; the worklist is kept up to date."""
         from wsi_anomaly.cli.score_display import ScoreDisplay
-        from wsi_anomaly.overlays import Worklist, blind, slide_jobs
+        from wsi_anomaly.overlays import blind, slide_jobs
+        from wsi_anomaly.reports import Worklist
 
         count = len(self.cohort.slides)
         with ScoreDisplay(out, count, verbosity) as display, Worklist(self.output) as worklist:

@@ -23,7 +23,7 @@ def shown_name(job: ScoreJob) -> str:
 
 def regions_in_words(count: int, mm2: float) -> str:
     """Say how many regions are flagged, and their area."""
-    from wsi_anomaly.overlays.report import area_text
+    from wsi_anomaly.reports.report import area_text
 
     if not count:
         return "no flagged region"

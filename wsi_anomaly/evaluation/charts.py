@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from wsi_anomaly.evaluation.froc import FALSE_PER_SLIDE, Froc, sensitivity_at
 from wsi_anomaly.evaluation.labels import ABNORMAL, NORMAL
 from wsi_anomaly.evaluation.metrics import judged
-from wsi_anomaly.overlays.charts import round_ticks
+from wsi_anomaly.reports.charts import round_ticks
 
 WIDTH, HEIGHT = 440, 340
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 46

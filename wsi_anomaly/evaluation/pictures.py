@@ -13,7 +13,7 @@ from wsi_anomaly.evaluation.colour import ColourControl
 from wsi_anomaly.evaluation.figures import JudgedSlide
 from wsi_anomaly.evaluation.labels import ABNORMAL, NORMAL
 from wsi_anomaly.evaluation.results import ScoredSlide
-from wsi_anomaly.overlays.pictures import data_uri
+from wsi_anomaly.reports.pictures import data_uri
 from wsi_anomaly.slides import ReadError, Slide
 
 SHOWN = 8

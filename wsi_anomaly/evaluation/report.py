@@ -138,7 +138,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
 def _template() -> Any:
     from jinja2 import FileSystemLoader
 
-    from wsi_anomaly.overlays.report import environment
+    from wsi_anomaly.reports.report import environment
 
     # The same rules, helpers and style as every other page.
     mine = environment().overlay(loader=FileSystemLoader(Path(__file__).parent / "templates"))

@@ -17,10 +17,7 @@ from wsi_anomaly.overlays.cohort_jobs import (
 from wsi_anomaly.overlays.cohort_report import write_cohort
 from wsi_anomaly.overlays.jobs import ScoreJob, is_done, result_folders, score_to_folder
 from wsi_anomaly.overlays.many import Scored, ScoreOutcome, Scoring, score_slides
-from wsi_anomaly.overlays.report import write_report
-from wsi_anomaly.overlays.results import write_results
 from wsi_anomaly.overlays.run import ScoreRun
-from wsi_anomaly.overlays.worklist import Worklist, write_worklist
 
 __all__ = [
     "ControlScoring",
@@ -30,7 +27,6 @@ __all__ = [
     "ScoreRun",
     "Scored",
     "Scoring",
-    "Worklist",
     "blind",
     "check_names_may_be_shown",
     "control_jobs",
@@ -44,7 +40,4 @@ __all__ = [
     "start_blinding",
     "write_cohort",
     "write_key",
-    "write_report",
-    "write_results",
-    "write_worklist",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 from wsi_anomaly.core.files import write_text
 from wsi_anomaly.core.tables import table_text
-from wsi_anomaly.overlays.worklist import Row, read_row
+from wsi_anomaly.reports.worklist import Row, read_row
 from wsi_anomaly.scoring import Cohort, CohortSlide
 
 

@@ -10,7 +10,6 @@ from statistics import median
 
 from wsi_anomaly.core.files import write_text
 from wsi_anomaly.options import ScoreOptions
-from wsi_anomaly.overlays.charts import round_ticks
 from wsi_anomaly.overlays.cohort import (
     AnimalResult,
     GroupResult,
@@ -20,8 +19,9 @@ from wsi_anomaly.overlays.cohort import (
     slide_results,
     write_tables,
 )
-from wsi_anomaly.overlays.report import environment
-from wsi_anomaly.overlays.worklist import COHORT_PAGE
+from wsi_anomaly.reports.charts import round_ticks
+from wsi_anomaly.reports.report import environment
+from wsi_anomaly.reports.worklist import COHORT_PAGE
 from wsi_anomaly.scoring import Cohort
 
 _WIDTH, _HEIGHT = 460.0, 300.0

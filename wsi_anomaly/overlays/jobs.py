@@ -13,7 +13,7 @@ from wsi_anomaly.core.files import output_name
 from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
-from wsi_anomaly.overlays.results import write_results
+from wsi_anomaly.reports.slide_folder import write_results
 from wsi_anomaly.results.summary import read_summary, result_hash
 from wsi_anomaly.scoring import Controls, ScoreMap, ScoringModel, score_slide, scoring_settings
 from wsi_anomaly.slides import open_slide, slide_fingerprint

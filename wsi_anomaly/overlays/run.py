@@ -15,7 +15,7 @@ from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.overlays.blinding import check_names_may_be_shown
 from wsi_anomaly.overlays.jobs import ScoreJob, result_folders
 from wsi_anomaly.overlays.many import ScoreOutcome, Scoring, score_slides
-from wsi_anomaly.overlays.worklist import Worklist
+from wsi_anomaly.reports.worklist import Worklist
 from wsi_anomaly.scoring import ScoringModel, load_model
 from wsi_anomaly.slides import find_slides
 from wsi_anomaly.tiles.inputs import check_files

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.core.tables import table_text
-from wsi_anomaly.overlays.report import environment
+from wsi_anomaly.reports.report import environment
 from wsi_anomaly.results.summary import FORMAT, read_entry, read_summary
 from wsi_anomaly.scoring import ALONE
 

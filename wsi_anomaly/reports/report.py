@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from wsi_anomaly import __version__
 from wsi_anomaly.core.files import write_text
-from wsi_anomaly.overlays.charts import color_bar, histogram
-from wsi_anomaly.overlays.pictures import data_uri, gallery
+from wsi_anomaly.reports.charts import color_bar, histogram
+from wsi_anomaly.reports.pictures import data_uri, gallery
 from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.results.summary import not_assessed_total_mm2, region_position
 from wsi_anomaly.scoring import ScoreMap

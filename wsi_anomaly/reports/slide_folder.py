@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core.files import atomic_file, atomic_folder, write_json
 from wsi_anomaly.options import Origin
-from wsi_anomaly.overlays.report import write_report
+from wsi_anomaly.reports.report import write_report
 from wsi_anomaly.results.arrays import write_ome_tiff, write_zarr
 from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.results.geojson import write_geojson

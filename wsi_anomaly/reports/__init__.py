@@ -1,0 +1,12 @@
+"""TODO ['reports']."""
+
+from wsi_anomaly.reports.report import write_report
+from wsi_anomaly.reports.slide_folder import write_results
+from wsi_anomaly.reports.worklist import Worklist, write_worklist
+
+__all__ = [
+    "Worklist",
+    "write_report",
+    "write_results",
+    "write_worklist",
+]
