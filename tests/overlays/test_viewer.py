@@ -19,10 +19,10 @@ from score_map_fakes import fake_calibration, fake_score_map, fake_slide
 
 from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.overlays.viewer import NotHereError, Results, Viewer
-from wsi_anomaly.overlays.viewer_page import World, page_data
 from wsi_anomaly.reports import write_results
 from wsi_anomaly.slides import open_slide
+from wsi_anomaly.viewer.page import World, page_data
+from wsi_anomaly.viewer.server import NotHereError, Results, Viewer
 
 pytest.importorskip("bokeh")
 EVIL = "<img src=x onerror=alert(1)>"
@@ -212,7 +212,7 @@ def test_a_slide_that_has_moved_is_found_by_its_content(results, tmp_path):
         summary = json.loads(summary_file.read_text())
         summary["slide"]["path"] = "/nowhere/slide.tif"
         summary_file.write_text(json.dumps(summary))
-    from wsi_anomaly.overlays.viewer import NotHereError
+    from wsi_anomaly.viewer.server import NotHereError
 
     with pytest.raises(NotHereError, match="--slides"):
         Results(tmp_path / "results").tile("sl ide", 0, 0, 0)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from score_map_fakes import fake_calibration, fake_score_map, fake_slide
 
-from wsi_anomaly.overlays.viewer import Results, Viewer
 from wsi_anomaly.reports import write_results
 from wsi_anomaly.slides import open_slide
+from wsi_anomaly.viewer.server import Results, Viewer
 
 pytest.importorskip("bokeh")
 from devtools import Browser, find_chromium, wait_for
@@ -80,7 +80,7 @@ def width(page):
 
 def places(server):
     """Where the regions lie, micrometres of the viewer's world."""
-    from wsi_anomaly.overlays.viewer_page import page_data
+    from wsi_anomaly.viewer.page import page_data
 
     results = server.results
     data = page_data("slide", results.folder / "slide", results.summary("slide"))

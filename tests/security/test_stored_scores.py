@@ -26,10 +26,10 @@ from score_map_fakes import fake_calibration, fake_score_map, fake_slide
 from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.evaluation import ScoredSlide
-from wsi_anomaly.overlays.viewer import Results, Viewer
 from wsi_anomaly.reports import write_results
 from wsi_anomaly.results.stored_scores import StoredScores
 from wsi_anomaly.slides import open_slide
+from wsi_anomaly.viewer.server import Results, Viewer
 
 COLUMNS = ("coords", "row", "col", "tissue_fraction", "status", "flagged")
 LITTLE_BYTES = 50_000_000

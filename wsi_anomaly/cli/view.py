@@ -39,7 +39,7 @@ def command(
       wsi-anomaly view results/
       wsi-anomaly view results/ --slides /media/slides --no-browser --port 8800
     """
-    from wsi_anomaly.overlays.viewer import Results, Viewer
+    from wsi_anomaly.viewer.server import Results, Viewer
 
     server = Viewer(Results(results, slides), port)
     console(verbosity).print(f"Open {server.url} (Ctrl-C ends)", markup=False, soft_wrap=True)

@@ -19,11 +19,11 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from wsi_anomaly.core.errors import OutputError, UsageError, WsiAnomalyError
-from wsi_anomaly.overlays.viewer_page import TILE_PX, World, page_data
 from wsi_anomaly.reports.report import environment
 from wsi_anomaly.reports.worklist import collect
 from wsi_anomaly.results.summary import read_summary
 from wsi_anomaly.slides import ReadError, Slide, find_slides, open_slide, slide_fingerprint
+from wsi_anomaly.viewer.page import TILE_PX, World, page_data
 
 HOST = "127.0.0.1"
 POLICY = (
