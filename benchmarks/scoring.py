@@ -33,7 +33,8 @@ from wsi_anomaly.detectors.base import fit_missing_statistics
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.learning.batches import ArrayTiles
-from wsi_anomaly.overlays import ScoreJob, ScoreOptions, score_to_folder
+from wsi_anomaly.overlays import ScoreOptions
+from wsi_anomaly.screening import ScoreJob, score_to_folder
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.tiles import Preprocessing, Status, plan_fields, read_fields
 

@@ -247,7 +247,7 @@ def code_words(page: Path) -> set[str]:
         ("overlays", "write_zarr"),
         ("overlays", "write_results"),
         ("results/geojson.py", "_write"),
-        ("overlays/blinding.py", "write_key"),
+        ("screening/blinding.py", "write_key"),
         ("evaluation/report.py", "as_json"),
         ("evaluation/report.py", "_performance"),
         ("tuning/files.py", "trials_csv"),

@@ -34,9 +34,9 @@ from wsi_anomaly.options import (
     TuneKeywords,
     TuneOptions,
 )
-from wsi_anomaly.overlays import ScoreJob, ScoreRun
 from wsi_anomaly.results.reading import read_score_map
 from wsi_anomaly.scoring import ScoreMap
+from wsi_anomaly.screening import ScoreJob, ScoreRun
 from wsi_anomaly.slides import find_slides
 from wsi_anomaly.tiles import TileConfig, TileResult
 from wsi_anomaly.tiles.run import TileRun

@@ -14,7 +14,7 @@ import pytest
 from score_running import rows, score, summary
 from scoring_fakes import make_slide
 
-from wsi_anomaly.overlays import many
+from wsi_anomaly.screening import slides as many
 
 
 @pytest.fixture

@@ -36,8 +36,8 @@ from wsi_anomaly.core.tensors import load_tensors
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.features.weights import read_weights
 from wsi_anomaly.jobs import Outcome
-from wsi_anomaly.overlays.jobs import result_folders
 from wsi_anomaly.results.summary import read_summary
+from wsi_anomaly.screening.slide import result_folders
 from wsi_anomaly.slides import open_slide
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide

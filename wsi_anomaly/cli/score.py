@@ -22,7 +22,7 @@ from wsi_anomaly.options import ScoreKeywords, ScoreOptions
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from wsi_anomaly.overlays import ScoreOutcome, ScoreRun
+    from wsi_anomaly.screening import ScoreOutcome, ScoreRun
 
 option = option_of(ScoreOptions)
 
@@ -169,7 +169,7 @@ def command(
     usage; 130 interrupted.
     """
     from wsi_anomaly.core.errors import UsageError
-    from wsi_anomaly.overlays import ScoreRun
+    from wsi_anomaly.screening import ScoreRun
 
     options = ScoreOptions(**flags)
     if table is not None:

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from wsi_anomaly.cli.score_display import ScoreDisplay
     from wsi_anomaly.options import ScoreOptions
-    from wsi_anomaly.overlays import Places, ScoreJob, ScoreOutcome, Scoring
+    from wsi_anomaly.overlays import Places
     from wsi_anomaly.scoring import Cohort, ScoringModel
+    from wsi_anomaly.screening import ScoreJob, ScoreOutcome, Scoring
 
 
 def models_of_organs(given: Sequence[str], organs: Sequence[str]) -> dict[str, Path]:
@@ -88,16 +89,10 @@ def run_cohort(
     """
     from wsi_anomaly.core.errors import UsageError
     from wsi_anomaly.core.files import make_folder
-    from wsi_anomaly.overlays import (
-        Places,
-        Scoring,
-        is_blinded,
-        start_blinding,
-        write_cohort,
-        write_key,
-    )
+    from wsi_anomaly.overlays import Places, write_cohort
     from wsi_anomaly.reports import write_worklist
     from wsi_anomaly.scoring import load_model, read_cohort
+    from wsi_anomaly.screening import Scoring, is_blinded, start_blinding, write_key
     from wsi_anomaly.slides import find_slides
     from wsi_anomaly.tiles.inputs import check_files
     from wsi_anomaly.tiles.named import sizes_of
@@ -222,7 +217,7 @@ class _Study:
     ) -> Iterator[ScoreOutcome]:
         from contextlib import closing
 
-        from wsi_anomaly.overlays import score_slides
+        from wsi_anomaly.screening import score_slides
 
         outcomes = score_slides(jobs, self.models[organ], scoring, watch=display.running)
         with closing(outcomes):

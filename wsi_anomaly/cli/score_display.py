@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from wsi_anomaly.jobs import Running
-    from wsi_anomaly.overlays import ScoreJob, ScoreOutcome
+    from wsi_anomaly.screening import ScoreJob, ScoreOutcome
 
 
 def shown_name(job: ScoreJob) -> str:

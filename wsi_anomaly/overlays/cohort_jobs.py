@@ -17,9 +17,6 @@ from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
-from wsi_anomaly.overlays.blinding import codes, private_folder, read_secret, secret_order
-from wsi_anomaly.overlays.jobs import ScoreJob, result_folders
-from wsi_anomaly.overlays.many import Scored, Scoring
 from wsi_anomaly.scoring import (
     Cohort,
     CohortSlide,
@@ -30,6 +27,9 @@ from wsi_anomaly.scoring import (
     score_slide,
     scoring_settings,
 )
+from wsi_anomaly.screening.blinding import codes, private_folder, read_secret, secret_order
+from wsi_anomaly.screening.slide import ScoreJob, result_folders
+from wsi_anomaly.screening.slides import Scored, Scoring
 from wsi_anomaly.slides import slide_fingerprint
 
 

@@ -12,11 +12,11 @@ from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.core.resources import trained_model
 from wsi_anomaly.jobs import Watch, parse_shard, take_shard
 from wsi_anomaly.options import ScoreOptions
-from wsi_anomaly.overlays.blinding import check_names_may_be_shown
-from wsi_anomaly.overlays.jobs import ScoreJob, result_folders
-from wsi_anomaly.overlays.many import ScoreOutcome, Scoring, score_slides
 from wsi_anomaly.reports.worklist import Worklist
 from wsi_anomaly.scoring import ScoringModel, load_model
+from wsi_anomaly.screening.blinding import check_names_may_be_shown
+from wsi_anomaly.screening.slide import ScoreJob, result_folders
+from wsi_anomaly.screening.slides import ScoreOutcome, Scoring, score_slides
 from wsi_anomaly.slides import find_slides
 from wsi_anomaly.tiles.inputs import check_files
 from wsi_anomaly.tiles.named import Note, sizes_of

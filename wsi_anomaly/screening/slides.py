@@ -12,9 +12,9 @@ from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.files import remove_left_behind
 from wsi_anomaly.jobs import Outcome, Progress, StopError, Watch, available_cores, run_jobs
 from wsi_anomaly.options import ScoreOptions
-from wsi_anomaly.overlays.jobs import ScoreJob, is_done, score_to_folder
 from wsi_anomaly.results.summary import read_summary
 from wsi_anomaly.scoring import ScoreMap, ScoringModel, load_model
+from wsi_anomaly.screening.slide import ScoreJob, is_done, score_to_folder
 
 
 @dataclass(frozen=True)

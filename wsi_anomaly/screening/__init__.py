@@ -1,0 +1,27 @@
+"""TODO ['screening']."""
+
+from wsi_anomaly.screening.blinding import (
+    check_names_may_be_shown,
+    is_blinded,
+    start_blinding,
+    write_key,
+)
+from wsi_anomaly.screening.run import ScoreRun
+from wsi_anomaly.screening.slide import ScoreJob, is_done, result_folders, score_to_folder
+from wsi_anomaly.screening.slides import Scored, ScoreOutcome, Scoring, score_slides
+
+__all__ = [
+    "ScoreJob",
+    "ScoreOutcome",
+    "ScoreRun",
+    "Scored",
+    "Scoring",
+    "check_names_may_be_shown",
+    "is_blinded",
+    "is_done",
+    "result_folders",
+    "score_slides",
+    "score_to_folder",
+    "start_blinding",
+    "write_key",
+]
