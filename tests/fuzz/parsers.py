@@ -218,7 +218,7 @@ def _read_cases(path: Path) -> object:
 
 
 def _read_cohort(path: Path) -> object:
-    from wsi_anomaly.scoring import read_cohort
+    from wsi_anomaly.studies import read_cohort
 
     return read_cohort(path, [Path("a/s1.svs"), Path("a/s2.svs")])
 

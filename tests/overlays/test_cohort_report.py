@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import write_json
-from wsi_anomaly.overlays import ScoreOptions, write_cohort
-from wsi_anomaly.overlays.cohort import by_animal, by_group, slide_results
-from wsi_anomaly.overlays.cohort_jobs import Places, slide_jobs
-from wsi_anomaly.overlays.cohort_report import _POINT, spread
+from wsi_anomaly.overlays import ScoreOptions
 from wsi_anomaly.results.summary import FORMAT
-from wsi_anomaly.scoring import Cohort, CohortSlide
 from wsi_anomaly.screening import start_blinding, write_key
 from wsi_anomaly.screening.blinding import codes, is_blinded, read_secret
+from wsi_anomaly.studies import Cohort, CohortSlide, write_cohort
+from wsi_anomaly.studies.groups import by_animal, by_group, slide_results
+from wsi_anomaly.studies.report import _POINT, spread
+from wsi_anomaly.studies.slides import Places, slide_jobs
 
 
 def summary(name, score, *, regions=0, flagged=0.0, possible=True, seen=None, tissue=2.0, lost=0.5):

@@ -13,13 +13,8 @@ from scoring_fakes import FakeModel, make_slide
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.core.files import fingerprint
-from wsi_anomaly.scoring import (
-    Controls,
-    ControlScores,
-    read_cohort,
-    save_raw_scores,
-    score_slide,
-)
+from wsi_anomaly.scoring import Controls, ControlScores, save_raw_scores, score_slide
+from wsi_anomaly.studies import read_cohort
 
 SLIDES = [Path("s/a.tif"), Path("s/b.tif"), Path("s/c.svs")]
 LINES = ["slide,animal,group,organ", "a.tif,1,Control,liver", "b,2,high,liver", "c.svs,3,low,liver"]

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from wsi_anomaly.cli.score_display import ScoreDisplay
     from wsi_anomaly.options import ScoreOptions
-    from wsi_anomaly.overlays import Places
-    from wsi_anomaly.scoring import Cohort, ScoringModel
+    from wsi_anomaly.scoring import ScoringModel
     from wsi_anomaly.screening import ScoreJob, ScoreOutcome, Scoring
+    from wsi_anomaly.studies import Cohort, Places
 
 
 def models_of_organs(given: Sequence[str], organs: Sequence[str]) -> dict[str, Path]:
@@ -89,11 +89,11 @@ def run_cohort(
     """
     from wsi_anomaly.core.errors import UsageError
     from wsi_anomaly.core.files import make_folder
-    from wsi_anomaly.overlays import Places, write_cohort
     from wsi_anomaly.reports import write_worklist
-    from wsi_anomaly.scoring import load_model, read_cohort
+    from wsi_anomaly.scoring import load_model
     from wsi_anomaly.screening import Scoring, is_blinded, start_blinding, write_key
     from wsi_anomaly.slides import find_slides
+    from wsi_anomaly.studies import Places, read_cohort, write_cohort
     from wsi_anomaly.tiles.inputs import check_files
     from wsi_anomaly.tiles.named import sizes_of
 
@@ -171,7 +171,7 @@ class _Study:
     def score_controls(self, out: Console, verbosity: int) -> None:
         """Find the raw scores of the control slides."""
         from wsi_anomaly.cli.score_display import ControlDisplay
-        from wsi_anomaly.overlays import control_jobs, for_reference
+        from wsi_anomaly.studies import control_jobs, for_reference
 
         cohort = self.cohort
         jobs = {
@@ -194,8 +194,8 @@ class _Study:
     def score_slides(self, out: Console, verbosity: int) -> None:
         """Score every slide; the worklist is kept up to date."""
         from wsi_anomaly.cli.score_display import ScoreDisplay
-        from wsi_anomaly.overlays import blind, slide_jobs
         from wsi_anomaly.reports import Worklist
+        from wsi_anomaly.studies import blind, slide_jobs
 
         count = len(self.cohort.slides)
         with ScoreDisplay(out, count, verbosity) as display, Worklist(self.output) as worklist:

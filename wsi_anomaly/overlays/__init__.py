@@ -1,6 +1,7 @@
 """Everything that a person opens: heatmaps, QuPath overlays, reports, the worklist."""
 
-from wsi_anomaly.overlays.cohort_jobs import (
+from wsi_anomaly.studies.report import write_cohort
+from wsi_anomaly.studies.slides import (
     ControlScoring,
     Places,
     blind,
@@ -8,7 +9,6 @@ from wsi_anomaly.overlays.cohort_jobs import (
     for_reference,
     slide_jobs,
 )
-from wsi_anomaly.overlays.cohort_report import write_cohort
 
 __all__ = [
     "ControlScoring",

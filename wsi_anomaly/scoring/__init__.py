@@ -5,7 +5,6 @@ mean against normal tissue, and the merged anomalous regions. It writes no files
 does.
 """
 
-from wsi_anomaly.scoring.cohort import Cohort, CohortSlide, read_cohort
 from wsi_anomaly.scoring.controls import (
     ConcurrentControls,
     Controls,
@@ -23,8 +22,6 @@ from wsi_anomaly.scoring.slide import score_slide
 __all__ = [
     "ALONE",
     "AnomalousRegion",
-    "Cohort",
-    "CohortSlide",
     "ConcurrentControls",
     "ControlScores",
     "Controls",
@@ -36,7 +33,6 @@ __all__ = [
     "interpret",
     "load_model",
     "merge_regions",
-    "read_cohort",
     "save_raw_scores",
     "score_slide",
     "scoring_settings",

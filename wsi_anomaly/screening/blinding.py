@@ -17,8 +17,8 @@ from wsi_anomaly.core.errors import OutputError, UsageError
 from wsi_anomaly.core.files import atomic_file, output_errors
 from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.reports.worklist import COHORT_PAGE
-from wsi_anomaly.scoring import CohortSlide
 from wsi_anomaly.slides import slide_fingerprint
+from wsi_anomaly.studies import CohortSlide
 
 KEY = "unblinding.csv"
 PRIVATE = ".cohort"

@@ -18,8 +18,6 @@ from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring import (
-    Cohort,
-    CohortSlide,
     Controls,
     ControlScores,
     ScoringModel,
@@ -31,6 +29,7 @@ from wsi_anomaly.screening.blinding import codes, private_folder, read_secret, s
 from wsi_anomaly.screening.slide import ScoreJob, result_folders
 from wsi_anomaly.screening.slides import Scored, Scoring
 from wsi_anomaly.slides import slide_fingerprint
+from wsi_anomaly.studies.table import Cohort, CohortSlide
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ from statistics import median
 
 from wsi_anomaly.core.files import write_text
 from wsi_anomaly.options import ScoreOptions
-from wsi_anomaly.overlays.cohort import (
+from wsi_anomaly.reports.charts import round_ticks
+from wsi_anomaly.reports.report import environment
+from wsi_anomaly.reports.worklist import COHORT_PAGE
+from wsi_anomaly.studies.groups import (
     AnimalResult,
     GroupResult,
     SlideResult,
@@ -19,10 +22,7 @@ from wsi_anomaly.overlays.cohort import (
     slide_results,
     write_tables,
 )
-from wsi_anomaly.reports.charts import round_ticks
-from wsi_anomaly.reports.report import environment
-from wsi_anomaly.reports.worklist import COHORT_PAGE
-from wsi_anomaly.scoring import Cohort
+from wsi_anomaly.studies.table import Cohort
 
 _WIDTH, _HEIGHT = 460.0, 300.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 6.0, 18.0, 46.0
