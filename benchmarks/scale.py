@@ -82,7 +82,7 @@ def tile_one(side: int, folder: Path) -> Callable[[], dict[str, float]]:
 
 def score_one(side: int, folder: Path) -> Callable[[], dict[str, float]]:
     """Score a slide of this size."""
-    from wsi_anomaly.overlays import ScoreOptions
+    from wsi_anomaly.options import ScoreOptions
     from wsi_anomaly.screening import ScoreJob, score_to_folder
 
     job = ScoreJob(huge_slide(folder / "slide.tif", side), folder / "results")

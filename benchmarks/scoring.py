@@ -33,7 +33,7 @@ from wsi_anomaly.detectors.base import fit_missing_statistics
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.learning.batches import ArrayTiles
-from wsi_anomaly.overlays import ScoreOptions
+from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.screening import ScoreJob, score_to_folder
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.tiles import Preprocessing, Status, plan_fields, read_fields
@@ -111,7 +111,7 @@ def start(rounds: int) -> dict[str, object]:
     """Seconds that imports take in a fresh process, by the clock and of the processor."""
     imports = {
         "package": "wsi_anomaly",
-        "score": "wsi_anomaly.cli.score, wsi_anomaly.overlays, wsi_anomaly.detectors",
+        "score": "wsi_anomaly.cli.score, wsi_anomaly.screening, wsi_anomaly.detectors",
     }
     taken: dict[str, list[list[float]]] = {name: [] for name in imports}
     for _ in range(rounds):

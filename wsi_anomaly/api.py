@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack, overload
 
-from wsi_anomaly import search
+from wsi_anomaly import tuning
 from wsi_anomaly.core.devices import choose_device
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.evaluation import run as evaluation
@@ -235,7 +235,7 @@ def tune(
     config: str | TrainConfig = "fast",
     *,
     options: TuneOptions | None = None,
-    watch: search.Watch | None = None,
+    watch: tuning.Watch | None = None,
     **changes: Unpack[TuneKeywords],
 ) -> Found:
     """Choose hyperparameters by a few known anomalies.
@@ -260,7 +260,7 @@ def tune(
     """
     options = replace(options or TuneOptions(), **changes)
     base = load_config(config) if isinstance(config, str) else config
-    return search.tune(tiles, _listed(anomalies), output, base, options, watch=watch)
+    return tuning.tune(tiles, _listed(anomalies), output, base, options, watch=watch)
 
 
 def calibrate(

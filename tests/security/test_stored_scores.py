@@ -8,7 +8,6 @@ import io
 import json
 import os
 import shutil
-import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -18,9 +17,6 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
-
-sys.path.append(str(Path(__file__).parents[1] / "overlays"))
-
 from score_map_fakes import fake_calibration, fake_score_map, fake_slide
 
 from wsi_anomaly.cli.main import main

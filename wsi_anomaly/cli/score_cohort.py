@@ -91,9 +91,9 @@ def run_cohort(
     from wsi_anomaly.core.files import make_folder
     from wsi_anomaly.reports import write_worklist
     from wsi_anomaly.scoring import load_model
-    from wsi_anomaly.screening import Scoring, is_blinded, start_blinding, write_key
+    from wsi_anomaly.screening import Scoring, is_blinded, start_blinding
     from wsi_anomaly.slides import find_slides
-    from wsi_anomaly.studies import Places, read_cohort, write_cohort
+    from wsi_anomaly.studies import Places, read_cohort, write_cohort, write_key
     from wsi_anomaly.tiles.inputs import check_files
     from wsi_anomaly.tiles.named import sizes_of
 

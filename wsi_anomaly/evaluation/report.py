@@ -136,13 +136,10 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
 
 @cache
 def _template() -> Any:
-    from jinja2 import FileSystemLoader
-
     from wsi_anomaly.reports.report import environment
 
     # The same rules, helpers and style as every other page.
-    mine = environment().overlay(loader=FileSystemLoader(Path(__file__).parent / "templates"))
-    return mine.get_template("evaluation.html.j2")
+    return environment(Path(__file__).parent / "templates").get_template("evaluation.html.j2")
 
 
 def as_html(evaluation: Evaluation) -> str:

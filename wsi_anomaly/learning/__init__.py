@@ -1,1 +1,1 @@
-"""TODO ['learning']."""
+"""What any training shares: batches as a function of the step, several processes."""

@@ -1,4 +1,4 @@
-"""TODO ['reports']."""
+"""Pages that a person opens: the report of a slide, the worklist, their charts and pictures."""
 
 from wsi_anomaly.reports.report import write_report
 from wsi_anomaly.reports.slide_folder import write_results

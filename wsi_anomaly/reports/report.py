@@ -27,13 +27,19 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 @cache
-def environment() -> Any:
-    """Templates with everything escaped: names and metadata of slides are anybody's text."""
+def environment(folder: Path | None = None) -> Any:
+    """Templates with everything escaped: names and metadata of slides are anybody's text.
+
+    Parameters
+    ----------
+    folder
+        Another room's templates, before those of reports.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     made = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader([folder or _TEMPLATES, _TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

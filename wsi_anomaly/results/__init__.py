@@ -1,4 +1,4 @@
-"""TODO ['results']."""
+"""The results folder: what is written of a slide, as data and for QuPath, and read back."""
 
 from wsi_anomaly.results.arrays import write_ome_tiff, write_zarr
 from wsi_anomaly.results.frame import Frame

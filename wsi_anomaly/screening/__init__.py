@@ -1,10 +1,9 @@
-"""TODO ['screening']."""
+"""Slides and a model to results folders: one slide, many slides, what is done, blinded reading."""
 
 from wsi_anomaly.screening.blinding import (
     check_names_may_be_shown,
     is_blinded,
     start_blinding,
-    write_key,
 )
 from wsi_anomaly.screening.run import ScoreRun
 from wsi_anomaly.screening.slide import ScoreJob, is_done, result_folders, score_to_folder
@@ -23,5 +22,4 @@ __all__ = [
     "score_slides",
     "score_to_folder",
     "start_blinding",
-    "write_key",
 ]

@@ -10,15 +10,13 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from wsi_anomaly.core.errors import OutputError, UsageError
 from wsi_anomaly.core.files import atomic_file, output_errors
-from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.reports.worklist import COHORT_PAGE
 from wsi_anomaly.slides import slide_fingerprint
-from wsi_anomaly.studies import CohortSlide
 
 KEY = "unblinding.csv"
 PRIVATE = ".cohort"
@@ -79,7 +77,7 @@ def start_blinding(results: Path) -> None:
         )
     path = private_folder(results) / "secret"
     with atomic_file(path) as partial:
-        _write_private(partial, secrets.token_hex(16))
+        write_private(partial, secrets.token_hex(16))
 
 
 def read_secret(results: Path) -> bytes:
@@ -131,39 +129,8 @@ def _code(secret: bytes, text: str) -> str:
     return "S-" + "".join(letters)
 
 
-def write_key(
-    results: Path,
-    slides: Sequence[CohortSlide],
-    names: Mapping[Path, str],
-    errors: Mapping[str, str],
-) -> Path:
-    """Write the key of the codes, ``unblinding.csv``, readable for its owner alone.
-
-    Parameters
-    ----------
-    results
-        The folder.
-    slides, names
-        The study, and the code of each slide.
-    errors
-        Why a slide could not be scored, by its code.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
-    """
-    rows = [(names[s.path], s.path.name, s.animal, s.group, s.organ, str(s.path)) for s in slides]
-    lines = ([*row, errors.get(row[0])] for row in sorted(rows))
-    text = table_text(
-        ("code", "slide", "animal", "group", "organ", "path", "not_scored_because"), lines
-    )
-    with atomic_file(results / KEY) as partial:
-        _write_private(partial, text)
-    return results / KEY
-
-
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a file that its owner alone can read."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)

@@ -1,5 +1,6 @@
-"""TODO ['studies']."""
+"""Studies: the table of a cohort, concurrent controls, groups, the key of a blinded reading."""
 
+from wsi_anomaly.studies.key import write_key
 from wsi_anomaly.studies.report import write_cohort
 from wsi_anomaly.studies.slides import (
     ControlScoring,
@@ -22,4 +23,5 @@ __all__ = [
     "read_cohort",
     "slide_jobs",
     "write_cohort",
+    "write_key",
 ]

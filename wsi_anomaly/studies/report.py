@@ -210,7 +210,7 @@ def write_cohort(
         for organ in cohort.organs
     ]
     page = (
-        environment()
+        environment(Path(__file__).parent / "templates")
         .get_template("cohort.html.j2")
         .render(
             table=table.name,

@@ -1,4 +1,4 @@
-"""TODO ['tuning']."""
+"""Hyperparameters chosen by a few known anomalies, or by reconstruction alone."""
 
 from wsi_anomaly.tuning.arrays import search_arrays
 from wsi_anomaly.tuning.material import Material

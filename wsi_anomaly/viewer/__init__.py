@@ -1,1 +1,1 @@
-"""TODO ['viewer']."""
+"""``view``: results beside their slides in a browser, on this machine only."""

@@ -158,7 +158,7 @@ class Results:
         names = [row.folder for row in collect(self.folder) if row.folder]
         position = names.index(name)
         return str(
-            environment()
+            environment(_STATIC)
             .get_template("viewer.html.j2")
             .render(
                 name=name,
@@ -172,7 +172,7 @@ class Results:
     def index(self) -> str:
         """Write the list of slides, most abnormal first."""
         rows = [(row, quote(row.folder, safe="")) for row in collect(self.folder) if row.folder]
-        return str(environment().get_template("viewer_index.html.j2").render(rows=rows))
+        return str(environment(_STATIC).get_template("viewer_index.html.j2").render(rows=rows))
 
 
 def _leads_out(path: Path, folder: Path) -> bool:

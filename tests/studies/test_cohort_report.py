@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import write_json
-from wsi_anomaly.overlays import ScoreOptions
+from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.results.summary import FORMAT
-from wsi_anomaly.screening import start_blinding, write_key
+from wsi_anomaly.screening import start_blinding
 from wsi_anomaly.screening.blinding import codes, is_blinded, read_secret
-from wsi_anomaly.studies import Cohort, CohortSlide, write_cohort
+from wsi_anomaly.studies import Cohort, CohortSlide, write_cohort, write_key
 from wsi_anomaly.studies.groups import by_animal, by_group, slide_results
 from wsi_anomaly.studies.report import _POINT, spread
 from wsi_anomaly.studies.slides import Places, slide_jobs
