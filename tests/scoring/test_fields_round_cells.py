@@ -104,6 +104,13 @@ def test_results_are_of_cells_one_stride_wide(drawn, model) -> None:
     assert score_map.field_mm2 == pytest.approx(0.032**2, rel=1e-6)
 
 
+def test_another_stride_than_that_of_the_reference_flags_nothing(drawn, model) -> None:
+    found = score_slide(drawn, model, ScoreOptions(stride_um=32.0)).interpretation
+    assert not found.can_flag
+    assert "cells of 32 um" in found.operating_point.reason
+    assert "cells of 64 um" in found.operating_point.reason
+
+
 def test_a_model_saved_and_loaded_scores_alike(tmp_path, drawn, model) -> None:
     model.save(tmp_path / "model")
     again = Model.load(tmp_path / "model")

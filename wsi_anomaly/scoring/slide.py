@@ -43,6 +43,11 @@ from wsi_anomaly.tiles import (
 from wsi_anomaly.tiles.inputs import tissue_from_file
 from wsi_anomaly.tiles.plane import SlidePlane
 
+_OTHER_STRIDE = (
+    "No field is flagged and scores are raw: cells of {:g} um were asked for, the reference has cells "
+    "of {:g} um; leave --stride out to compare."
+)
+
 
 def score_slide(
     path: str | Path | Slide,
@@ -103,7 +108,7 @@ def score_slide(
             fields, status = fields.take(kept), found.status[kept]
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
-            reference = _Reference.of(model, facts, controls)
+            reference = _Reference.of(model, facts, controls, options.stride_um)
             unlike = [] if options.tissue_mask is None else [_mask_warning(fields, facts.mpp)]
             unlike += domain_warnings(
                 model.domain,
@@ -190,8 +195,18 @@ class _Reference:
     uncalibrated: str | None = None
 
     @classmethod
-    def of(cls, model: ScoringModel, facts: SlideFacts, controls: Controls | None) -> _Reference:
+    def of(
+        cls,
+        model: ScoringModel,
+        facts: SlideFacts,
+        controls: Controls | None,
+        stride_um: float | None,
+    ) -> _Reference:
         seen = model.seen.get(facts.fingerprint)
+        usual = grid_of(model, None)["stride_um"]
+        if model.fields_um and stride_um not in (None, usual):
+            # Maps of other cells have other maxima and regions.
+            return cls(None, seen, controls is not None, _OTHER_STRIDE.format(stride_um, usual))
         if controls is None:
             alone = LIMITS if model.name == ALONE else None
             return cls(model.calibration.get(model.primary), seen, False, alone)
