@@ -44,8 +44,8 @@ from wsi_anomaly.tiles.inputs import tissue_from_file
 from wsi_anomaly.tiles.plane import SlidePlane
 
 _OTHER_STRIDE = (
-    "No field is flagged and scores are raw: cells of {:g} um were asked for, the reference has cells "
-    "of {:g} um; leave --stride out to compare."
+    "No field is flagged and scores are raw: cells of {:g} um were asked for, the reference has "
+    "cells of {:g} um; leave --stride out to compare."
 )
 
 
