@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wsi_anomaly.core.errors import NoTissueError, UsageError
 from wsi_anomaly.detectors import Density, DensityConfig, Model
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.dense import DenseMaps
@@ -109,6 +110,18 @@ def test_another_stride_than_that_of_the_reference_flags_nothing(drawn, model) -
     assert not found.can_flag
     assert "cells of 32 um" in found.operating_point.reason
     assert "cells of 64 um" in found.operating_point.reason
+
+
+def test_a_stride_between_pixels_is_refused(drawn, model) -> None:
+    with pytest.raises(UsageError, match=r"50\.5 um is no whole number of pixels at 10x"):
+        score_slide(drawn, model, ScoreOptions(stride_um=50.5))
+
+
+def test_a_slide_whose_fields_all_have_too_little_tissue_is_one_sentence(tmp_path, model) -> None:
+    make_slide(tmp_path / "s.tif", seed=3, size_px=(512, 512), mpp=0.5)
+    # A field of 192 um reaches beyond a slide of 256 um: never is all of it tissue.
+    with pytest.raises(NoTissueError, match="at least 100% tissue"):
+        score_slide(tmp_path / "s.tif", model, ScoreOptions(min_tissue=1.0))
 
 
 def test_a_model_saved_and_loaded_scores_alike(tmp_path, drawn, model) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.calibration import Calibration
+from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.options import ScoreOptions
@@ -116,9 +117,21 @@ def grid_of(model: ScoringModel, stride_um: float | None) -> Grid:
     """Lay the grid of a slide's results.
 
     Where fields are judged round a cell, results are of cells, one step wide; else of tiles.
+
+    Raises
+    ------
+    UsageError
+        Cells would be no whole number of pixels wide: their fields are pooled from a map of pixels,
+        and a rounded step would leave the cells behind, the farther the more.
     """
-    tile_um = model.tile_size * mpp_of(model.magnification)
+    mpp = mpp_of(model.magnification)
+    tile_um = model.tile_size * mpp
     step = tile_um if stride_um is None else stride_um
+    if model.fields_um and not (step / mpp).is_integer():
+        raise UsageError(
+            f"A stride of {step:g} um is no whole number of pixels at {model.magnification}x "
+            f"({mpp:g} um), which this model needs; give {max(1, round(step / mpp)) * mpp:g}, say."
+        )
     return {"field_um": step if model.fields_um else tile_um, "stride_um": step}
 
 

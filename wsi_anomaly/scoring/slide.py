@@ -105,6 +105,11 @@ def score_slide(
             )  # fmt: skip
             timings["network"] = found.network_seconds
             kept = np.flatnonzero(found.kept)
+            if not len(kept):
+                raise NoTissueError(
+                    f"No field on {slide.path} has at least {options.min_tissue:.0%} tissue; look "
+                    "at it, or lower --min-tissue."
+                )
             fields, status = fields.take(kept), found.status[kept]
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):

@@ -13,7 +13,7 @@ from wsi_anomaly.core.resources import trained_model
 from wsi_anomaly.jobs import Watch, parse_shard, take_shard
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.reports.worklist import Worklist
-from wsi_anomaly.scoring import ScoringModel, load_model
+from wsi_anomaly.scoring import ScoringModel, grid_of, load_model
 from wsi_anomaly.screening.blinding import check_names_may_be_shown
 from wsi_anomaly.screening.slide import ScoreJob, result_folders
 from wsi_anomaly.screening.slides import ScoreOutcome, Scoring, score_slides
@@ -83,6 +83,7 @@ class ScoreRun:
         scoring = Scoring.of(trained_model(model), options, len(found))
         check_names_may_be_shown(output)
         loaded = load_model(scoring.model, scoring.options.device)
+        grid_of(loaded, options.stride_um)  # wrong usage, not a fault of every slide
         folders = result_folders(found, make_folder(output))
         jobs = [ScoreJob(path, folders[path], sizes.get(path)) for path in found]
         return cls(output, jobs, loaded, scoring)
