@@ -1,11 +1,12 @@
 """Time and memory as slides grow, and as tiles become many.
 
-    python benchmarks/scale.py sizes [--sides 10000 20000 40000 80000 100000]
+    python benchmarks/scale.py sizes [--sides 10000 20000 40000 80000 100000] [--model MODEL]
     python benchmarks/scale.py tiles [--tiles 10000 100000 1000000]
 
 sizes: ``tile`` (its defaults: 2,000 fields at three magnifications) and ``score`` (all fields at
 10x, every result file; a model that costs nothing) of drawn slides, half of them tissue. Goal: a
-peak memory that grows by less than 20% from 10,000 to 80,000 px a side.
+peak memory that grows by less than 20% from 10,000 to 80,000 px a side. With --model ``score``
+alone, by that model.
 
 tiles: the results of a slide with so many fields (score map, overlay, heatmaps, report), and
 random training batches from files of 20,000 tiles.
@@ -80,13 +81,16 @@ def tile_one(side: int, folder: Path) -> Callable[[], dict[str, float]]:
     return work
 
 
-def score_one(side: int, folder: Path) -> Callable[[], dict[str, float]]:
+def score_one(
+    side: int, folder: Path, model_folder: str | None = None
+) -> Callable[[], dict[str, float]]:
     """Score a slide of this size."""
     from wsi_anomaly.options import ScoreOptions
+    from wsi_anomaly.scoring.loading import load_model
     from wsi_anomaly.screening import ScoreJob, score_to_folder
 
     job = ScoreJob(huge_slide(folder / "slide.tif", side), folder / "results")
-    model = Brightness()
+    model = load_model(Path(model_folder), "cpu") if model_folder else Brightness()
 
     def work() -> dict[str, float]:
         made = score_to_folder(job, model, ScoreOptions(heatmap=True))
@@ -148,10 +152,10 @@ def batches_of(tiles: int, folder: Path) -> Callable[[], dict[str, float]]:
 WORK = {"tile": tile_one, "score": score_one, "results": results_of, "batches": batches_of}
 
 
-def one(what: str, size: int) -> None:
+def one(what: str, size: int, *more: str) -> None:
     """Do it once, in this process; print what it took beyond what the process had before."""
     with tempfile.TemporaryDirectory() as folder:
-        work = WORK[what](size, Path(folder))
+        work = WORK[what](size, Path(folder), *more)
         before, start, cpu = memory_mb(), time.perf_counter(), time.process_time()
         found = work()
         taken = {"seconds": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
@@ -160,13 +164,13 @@ def one(what: str, size: int) -> None:
     print(json.dumps({**found, **taken, **peak, "before_mb": before}))
 
 
-def grow(what: str, sizes: list[int], rounds: int) -> dict[str, dict[str, float]]:
+def grow(what: str, sizes: list[int], rounds: int, *more: str) -> dict[str, dict[str, float]]:
     """Medians for each size."""
     found = {}
     for size in sizes:
         runs = []
         for _ in range(rounds):
-            command = [sys.executable, __file__, "one", what, str(size)]
+            command = [sys.executable, __file__, "one", what, str(size), *more]
             out = subprocess.run(command, check=True, capture_output=True, text=True)
             runs.append(json.loads(out.stdout.splitlines()[-1]))
         found[str(size)] = {
@@ -184,16 +188,20 @@ def main() -> None:
     parser.add_argument(
         "--sides", type=int, nargs="+", default=[10_000, 20_000, 40_000, 80_000, 100_000]
     )
+    parser.add_argument("--model", help="folder of the model that scores, in place of a free one")
     parser.add_argument("--tiles", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     asked = parser.parse_args()
     if asked.what == "one":
-        one(asked.work[0], int(asked.work[1]))
+        one(asked.work[0], int(asked.work[1]), *asked.work[2:])
         return
     kinds, sizes = {
         "sizes": (("tile", "score"), asked.sides),
         "tiles": (("results", "batches"), asked.tiles),
     }[asked.what]
-    grown = {kind: grow(kind, sizes, asked.rounds) for kind in kinds}
+    more = [asked.model] if asked.model else []
+    if more:
+        kinds = ("score",)
+    grown = {kind: grow(kind, sizes, asked.rounds, *more) for kind in kinds}
     finish({"rounds": asked.rounds, **grown}, asked.json)
 
 

@@ -76,6 +76,7 @@ def make_slide(
     size_px: tuple[int, int] = (4096, 4096),
     mpp: float = 0.5,
     lesions: Difficulty | None = None,
+    lesion_mm2: float | None = None,
     folds: int = 0,
     pens: int = 0,
     outlines_path: str | os.PathLike[str] | None = None,
@@ -94,6 +95,8 @@ def make_slide(
         um per level-0 pixel; the same seed at another mpp shows another part of other tissue.
     lesions
         Their difficulty; None for a normal slide.
+    lesion_mm2
+        Area of each lesion, less where tissue has no room for it; None: as the slide's size allows.
     folds, pens
         How many of each.
     outlines_path
@@ -115,7 +118,7 @@ def make_slide(
     look, habit = random_look(rng), random_habit(rng)
     atypia = ATYPIA[lesions] if lesions else None
     size_um = (size_px[0] * mpp, size_px[1] * mpp)
-    layout = make_layout(rng, size_um, atypia, folds=folds, pens=pens)
+    layout = make_layout(rng, size_um, atypia, lesion_mm2=lesion_mm2, folds=folds, pens=pens)
     cells = make_cells(rng, layout, habit, atypia)
     scanner = _Scanner(
         layout, cells, look, bank, _balance(layout, cells, bank, atypia), size_px, mpp

@@ -6,6 +6,7 @@ distances, positive inside: sampled between the grid's points they stay smooth a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,6 +74,7 @@ def make_layout(
     *,
     folds: int,
     pens: int,
+    lesion_mm2: float | None = None,
 ) -> Layout:
     """Draw a layout: tissue pieces, their kinds of tissue, lesions, folds and pen strokes."""
     shape = (int(size_um[1] / GRID_UM) + 2, int(size_um[0] / GRID_UM) + 2)
@@ -84,9 +86,10 @@ def make_layout(
     if atypia is not None:
         reach = 0.5 * min(size_um)
         largest = float(np.clip(0.34 * reach, 80, 300))
-        layout.lesions = place_lesions(
-            rng, clear_of, GRID_UM, int(rng.integers(1, 4)), (0.55 * largest, largest)
-        )
+        radius_um = (0.55 * largest, largest)
+        if lesion_mm2 is not None:
+            radius_um = (1e3 * math.sqrt(lesion_mm2 / math.pi),) * 2
+        layout.lesions = place_lesions(rng, clear_of, GRID_UM, int(rng.integers(1, 4)), radius_um)
     lesion = _inside(layout.lesions, shape)
     solid = np.minimum(solid, -lesion - 6)
     gland, lumen = _glands(rng, x, y, glandular, lesion, atypia)
