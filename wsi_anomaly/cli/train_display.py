@@ -12,8 +12,8 @@ from wsi_anomaly.cli.display import Display, progress_bar
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from wsi_anomaly.autoencoder.loop import Report
     from wsi_anomaly.detectors import Model
+    from wsi_anomaly.learning.loop import Report
     from wsi_anomaly.training.run import Watch
 
 _LINES_EVERY_S = 30.0
