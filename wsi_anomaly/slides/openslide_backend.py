@@ -19,9 +19,9 @@ from wsi_anomaly.slides.base import (
     Slide,
     SlideInfo,
 )
-from wsi_anomaly.slides.patience import HangingError
 from wsi_anomaly.slides.physical import find_mpp, objective_power
 from wsi_anomaly.slides.tile_cache import CACHE_BYTES
+from wsi_anomaly.slides.timeout import HangingError
 
 NAME = "openslide"
 
