@@ -10,7 +10,7 @@ from search_cases import DENSITY, TINY, cohort, compact, known
 
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.tuning import Space, Watch, search_arrays
-from wsi_anomaly.tuning import judging as room
+from wsi_anomaly.tuning import fold_scores as room
 from wsi_anomaly.tuning.files import sentences, trials_csv
 from wsi_anomaly.tuning.picture import search_picture
 

@@ -16,7 +16,7 @@ from wsi_anomaly.baselines.settings import NetworkSettings
 from wsi_anomaly.detectors.base import Detector
 
 __all__ = [
-    "COMPARED",
+    "BASELINES",
     "Anogan",
     "AnoganConfig",
     "Daol",
