@@ -23,6 +23,7 @@ MIN_CASES = 4
 """Fewer calibration cases than this give no p-values and no flags (see docs/method.md)."""
 
 _STATE_VERSION = 1
+_MOST_CELLS = 1 << 24  # of the grid of a slide: 26 cm a side in steps of 64 um
 _CALM = 2.0  # the colour range ends this many times as far above the median as the 99th percentile
 # Quantile of a slide's smoothed map that tells where its scores lie as a whole. It is also the
 # least threshold: one region over half of a normal slide would still be only one region.
@@ -61,6 +62,9 @@ class CaseScores:
             )
         if not np.isfinite(self.score).all():
             raise ValueError(f"the scores of calibration slide {self.slide} are not all finite")
+        cells = [int(np.ptp(np.asarray(at, np.int64))) + 1 for at in (self.row, self.col)]
+        if min(cells) < 1 or cells[0] * cells[1] > _MOST_CELLS:
+            raise ValueError(f"the fields of calibration slide {self.slide} lie too far apart")
         if not 0 < self.sampled <= 1:
             raise ValueError(f"sampled is a share in (0, 1], not {self.sampled}")
 
