@@ -48,6 +48,10 @@ _OTHER_STRIDE = (
     "cells of {:g} um; leave --stride out to compare."
 )
 
+_NO_CONTROLS = (
+    "No field is flagged and scores are raw: there is no control animal to compare this slide with."
+)
+
 
 def score_slide(
     path: str | Path | Slide,
@@ -199,7 +203,6 @@ class _Reference:
 
     calibration: Calibration | None
     seen: str | None
-    concurrent: bool
     uncalibrated: str | None = None
 
     @classmethod
@@ -214,13 +217,13 @@ class _Reference:
         usual = grid_of(model, None)["stride_um"]
         if model.fields_um and stride_um not in (None, usual):
             # Maps of other cells have other maxima and regions.
-            return cls(None, seen, controls is not None, _OTHER_STRIDE.format(stride_um, usual))
+            return cls(None, seen, _OTHER_STRIDE.format(stride_um, usual))
         if controls is None:
             alone = LIMITS if model.name == ALONE else None
-            return cls(model.calibration.get(model.primary), seen, False, alone)
+            return cls(model.calibration.get(model.primary), seen, alone)
         # The model has not learned from its calibration slides, and they are not in use now.
         seen = None if seen == "calibration" else seen
-        return cls(controls.calibration(), seen, concurrent=True)
+        return cls(controls.calibration(), seen, _NO_CONTROLS)
 
     def interpret(
         self,
@@ -238,7 +241,6 @@ class _Reference:
             seen=self.seen,
             false_regions=options.false_regions,
             fdr=options.fdr,
-            concurrent=self.concurrent,
             uncalibrated=self.uncalibrated,
             domain_warnings=warnings,
         )
