@@ -216,9 +216,7 @@ class TissueMap:
         """Area under a label, square millimetres."""
         return float(np.count_nonzero(self.labels == label)) * (self.mpp / 1000) ** 2
 
-    def outside_mm2(
-        self, coords: NDArray[np.integer], field_level0: tuple[float, float]
-    ) -> float:
+    def outside_mm2(self, coords: NDArray[np.integer], field_level0: tuple[float, float]) -> float:
         """Area of tissue, inked and folded too, that lies in none of these fields.
 
         Parameters
