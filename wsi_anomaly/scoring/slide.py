@@ -115,6 +115,8 @@ def score_slide(
                     "at it, or lower --min-tissue."
                 )
             fields, status = fields.take(kept), found.status[kept]
+            span = np.maximum(fields.field_level0, fields.stride_level0)
+            sparse_mm2 = tissue.outside_mm2(fields.coords, (span[0], span[1]))
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = _Reference.of(model, facts, controls, options.stride_um)
@@ -146,6 +148,7 @@ def score_slide(
         settings=scoring_settings(slide.path, model, options, controls),
         tissue=outline,
         tissue_mm2=tissue_mm2,
+        sparse_mm2=sparse_mm2,
         timings=timings,
         pixel_maps=maps,
     )
