@@ -162,13 +162,13 @@ def interpret(
         point = replace(
             point, threshold=None, reason=f"No field is flagged: {_lower(incomparable[0])}"
         )
-    flagged = np.zeros(len(score), bool)
     discovery = None
     if fdr is not None and calibration is not None and p_value is not None:
         flagged, discovery = benjamini_hochberg(p_value, fdr, calibration.p_floor)
         point = OperatingPoint(None, false_regions, None, discovery.sentence)
-    elif point.threshold is not None:
-        flagged[known] = smoothed[known] > point.threshold
+    else:
+        threshold = np.inf if point.threshold is None else point.threshold
+        flagged = known & (smoothed > threshold)
     percentile = None if calibration is None else calibration.percentile(score)
     return Interpretation(
         smoothed=smoothed,

@@ -16,7 +16,7 @@ from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
 from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
-from wsi_anomaly.scoring.assess import assess_fields, read_tiles
+from wsi_anomaly.scoring.assess import Assessed, assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
@@ -96,34 +96,23 @@ def score_slide(
             outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
         if model.name == ALONE:
-            from wsi_anomaly.scoring.alone import SlideAlone  # heavy, as all that computes
-
-            if isinstance(model, SlideAlone):  # anybody may call a model folder so
-                with _timed(timings, "learning"):
-                    plane = SlidePlane(slide, tissue, model.magnification, preprocess)
-                    model = model.learned(plane, fields, options.min_tissue)
+            with _timed(timings, "learning"):
+                plane = SlidePlane(slide, tissue, model.magnification, preprocess)
+                model = _learned(model, plane, fields, options.min_tissue)
         with _timed(timings, "read and score"):
             found = assess_fields(
                 slide, tissue, fields, model, preprocess,
                 min_tissue=options.min_tissue, progress=progress,
             )  # fmt: skip
             timings["network"] = found.network_seconds
-            kept = np.flatnonzero(found.kept)
-            if not len(kept):
-                raise NoTissueError(
-                    f"No field on {slide.path} has at least {options.min_tissue:.0%} tissue; look "
-                    "at it, or lower --min-tissue."
-                )
+            kept = _kept(found, slide, options.min_tissue)
             fields, status = fields.take(kept), found.status[kept]
             span = np.maximum(fields.field_level0, fields.stride_level0)
             sparse_mm2 = tissue.outside_mm2(fields.coords, (span[0], span[1]))
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = _Reference.of(model, facts, controls, options.stride_um)
-            unlike = [f"Not all of the file is looked at: {part}." for part in slide.left_out]
-            if options.tissue_mask is not None:
-                unlike.append(_mask_warning(fields, facts.mpp))
-            unlike += domain_warnings(
+            unlike = _warnings(slide, fields, options) + domain_warnings(
                 model.domain,
                 preprocessor=preprocess,
                 mpp=slide.finest_mpp,
@@ -152,6 +141,35 @@ def score_slide(
         timings=timings,
         pixel_maps=maps,
     )
+
+
+def _learned(
+    model: ScoringModel, plane: SlidePlane, fields: Fields, min_tissue: float
+) -> ScoringModel:
+    """Let a model that has seen no normal slide learn from this one."""
+    from wsi_anomaly.scoring.alone import SlideAlone  # heavy, as all that computes
+
+    # Anybody may call a model folder so.
+    return model.learned(plane, fields, min_tissue) if isinstance(model, SlideAlone) else model
+
+
+def _kept(found: Assessed, slide: Slide, min_tissue: float) -> NDArray[np.intp]:
+    """Positions of the fields with enough tissue."""
+    kept = np.flatnonzero(found.kept)
+    if not len(kept):
+        raise NoTissueError(
+            f"No field on {slide.path} has at least {min_tissue:.0%} tissue; look at it, or lower "
+            "--min-tissue."
+        )
+    return kept
+
+
+def _warnings(slide: Slide, fields: Fields, options: ScoreOptions) -> list[str]:
+    """What is not looked at."""
+    found = [f"Not all of the file is looked at: {part}." for part in slide.left_out]
+    if options.tissue_mask is not None:
+        found.append(_mask_warning(fields, slide.mpp))
+    return found
 
 
 def _opened(path: str | Path | Slide, options: ScoreOptions) -> AbstractContextManager[Slide]:

@@ -118,13 +118,7 @@ def tile_slide(
     target = Path(out_dir) / f"{name}{SUFFIX}"
     report(0, 0, Stage.OPENING)
     with open_slide(job.slide, mpp=job.mpp, backend=job.backend) as opened:
-        files = {
-            source: file_for(place, job.slide) if place else None
-            for source, place in (
-                ("tissue_mask", job.tissue_mask),
-                ("annotations", job.annotations),
-            )
-        }
+        files = _files(job)
         sources = {source: _mark(file) for source, file in files.items()}
         mark = slide_fingerprint(job.slide)
         former, why = (
@@ -152,9 +146,7 @@ def tile_slide(
             config=config,
             magnifications=magnifications,
             stain=preprocess.stain,
-            fingerprint=mark,
-            case=case,
-            sources=sources,
+            attributes={"fingerprint": mark, "case": case, **sources},
             planes=planes,
         ) as writer:
             _store_planes(planes, writer, report)
@@ -165,6 +157,12 @@ def tile_slide(
     return TileResult(
         job.slide, target, magnifications, _counts(status), seconds, notes=tuple(notes)
     )
+
+
+def _files(job: Job) -> dict[str, Path | None]:
+    """Find the files that were given beside the slide."""
+    given = {"tissue_mask": job.tissue_mask, "annotations": job.annotations}
+    return {name: file_for(place, job.slide) if place else None for name, place in given.items()}
 
 
 def _plan(

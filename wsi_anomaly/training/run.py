@@ -119,10 +119,7 @@ def train(
     train_set = tile_set(stores, set(split.train), config)
     validation = tile_set(stores, set(split.validation), config)
     assert train_set is not None
-    spec = network_spec(config.features)
-    if spec is not None and spec.licence:
-        watch.note(f"{config.features}: {spec.licence}.")
-    features = load_features(config.features, weights=feature_weights).to(device)
+    features = _network(config, feature_weights, device, watch)
     config = with_fields_or_without(config, features, train_set.stores, watch.note)
     fields = "density" in config.methods and config.density(features.default_layer).fields_um
     features.set_precision(torch.float32 if fields else working_precision(config.features, device))
@@ -151,6 +148,16 @@ def train(
     model = model.save(output, card=model_card(model, config, split), files=files)
     shutil.rmtree(working, ignore_errors=True)
     return model
+
+
+def _network(
+    config: TrainConfig, weights: Path | None, device: str, watch: Watch
+) -> PerceptualNetwork:
+    """Load the perceptual network, and say its licence."""
+    spec = network_spec(config.features)
+    if spec is not None and spec.licence:
+        watch.note(f"{config.features}: {spec.licence}.")
+    return load_features(config.features, weights=weights).to(device)
 
 
 def _described(
