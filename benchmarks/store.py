@@ -41,7 +41,8 @@ def write_file(path: Path, images: np.ndarray) -> float:
     start = time.perf_counter()
     with write_tiles(
         path, slide, fields, fields.status, config=TileConfig((10,), tile_size=side, stain="none"),
-        magnifications=(10,), stain=None, attributes={"fingerprint": path.stem, "case": path.stem}, planes={},
+        magnifications=(10,), stain=None,
+        attributes={"fingerprint": path.stem, "case": path.stem}, planes={},
     ) as writer:  # fmt: skip
         for first in range(0, count, 256):
             indices = np.arange(first, min(first + 256, count))

@@ -176,7 +176,8 @@ def ours(job: Job) -> Run:
             status = fields.status.copy()
             with write_tiles(
                 Path(job["out"]), slide, fields, status, config=config,
-                magnifications=(magnification,), stain=None, attributes={"fingerprint": "", "case": ""}, planes={},
+                magnifications=(magnification,), stain=None,
+                attributes={"fingerprint": "", "case": ""}, planes={},
             ) as writer:  # fmt: skip
                 for indices, images, found in read_fields(
                     slide,

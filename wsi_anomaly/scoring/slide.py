@@ -93,7 +93,6 @@ def score_slide(
         with _timed(timings, "tissue and stain"):
             tissue = _find_tissue(slide, mask_of(slide.path, options))
             fields = _plan(slide, tissue, model, options)
-            outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
         if model.name == ALONE:
             with _timed(timings, "learning"):
@@ -112,18 +111,12 @@ def score_slide(
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = _Reference.of(model, facts, controls, options.stride_um)
-            unlike = _warnings(slide, fields, options) + domain_warnings(
-                model.domain,
-                preprocessor=preprocess,
-                mpp=slide.finest_mpp,
+            unlike = _not_looked_at(slide, fields, options) + domain_warnings(
+                model.domain, preprocessor=preprocess, mpp=slide.finest_mpp,
                 sharpness=found.sharpness,
-            )
-            meaning = reference.interpret(fields, scores[model.primary], facts.mpp, options, unlike)
-            chosen = fields_to_map(
-                fields, meaning.smoothed, meaning.flagged,
-                many=options.pixel_map, tile_size=model.tile_size,
             )  # fmt: skip
-            maps = _pixel_maps(slide, fields, chosen, model, preprocess)
+            meaning = reference.interpret(fields, scores[model.primary], facts.mpp, options, unlike)
+            maps = _pixel_maps(slide, fields, meaning, options, model, preprocess)
     return ScoreMap(
         slide=facts,
         fields=fields,
@@ -135,8 +128,8 @@ def score_slide(
         seen=reference.seen,
         model=facts_of(model),
         settings=scoring_settings(slide.path, model, options, controls),
-        tissue=outline,
-        tissue_mm2=tissue_mm2,
+        tissue=tissue.polygons(),
+        tissue_mm2=tissue.area_mm2(),
         sparse_mm2=sparse_mm2,
         timings=timings,
         pixel_maps=maps,
@@ -164,8 +157,8 @@ def _kept(found: Assessed, slide: Slide, min_tissue: float) -> NDArray[np.intp]:
     return kept
 
 
-def _warnings(slide: Slide, fields: Fields, options: ScoreOptions) -> list[str]:
-    """What is not looked at."""
+def _not_looked_at(slide: Slide, fields: Fields, options: ScoreOptions) -> list[str]:
+    """Say what is not looked at."""
     found = [f"Not all of the file is looked at: {part}." for part in slide.left_out]
     if options.tissue_mask is not None:
         found.append(_mask_warning(fields, slide.mpp))
@@ -285,13 +278,18 @@ def _mask_warning(fields: Fields, mpp: Mpp) -> str:
 def _pixel_maps(
     slide: Slide,
     fields: Fields,
-    chosen: NDArray[np.intp],
+    meaning: Interpretation,
+    options: ScoreOptions,
     model: ScoringModel,
     preprocess: SlidePreprocessor,
 ) -> PixelMaps | None:
     """Read some fields once more, for their error maps; those that cannot be read are left out."""
     if not model.tile_methods:
         return None
+    chosen = fields_to_map(
+        fields, meaning.smoothed, meaning.flagged,
+        all_flagged=options.pixel_map, tile_size=model.tile_size,
+    )  # fmt: skip
     kept, tiles, maps = [], [], []
     for indices, images, status in read_tiles(slide, fields.take(chosen), model, preprocess):
         good = status == Status.OK

@@ -185,7 +185,7 @@ def plan_fields(
 
 
 def _status(shares: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """What speaks against each field, from the shares (N, labels) of the tissue map in it."""
+    """Say what speaks against each field, from its shares (N, labels) of the tissue map."""
     status = np.full(len(shares), Status.OK, np.uint8)
     status[shares[:, FOLD] >= FOLD_SHARE] = Status.FOLDED
     status[shares[:, PEN] >= PEN_SHARE] = Status.PEN
