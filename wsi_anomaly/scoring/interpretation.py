@@ -166,10 +166,9 @@ def interpret(
     else:
         threshold = np.inf if point.threshold is None else point.threshold
         flagged = known & (smoothed > threshold)
-    percentile = None if calibration is None else calibration.percentile(score)
     return Interpretation(
         smoothed=smoothed,
-        percentile=percentile,
+        percentile=None if calibration is None else calibration.percentile(score),
         z=None if calibration is None else calibration.z(score),
         p_value=p_value,
         operating_point=point,

@@ -103,7 +103,6 @@ def score_slide(
                 slide, tissue, fields, model, preprocess,
                 min_tissue=options.min_tissue, progress=progress,
             )  # fmt: skip
-            timings["network"] = found.network_seconds
             kept = _kept(found, slide, options.min_tissue)
             fields, status = fields.take(kept), found.status[kept]
             span = np.maximum(fields.field_level0, fields.stride_level0)
@@ -131,7 +130,7 @@ def score_slide(
         tissue=tissue.polygons(),
         tissue_mm2=tissue.area_mm2(),
         sparse_mm2=sparse_mm2,
-        timings=timings,
+        timings=timings | {"network": found.network_seconds},
         pixel_maps=maps,
     )
 

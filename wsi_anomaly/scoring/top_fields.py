@@ -76,8 +76,8 @@ def fields_to_map(
 ) -> NDArray[np.intp]:
     """Fields whose error maps are made, most anomalous first.
 
-    Those of the gallery; with `all_flagged` also the flagged ones (the highest tenth where none is), at
-    most ``MOST_MAPS`` and 64 MB of pixels.
+    Those of the gallery; with `all_flagged` also the flagged ones (the highest tenth where none
+    is), at most ``MOST_MAPS`` and 64 MB of pixels.
     """
     chosen = most_anomalous(fields, smoothed, SHOWN, apart_um=CONTEXT_UM)
     if all_flagged:

@@ -147,7 +147,8 @@ def _fibroblasts(rng: np.random.Generator, layout: Layout, habit: Habit) -> Cell
     points, _ = _scatter(rng, layout, spacing, _stroma(layout) * density * _per_point(spacing))
     angle = _direction(layout.fields[..., t.ACROSS], points) + np.pi / 2
     return _table(
-        rng, points, a=(6.8 * habit.size, 0.24), aspect=(0.27, 0.25), h=(1.25, 0.2), angle=(angle, 0.22),
+        rng, points, a=(6.8 * habit.size, 0.24), aspect=(0.27, 0.25), h=(1.25, 0.2),
+        angle=(angle, 0.22),
         irregular=0.12, coarse=habit.coarseness * 0.7,
     )  # fmt: skip
 
@@ -167,7 +168,8 @@ def _lymphocytes(rng: np.random.Generator, layout: Layout, habit: Habit) -> Cell
 def _endothelium(rng: np.random.Generator, layout: Layout, habit: Habit) -> Cells:
     points, normal = _along_contour(rng, layout.fields[..., t.VESSEL], -1.5, 16.0, 3.0)
     return _table(
-        rng, points, a=(5.2 * habit.size, 0.15), aspect=(0.28, 0.2), h=(1.3, 0.15), angle=(normal + np.pi / 2, 0.1), coarse=habit.coarseness,
+        rng, points, a=(5.2 * habit.size, 0.15), aspect=(0.28, 0.2), h=(1.3, 0.15),
+        angle=(normal + np.pi / 2, 0.1), coarse=habit.coarseness,
     )  # fmt: skip
 
 
@@ -204,7 +206,8 @@ def _gland_cells(rng: np.random.Generator, layout: Layout, habit: Habit) -> Cell
     points = np.concatenate([points, second[oblique]])
     normal = np.concatenate([normal, second_normal[oblique]])
     return _table(
-        rng, points, a=(4.4 * habit.size, 0.10), aspect=(0.60, 0.10), h=(1.15, 0.14), angle=(normal, 0.16),
+        rng, points, a=(4.4 * habit.size, 0.10), aspect=(0.60, 0.10), h=(1.15, 0.14),
+        angle=(normal, 0.16),
         irregular=0.08, coarse=habit.coarseness,
     )  # fmt: skip
 
@@ -227,11 +230,13 @@ def _solid_cells(rng: np.random.Generator, layout: Layout, habit: Habit) -> Cell
     upper, _ = _scatter(rng, layout, spacing, np.where(solid > 11, 0.93, 0.0))
     rows = [
         _table(
-            rng, basal, a=(4.0 * habit.size, 0.10), aspect=(0.62, 0.1), h=(1.25, 0.14), angle=(normal, 0.2),
+            rng, basal, a=(4.0 * habit.size, 0.10), aspect=(0.62, 0.1), h=(1.25, 0.14),
+            angle=(normal, 0.2),
             irregular=0.08, coarse=habit.coarseness,
         ),
         _table(
-            rng, upper, a=(4.0 * habit.size, 0.11), aspect=(0.80, 0.1), h=(0.92, 0.14), irregular=0.08,
+            rng, upper, a=(4.0 * habit.size, 0.11), aspect=(0.80, 0.1), h=(0.92, 0.14),
+            irregular=0.08,
             coarse=habit.coarseness,
         ),
     ]  # fmt: skip
@@ -279,7 +284,8 @@ def _lesion_cells(rng: np.random.Generator, layout: Layout, habit: Habit, atypia
         rng.random(len(points)) < atypia.disorder, rng.uniform(0, np.pi, len(points)), 0
     )
     return _table(
-        rng, points, a=(4.1 * atypia.enlargement * habit.size, atypia.variation), aspect=(0.72, 0.16),
+        rng, points, a=(4.1 * atypia.enlargement * habit.size, atypia.variation),
+        aspect=(0.72, 0.16),
         h=(1.9, 0.25), angle=(direction + turn, 0.2), irregular=atypia.irregularity,
         coarse=atypia.coarseness,
     )  # fmt: skip
