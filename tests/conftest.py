@@ -31,3 +31,12 @@ def real_data() -> Path:
     if not (folder / "slides").is_dir():
         pytest.skip("no real slides here: set WSI_ANOMALY_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_cases() -> Path:
+    """Folder of the cases that users reported (each says what is right); skips without it."""
+    folder = REPOSITORY.parent / "shared" / "cases"
+    if not folder.is_dir():
+        pytest.skip("the reported cases are not here: they lie in ../shared/cases")
+    return folder

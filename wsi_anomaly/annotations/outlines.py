@@ -10,6 +10,9 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
+TISSUE = "Tissue"
+"""Label of the tissue's own outline."""
+
 _PIECE_VERTICES = 128
 
 

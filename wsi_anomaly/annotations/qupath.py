@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 import shapely
 
+from wsi_anomaly.annotations.frame import Extent, moved
 from wsi_anomaly.annotations.geometry import (
     UnusableError,
     area_of,
@@ -28,13 +29,20 @@ from wsi_anomaly.annotations.outlines import Outline
 from wsi_anomaly.core.errors import AnnotationError
 from wsi_anomaly.core.files import atomic_file
 
+FACTS, CORNER = "wsi_anomaly", "qupath_origin_level0"
+"""Where a file of ours says, at its top, which level-0 position it counts from."""
+
 _NAMESPACE = uuid.UUID("6a9e2a52-5d6c-5f0e-9a8e-0d5c7b1f4e11")
 _GRID_PX = 0.01  # QuPath snaps coordinates to it
 _LARGEST_BYTES = 1 << 30  # unpacked; QuPath itself gives up well before
 
 
 def write_geojson(
-    path: str | os.PathLike[str], outlines: Iterable[Outline], slide_name: str
+    path: str | os.PathLike[str],
+    outlines: Iterable[Outline],
+    slide_name: str,
+    *,
+    corner: tuple[float, float] | None = None,
 ) -> None:
     """Write outlines as QuPath annotations.
 
@@ -45,9 +53,11 @@ def write_geojson(
     path
         The ``.geojson`` file; replaced when it exists.
     outlines
-        Areas in level-0 pixels.
+        Areas in pixels of the full resolution.
     slide_name
         Name of the slide, part of every id and kept in the file.
+    corner
+        Level-0 position that the outlines count from, kept in the file; None: QuPath's (0, 0).
 
     Raises
     ------
@@ -55,13 +65,18 @@ def write_geojson(
         The file cannot be written.
     """
     features = [_feature(outline, i, slide_name) for i, outline in enumerate(outlines)]
-    document = {"type": "FeatureCollection", "slide": slide_name, "features": features}
+    facts = {} if corner is None else {FACTS: {CORNER: corner}}
+    document = {"type": "FeatureCollection", "slide": slide_name, **facts, "features": features}
     with atomic_file(path) as partial:
         partial.write_bytes(orjson.dumps(document))
 
 
-def read_geojson(path: str | os.PathLike[str]) -> list[Outline]:
+def read_geojson(path: str | os.PathLike[str], slide: Extent | None = None) -> list[Outline]:
     """Outlines of a GeoJSON file, in the file's order.
+
+    They count from where the file says that they do, as our overlays do, else from QuPath's
+    (0, 0) on the slide. Without `slide` they are given as the file has them. Of our own overlay
+    the tiles are passed over: a grid is no outline.
 
     Taken: a FeatureCollection, one Feature or a bare list of them, with polygons and
     multipolygons, as ``.geojson`` or ``.geojson.gz``. The label is the classification's name,
@@ -84,15 +99,38 @@ def read_geojson(path: str | os.PathLike[str]) -> list[Outline]:
         raise AnnotationError(
             f"{path} is no JSON ({error}); export the annotations from QuPath as GeoJSON."
         ) from error
+    facts = document.get(FACTS) if isinstance(document, dict) else None
     outlines = []
     for number, feature in enumerate(_features(document, path), start=1):
+        if facts and _is_tile(feature):
+            continue
         try:
             outlines.append(_outline(feature))
         except UnusableError as error:
             raise AnnotationError(
                 f"{path}, object {number}: {error}; remove or redraw it and export again."
             ) from error
-    return outlines
+    if slide is None:
+        return outlines
+    corner = _stated_corner(facts, path) or slide.qupath_corner
+    return [moved(outline, corner) for outline in outlines]
+
+
+def _stated_corner(facts: Any, path: Path) -> tuple[float, float] | None:
+    """Level-0 position that a file of ours counts from; None where it does not say."""
+    stated = facts.get(CORNER) if isinstance(facts, dict) else None
+    if stated is None:
+        return None
+    if not (isinstance(stated, list) and len(stated) == 2 and all(map(is_pixel, stated))):
+        raise AnnotationError(
+            f"{path} is damaged: its {FACTS}.{CORNER} is no place; write it again."
+        )
+    return stated[0], stated[1]
+
+
+def _is_tile(feature: Any) -> bool:
+    properties = feature.get("properties") if isinstance(feature, dict) else None
+    return isinstance(properties, dict) and properties.get("objectType") == "tile"
 
 
 def _content(path: Path) -> bytes:

@@ -11,19 +11,12 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
-from wsi_anomaly.annotations import (
-    Outline,
-    fractions_inside,
-    outlines_from_mask,
-    read_mask,
-    read_outlines,
-)
-from wsi_anomaly.annotations.files import MASK_SUFFIXES
+from wsi_anomaly.annotations import Outline, fractions_inside, read_outlines
 from wsi_anomaly.core.errors import AnnotationError, UsageError, WsiAnomalyError
 from wsi_anomaly.evaluation.folders import Result
 from wsi_anomaly.evaluation.labels import ABNORMAL, IGNORED, NORMAL, label_fields
 from wsi_anomaly.evaluation.tables import LabelTable
-from wsi_anomaly.tiles.inputs import check_files, check_frame, find_file
+from wsi_anomaly.tiles.inputs import check_files, find_file
 
 _ROUNDING_PX = 1.5  # corners that other programs have rounded in another way
 
@@ -128,15 +121,7 @@ class Truth:
         path = None if place is None else find_file(place, result.slide_path)
         if path is None:
             return None
-        if path.name.lower().endswith(MASK_SUFFIXES):
-            x, y, width, height = result.bounds
-            found = outlines_from_mask(read_mask(path), (width, height), origin=(x, y))
-        else:
-            found = read_outlines(path)
-            if not path.name.lower().endswith(".xml") and result.qupath_origin == "bounds":
-                # QuPath counts from the scanned area, ASAP from the file's own corner.
-                found = [_moved(outline, result.bounds[:2]) for outline in found]
-        check_frame(result.size, result.slide_path, path, found)
+        found = read_outlines(path, result.extent)
         if not self.classes or not found:
             return found
         chosen = [outline for outline in found if outline.label in self.classes]
@@ -145,10 +130,6 @@ class Truth:
                 f"The annotations in {path} have no class; leave --class out, or set it in QuPath."
             )
         return chosen
-
-
-def _moved(outline: Outline, by: tuple[int, int]) -> Outline:
-    return Outline(outline.label, shapely.transform(outline.polygon, lambda xy: xy + by))
 
 
 def _from_outlines(result: Result, outlines: list[Outline], *, abnormal: bool) -> SlideTruth:

@@ -87,7 +87,7 @@ def score_slide(
         check_pixels(slide, model)
         facts = SlideFacts.of(slide)
         with _timed(timings, "tissue and stain"):
-            tissue = _find_tissue(slide, mask_of(slide.path, options))
+            tissue = _find_tissue(slide, options)
             fields = _plan(slide, tissue, model, options)
             outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
@@ -241,12 +241,14 @@ class _Reference:
         )
 
 
-def _find_tissue(slide: Slide, mask: Path | None) -> TissueMap:
+def _find_tissue(slide: Slide, options: ScoreOptions) -> TissueMap:
     """Find the tissue; what a mask leaves out of it is MASKED."""
+    mask = mask_of(slide.path, options)
     if mask is None:
         return find_tissue(slide)
     overview = read_overview(slide)
-    return tissue_from_file(slide, mask, overview).with_masked(find_tissue(slide, overview))
+    given = tissue_from_file(slide, mask, overview, options.origin)
+    return given.with_masked(find_tissue(slide, overview))
 
 
 def _mask_warning(fields: Fields, mpp: Mpp) -> str:

@@ -120,7 +120,7 @@ class Challenge:
         for name in sorted(by_kind["tumor"] | tumour_test):
             try:
                 outlines = [Outline(LABEL, o.polygon) for o in read_asap(xml[name])]
-                write_geojson(folder / f"{name}.geojson", outlines, name)
+                write_geojson(folder / f"{name}.geojson", outlines, name, corner=(0, 0))
             except AnnotationError as error:
                 errors.append(str(error))
                 (folder / f"{name}.geojson").unlink(missing_ok=True)
