@@ -8,7 +8,7 @@ from pathlib import Path
 from wsi_anomaly.annotations.asap import read_asap
 from wsi_anomaly.annotations.frame import Extent
 from wsi_anomaly.annotations.masks import outlines_from_mask, read_mask
-from wsi_anomaly.annotations.outlines import Outline
+from wsi_anomaly.annotations.outlines import Note, Outline
 from wsi_anomaly.annotations.qupath import read_geojson
 from wsi_anomaly.core.errors import AnnotationError
 
@@ -18,7 +18,11 @@ SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz", ".xml", *MASK_SUFFIX
 
 
 def read_outlines(
-    path: str | os.PathLike[str], slide: Extent | None = None, *, label: str = ""
+    path: str | os.PathLike[str],
+    slide: Extent | None = None,
+    *,
+    label: str = "",
+    note: Note = lambda _text: None,
 ) -> list[Outline]:
     """Outlines of an annotation file; the suffix says which format.
 
@@ -35,6 +39,8 @@ def read_outlines(
         The slide on which they lie; a mask image cannot do without it.
     label
         Label of a mask's outlines; the other formats carry their own.
+    note
+        Told what was left out: points, lines, and what encloses nothing.
 
     Returns
     -------
@@ -47,13 +53,13 @@ def read_outlines(
         do.
     """
     path = Path(path)
-    outlines = _read(path, slide, label)
+    outlines = _read(path, slide, label, note)
     if slide is not None:
         slide.check(path, outlines)
     return outlines
 
 
-def _read(path: Path, slide: Extent | None, label: str) -> list[Outline]:
+def _read(path: Path, slide: Extent | None, label: str, note: Note) -> list[Outline]:
     name = path.name.lower()
     if name.endswith(MASK_SUFFIXES):
         if slide is None:
@@ -70,9 +76,9 @@ def _read(path: Path, slide: Extent | None, label: str) -> list[Outline]:
                 message if message.startswith(str(path)) else f"{path}: {message}"
             ) from error
     if name.endswith(".xml"):
-        return read_asap(path)
+        return read_asap(path, note=note)
     if name.endswith(SUFFIXES):
-        return read_geojson(path, slide)
+        return read_geojson(path, slide, note=note)
     raise AnnotationError(
         f"{path} is no annotation file that is known; give one of {', '.join(SUFFIXES)}."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
 from wsi_anomaly.annotations import Outline, fractions_inside, read_outlines
+from wsi_anomaly.annotations.outlines import Note
 from wsi_anomaly.core.errors import AnnotationError, UsageError, WsiAnomalyError
 from wsi_anomaly.evaluation.folders import Result
 from wsi_anomaly.evaluation.labels import ABNORMAL, IGNORED, NORMAL, label_fields
@@ -51,15 +52,18 @@ class Truth:
     annotations
         A folder of outlines or mask images named as the slides, or the one file of one slide.
     classes
-        Classes of outlines that are abnormal; none: all.
+        Classes of outlines that are abnormal; none: all but ``normal``.
     unannotated_normal
         Whether a slide without an annotation file is normal.
+    labels_found
+        The classes of the outlines that have been read.
     """
 
     labels: LabelTable | None = None
     annotations: Path | None = None
     classes: tuple[str, ...] = ()
     unannotated_normal: bool = False
+    labels_found: set[str] = field(default_factory=set)
 
     def check(self, results: Sequence[Result]) -> None:
         """See that it can be the truth of these slides.
@@ -88,8 +92,10 @@ class Truth:
                 f"{results[0].slide_path.stem}.geojson); name the files as the slides."
             )
 
-    def of(self, result: Result) -> SlideTruth | None:
+    def of(self, result: Result, note: Note = lambda _text: None) -> SlideTruth | None:
         """Find what is known of a slide; None when nothing is.
+
+        `note` is told which outlines do not count.
 
         Raises
         ------
@@ -100,7 +106,7 @@ class Truth:
         corners = None if self.labels is None else self.labels.fields.get(result.name)
         if corners is not None and self.labels is not None:
             return _from_fields(result, self.labels.path, *corners)
-        outlines = self._outlines(result)
+        outlines = self._outlines(result, note)
         if outlines is None and (label == NORMAL or (label is None and self.unannotated_normal)):
             outlines = []
         if outlines is not None:
@@ -115,19 +121,26 @@ class Truth:
         unknown = np.full(len(result.table.coords), IGNORED, np.int8)
         return SlideTruth(unknown, abnormal=True, lesions=None)
 
-    def _outlines(self, result: Result) -> list[Outline] | None:
-        """Outlines of a slide's own file; None without such."""
+    def _outlines(self, result: Result, note: Note) -> list[Outline] | None:
+        """Outlines of what is abnormal in a slide's own file; None without such."""
         place = self.annotations
         path = None if place is None else find_file(place, result.slide_path)
         if path is None:
             return None
-        found = read_outlines(path, result.extent)
+        found = read_outlines(path, result.extent, note=note)
+        self.labels_found.update(outline.label for outline in found)
         if not self.classes or not found:
-            return found
+            return [outline for outline in found if not outline.is_normal]
         chosen = [outline for outline in found if outline.label in self.classes]
         if not chosen and not any(outline.label for outline in found):
             raise AnnotationError(
                 f"The annotations in {path} have no class; leave --class out, or set it in QuPath."
+            )
+        nameless = sum(not outline.label for outline in found)
+        if nameless:
+            note(
+                f"{path}: {nameless} of {len(found)} outlines have no class and do not count as "
+                "abnormal."
             )
         return chosen
 

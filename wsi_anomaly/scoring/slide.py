@@ -41,6 +41,7 @@ from wsi_anomaly.tiles import (
     plan_fields,
 )
 from wsi_anomaly.tiles.inputs import tissue_from_file
+from wsi_anomaly.tiles.named import Note
 from wsi_anomaly.tiles.plane import SlidePlane
 
 _OTHER_STRIDE = (
@@ -83,11 +84,12 @@ def score_slide(
     """
     options = options or ScoreOptions()
     timings: dict[str, float] = {}
+    left_out: list[str] = []
     with _opened(path, options) as slide:
         check_pixels(slide, model)
         facts = SlideFacts.of(slide)
         with _timed(timings, "tissue and stain"):
-            tissue = _find_tissue(slide, options)
+            tissue = _find_tissue(slide, options, left_out.append)
             fields = _plan(slide, tissue, model, options)
             outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
@@ -115,6 +117,7 @@ def score_slide(
         with _timed(timings, "interpretation"):
             reference = _Reference.of(model, facts, controls, options.stride_um)
             unlike = [] if options.tissue_mask is None else [_mask_warning(fields, facts.mpp)]
+            unlike += left_out
             unlike += domain_warnings(
                 model.domain,
                 preprocessor=preprocess,
@@ -241,13 +244,13 @@ class _Reference:
         )
 
 
-def _find_tissue(slide: Slide, options: ScoreOptions) -> TissueMap:
+def _find_tissue(slide: Slide, options: ScoreOptions, note: Note) -> TissueMap:
     """Find the tissue; what a mask leaves out of it is MASKED."""
     mask = mask_of(slide.path, options)
     if mask is None:
         return find_tissue(slide)
     overview = read_overview(slide)
-    given = tissue_from_file(slide, mask, overview, options.origin)
+    given = tissue_from_file(slide, mask, overview, options.origin, note=note)
     return given.with_masked(find_tissue(slide, overview))
 
 

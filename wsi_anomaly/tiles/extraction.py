@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from wsi_anomaly.annotations import Outline
+from wsi_anomaly.annotations.outlines import Note
 from wsi_anomaly.core.errors import (
     AnnotationError,
     NotASlideError,
@@ -138,12 +139,16 @@ def tile_slide(
                 job.slide, target, former.magnifications, _counts(former.status), 0.0, skipped=True
             )
         notes = [why] if why else []
+
+        def note(sentence: str) -> None:
+            notes.append(sentence.removesuffix("."))  # they stand in a row
+
         magnifications = _served(opened, config, notes)
         report(0, 0, Stage.TISSUE)
         overview = read_overview(opened)
-        outlines = _outlines(opened, files["annotations"], config, job.origin)
+        outlines = _outlines(opened, files["annotations"], config, job.origin, note)
         tissue = (
-            tissue_from_file(opened, files["tissue_mask"], overview, job.origin)
+            tissue_from_file(opened, files["tissue_mask"], overview, job.origin, note=note)
             if files["tissue_mask"]
             else find_tissue(opened, overview)
         )
@@ -176,10 +181,12 @@ def tile_slide(
 
 
 def _outlines(
-    slide: Slide, file: Path | None, config: TileConfig, origin: Origin
+    slide: Slide, file: Path | None, config: TileConfig, origin: Origin, note: Note
 ) -> list[Outline] | None:
     """Where to cut; None: anywhere."""
-    return None if file is None else outlines_from_file(slide, file, config.labels, origin)
+    if file is None:
+        return None
+    return outlines_from_file(slide, file, config.labels, origin, note=note)
 
 
 def _plan(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wsi_anomaly.annotations import Extent, Outline, read_mask, read_outlines
 from wsi_anomaly.annotations.files import MASK_SUFFIXES, SUFFIXES
-from wsi_anomaly.annotations.outlines import TISSUE
+from wsi_anomaly.annotations.outlines import TISSUE, Note
 from wsi_anomaly.core.errors import AnnotationError, UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.remote import from_anywhere
@@ -106,7 +106,12 @@ def identity(path: Path, origin: Origin) -> str:
 
 
 def tissue_from_file(
-    slide: Slide, path: Path, overview: Overview, origin: Origin = "bounds"
+    slide: Slide,
+    path: Path,
+    overview: Overview,
+    origin: Origin = "bounds",
+    *,
+    note: Note = lambda _text: None,
 ) -> TissueMap:
     """Tissue as somebody has marked it: outlines, or an image over the scanned area.
 
@@ -119,13 +124,18 @@ def tissue_from_file(
     """
     if path.name.lower().endswith(MASK_SUFFIXES):
         return TissueMap.from_image(slide, read_mask(path), overview)
-    outlines = read_outlines(path, extent_of(slide, origin))
+    outlines = read_outlines(path, extent_of(slide, origin), note=note)
     tissue = [outline for outline in outlines if outline.label == TISSUE] or outlines
     return TissueMap.from_polygons(slide, [outline.polygon for outline in tissue], overview)
 
 
 def outlines_from_file(
-    slide: Slide, path: Path, labels: Sequence[str], origin: Origin = "bounds"
+    slide: Slide,
+    path: Path,
+    labels: Sequence[str],
+    origin: Origin = "bounds",
+    *,
+    note: Note = lambda _text: None,
 ) -> list[Outline]:
     """Annotations of a slide to cut tiles from, each with a label.
 
@@ -140,6 +150,8 @@ def outlines_from_file(
         (a mask, or outlines none of which was given one).
     origin
         Where QuPath's (0, 0) lies, see :class:`~wsi_anomaly.annotations.Extent`.
+    note
+        Told what was left out.
 
     Raises
     ------
@@ -147,7 +159,7 @@ def outlines_from_file(
         The file cannot be read, was made for something else, or has none of these classes.
     """
     only = labels[0] if len(labels) == 1 else ""
-    outlines = read_outlines(path, extent_of(slide, origin), label=only)
+    outlines = read_outlines(path, extent_of(slide, origin), label=only, note=note)
     if not outlines:
         raise AnnotationError(f"{path} holds no annotation; draw one, or leave {slide.path} out.")
     if not any(outline.label for outline in outlines):
@@ -164,4 +176,7 @@ def outlines_from_file(
             f"{path} has no annotation of class {' or '.join(labels)}, only {present}; give one of "
             "those as --label."
         )
+    nameless = sum(not outline.label for outline in outlines)
+    if nameless:
+        note(f"{path}: {nameless} of {len(outlines)} annotations have no class and are left out.")
     return chosen

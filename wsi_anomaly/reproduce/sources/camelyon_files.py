@@ -119,7 +119,8 @@ class Challenge:
         errors = []
         for name in sorted(by_kind["tumor"] | tumour_test):
             try:
-                outlines = [Outline(LABEL, o.polygon) for o in read_asap(xml[name])]
+                lesions = [o for o in read_asap(xml[name]) if not o.is_normal]
+                outlines = [Outline(LABEL, lesion.polygon) for lesion in lesions]
                 write_geojson(folder / f"{name}.geojson", outlines, name, corner=(0, 0))
             except AnnotationError as error:
                 errors.append(str(error))
