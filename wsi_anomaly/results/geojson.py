@@ -106,8 +106,8 @@ def _write(
         "qupath_origin": frame.origin,
         CORNER: [frame.x, frame.y],
     }
-    head = orjson.dumps({"type": "FeatureCollection", FACTS: top})
-    file.write(head[:-1] + b',"features":[')
+    head = b'{"type":"FeatureCollection","' + FACTS.encode() + b'":'
+    file.write(head + orjson.dumps(top) + b',"features":[')
     separator = b"\n"
     for feature in annotation_features(score_map, frame):
         file.write(separator + orjson.dumps(feature))
