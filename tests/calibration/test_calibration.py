@@ -11,10 +11,10 @@ from wsi_anomaly.calibration import MIN_CASES, Calibration, CaseScores
 from wsi_anomaly.core.errors import ModelError
 
 
-def slide(name: str, scores: np.ndarray, *, case: str | None = None, sampled: float = 1.0):
+def slide(name: str, scores: np.ndarray, *, case: str | None = None):
     side = int(np.ceil(np.sqrt(len(scores))))
     row, col = np.divmod(np.arange(len(scores)), side)
-    return CaseScores(case or name, name, row, col, np.asarray(scores, np.float32), sampled)
+    return CaseScores(case or name, name, row, col, np.asarray(scores, np.float32))
 
 
 def normals(n: int, fields: int = 400, seed: int = 0) -> list[CaseScores]:
@@ -93,7 +93,7 @@ def test_more_false_regions_never_raise_the_threshold():
 
 
 def test_state_round_trip_and_damage():
-    calibration = Calibration.fit([*normals(5), slide("s9", np.array([1.0, 2.0]), sampled=0.25)])
+    calibration = Calibration.fit([*normals(5), slide("s9", np.array([1.0, 2.0]))])
     arrays, meta = calibration.to_state()
     again = Calibration.from_state(arrays, meta)
     queries = np.linspace(0.5, 1.5, 11)

@@ -12,7 +12,7 @@ from wsi_anomaly.cli.display import Display, progress_bar
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from wsi_anomaly.autoencoder.loop import Report
+    from wsi_anomaly.learning.loop import Report
     from wsi_anomaly.reproduce.problems import Source
     from wsi_anomaly.reproduce.run import Watch
     from wsi_anomaly.reproduce.scores import Place

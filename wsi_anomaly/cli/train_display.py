@@ -12,8 +12,8 @@ from wsi_anomaly.cli.display import Display, progress_bar
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from wsi_anomaly.autoencoder.loop import Report
     from wsi_anomaly.detectors import Model
+    from wsi_anomaly.learning.loop import Report
     from wsi_anomaly.training.run import Watch
 
 _LINES_EVERY_S = 30.0
@@ -79,8 +79,9 @@ class TrainDisplay(Display):
 
     def calibration(self, model: Model) -> None:
         """Say what the model's scores can be compared with."""
-        reference = model.calibration.get(model.primary)
-        if reference is None:
+        from wsi_anomaly.training.card import promise_of
+
+        if model.primary not in model.calibration:
             self._print("No calibration: scores are raw, nothing will be flagged.")
         else:
-            self._print(reference.operating_point().reason)
+            self._print(promise_of(model))

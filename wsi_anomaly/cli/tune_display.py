@@ -13,7 +13,7 @@ from wsi_anomaly.cli.display import Display, duration, progress_bar
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from wsi_anomaly.autoencoder.loop import Report
+    from wsi_anomaly.learning.loop import Report
     from wsi_anomaly.options import TuneOptions
     from wsi_anomaly.tuning import Found, Watch
     from wsi_anomaly.tuning.records import Tried
