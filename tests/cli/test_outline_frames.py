@@ -75,8 +75,8 @@ def test_outlines_from_qupath_count_from_the_scanned_area(here, cropped, model):
     check_all_commands(cropped, model, 512, 1024, 64)
 
 
-def test_the_reported_slide_is_cut_where_it_was_drawn_on(here, shared_cases, model):
-    folder = shared_cases / "qupath_bounds_annotations"
+def test_the_reported_slide_is_cut_where_it_was_drawn_on(here, field_case, model):
+    folder = field_case("qupath_bounds_annotations")
     check_all_commands(folder, model, 1024, 1536, 128)
 
 

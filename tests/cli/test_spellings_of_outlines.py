@@ -69,8 +69,8 @@ def test_a_derived_class_has_qupaths_own_name(here, model):
     check_both_slides_of_a_derived_class(here, model, 25)
 
 
-def test_the_reported_derived_class(here, shared_cases, model):
-    check_both_slides_of_a_derived_class(shared_cases / "qupath_derived_class", model, 16)
+def test_the_reported_derived_class(here, field_case, model):
+    check_both_slides_of_a_derived_class(field_case("qupath_derived_class"), model, 16)
 
 
 def check_both_spellings_of_a_hole(folder: Path, model: Path) -> None:
@@ -92,8 +92,8 @@ def test_camelyon17s_normal_is_camelyon16s_hole(here, model):
     check_both_spellings_of_a_hole(here, model)
 
 
-def test_the_reported_normal_group(here, shared_cases, model):
-    check_both_spellings_of_a_hole(shared_cases / "camelyon17_normal_group", model)
+def test_the_reported_normal_group(here, field_case, model):
+    check_both_spellings_of_a_hole(field_case("camelyon17_normal_group"), model)
 
 
 def test_what_is_left_out_is_named_by_every_command(here, model):

@@ -122,7 +122,9 @@ def score_slide(
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = _Reference.of(model, facts, controls, options.stride_um)
-            unlike = [] if options.tissue_mask is None else [_mask_warning(fields, facts.mpp)]
+            unlike = [f"Not all of the file is looked at: {part}." for part in slide.left_out]
+            if options.tissue_mask is not None:
+                unlike.append(_mask_warning(fields, facts.mpp))
             unlike += left_out
             unlike += domain_warnings(
                 model.domain,

@@ -136,9 +136,10 @@ def tile_slide(
         )
         if former is not None:
             return TileResult(
-                job.slide, target, former.magnifications, _counts(former.status), 0.0, skipped=True
-            )
-        notes = [why] if why else []
+                job.slide, target, former.magnifications, _counts(former.status), 0.0,
+                skipped=True, notes=opened.left_out,
+            )  # fmt: skip
+        notes = [*opened.left_out, *([why] if why else [])]
 
         def note(sentence: str) -> None:
             notes.append(sentence.removesuffix("."))  # they stand in a row
