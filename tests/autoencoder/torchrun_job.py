@@ -15,7 +15,7 @@ from wsi_anomaly.learning.batches import ArrayTiles, BatchStream
 from wsi_anomaly.learning.distributed import join, leave
 from wsi_anomaly.learning.loop import LoopConfig, TrainingLoop
 
-rank, world = join()
+rank, world = join("cpu")
 stream = BatchStream(ArrayTiles(textured_tiles(40)), 8, seed=3, rank=rank, world=world)
 steps = [stage.steps for stage in STAGES]
 run = TrainingLoop(trainer(), stream, steps, LoopConfig(report_every=3))

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_anomaly.calibration import Calibration
-from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
+from wsi_anomaly.core.devices import choose_device, is_out_of_memory
+from wsi_anomaly.core.errors import MemoryShortError, ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import (
     atomic_folder,
     config_hash,
@@ -280,6 +281,7 @@ class Model:
             It is missing, incomplete, damaged, of another version, or contradicts itself.
         """
         folder = Path(folder)
+        device = choose_device(str(device))
         description, tensors = _read(folder)
         try:
             _refuse_missing(description, folder)
@@ -321,11 +323,16 @@ class Model:
                 hash=config_hash(description),
             )
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise MemoryShortError(
+                    f"There is not enough memory on {device} for the model in {folder}; end other "
+                    "programs that use it, or give --device cpu."
+                ) from error
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ModelError(
                 f"The model in {folder} is damaged ({reason}); copy it again, or train it anew."
             ) from error
-        except ModelError:
+        except (ModelError, MemoryShortError):
             raise
         except WsiAnomalyError as error:
             raise ModelError(f"The model in {folder} cannot be used: {error}") from error
