@@ -13,6 +13,8 @@ from wsi_anomaly.core.devices import choose_device, memory_explained, passed_ove
 from wsi_anomaly.core.errors import MemoryShortError, UsageError
 from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.learning import distributed
+from wsi_anomaly.options import ScoreOptions
+from wsi_anomaly.screening.slides import Scoring
 
 
 @pytest.fixture
@@ -172,3 +174,15 @@ def test_a_group_of_the_calling_program_is_not_ended(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(distributed, "_JOINED", Event())
     distributed.leave()
     assert not ended
+
+
+def test_a_worker_of_a_cluster_chooses_its_device_itself(
+    no_cards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ScoreOptions(device="cuda", dask="tcp://scheduler:8786")
+    scoring = Scoring.of(None, options, slides=4)  # the client has no GPU, and needs none
+    assert scoring.options.device == "cuda"
+    assert scoring.device_here == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert choose_device(scoring.options.device) == "cuda:0"
