@@ -42,7 +42,7 @@ def choose_device(asked: str) -> str:
         raise UsageError(f"{why_no_gpu()} Or give --device cpu.")
     number = device.index or 0
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        if device.index is not None:
+        if ":" in asked:
             raise UsageError(
                 f"Each process of torchrun takes a GPU of its own, not all of them {asked}: give "
                 "--device cuda, and choose cards with CUDA_VISIBLE_DEVICES."
@@ -71,7 +71,8 @@ def why_no_gpu() -> str:
     """Say in a sentence why PyTorch finds no GPU, and the remedy."""
     import torch
 
-    if torch.version.cuda is None:
+    built_for: str | None = torch.version.cuda
+    if not built_for:
         return "This PyTorch was built without CUDA; install the CUDA build of torch to use a GPU."
     driver = _driver_version()
     if driver is None:
@@ -85,7 +86,7 @@ def why_no_gpu() -> str:
         return "CUDA_VISIBLE_DEVICES hides every GPU; unset it."
     return (
         f"NVIDIA's driver {driver} does not serve this PyTorch, which was built for CUDA "
-        f"{torch.version.cuda}; install a newer driver."
+        f"{built_for}; install a newer driver."
     )
 
 
