@@ -79,8 +79,9 @@ class TrainDisplay(Display):
 
     def calibration(self, model: Model) -> None:
         """Say what the model's scores can be compared with."""
-        reference = model.calibration.get(model.primary)
-        if reference is None:
+        from wsi_anomaly.training.card import promise_of
+
+        if model.primary not in model.calibration:
             self._print("No calibration: scores are raw, nothing will be flagged.")
         else:
-            self._print(reference.operating_point().reason)
+            self._print(promise_of(model))

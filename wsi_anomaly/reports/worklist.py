@@ -24,6 +24,9 @@ from wsi_anomaly.results.summary import FORMAT, read_entry, read_summary
 from wsi_anomaly.scoring import ALONE
 
 COHORT_PAGE = "cohort.html"
+INCOMPARABLE = "cannot be compared"
+"""Verdict of slides that stand on top of the worklist, without a rank."""
+
 _FAILED = ".failed"
 _GROWTH = 20
 _PAUSE = 1000  # times as long as writing took
@@ -35,6 +38,7 @@ class Row:
 
     slide: str
     status: str
+    verdict: str = ""
     rank: int | None = None
     slide_score: float | None = None
     slide_percentile: float | None = None
@@ -88,6 +92,7 @@ def _row(file: Path, summary: Mapping[str, Any]) -> Row:
     return Row(
         slide=str(slide.get("name", folder.name)),
         status=f"seen in {seen}" if seen else str(summary.get("status", "done")),
+        verdict=str(summary.get("verdict", "")),
         slide_score=_float(summary.get("slide_score")),
         slide_percentile=_float(summary.get("slide_percentile")),
         mean_of_top_tenth=_float(summary.get("mean_of_top_tenth")),
@@ -140,7 +145,10 @@ class _Rows:
         alone = sorted((r for r in rows if r.reference == ALONE), key=lambda r: (r.slide, r.folder))
         rows = [r for r in rows if r.reference != ALONE]
         rows.sort(key=lambda r: (r.slide_score is None, -(r.slide_score or 0.0), r.slide, r.folder))
-        ranked = [replace(row, rank=i) for i, row in enumerate(rows, start=1)] + alone
+        # Nor does what cannot be compared with normal slides; it needs eyes first.
+        unlike = [r for r in rows if r.verdict == INCOMPARABLE]
+        rows = [r for r in rows if r.verdict != INCOMPARABLE]
+        ranked = unlike + [replace(row, rank=i) for i, row in enumerate(rows, start=1)] + alone
         failed = self._read((self._results / _FAILED).glob("*.json"), _failed_row)
         return ranked + sorted(failed, key=lambda row: row.path)
 
@@ -225,6 +233,7 @@ class Worklist:
                 seen=sum(1 for r in rows if r.status.startswith("seen")),
                 failed=sum(1 for r in rows if r.status == "failed"),
                 models=len({r.model for r in rows if r.model}),
+                unlike=sum(1 for r in rows if r.verdict == INCOMPARABLE),
                 alone=sum(1 for r in rows if r.reference == ALONE),
                 cohort=(self._results / COHORT_PAGE).is_file(),
             )
