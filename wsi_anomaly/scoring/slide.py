@@ -41,6 +41,7 @@ from wsi_anomaly.tiles import (
     plan_fields,
 )
 from wsi_anomaly.tiles.inputs import tissue_from_file
+from wsi_anomaly.tiles.named import Note
 from wsi_anomaly.tiles.plane import SlidePlane
 
 _OTHER_STRIDE = (
@@ -87,11 +88,12 @@ def score_slide(
     """
     options = options or ScoreOptions()
     timings: dict[str, float] = {}
+    left_out: list[str] = []
     with _opened(path, options) as slide:
         check_pixels(slide, model)
         facts = SlideFacts.of(slide)
         with _timed(timings, "tissue and stain"):
-            tissue = _find_tissue(slide, mask_of(slide.path, options))
+            tissue = _find_tissue(slide, options, left_out.append)
             fields = _plan(slide, tissue, model, options)
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
         if model.name == ALONE:
@@ -110,10 +112,8 @@ def score_slide(
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = _Reference.of(model, facts, controls, options.stride_um)
-            unlike = _not_looked_at(slide, fields, options) + domain_warnings(
-                model.domain, preprocessor=preprocess, mpp=slide.finest_mpp,
-                sharpness=found.sharpness,
-            )  # fmt: skip
+            unlike = _not_looked_at(slide, fields, options) + left_out
+            unlike += _unlike_training(slide, model, preprocess, found)
             meaning = reference.interpret(fields, scores[model.primary], facts.mpp, options, unlike)
             maps = _pixel_maps(slide, fields, meaning, options, model, preprocess)
     return ScoreMap(
@@ -154,6 +154,15 @@ def _kept(found: Assessed, slide: Slide, min_tissue: float) -> NDArray[np.intp]:
             "--min-tissue."
         )
     return kept
+
+
+def _unlike_training(
+    slide: Slide, model: ScoringModel, preprocess: SlidePreprocessor, found: Assessed
+) -> list[str]:
+    """Say in what the slide differs from those that the model was trained on."""
+    return domain_warnings(
+        model.domain, preprocessor=preprocess, mpp=slide.finest_mpp, sharpness=found.sharpness
+    )
 
 
 def _not_looked_at(slide: Slide, fields: Fields, options: ScoreOptions) -> list[str]:
@@ -258,12 +267,14 @@ class _Reference:
         )
 
 
-def _find_tissue(slide: Slide, mask: Path | None) -> TissueMap:
+def _find_tissue(slide: Slide, options: ScoreOptions, note: Note) -> TissueMap:
     """Find the tissue; what a mask leaves out of it is MASKED."""
+    mask = mask_of(slide.path, options)
     if mask is None:
         return find_tissue(slide)
     overview = read_overview(slide)
-    return tissue_from_file(slide, mask, overview).with_masked(find_tissue(slide, overview))
+    given = tissue_from_file(slide, mask, overview, options.origin, note=note)
+    return given.with_masked(find_tissue(slide, overview))
 
 
 def _mask_warning(fields: Fields, mpp: Mpp) -> str:
