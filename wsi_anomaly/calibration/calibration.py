@@ -29,6 +29,10 @@ _CALM = 2.0  # the colour range ends this many times as far above the median as 
 _LOCATION = 0.95
 
 
+MOST_CELLS = 1 << 24
+"""Cells of the grid of a slide, with tissue or not: 26 x 26 cm of fields of 64 um."""
+
+
 @dataclass(frozen=True)
 class CaseScores:
     """Raw scores of the fields of one normal slide.
@@ -63,6 +67,13 @@ class CaseScores:
             raise ValueError(f"the scores of calibration slide {self.slide} are not all finite")
         if not 0 < self.sampled <= 1:
             raise ValueError(f"sampled is a share in (0, 1], not {self.sampled}")
+        rows, columns = (int(np.max(places)) - int(np.min(places)) + 1
+                         for places in (self.row, self.col))  # fmt: skip
+        if rows * columns > MOST_CELLS:  # its map, which is made whole, would eat the memory
+            raise ValueError(
+                f"the fields of calibration slide {self.slide} lie {rows:,} rows and {columns:,} "
+                "columns apart, further than on any slide"
+            )
 
 
 class Calibration:

@@ -21,6 +21,7 @@ from wsi_anomaly.slides.base import (
 )
 from wsi_anomaly.slides.patience import HangingError
 from wsi_anomaly.slides.physical import find_mpp, objective_power
+from wsi_anomaly.slides.tiff_structure import MAX_TILE_BYTES
 from wsi_anomaly.slides.tile_cache import CACHE_BYTES
 
 NAME = "openslide"
@@ -107,6 +108,14 @@ def _info(path: Path, handle: openslide.OpenSlide, mpp: Mpp | float | None) -> S
             f"{path} is damaged: it claims {width} x {height} pixels, which no slide has; copy it "
             "again or leave it out."
         )
+    for level in range(handle.level_count):
+        side = [int(properties.get(f"openslide.level[{level}].tile-{s}", 0))
+                for s in ("width", "height")]  # fmt: skip
+        if side[0] * side[1] * 3 > MAX_TILE_BYTES:  # it decodes them whole
+            raise NotASlideError(
+                f"{path} holds {side[0]} x {side[1]} pixels in one compressed piece, too much to "
+                "decode at once; convert it to a TIFF with smaller tiles, or leave it out."
+            )
     dimensions = tuple(handle.level_dimensions)
     return SlideInfo(
         width=width,

@@ -26,7 +26,7 @@ from wsi_anomaly.slides.decoding import Decoder, UnknownCodingError, decoder_of
 
 _VENDORS = frozenset({"avs", "bif", "eer", "ndpi", "ndtiff", "philips", "qpi", "scn", "ventana"})
 _MAX_TILE_PX = 1 << 16
-_MAX_TILE_BYTES = 200_000_000  # a larger strip or tile, decoded, does not fit a worker
+MAX_TILE_BYTES = 200_000_000  # a larger strip or tile, decoded, does not fit a worker
 _VIRTUAL_STRIP_BYTES = 1_000_000  # an uncompressed strip is read in parts of this size
 _UNITS = {1: "", 2: "inch", 3: "centimeter"}
 
@@ -228,7 +228,7 @@ def _level(pages: Sequence[Any]) -> TiffLevel:
     )
     if not page.is_tiled and page.compression == 1 and rows == 1:
         return _in_virtual_strips(level, width * int(page.samplesperpixel) // planes)
-    if tile_width * tile_height * 3 > _MAX_TILE_BYTES:
+    if tile_width * tile_height * 3 > MAX_TILE_BYTES:
         raise LayoutError(
             f"it holds {tile_width} x {tile_height} pixels in one compressed piece, too much to "
             "decode at once"
