@@ -91,7 +91,8 @@ def _run(run: TileRun, out: Console, verbosity: int) -> int:
         markup=False,
         soft_wrap=True,
     )
-    say_what_failed(failed)
+    missed = run.listing.missed()
+    say_what_failed(failed, missed)
     if unwritten:
         raise unwritten
-    return 1 if failed else 0
+    return 1 if failed or missed else 0

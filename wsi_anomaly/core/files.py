@@ -15,7 +15,9 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -30,6 +32,10 @@ _LEFT_BEHIND = re.compile(
     r"\.(?P<name>.+)\.(?P<machine>[0-9a-f]{8})\.(?P<process>\d+)"
     r"(?P<kind>(\.former)?\.partial|\.former)"
 )
+# A disk takes 255 bytes; suffixes, and what a partial name adds, need some of them.
+_LONGEST_NAME = 190
+_OF_A_FOLDER = (".html", ".csv")  # names of what stands beside the outputs of slides
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
 _LEFT_BEHIND_SECONDS = 24 * 3600.0
 _SWAPS = 100
@@ -42,6 +48,7 @@ Known = tuple[tuple[int, ...], str]
 # A file changed just now may change again without its times showing it: they have a grain.
 _SETTLED_SECONDS = 2.0
 _known: dict[Path, Known] = {}
+_tidied: set[Path] = set()
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
@@ -99,17 +106,41 @@ def _digest(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()[:16]
 
 
+def as_text(name: str) -> str:
+    """Name of a file as text that can be written anywhere.
+
+    Disks keep names as bytes. Those of other encodings than UTF-8 (an old Latin-1 archive) are
+    shown by their number, as in addresses: ``Pr%E4parat``.
+    """
+    if name.isascii():
+        return name
+    return "".join(f"%{ord(c) & 0xFF:02X}" if "\ud800" <= c <= "\udfff" else c for c in name)
+
+
 def output_name(path: str | os.PathLike[str]) -> str:
     """Name for the outputs of a slide: its file name without suffix and without leading dots.
 
     A slide may be called ``..tif``: its outputs must neither be hidden nor climb out of their
-    folder. A DeepZoom tree is often called ``HE.dzi`` in a folder of its case, which then is part
-    of the name.
+    folder, nor take the place of a table or a page there. A DeepZoom tree is often called
+    ``HE.dzi`` in a folder of its case, which then is part of the name. A name so long that no file
+    could be called after it is cut short, and marked.
     """
     path = Path(path)
-    name = path.stem.lstrip(".") or "slide"
-    above = path.absolute().parent.name.lstrip(".")
-    return f"{above}-{name}" if path.suffix.lower() == ".dzi" and above else name
+    name = as_text(path.stem).lstrip(".") or "slide"
+    above = as_text(path.absolute().parent.name).lstrip(".")
+    if path.suffix.lower() == ".dzi" and above:
+        name = f"{above}-{name}"
+    if name.lower().endswith(_OF_A_FOLDER):
+        name += "-slide"
+    if len(name.encode()) > _LONGEST_NAME:
+        mark = hashlib.sha256(name.encode()).hexdigest()[:8]
+        name = name.encode()[: _LONGEST_NAME - 9].decode(errors="ignore") + "-" + mark
+    return name
+
+
+def same_on_disk(name: str) -> str:
+    """Give what two names have in common that some disks take for one: case and accents' form."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def canonical_json(value: Any) -> str:
@@ -131,8 +162,20 @@ def _output_error(path: Path, error: OSError) -> OutputError:
         errno.EROFS: "the file system is read-only; choose another folder with -o",
         errno.EEXIST: "a file stands where a folder is needed; move it or choose another with -o",
         errno.ENOTDIR: "a file stands where a folder is needed; move it or choose another with -o",
+        errno.ENAMETOOLONG: "the name is too long for this disk; rename the slide",
     }.get(error.errno or 0, error.strerror or str(error))
-    return OutputError(f"{path} cannot be written: {reason}.")
+    for_all = error.errno in _FULL or not _takes_files(path)
+    return OutputError(f"{path} cannot be written: {reason}.", for_all=for_all)
+
+
+def _takes_files(path: Path) -> bool:
+    """Whether another file than this one can be written where it was to stand."""
+    try:
+        folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -216,7 +259,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     A folder cannot be replaced in one step: the former one is first moved aside, so for an
     instant neither stands there, but never a mixture of the two. Whatever goes wrong in that
-    instant, the former one comes back. What a killed process left of this very folder goes first.
+    instant, the former one comes back. What killed processes left beside it goes first.
 
     Raises
     ------
@@ -229,7 +272,9 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     partial = _partial_name(path)
     former = partial.with_suffix(_FORMER_SUFFIX)
     shutil.rmtree(partial, ignore_errors=True)
-    remove_left_behind(path.parent, path.name)
+    if path.parent not in _tidied:  # once: a folder of thousands is not listed for each of them
+        remove_left_behind(path.parent)
+        _tidied.add(path.parent)
     try:
         with output_errors(path):
             if former.exists():  # this process could not move it back before
@@ -343,9 +388,12 @@ def _is_left_behind(path: Path, machine: str, process: int) -> bool:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file (UTF-8) atomically."""
+    r"""Write a text file (UTF-8) atomically.
+
+    Of a file's name that is no UTF-8, bytes are written as ``\udce4``: JSON gives them back.
+    """
     with atomic_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

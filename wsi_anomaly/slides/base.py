@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core import plugins
 from wsi_anomaly.core.errors import MissingMppError, SlideError
+from wsi_anomaly.core.files import as_text
 from wsi_anomaly.core.registry import Registry
 from wsi_anomaly.slides.patience import HangingError, patience, within
 from wsi_anomaly.slides.resample import falls_on_pixels, margin_px, resample
@@ -102,7 +103,7 @@ class Slide(ABC):
     Attributes
     ----------
     path, name
-        File and its name without suffix.
+        File, and its name without suffix as text.
     backend
         Name of the reader: that of its registration.
     suffixes
@@ -116,7 +117,7 @@ class Slide(ABC):
 
     def __init__(self, path: Path, info: SlideInfo) -> None:
         self.path = path
-        self.name = path.stem
+        self.name = as_text(path.stem)
         self.info = info
         self.width, self.height = info.width, info.height
         self.level_dimensions = info.level_dimensions
