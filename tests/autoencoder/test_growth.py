@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copy
 
 import numpy as np
 import pytest
@@ -21,9 +22,9 @@ from wsi_anomaly.autoencoder import (
     relative_l1,
 )
 from wsi_anomaly.autoencoder.blocks import halve
-from wsi_anomaly.autoencoder.loop import LoopConfig, NotFiniteError, TrainingLoop
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.learning.batches import ArrayTiles, BatchStream, to_images
+from wsi_anomaly.learning.loop import LoopConfig, NotFiniteError, TrainingLoop, Validation
 
 ARCHITECTURE = Architecture(resolution=16, first_resolution=8, latent_resolution=4)
 STAGES = (
@@ -46,18 +47,23 @@ def trainer(network=None, **config) -> GrowthTrainer:
 
 def loop(tmp_path: Path | None = None, *, every: int = 5, held_out=None, **config) -> TrainingLoop:
     stream = BatchStream(ArrayTiles(textured_tiles(40)), 8, seed=3)
+    growth = trainer(**config)
+    validation = None
+    if held_out is not None:
+        validation = Validation(held_out, growth.evaluate, growth.autoencoder)
     return TrainingLoop(
-        trainer(**config),
+        growth,
         stream,
-        held_out,
+        [stage.steps for stage in STAGES],
         LoopConfig(report_every=3, checkpoint_every=every, validate_every=2, patience=2),
+        validation=validation,
         checkpoint=None if tmp_path is None else tmp_path / "dpa.safetensors",
         identity={"run": 1},
     )
 
 
 def weights(run: TrainingLoop) -> dict[str, torch.Tensor]:
-    return {n: t.clone() for n, t in run.trainer.autoencoder.state_dict().items()}
+    return {n: t.clone() for n, t in run.learner.autoencoder.state_dict().items()}
 
 
 def test_alpha_rises_linearly_to_one():
@@ -172,7 +178,7 @@ def test_a_killed_run_resumes_on_the_same_curve(tmp_path, config):
     straight.run()
 
     broken = loop(tmp_path, every=5, **config)
-    real_step, count = broken.trainer.step, 0
+    real_step, count = broken.learner.step, 0
 
     def die_at_step_12(*arguments):
         nonlocal count
@@ -181,7 +187,7 @@ def test_a_killed_run_resumes_on_the_same_curve(tmp_path, config):
             raise SystemExit  # no chance to tidy up, as with kill -9
         return real_step(*arguments)
 
-    broken.trainer.step = die_at_step_12
+    broken.learner.step = die_at_step_12
     with pytest.raises(SystemExit):
         broken.run()
     resumed = loop(tmp_path, every=5, **config)
@@ -191,11 +197,26 @@ def test_a_killed_run_resumes_on_the_same_curve(tmp_path, config):
     assert all(torch.equal(t, weights(straight)[n]) for n, t in weights(resumed).items())
 
 
+def test_a_checkpoint_of_version_0_1_0_goes_on(tmp_path):
+    straight = loop(adversarial_weight=0.1)
+    straight.run()
+    old = Path(__file__).parents[1] / "data" / "dpa_checkpoint_0.1.0.safetensors"
+    copy(old, tmp_path / "dpa.safetensors")
+    resumed = loop(tmp_path, adversarial_weight=0.1)
+    assert resumed.log[-1]["step"] == 10  # it was killed at step 12
+    resumed.run()
+    assert [line["step"] for line in resumed.log] == [line["step"] for line in straight.log]
+    losses = [[line["loss"] for line in run.log] for run in (resumed, straight)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     loop(tmp_path).save()
     other = BatchStream(ArrayTiles(textured_tiles(40)), 8, seed=3)
     with pytest.raises(ModelError, match="another configuration"):
-        TrainingLoop(trainer(), other, checkpoint=tmp_path / "dpa.safetensors", identity={"run": 2})
+        TrainingLoop(
+            trainer(), other, [1], checkpoint=tmp_path / "dpa.safetensors", identity={"run": 2}
+        )
 
 
 def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best():
@@ -216,7 +237,7 @@ def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best():
 
 def test_a_loss_that_is_no_number_stops_and_names_the_step(tmp_path):
     run = loop(tmp_path, every=3)
-    real_step, count = run.trainer.step, 0
+    real_step, count = run.learner.step, 0
 
     def poisoned(*arguments):
         nonlocal count
@@ -226,7 +247,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_step(tmp_path):
             result.loss.fill_(float("nan"))
         return result
 
-    run.trainer.step = poisoned
+    run.learner.step = poisoned
     with pytest.raises(NotFiniteError, match="step 8"):
         run.run()
     assert all(torch.isfinite(t).all() for t in weights(run).values())

@@ -9,16 +9,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
 from networks import textured_tiles
-from test_growth import trainer
+from test_growth import STAGES, trainer
 
-from wsi_anomaly.autoencoder.loop import LoopConfig, TrainingLoop
 from wsi_anomaly.learning.batches import ArrayTiles, BatchStream
 from wsi_anomaly.learning.distributed import join, leave
+from wsi_anomaly.learning.loop import LoopConfig, TrainingLoop
 
 rank, world = join()
 stream = BatchStream(ArrayTiles(textured_tiles(40)), 8, seed=3, rank=rank, world=world)
-run = TrainingLoop(trainer(), stream, None, LoopConfig(report_every=3))
+steps = [stage.steps for stage in STAGES]
+run = TrainingLoop(trainer(), stream, steps, LoopConfig(report_every=3))
 run.run()
 if rank == 0:
-    torch.save(run.trainer.autoencoder.state_dict(), sys.argv[1])
+    torch.save(run.learner.autoencoder.state_dict(), sys.argv[1])
 leave()

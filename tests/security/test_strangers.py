@@ -442,7 +442,7 @@ def test_a_far_field_of_a_model_costs_no_memory(row: int, col: int) -> None:
         "score": np.zeros(2, np.float32),
     }
     slides = [{"case": "a", "slide": "a", "fields": 2, "sampled": 1.0}]
-    with pytest.raises(ModelError, match="further than on any slide"):
+    with pytest.raises(ModelError, match="too far apart"):
         Calibration.from_state(arrays, {"version": 1, "slides": slides})
 
 

@@ -15,7 +15,8 @@ from slide_files import sparse, stained, write
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.slides import Bounds, open_slide, read_squares
 from wsi_anomaly.slides.base import Mpp, Region, Slide, SlideInfo
-from wsi_anomaly.slides.openslide_backend import composite, exact_downsample
+from wsi_anomaly.slides.levels import exact_level
+from wsi_anomaly.slides.openslide_backend import composite
 from wsi_anomaly.slides.physical import find_mpp, objective_power
 from wsi_anomaly.slides.resample import resample
 
@@ -150,9 +151,9 @@ def test_levels_agree_on_where_things_are(tmp_path, backend):
 
 
 def test_rounded_sizes_do_not_stretch_a_level():
-    assert exact_downsample((4443, 3567), (2221, 1783), 2.0005) == 2
-    assert exact_downsample((11264, 11264), (704, 704), 16.0) == 16
-    assert exact_downsample((1000, 1000), (300, 300), 3.3333) == 3.3333
+    assert exact_level((4443, 3567), (2221, 1783), 2.0005) == (2, (2221, 1783))
+    assert exact_level((11264, 11264), (704, 704), 16.0) == (16, (704, 704))
+    assert exact_level((1000, 1000), (300, 300), 3.3333) == (3.3333, (300, 300))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

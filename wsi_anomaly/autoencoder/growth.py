@@ -1,7 +1,7 @@
 """Progressive growing of the autoencoder together with its loss: stages and single steps.
 
 This module knows the arithmetic of one training step and the order of the stages. Batches,
-validation, checkpoints and progress belong to :mod:`wsi_anomaly.training`.
+validation, checkpoints and progress belong to :mod:`wsi_anomaly.learning.loop`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from wsi_anomaly.autoencoder.network import ProgressiveAutoencoder
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.features.network import PerceptualNetwork
 from wsi_anomaly.learning.distributed import average_gradients
+from wsi_anomaly.learning.loop import StepResult
 
 Layers = Mapping[str, float]
 
@@ -73,14 +74,6 @@ class GrowthConfig:
     pixel_weight: float = 0.0
     adversarial_weight: float = 0.0
     critic_steps: int = 2
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one step found: the reconstruction loss and, with a critic, its loss."""
-
-    loss: Tensor
-    critic_loss: Tensor | None = None
 
 
 class GrowthTrainer:
@@ -146,10 +139,9 @@ class GrowthTrainer:
         """The current stage."""
         return self.stages[self.index]
 
-    @property
-    def is_last(self) -> bool:
-        """Whether no stage follows."""
-        return self.index == len(self.stages) - 1
+    def describe(self, step: int) -> tuple[str, float]:
+        """Say what the stage is, and the share of the new path in its step."""
+        return str(self.stage), self.stage.alpha(step)
 
     def reconstruct(self, inputs: Tensor, alpha: float) -> Tensor:
         """Rebuild images that are already at the stage's resolution; float32."""
@@ -211,6 +203,11 @@ class GrowthTrainer:
         return StepResult(loss.detach(), critic_loss)
 
     @property
+    def draws(self) -> bool:
+        """Whether a step draws random numbers: the critic's mixtures."""
+        return self.adversary is not None
+
+    @property
     def batches_per_step(self) -> int:
         """How many batches :meth:`step` takes."""
         return 1 + (self.config.critic_steps if self.adversary is not None else 0)
@@ -221,15 +218,17 @@ class GrowthTrainer:
         inputs = mix_resolutions(images, self.stage.resolution, alpha)
         return self.loss(inputs, self.reconstruct(inputs, alpha), alpha)
 
+    @property
     def modules(self) -> dict[str, nn.Module]:
-        """Return what learns, by name: for checkpoints."""
+        """What learns, by name: for checkpoints."""
         found: dict[str, nn.Module] = {"autoencoder": self.autoencoder}
         if self.adversary is not None:
             found["critic"] = self.adversary.critic
         return found
 
+    @property
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Return the stage's optimisers, by name: for checkpoints."""
+        """The stage's optimisers, by name: for checkpoints."""
         found: dict[str, torch.optim.Optimizer] = {"autoencoder": self.optimizer}
         if self.adversary is not None:
             found["critic"] = self.adversary.optimizer

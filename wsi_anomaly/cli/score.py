@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from wsi_anomaly.cli.common import (
+    PATH,
     backend_option,
     common_options,
     console,
@@ -15,6 +16,8 @@ from wsi_anomaly.cli.common import (
     mpp_options,
     noting,
     option_of,
+    output_option,
+    say,
     say_what_failed,
 )
 from wsi_anomaly.options import ScoreKeywords, ScoreOptions
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
 option = option_of(ScoreOptions)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command()
+@click.argument("slides", nargs=-1, required=True, type=PATH)
 @click.option(
     "--model",
     multiple=True,
@@ -36,14 +39,7 @@ option = option_of(ScoreOptions)
     help="Folder of the model; with --cohort also ORGAN=FOLDER, once for each organ.  [default: "
     "model/; where there is none, each slide is compared with itself]",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Folder of results, one folder per slide.",
-)
+@output_option("results", "Folder of results, one folder per slide.")
 @option(
     "--heatmap",
     is_flag=True,
@@ -211,5 +207,5 @@ def _run(run: ScoreRun, out: Console, verbosity: int) -> int:
     say_what_failed(failed, missed)
     if done:
         target = done[0] / "report.html" if len(run.jobs) == 1 else run.output / "index.html"
-        out.print(f"Open {target}", markup=False, soft_wrap=True)
+        say(out, f"Open {target}")
     return 1 if failed or missed else 0

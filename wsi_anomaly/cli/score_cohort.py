@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsi_anomaly.cli.common import console, noting, say_what_failed
+from wsi_anomaly.cli.common import console, noting, say, say_what_failed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -125,17 +125,16 @@ def run_cohort(
     say_what_failed(study.failed)
     if blinded:
         key = write_key(output, cohort.slides, places.names, study.errors_by_code)
-        out.print(
+        say(
+            out,
             f"Read blinded: open {output / 'index.html'}; keep {key} from the readers. Afterwards "
             "the same command without --blinded adds the tables by group.",
-            markup=False,
-            soft_wrap=True,
         )
     else:
         names = {organ: model.name for organ, model in loaded.items()}
         page = write_cohort(output, cohort, study.done, table=table, models=names, options=options)
         write_worklist(output)  # now with a link to the study
-        out.print(f"Open {page}", markup=False, soft_wrap=True)
+        say(out, f"Open {page}")
     return 1 if study.failed else 0
 
 

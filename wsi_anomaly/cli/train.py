@@ -8,11 +8,13 @@ from typing import Unpack
 import click
 
 from wsi_anomaly.cli.common import (
+    PATH,
     Registered,
     common_options,
     console,
     device_option,
     option_of,
+    output_option,
 )
 from wsi_anomaly.core.plugins import DETECTORS
 from wsi_anomaly.options import TrainKeywords, TrainOptions
@@ -21,16 +23,9 @@ from wsi_anomaly.options.checks import MAGNIFICATIONS
 option = option_of(TrainOptions)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("tiles", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("model"),
-    show_default=True,
-    help="Folder of the model.",
-)
+@click.command()
+@click.argument("tiles", nargs=-1, type=PATH)
+@output_option("model", "Folder of the model.")
 @click.option(
     "--config",
     default="fast",
@@ -53,7 +48,7 @@ option = option_of(TrainOptions)
 )
 @option(
     "--feature-weights",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="File with the weights of --features, where it cannot be downloaded.",
 )
 @option(
@@ -64,7 +59,7 @@ option = option_of(TrainOptions)
 @option(
     "--anomalies",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Tile files of a few known abnormal tiles; fusion chooses its weights by them. They are "
     "never trained on.",
 )

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console
+from wsi_anomaly.cli.common import PATH, common_options, console, say
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
+@click.command()
+@click.argument("results", type=PATH, default=Path("results"))
 @click.option(
     "--slides",
     type=click.Path(path_type=Path, exists=True),
@@ -44,7 +44,7 @@ def command(
     from wsi_anomaly.viewer.server import Results, Viewer
 
     server = Viewer(Results(results, slides), port)
-    console(verbosity).print(f"Open {server.url} (Ctrl-C ends)", markup=False, soft_wrap=True)
+    say(console(verbosity), f"Open {server.url} (Ctrl-C ends)")
     with tempfile.TemporaryDirectory(prefix="wsi-anomaly-view-") as folder:
         if browser:
             import webbrowser

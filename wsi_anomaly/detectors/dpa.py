@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, GrowthTrainer, Stage, pixel_map
-from wsi_anomaly.autoencoder.loop import LoopConfig, TrainingLoop
 from wsi_anomaly.autoencoder.loss import weighted_l1
 from wsi_anomaly.autoencoder.network import ProgressiveAutoencoder
 from wsi_anomaly.core.errors import ModelError, UsageError
@@ -32,6 +31,7 @@ from wsi_anomaly.detectors.base import (
 )
 from wsi_anomaly.learning.batches import BatchStream, Crops, Tiles, to_images
 from wsi_anomaly.learning.distributed import rank_and_world
+from wsi_anomaly.learning.loop import LoopConfig, TrainingLoop, Validation
 
 _VALIDATION_TILES = 2048
 
@@ -183,29 +183,20 @@ class Dpa(Detector):
         )
         held_out = None
         if validation is not None and len(validation):
-            held_out = to_images(sample_images(validation, _VALIDATION_TILES), device)
+            images = to_images(sample_images(validation, _VALIDATION_TILES), device)
+            held_out = Validation(images, trainer.evaluate, autoencoder)
         rank, world = rank_and_world()
         loop = TrainingLoop(
             trainer,
             BatchStream(tiles, config.batch_size, config.seed, device, rank=rank, world=world),
-            held_out,
+            [stage.steps for stage in config.stages],
             config.loop,
-            checkpoint=None
-            if fitting.checkpoint is None
-            else fitting.checkpoint / f"{self.name}.safetensors",
+            validation=held_out,
+            checkpoint=fitting.checkpoint_of(self.name),
             identity={"config": config.to_dict(), **dict(fitting.identity or {})},
             progress=fitting.progress,
         )
-        try:
-            self.log_ = loop.run()
-        except KeyboardInterrupt:
-            loop.save()
-            raise
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                f"There is not enough memory on {device} for batches of {config.batch_size} tiles; "
-                "lower batch_size in the configuration."
-            ) from error
+        self.log_ = loop.run()
         self.autoencoder_ = autoencoder.grown().eval().requires_grad_(requires_grad=False)
         return self
 

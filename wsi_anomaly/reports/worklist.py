@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -27,6 +26,9 @@ from wsi_anomaly.scoring import ALONE
 from wsi_anomaly.slides import Other
 
 COHORT_PAGE = "cohort.html"
+INCOMPARABLE = "cannot be compared"
+"""Verdict of slides that stand on top of the worklist, without a rank."""
+
 _FAILED = ".failed"
 _BESIDE = ".beside.json"
 _GROWTH = 20
@@ -39,6 +41,7 @@ class Row:
 
     slide: str
     status: str
+    verdict: str = ""
     rank: int | None = None
     slide_score: float | None = None
     slide_percentile: float | None = None
@@ -108,6 +111,7 @@ def _row(file: Path, summary: Mapping[str, Any]) -> Row:
     return Row(
         slide=str(slide.get("name", folder.name)),
         status=f"seen in {seen}" if seen else str(summary.get("status", "done")),
+        verdict=str(summary.get("verdict", "")),
         slide_score=_float(summary.get("slide_score")),
         slide_percentile=_float(summary.get("slide_percentile")),
         mean_of_top_tenth=_float(summary.get("mean_of_top_tenth")),
@@ -160,7 +164,10 @@ class _Rows:
         alone = sorted((r for r in rows if r.reference == ALONE), key=lambda r: (r.slide, r.folder))
         rows = [r for r in rows if r.reference != ALONE]
         rows.sort(key=lambda r: (r.slide_score is None, -(r.slide_score or 0.0), r.slide, r.folder))
-        ranked = [replace(row, rank=i) for i, row in enumerate(rows, start=1)] + alone
+        # Nor does what cannot be compared with normal slides; it needs eyes first.
+        unlike = [r for r in rows if r.verdict == INCOMPARABLE]
+        rows = [r for r in rows if r.verdict != INCOMPARABLE]
+        ranked = unlike + [replace(row, rank=i) for i, row in enumerate(rows, start=1)] + alone
         failed = self._read((self._results / _FAILED).glob("*.json"), _failed_row)
         return ranked + sorted(failed, key=lambda row: row.path)
 
@@ -209,12 +216,7 @@ class Worklist:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
         with contextlib.nullcontext() if error is None else contextlib.suppress(OutputError):
             self.write()
             if self._trouble is not None:
@@ -286,6 +288,7 @@ class Worklist:
                 seen=sum(1 for r in rows if r.status.startswith("seen")),
                 failed=sum(1 for r in rows if r.status == "failed"),
                 models=len({r.model for r in rows if r.model}),
+                unlike=sum(1 for r in rows if r.verdict == INCOMPARABLE),
                 alone=sum(1 for r in rows if r.reference == ALONE),
                 cohort=(self._results / COHORT_PAGE).is_file(),
             )

@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_anomaly import __version__
-from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import config_hash, make_folder, write_json
 from wsi_anomaly.detectors import Density
@@ -28,6 +27,7 @@ from wsi_anomaly.detectors.fusion import supported_weights
 from wsi_anomaly.evaluation import ColourControl, mean_colours
 from wsi_anomaly.features import PerceptualNetwork, load_features, working_precision
 from wsi_anomaly.learning.batches import ArrayTiles, to_images
+from wsi_anomaly.learning.loop import Report
 from wsi_anomaly.reproduce.embeddings import Embeddings
 from wsi_anomaly.reproduce.plan import ASIDE, Plan
 from wsi_anomaly.reproduce.problems import (

@@ -23,6 +23,7 @@ class ConcurrentControls(Calibration):
     """Reference made of the control animals of a study."""
 
     case_noun = "control animal"
+    concurrent = True
 
     @property
     def name(self) -> str:

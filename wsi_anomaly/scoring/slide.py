@@ -48,6 +48,10 @@ _OTHER_STRIDE = (
     "cells of {:g} um; leave --stride out to compare."
 )
 
+_NO_CONTROLS = (
+    "No field is flagged and scores are raw: there is no control animal to compare this slide with."
+)
+
 
 def score_slide(
     path: str | Path | Slide,
@@ -111,10 +115,14 @@ def score_slide(
                     "at it, or lower --min-tissue."
                 )
             fields, status = fields.take(kept), found.status[kept]
+            span = np.maximum(fields.field_level0, fields.stride_level0)
+            sparse_mm2 = tissue.outside_mm2(fields.coords, (span[0], span[1]))
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = _Reference.of(model, facts, controls, options.stride_um)
-            unlike = [] if options.tissue_mask is None else [_mask_warning(fields, facts.mpp)]
+            unlike = [f"Not all of the file is looked at: {part}." for part in slide.left_out]
+            if options.tissue_mask is not None:
+                unlike.append(_mask_warning(fields, facts.mpp))
             unlike += domain_warnings(
                 model.domain,
                 preprocessor=preprocess,
@@ -140,6 +148,7 @@ def score_slide(
         settings=scoring_settings(slide.path, model, options, controls),
         tissue=outline,
         tissue_mm2=tissue_mm2,
+        sparse_mm2=sparse_mm2,
         timings=timings,
         pixel_maps=maps,
     )
@@ -196,7 +205,6 @@ class _Reference:
 
     calibration: Calibration | None
     seen: str | None
-    concurrent: bool
     uncalibrated: str | None = None
 
     @classmethod
@@ -211,13 +219,13 @@ class _Reference:
         usual = grid_of(model, None)["stride_um"]
         if model.fields_um and stride_um not in (None, usual):
             # Maps of other cells have other maxima and regions.
-            return cls(None, seen, controls is not None, _OTHER_STRIDE.format(stride_um, usual))
+            return cls(None, seen, _OTHER_STRIDE.format(stride_um, usual))
         if controls is None:
             alone = LIMITS if model.name == ALONE else None
-            return cls(model.calibration.get(model.primary), seen, False, alone)
+            return cls(model.calibration.get(model.primary), seen, alone)
         # The model has not learned from its calibration slides, and they are not in use now.
         seen = None if seen == "calibration" else seen
-        return cls(controls.calibration(), seen, concurrent=True)
+        return cls(controls.calibration(), seen, _NO_CONTROLS)
 
     def interpret(
         self,
@@ -235,7 +243,6 @@ class _Reference:
             seen=self.seen,
             false_regions=options.false_regions,
             fdr=options.fdr,
-            concurrent=self.concurrent,
             uncalibrated=self.uncalibrated,
             domain_warnings=warnings,
         )

@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.slides.base import ReadError, Region, Slide, level_span
-from wsi_anomaly.slides.resample import falls_on_pixels, resample_many
+from wsi_anomaly.slides.base import ReadError, Region, Slide
+from wsi_anomaly.slides.resample import falls_on_pixels, level_span, resample_many
 
 _MAX_GAP = 1.0  # squares that lie farther apart than so many of their sides are read one by one
 _MAX_RUN_PX = 4_000_000  # source pixels of one read

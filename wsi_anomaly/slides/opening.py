@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from wsi_anomaly.core.errors import NotASlideError, UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.remote import is_remote, url_of
-from wsi_anomaly.slides.base import READERS, Slide
+from wsi_anomaly.slides.base import READERS, ReadError, Slide, make_slide
 from wsi_anomaly.slides.patience import HangingError, patience, within
+from wsi_anomaly.slides.tiff_pictures import CONVERT
 from wsi_anomaly.slides.tiff_structure import LayoutError
 
 SLIDE_SUFFIXES = frozenset(
@@ -29,6 +31,7 @@ def open_slide(
     mpp: float | None = None,
     require_mpp: bool = True,
     backend: str = "auto",
+    scene: int | None = None,
 ) -> Slide:
     """Open a slide.
 
@@ -44,6 +47,8 @@ def open_slide(
         "tiff" decodes the tiles of a TIFF directly, "openslide" reads through OpenSlide; "auto"
         takes the first wherever it knows the layout, since it is several times faster, and a
         reader of another package for files with its suffix. Or the name of such a reader.
+    scene
+        Which of several images of a file is the slide, from 1; None: the largest.
 
     Raises
     ------
@@ -63,12 +68,15 @@ def open_slide(
         raise NotASlideError(f"{path} {kind}; give the path of a slide.")
     seconds = patience()
     try:
-        slide = within(seconds, lambda: _open(path, backend, mpp))
+        slide = within(seconds, lambda: _open(path, backend, mpp, scene))
     except HangingError as error:
         raise NotASlideError(
             f"{path} does not answer (it could not be opened within {seconds:g} s); check its disk "
             "or network and run the same command again."
         ) from error
+    if backend == AUTO and slide.backend == TIFF and scene is None and not is_remote(path):
+        with contextlib.suppress(HangingError):  # the first read will say so
+            slide = within(seconds, lambda: _by_openslide_if_only_it_can(slide, mpp))
     if require_mpp:
         try:
             _ = slide.mpp
@@ -78,7 +86,7 @@ def open_slide(
     return slide
 
 
-def _open(path: Path, backend: str, mpp: float | None) -> Slide:
+def _open(path: Path, backend: str, mpp: float | None, scene: int | None) -> Slide:
     remote = is_remote(path)
     if backend == AUTO:
         backend = DEEPZOOM if is_deepzoom(path) else reader_by_suffix(path) or AUTO
@@ -87,9 +95,9 @@ def _open(path: Path, backend: str, mpp: float | None) -> Slide:
     if backend == AUTO and not remote and not _is_tiff(path):
         backend = OPENSLIDE
     if backend not in (AUTO, TIFF):
-        return _opened_by(backend, path, mpp)
+        return make_slide(backend, path, mpp, scene)
     try:
-        return _opened_by(TIFF, path, mpp)
+        return make_slide(TIFF, path, mpp, scene)
     except LayoutError as error:
         reason = str(error)
     if backend == TIFF or remote:
@@ -98,18 +106,30 @@ def _open(path: Path, backend: str, mpp: float | None) -> Slide:
             + ("copy it to this machine." if remote else "leave the backend to be chosen.")
         )
     try:
-        return _opened_by(OPENSLIDE, path, mpp)
+        return make_slide(OPENSLIDE, path, mpp, scene)
     except NotASlideError as error:
         raise NotASlideError(
-            f"{path} is a TIFF that neither reader takes: {reason}; convert it to a tiled, "
-            "pyramidal TIFF with 8 bits a colour, or leave it out."
+            f"{path} is a TIFF that neither reader takes: {reason}; {CONVERT}."
         ) from error
 
 
-def _opened_by(reader: str, path: Path, mpp: float | None) -> Slide:
-    kind: Any = READERS.get(reader)
-    with READERS.blaming(reader):
-        slide: Slide = kind(path, mpp=mpp)
+def _by_openslide_if_only_it_can(tiff_slide: Any, mpp: float | None) -> Slide:
+    """Ask OpenSlide before a slide is given up whose tiles we cannot decode, none of them."""
+    slide: Slide = tiff_slide
+    corners = tiff_slide.unknown_coding()
+    if not corners:
+        return slide
+    try:
+        other = make_slide(OPENSLIDE, slide.path, mpp)
+    except NotASlideError:
+        return slide
+    if (other.width, other.height) == (slide.width, slide.height):
+        for x, y in corners:
+            with contextlib.suppress(ReadError):
+                other.read_level(0, x, y, 16, 16)
+                slide.close()
+                return other
+    other.close()
     return slide
 
 

@@ -192,3 +192,19 @@ def _fill(  # type: ignore[no-untyped-def]
                 to[j] = from_[left * 3 + j]
     else:
         _resample(source, origin, x, y, scale_x, scale_y, out)
+
+
+def level_span(
+    first: float, last: float, count: int, scale: float, limit: int, exact: bool
+) -> tuple[int, int]:
+    """Level pixels, from first to one past last, that regions from `first` to `last` depend on.
+
+    Each has `count` output pixels. `exact`: all are pixels of the level as they are, and depend on
+    no others. Else, what the resampling filter wants beyond is taken from the level where it
+    exists; a region itself is never cut, so that what lies outside the level becomes background.
+    """
+    if exact:
+        return round(first), round(last) + count
+    margin = margin_px(scale)
+    start, stop = math.floor(first + 1e-9), math.ceil(last + count * scale - 1e-9)
+    return min(start, max(start - margin, 0)), max(stop, min(stop + margin, limit))

@@ -132,9 +132,10 @@ def tile_slide(
         )
         if former is not None:
             return TileResult(
-                job.slide, target, former.magnifications, _counts(former.status), 0.0, skipped=True
-            )
-        notes = [why] if why else []
+                job.slide, target, former.magnifications, _counts(former.status), 0.0,
+                skipped=True, notes=opened.left_out,
+            )  # fmt: skip
+        notes = [*opened.left_out, *([why] if why else [])]
         magnifications = _served(opened, config, notes)
         report(0, 0, Stage.TISSUE)
         overview = read_overview(opened)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, Stage
-from wsi_anomaly.autoencoder.loop import LoopConfig
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.detectors import DETECTORS, DensityConfig, DpaConfig, Settings, growing_stages
 from wsi_anomaly.features import network_spec
+from wsi_anomaly.learning.loop import LoopConfig
 from wsi_anomaly.options import TrainOptions, TuneOptions
 from wsi_anomaly.training.compared_options import PUBLISHED, QUICK, over_quick
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from wsi_anomaly import __version__
-from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder
@@ -28,6 +27,7 @@ from wsi_anomaly.features import (
 )
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.learning.distributed import rank_and_world, wait_for_all
+from wsi_anomaly.learning.loop import Report
 from wsi_anomaly.tiles import TileSet, TileStore
 from wsi_anomaly.training.card import log_csv, model_card
 from wsi_anomaly.training.config import TrainConfig

@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import config_hash, make_folder, write_json
 from wsi_anomaly.core.ranking import ordered_pairs
@@ -27,6 +26,7 @@ from wsi_anomaly.detectors import Density, Detector, Dpa, Fitting
 from wsi_anomaly.detectors.base import BATCH, fit_missing_statistics
 from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.learning.batches import Tiles, to_images
+from wsi_anomaly.learning.loop import Report
 from wsi_anomaly.training.config import TrainConfig
 from wsi_anomaly.tuning.material import Fold, Material, Part
 

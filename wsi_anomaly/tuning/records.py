@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.autoencoder.loop import Report
+from wsi_anomaly.learning.loop import Report
 from wsi_anomaly.training.config import TrainConfig
 from wsi_anomaly.tuning.certainty import Comparison
 

@@ -1,23 +1,23 @@
 """The training loop: batches in, checkpoints, early stopping, what a person watches.
 
-Early stopping follows the paper's configurations: in the last stage the loss of validation tiles
-is measured every `validate_every` steps, training ends after `patience` measurements without an
-improvement of at least `min_delta`, and the best network is kept.
+Batches and random draws depend on the seed and the step alone: a run that was interrupted ends as
+one that was not. Early stopping follows the paper's configurations: in the last stage the loss of
+validation tiles is measured every `validate_every` steps, training ends after `patience`
+measurements without an improvement of at least `min_delta`, and the best network is kept.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from wsi_anomaly.autoencoder.growth import GrowthTrainer
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.core.tensors import load_optimizer, load_tensors, optimizer_tensors, save_tensors
@@ -80,6 +80,62 @@ class NotFiniteError(ModelError):
     """The loss became NaN or infinite."""
 
 
+@dataclass(frozen=True)
+class StepResult:
+    """What one step found: its loss and, with a critic, the critic's."""
+
+    loss: Tensor
+    critic_loss: Tensor | None = None
+
+
+class Learner(Protocol):
+    """What the loop takes from its first step to its last."""
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Everything that learns, by name, buffers included: a checkpoint holds it."""
+
+    @property
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """Those of the current stage, by name."""
+
+    @property
+    def batches_per_step(self) -> int:
+        """How many batches :meth:`step` takes."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether :meth:`step` draws random numbers."""
+
+    def start_stage(self, index: int) -> None:
+        """Enter a stage."""
+
+    def step(self, batches: tuple[Tensor, ...], step: int) -> StepResult:
+        """Learn once, from batches (N, C, S, S) in [-1, 1], in a step of the stage, from 0."""
+
+    def describe(self, step: int) -> tuple[str, float]:
+        """Say what a step of the stage, from 0, is part of, and its alpha."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What says when training has nothing more to gain.
+
+    Attributes
+    ----------
+    images : Tensor (N, C, S, S)
+        In [-1, 1], of cases that are not trained on.
+    loss : callable
+        Images to their losses (N,), without learning.
+    network : nn.Module
+        Kept as it was when it was best.
+    """
+
+    images: Tensor
+    loss: Callable[[Tensor], Tensor]
+    network: nn.Module
+
+
 @dataclass
 class _State:
     """Where the loop stands; everything that a checkpoint holds beside tensors."""
@@ -94,15 +150,18 @@ class _State:
 
 
 class TrainingLoop:
-    """Takes a :class:`GrowthTrainer` from its first step to its last.
+    """Takes a :class:`Learner` from its first step to its last.
 
     Parameters
     ----------
-    trainer : GrowthTrainer
+    learner : Learner
+        Its modules hold the result.
     batches : BatchStream
-    validation : Tensor (N, 3, S, S), optional
-        Images in [-1, 1] of cases that are not trained on; without them nothing stops early.
+    stages : sequence of int
+        Steps of each stage.
     config : LoopConfig
+    validation : Validation, optional
+        Without it nothing stops early.
     checkpoint : Path, optional
         File to resume from and to save to.
     identity : dict, optional
@@ -118,23 +177,24 @@ class TrainingLoop:
 
     def __init__(
         self,
-        trainer: GrowthTrainer,
+        learner: Learner,
         batches: BatchStream,
-        validation: Tensor | None = None,
+        stages: Sequence[int],
         config: LoopConfig | None = None,
         *,
+        validation: Validation | None = None,
         checkpoint: Path | None = None,
         identity: dict[str, Any] | None = None,
         progress: Callable[[Report], None] | None = None,
     ) -> None:
-        self.trainer, self.batches, self.validation = trainer, batches, validation
+        self.learner, self.batches, self.stages = learner, batches, stages
+        self.validation = validation
         self.config = config or LoopConfig()
         self._checkpoint = checkpoint
         self._identity = config_hash(identity or {})
         self._progress = progress or (lambda _report: None)
         self._best: dict[str, Tensor] = {}
         self._state = _State()
-        self._total = sum(stage.steps for stage in trainer.stages)
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
 
@@ -146,32 +206,55 @@ class TrainingLoop:
     def run(self) -> list[dict[str, Any]]:
         """Train to the end; return the log.
 
+        An interrupted run can be resumed from the very step.
+
         Raises
         ------
         NotFiniteError
-            The loss became NaN; the autoencoder holds its last good state.
+            The loss became NaN; the networks hold their last good state.
+        ModelError
+            Memory is short.
         """
+        try:
+            self._run()
+        except KeyboardInterrupt:
+            self.save()
+            raise
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"There is not enough memory on {self.batches.device} for batches of "
+                f"{self.batches.batch_size} tiles; lower batch_size in the configuration."
+            ) from error
+        return self._state.log
+
+    def _run(self) -> None:
         state = self._state
         while not state.finished:
             self._run_stage()
-            if self.trainer.is_last or state.finished:
+            if self._is_last or state.finished:
                 state.finished = True
             else:
                 state.stage, state.step = state.stage + 1, 0
-                self.trainer.start_stage(state.stage)
+                self.learner.start_stage(state.stage)
             self.save()
-        if self._best:
-            self.trainer.autoencoder.load_state_dict(self._best)
-        return state.log
+        self._take_best()
+
+    @property
+    def _is_last(self) -> bool:
+        return self._state.stage == len(self.stages) - 1
+
+    def _take_best(self) -> None:
+        if self._best and self.validation is not None:
+            self.validation.network.load_state_dict(self._best)
 
     def save(self) -> None:
         """Write the checkpoint, if one is wanted; only the first process does."""
         if self._checkpoint is None or rank_and_world()[0]:
             return
         tensors = {f"best.{name}": t for name, t in self._best.items()}
-        for part, module in self.trainer.modules().items():
+        for part, module in self.learner.modules.items():
             tensors |= {f"{part}.{name}": t for name, t in module.state_dict().items()}
-        for part, optimizer in self.trainer.optimizers().items():
+        for part, optimizer in self.learner.optimizers.items():
             tensors |= {f"{part}/{name}": t for name, t in optimizer_tensors(optimizer).items()}
         state = asdict(self._state) | {"identity": self._identity}
         if math.isinf(self._state.best):
@@ -185,38 +268,41 @@ class TrainingLoop:
                 f"{path.parent} holds an unfinished training of another configuration or of other "
                 "tiles; finish that one, or start anew with --overwrite."
             )
-        best = state.pop("best")
+        # Trainings of one stage wrote "done" and the log alone once (0.1.0).
+        state.setdefault("step", state["done"])
+        best = state.pop("best", None)
         order = [entry.name for entry in fields(Report)]  # JSON has sorted them
         state["log"] = [{n: line[n] for n in order if n in line} for line in state["log"]]
         self._state = _State(**state, best=math.inf if best is None else best)
-        self.trainer.start_stage(self._state.stage)
-        for part, module in self.trainer.modules().items():
+        self.learner.start_stage(self._state.stage)
+        for part, module in self.learner.modules.items():
             module.load_state_dict(_below(tensors, f"{part}."))
-        for part, optimizer in self.trainer.optimizers().items():
+        for part, optimizer in self.learner.optimizers.items():
             load_optimizer(optimizer, _below(tensors, f"{part}/"))
         self._best = _below(tensors, "best.")
 
     def _run_stage(self) -> None:
-        trainer, state, config = self.trainer, self._state, self.config
-        stage, per_step = trainer.stage, trainer.batches_per_step
-        left = stage.steps - state.step
+        learner, state, config = self.learner, self._state, self.config
+        steps, per_step = self.stages[state.stage], learner.batches_per_step
+        left = steps - state.step
         images = self.batches.stream(state.done * per_step, left * per_step)
         losses: list[Tensor] = []
         critics: list[Tensor] = []
         since = time.perf_counter()
         for _ in range(left):
             batch = tuple(next(images) for _ in range(per_step))
-            if trainer.adversary is not None:
-                # The only random draws outside the batches: the critic's mixtures.
-                torch.manual_seed(self.batches.seed * 1_000_003 + state.done)
-            result = trainer.step(batch, state.step)
+            if learner.draws:
+                rank, world = rank_and_world()
+                seed = self.batches.seed * 1_000_003 + state.done
+                torch.manual_seed(seed * world + rank)
+            result = learner.step(batch, state.step)
             losses.append(result.loss)
             if result.critic_loss is not None:
                 critics.append(result.critic_loss)
             state.step += 1
             state.done += 1
-            last = state.step == stage.steps
-            looks = trainer.is_last and (state.step % config.validate_every == 0 or last)
+            last = state.step == steps
+            looks = self._is_last and (state.step % config.validate_every == 0 or last)
             saves = state.done % config.checkpoint_every == 0
             if state.done % config.report_every == 0 or looks or last or saves:
                 loss = self._mean(losses)
@@ -233,9 +319,10 @@ class TrainingLoop:
     def _mean(self, losses: list[Tensor]) -> float:
         values = mean_over_processes(torch.stack(losses))
         bad = torch.nonzero(~torch.isfinite(values)).flatten().tolist()
-        if bad or not all(p.isfinite().all() for p in self.trainer.autoencoder.parameters()):
+        parameters = (p for m in self.learner.modules.values() for p in m.parameters())
+        if bad or not all(p.isfinite().all() for p in parameters):
             step = self._state.done - len(losses) + (bad[0] if bad else len(losses) - 1) + 1
-            where = str(self.trainer.stage)
+            where, _ = self.learner.describe(self._state.step - 1)
             self._restore_last_good()
             raise NotFiniteError(
                 f"The loss is no number any more at step {step} ({where}); the last good state is "
@@ -246,18 +333,19 @@ class TrainingLoop:
     def _restore_last_good(self) -> None:
         if self._checkpoint is not None and self._checkpoint.exists():
             self._resume(self._checkpoint)
-        elif self._best:
-            self.trainer.autoencoder.load_state_dict(self._best)
+        else:
+            self._take_best()
 
     def _report(
         self, loss: float, critics: list[Tensor], validation: float | None, steps_per_second: float
     ) -> None:
-        state, stage = self._state, self.trainer.stage
+        state = self._state
+        stage, alpha = self.learner.describe(state.step - 1)
         critic = float(torch.stack(critics).mean()) if critics else None
-        per_step = self.batches.batch_size * self.trainer.batches_per_step
+        per_step = self.batches.batch_size * self.learner.batches_per_step
         report = Report(
-            state.done, self._total, str(stage), stage.alpha(state.step - 1), loss, validation,
-            critic, steps_per_second * per_step,
+            state.done, sum(self.stages), stage, alpha, loss, validation, critic,
+            steps_per_second * per_step,
         )  # fmt: skip
         kept = asdict(report)
         # Speed is for the person who watches: in the log it would differ between equal runs.
@@ -266,17 +354,18 @@ class TrainingLoop:
         self._progress(report)
 
     def _validate(self) -> float | None:
-        if self.validation is None or not len(self.validation):
+        if self.validation is None:
             return None
-        parts = torch.split(self.validation, _VALIDATION_BATCH)
-        return float(torch.cat([self.trainer.evaluate(part) for part in parts]).mean())
+        parts = torch.split(self.validation.images, _VALIDATION_BATCH)
+        return float(torch.cat([self.validation.loss(part) for part in parts]).mean())
 
     def _settled(self, validation: float) -> bool:
         """Note a validation loss; whether training has nothing more to gain."""
+        assert self.validation is not None
         state = self._state
         if validation < state.best - self.config.min_delta:
             state.best, state.waited = validation, 0
-            own = self.trainer.autoencoder.state_dict()
+            own = self.validation.network.state_dict()
             self._best = {name: t.detach().clone() for name, t in own.items()}
         else:
             state.waited += 1
