@@ -29,8 +29,8 @@ from wsi_anomaly.scoring.model import (
     mask_of,
     scoring_settings,
 )
-from wsi_anomaly.scoring.places import PixelMaps, fields_to_map
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
+from wsi_anomaly.scoring.top_fields import PixelMaps, fields_to_map
 from wsi_anomaly.slides import Mpp, Slide, TissueMap, find_tissue, open_slide
 from wsi_anomaly.slides.overview import read_overview
 from wsi_anomaly.tiles import (

@@ -19,8 +19,8 @@ from wsi_anomaly.core import plugins
 from wsi_anomaly.core.errors import MissingMppError, SlideError, UsageError
 from wsi_anomaly.core.files import as_text
 from wsi_anomaly.core.registry import Registry
-from wsi_anomaly.slides.patience import HangingError, patience, within
 from wsi_anomaly.slides.resample import falls_on_pixels, level_span, resample
+from wsi_anomaly.slides.timeout import HangingError, read_timeout, within
 
 RGB = NDArray[np.uint8]
 
@@ -138,7 +138,7 @@ class Slide(ABC):
         self.objective_power = info.objective_power
         self.properties = info.properties
         self.left_out = info.left_out
-        self._patience = patience()
+        self._timeout = read_timeout()
         self._hanging = 0
 
     def __enter__(self) -> Self:
@@ -189,13 +189,13 @@ class Slide(ABC):
             Several reads in a row hang: so will the rest.
         """
         try:
-            region = within(self._patience, read, place)
+            region = within(self._timeout, read, place)
         except HangingError as error:
             self._hanging += 1
             if self._hanging >= _MOST_HANGING:
                 raise SlideError(
                     f"{self.path} does not answer ({_MOST_HANGING} reads in a row came to nothing "
-                    f"within {self._patience:g} s each); check its disk or network and run the "
+                    f"within {self._timeout:g} s each); check its disk or network and run the "
                     "same command again."
                 ) from error
             raise ReadError(f"{self.path} cannot be read: {error}.") from error

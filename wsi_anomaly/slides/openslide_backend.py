@@ -22,10 +22,10 @@ from wsi_anomaly.slides.base import (
 )
 from wsi_anomaly.slides.decoding import MAX_TILE_BYTES
 from wsi_anomaly.slides.levels import exact_level
-from wsi_anomaly.slides.patience import HangingError
 from wsi_anomaly.slides.physical import find_mpp, objective_power
 from wsi_anomaly.slides.tiff_pictures import CONVERT
 from wsi_anomaly.slides.tile_cache import CACHE_BYTES
+from wsi_anomaly.slides.timeout import HangingError
 
 NAME = "openslide"
 

@@ -92,7 +92,7 @@ def control_jobs(
 
 
 @dataclass(frozen=True)
-class Places:
+class ResultFolders:
     """Where the results of a study's slides go, and under which names.
 
     Attributes
@@ -110,7 +110,7 @@ class Places:
     secret: bytes | None
 
     @classmethod
-    def of(cls, cohort: Cohort, results: Path, *, blinded: bool) -> Places:
+    def of(cls, cohort: Cohort, results: Path, *, blinded: bool) -> ResultFolders:
         """Give every slide of a study its place."""
         paths = [slide.path for slide in cohort.slides]
         if not blinded:
@@ -124,7 +124,7 @@ def slide_jobs(
     cohort: Cohort,
     organ: str,
     controls: Mapping[Path, Path],
-    places: Places,
+    places: ResultFolders,
     sizes: Mapping[Path, float],
 ) -> list[ScoreJob]:
     """Slides of one organ, each with its reference.

@@ -14,8 +14,8 @@ from wsi_anomaly.options import TileOptions
 from wsi_anomaly.slides import Listing, list_slides
 from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.jobs import Job, plan_jobs
-from wsi_anomaly.tiles.ledger import Ledger
 from wsi_anomaly.tiles.named import Note, cases_of, sizes_of
+from wsi_anomaly.tiles.slides_table import SlidesTable
 from wsi_anomaly.tiles.tiling import TileOutcome, tile_slides
 
 
@@ -108,7 +108,7 @@ class TileRun:
             The table cannot be written; the tile files are.
         """
         remove_left_behind(self.output)
-        ledger = Ledger(self.output / "slides.csv", self.listing.others)
+        table = SlidesTable(self.output / "slides.csv", self.listing.others)
         outcomes = tile_slides(
             self.jobs,
             self.output,
@@ -121,12 +121,12 @@ class TileRun:
         try:
             with closing(outcomes):
                 for outcome in outcomes:
-                    ledger.add(outcome)
+                    table.add(outcome)
                     yield outcome
         finally:
-            ledger.write()
-            if ledger.note:
-                self.note(ledger.note)
+            table.write()
+            if table.note:
+                self.note(table.note)
 
 
 def _path(place: str | Path | None) -> Path | None:

@@ -20,7 +20,7 @@ from wsi_anomaly.detectors import DETECTORS, DensityConfig, DpaConfig, Settings,
 from wsi_anomaly.features import network_spec
 from wsi_anomaly.learning.loop import LoopConfig
 from wsi_anomaly.options import TrainOptions, TuneOptions
-from wsi_anomaly.training.compared_options import PUBLISHED, QUICK, over_quick
+from wsi_anomaly.training.baseline_presets import PUBLISHED, QUICK, over_quick
 
 _LISTS = ("widths", "density_layers", "density_fields_um", "beside", "tuned_on")
 
