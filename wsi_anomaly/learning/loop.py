@@ -2,8 +2,8 @@
 
 Batches and random draws depend on the seed and the step alone: a run that was interrupted ends as
 one that was not. Early stopping follows the paper's configurations: in the last stage the loss of
-validation tiles is measured every `validate_every` steps, training ends after `patience`
-measurements without an improvement of at least `min_delta`, and the best network is kept.
+validation tiles is measured every `validate_every` steps, training ends when more than `patience`
+measurements in a row bring no improvement of at least `min_delta`, and the best network is kept.
 """
 
 from __future__ import annotations
@@ -369,7 +369,7 @@ class TrainingLoop:
             self._best = {name: t.detach().clone() for name, t in own.items()}
         else:
             state.waited += 1
-        return state.waited >= self.config.patience
+        return state.waited > self.config.patience
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

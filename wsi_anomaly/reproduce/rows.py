@@ -127,7 +127,7 @@ def _changed(run: Published, plan: Plan) -> Published:
     """Change a published run as the plan's options say."""
     known = {
         "learning_rate": run.learning_rate, "latent_channels": run.latent_channels,
-        "width": run.widths[0], "layer": run.layers[run.resolution][-1],
+        "width": run.widths[0], "layer": run.layers[run.resolution][-1], "flips": run.flips,
     }  # fmt: skip
     given = _given("dpa", known, plan)
     if "width" in given:
@@ -158,6 +158,7 @@ def _dpa(run: Published, plan: Plan, size: int) -> dict[str, Any]:
         "latent_resolution": run.latent_resolution,
         "latent_channels": run.latent_channels,
         "widths": list(widths),
+        "image_channels": run.image_channels,
         "loss_layers": {
             str(at * times): [deeper.get(name, name) if deeper else "" for name in names]
             for at, names in run.layers.items()
@@ -170,6 +171,8 @@ def _dpa(run: Published, plan: Plan, size: int) -> dict[str, Any]:
         },
         "adversarial_weight": run.adversarial_weight,
         "pixel_weight": run.pixel_weight,
+        "flips": run.flips,
+        "score_pixels": run.pixel_weight > 0,
         "published": [run.total_steps, run.batch_size],
     }
 
@@ -252,6 +255,7 @@ def _dpa_config(settings: Mapping[str, Any], default_layer: str, seed: int) -> D
         latent_resolution=settings["latent_resolution"],
         latent_channels=settings["latent_channels"],
         widths=tuple(settings["widths"]),
+        image_channels=settings["image_channels"],
     )
     growth = GrowthConfig(
         layers={
@@ -263,8 +267,15 @@ def _dpa_config(settings: Mapping[str, Any], default_layer: str, seed: int) -> D
         adversarial_weight=settings["adversarial_weight"],
     )
     steps = {int(at): (pair[0], pair[1]) for at, pair in settings["steps"].items()}
+    stages = growing_stages(architecture, steps)
     return DpaConfig(
-        architecture, growth, growing_stages(architecture, steps), settings["batch_size"], seed
+        architecture,
+        growth,
+        stages,
+        settings["batch_size"],
+        seed,
+        settings["flips"],
+        settings["score_pixels"],
     )
 
 

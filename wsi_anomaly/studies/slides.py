@@ -57,7 +57,10 @@ class ControlScoring(Scoring):
 def _reference_options(options: ScoreOptions) -> ScoreOptions:
     """Leave to the controls the options that decide raw scores; a reference never overlaps."""
     return ScoreOptions(
-        mpp=options.mpp, min_tissue=options.min_tissue, tissue_mask=options.tissue_mask
+        mpp=options.mpp,
+        min_tissue=options.min_tissue,
+        tissue_mask=options.tissue_mask,
+        origin=options.origin,
     )
 
 

@@ -91,6 +91,7 @@ class TileRun:
             tissue_mask=_path(options.tissue_mask),
             annotations=_path(options.annotations),
             backend=options.backend,
+            origin=options.origin,
         )
         # Names are those of the whole run, whichever part of it this is.
         return cls(Path(output), take_shard(jobs, part), config, options, note, listing)
