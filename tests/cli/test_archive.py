@@ -15,7 +15,8 @@ from scoring_fakes import make_slide
 
 from wsi_anomaly.core import files
 from wsi_anomaly.core.errors import OutputError
-from wsi_anomaly.core.files import output_name, write_json
+from wsi_anomaly.core.file_names import output_name
+from wsi_anomaly.core.files import write_json
 from wsi_anomaly.core.slide_names import read_pixel_sizes
 from wsi_anomaly.reports import Worklist
 from wsi_anomaly.results.summary import read_summary

@@ -33,7 +33,7 @@ from wsi_anomaly.core.errors import (
     UsageError,
     WsiAnomalyError,
 )
-from wsi_anomaly.core.files import output_name
+from wsi_anomaly.core.file_names import output_name
 from wsi_anomaly.core.remote import url_of
 from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.core.tables import plain_cell, safe_cell

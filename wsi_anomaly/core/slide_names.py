@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.core.files import as_text
+from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.remote import from_anywhere, url_of
 from wsi_anomaly.core.tables import Row, read_table
 

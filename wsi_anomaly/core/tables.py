@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.core.files import as_text
+from wsi_anomaly.core.file_names import as_text
 
 MOST_BYTES = 100_000_000
 _DELIMITERS = ("\t", ";", ",")  # the comma last: it also stands in numbers and in names

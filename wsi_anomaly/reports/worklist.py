@@ -18,7 +18,8 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from wsi_anomaly.core.errors import OutputError
-from wsi_anomaly.core.files import as_text, write_json, write_text
+from wsi_anomaly.core.file_names import as_text
+from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.reports.report import environment
 from wsi_anomaly.results.summary import FORMAT, read_entry, read_summary

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from wsi_anomaly.core.errors import AnnotationError
-from wsi_anomaly.core.files import output_name, same_on_disk
+from wsi_anomaly.core.file_names import output_name, same_on_disk
 from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions

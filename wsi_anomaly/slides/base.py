@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core import plugins
 from wsi_anomaly.core.errors import MissingMppError, SlideError, UsageError
-from wsi_anomaly.core.files import as_text
+from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.registry import Registry
 from wsi_anomaly.slides.resample import falls_on_pixels, level_span, resample
 from wsi_anomaly.slides.timeout import HangingError, read_timeout, within

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import WsiAnomalyError
-from wsi_anomaly.core.files import as_text
+from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.core.remote import check_may_connect
 from wsi_anomaly.slides import Slide, open_slide, read_squares

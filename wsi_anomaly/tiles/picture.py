@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.core.files import as_text, atomic_file
+from wsi_anomaly.core.file_names import as_text
+from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.slides import TISSUE, ReadError, Slide, TissueMap
 from wsi_anomaly.slides.overview import MAP_MPP, Overview
 from wsi_anomaly.tiles.fields import Fields, Status

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from wsi_anomaly.core.errors import OutputError
-from wsi_anomaly.core.files import as_text, output_errors, write_text
+from wsi_anomaly.core.file_names import as_text
+from wsi_anomaly.core.files import output_errors, write_text
 from wsi_anomaly.core.tables import own_rows, table_text
 from wsi_anomaly.slides import Other
 from wsi_anomaly.tiles.fields import STORED

@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.core.files import as_text, atomic_file
+from wsi_anomaly.core.file_names import as_text
+from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.core.remote import is_remote, url_of
 from wsi_anomaly.slides import Slide, TissueMap
 from wsi_anomaly.stain import StainProfile
