@@ -83,6 +83,8 @@ class SlideInfo:
 
     Attributes
     ----------
+    mpp_problem
+        Where `mpp` is None: what the file says of it and cannot be used, a phrase for people.
     left_out
         What else the file holds and is not looked at, a phrase each, for people.
     """
@@ -97,6 +99,7 @@ class SlideInfo:
     objective_power: float | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    mpp_problem: str = ""
 
 
 class Slide(ABC):
@@ -209,11 +212,13 @@ class Slide(ABC):
         Raises
         ------
         MissingMppError
-            Nothing says how large a pixel is.
+            Nothing says how large a pixel is, or what does cannot be used.
         """
         if self.info.mpp is None:
+            problem = self.info.mpp_problem
+            says = f"says {problem}" if problem else "does not say how large a pixel is"
             raise MissingMppError(
-                f"{self.path} does not say how large a pixel is; give micrometres per pixel with "
+                f"{self.path} {says}; give micrometres per pixel with "
                 "--mpp, or for many slides with --mpp-csv FILE (lines of slide,mpp)."
             )
         return self.info.mpp
