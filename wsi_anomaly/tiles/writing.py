@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.core.remote import is_remote, url_of
 from wsi_anomaly.slides import Slide, TissueMap
@@ -22,6 +23,7 @@ from wsi_anomaly.tiles.fields import Fields
 from wsi_anomaly.tiles.plane import CHUNK_PX
 from wsi_anomaly.tiles.plane_file import PlaneToStore
 
+_TEXT = h5py.string_dtype()  # the bytes of a path may be no UTF-8: they come back as they are
 _PAGE = 4096  # images start on one: whole pages are written and mapped
 
 
@@ -96,6 +98,7 @@ def write_tiles(
             alignment_threshold=_PAGE,
             alignment_interval=_PAGE,
         ) as file:
+            file.attrs.create("slide_path", os.fsencode(_whole_path(slide)), dtype=_TEXT)
             file.attrs.update(_root_attributes(slide, config, stain) | dict(attributes))
             coords = file.create_dataset("coords", data=fields.coords)
             coords.attrs.update(_trident(slide, fields, config, magnifications, path))
@@ -132,7 +135,6 @@ def _root_attributes(
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "slide_name": slide.name,
-        "slide_path": url_of(slide.path) if is_remote(slide.path) else str(slide.path.resolve()),
         "slide_size": (slide.width, slide.height),
         "mpp_x": slide.mpp.x,
         "mpp_y": slide.mpp.y,
@@ -150,6 +152,10 @@ def _root_attributes(
             "stain_white": stain.white,
         }
     return attributes
+
+
+def _whole_path(slide: Slide) -> str:
+    return url_of(slide.path) if is_remote(slide.path) else str(slide.path.resolve())
 
 
 def tiles_of(magnification: int) -> str:
@@ -213,7 +219,7 @@ def _trident(
         "target_magnification": finest,
         "overlap": max(0, size - stride),
         "name": slide.name,
-        "savetodir": str(path.parent),
+        "savetodir": as_text(str(path.parent)),
         "level0_width": slide.width,
         "level0_height": slide.height,
     }
