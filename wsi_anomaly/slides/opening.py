@@ -11,6 +11,7 @@ from wsi_anomaly.core.errors import NotASlideError, PluginError, UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.remote import is_remote, url_of
 from wsi_anomaly.slides.base import READERS, ReadError, Slide, make_slide
+from wsi_anomaly.slides.dicom import parts_of_slides, read_dicom
 from wsi_anomaly.slides.patience import HangingError, patience, within
 from wsi_anomaly.slides.tiff_pictures import CONVERT
 from wsi_anomaly.slides.tiff_structure import LayoutError
@@ -22,6 +23,7 @@ SLIDE_SUFFIXES = frozenset(
     }
 )  # fmt: skip
 
+_INDEX_SUFFIXES = frozenset({".mrxs", ".vms", ".vmu"})  # small texts beside the pixels
 AUTO, OPENSLIDE, TIFF, DEEPZOOM = "auto", "openslide", "tiff", "deepzoom"
 _TIFF_MAGIC = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
 
@@ -156,7 +158,22 @@ def slide_fingerprint(path: str | Path) -> str:
         from wsi_anomaly.slides.deepzoom_backend import deepzoom_fingerprint
 
         return deepzoom_fingerprint(path)
+    if path.suffix.lower() in _INDEX_SUFFIXES and (mark := _quickhash(path)):
+        return mark
+    if _may_be_dicom(path) and (dicom := read_dicom(path)) is not None:
+        return dicom.fingerprint
     return fingerprint(path)
+
+
+def _quickhash(path: Path) -> str | None:
+    """OpenSlide's identity of a slide whose pixels lie in other files than its own."""
+    import openslide
+
+    try:
+        with openslide.OpenSlide(path) as slide:
+            return str(slide.properties["openslide.quickhash-1"])[:16]
+    except (openslide.OpenSlideError, OSError, KeyError):
+        return None
 
 
 def is_deepzoom(path: Path) -> bool:
@@ -181,8 +198,15 @@ def _is_slide(file: Path) -> bool:
         return False
 
 
+def _may_be_dicom(file: Path) -> bool:
+    suffix = file.suffix.lower()
+    return suffix == ".dcm" or suffix not in SLIDE_SUFFIXES
+
+
 def find_slides(paths: Iterable[str | Path]) -> list[Path]:
     """Slides among files and folders: folders are searched, a file or address is taken as it is.
+
+    A slide of several files (DICOM) is one slide, named by the file of its finest level.
 
     Returns
     -------
@@ -216,4 +240,5 @@ def find_slides(paths: Iterable[str | Path]) -> list[Path]:
     if not found:
         names = ", ".join(str(path) for path in places) or "nothing"
         raise UsageError(f"No slide in {names}; slides end in {' '.join(sorted(SLIDE_SUFFIXES))}.")
-    return sorted(found.values())
+    parts = parts_of_slides(file for file in found.values() if _may_be_dicom(file))
+    return sorted(file for file in found.values() if file not in parts)
