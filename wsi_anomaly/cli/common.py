@@ -112,6 +112,17 @@ def backend_option(options: type) -> Callable[[F], F]:
     )
 
 
+def origin_option(options: type, text: str) -> Callable[[F], F]:
+    """Add ``--qupath-origin``."""
+    return option_of(options)(
+        "--qupath-origin",
+        "origin",
+        type=click.Choice(["bounds", "level0"]),
+        show_default=True,
+        help=text,
+    )
+
+
 def mpp_options(options: type) -> Callable[[F], F]:
     """Add ``--mpp`` and ``--mpp-csv``."""
     option = option_of(options)

@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from wsi_anomaly.cli.common import common_options
+from wsi_anomaly.core.devices import why_no_gpu
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.plugins import DETECTORS, NETWORKS, READERS
 from wsi_anomaly.core.registry import Registry
@@ -172,7 +173,7 @@ def _gpu() -> Finding:
         import torch
 
         if not torch.cuda.is_available():
-            return Finding("GPU", None, "none found: everything runs on the processor")
+            return Finding("GPU", None, f"none: everything runs on the processor. {why_no_gpu()}")
         properties = torch.cuda.get_device_properties(0)
         memory = properties.total_memory / 1e9
         return Finding("GPU", True, f"{properties.name}, {memory:.0f} GB")

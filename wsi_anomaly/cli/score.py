@@ -16,6 +16,7 @@ from wsi_anomaly.cli.common import (
     mpp_options,
     noting,
     option_of,
+    origin_option,
     output_option,
     say,
     say_what_failed,
@@ -102,13 +103,10 @@ option = option_of(ScoreOptions)
 )
 @mpp_options(ScoreOptions)
 @backend_option(ScoreOptions)
-@option(
-    "--qupath-origin",
-    "origin",
-    type=click.Choice(["bounds", "level0"]),
-    show_default=True,
-    help="Where QuPath's (0, 0) lies on slides with bounds; if the overlay is shifted in QuPath, "
-    "take the other.",
+@origin_option(
+    ScoreOptions,
+    "Where QuPath's (0, 0) lies on slides with bounds; if the overlay is shifted in QuPath, take "
+    "the other.",
 )
 @option("--gzip", is_flag=True, help="Compress the overlay (always above 100,000 fields).")
 @option(

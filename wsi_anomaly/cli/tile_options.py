@@ -7,7 +7,14 @@ from typing import Any, TypeVar
 
 import click
 
-from wsi_anomaly.cli.common import PATH, backend_option, mpp_options, option_of, output_option
+from wsi_anomaly.cli.common import (
+    PATH,
+    backend_option,
+    mpp_options,
+    option_of,
+    origin_option,
+    output_option,
+)
 from wsi_anomaly.options import PRESETS, TileOptions
 from wsi_anomaly.options.tile import ENGINES, STAINS
 
@@ -116,6 +123,11 @@ _OPTIONS = (
         multiple=True,
         help="Class of the annotations to cut; may be repeated. It also names annotations that "
         "have no class.  [default: all classes]",
+    ),
+    origin_option(
+        TileOptions,
+        "Where QuPath's (0, 0) lies on slides with bounds, for masks and annotations that it "
+        "exported.",
     ),
     mpp_options(TileOptions),
     _option(

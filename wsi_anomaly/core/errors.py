@@ -51,6 +51,10 @@ class ModelError(WsiAnomalyError):
     """A model folder is missing, damaged, of another version, or does not fit the request."""
 
 
+class MemoryShortError(WsiAnomalyError):
+    """The memory of the device or of the machine does not suffice; nothing is damaged."""
+
+
 class AnnotationError(WsiAnomalyError):
     """An annotation file cannot be read or does not lie on the slide."""
 

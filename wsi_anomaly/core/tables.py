@@ -79,14 +79,24 @@ class Row:
                 f"gives the {column} as {text!r}, whose comma may part thousands or decimals; "
                 "write it without one"
             )
-        value = float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else math.inf
-        if math.isinf(value):
+        value = parse_number(text)
+        if value is None:
             raise self.error(f"gives the {column} as {text!r}, which is no number; mend it")
         return value
 
     def error(self, says: str) -> UsageError:
         """Make the error about this line that a caller raises."""
         return UsageError(f"{self.layout.path}, line {self.line}, {says}.")
+
+
+def parse_number(text: str) -> float | None:
+    """Read a number written with a point or a decimal comma; None for what is none, or infinite.
+
+    >>> parse_number("0,2500"), parse_number("2.5e-1"), parse_number("40x")
+    (0.25, 0.25, None)
+    """
+    value = float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else math.inf
+    return value if math.isfinite(value) else None
 
 
 def read_table(

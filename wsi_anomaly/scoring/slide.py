@@ -29,8 +29,8 @@ from wsi_anomaly.scoring.model import (
     mask_of,
     scoring_settings,
 )
-from wsi_anomaly.scoring.places import PixelMaps, fields_to_map
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
+from wsi_anomaly.scoring.top_fields import PixelMaps, fields_to_map
 from wsi_anomaly.slides import Mpp, Slide, TissueMap, find_tissue, open_slide
 from wsi_anomaly.slides.overview import read_overview
 from wsi_anomaly.tiles import (
@@ -41,6 +41,7 @@ from wsi_anomaly.tiles import (
     plan_fields,
 )
 from wsi_anomaly.tiles.inputs import tissue_from_file
+from wsi_anomaly.tiles.named import Note
 from wsi_anomaly.tiles.plane import SlidePlane
 
 _OTHER_STRIDE = (
@@ -87,11 +88,12 @@ def score_slide(
     """
     options = options or ScoreOptions()
     timings: dict[str, float] = {}
+    left_out: list[str] = []
     with _opened(path, options) as slide:
         check_pixels(slide, model)
         facts = SlideFacts.of(slide)
         with _timed(timings, "tissue and stain"):
-            tissue = _find_tissue(slide, mask_of(slide.path, options))
+            tissue = _find_tissue(slide, options, left_out.append)
             fields = _plan(slide, tissue, model, options)
             outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
@@ -123,6 +125,7 @@ def score_slide(
             unlike = [f"Not all of the file is looked at: {part}." for part in slide.left_out]
             if options.tissue_mask is not None:
                 unlike.append(_mask_warning(fields, facts.mpp))
+            unlike += left_out
             unlike += domain_warnings(
                 model.domain,
                 preprocessor=preprocess,
@@ -248,12 +251,14 @@ class _Reference:
         )
 
 
-def _find_tissue(slide: Slide, mask: Path | None) -> TissueMap:
+def _find_tissue(slide: Slide, options: ScoreOptions, note: Note) -> TissueMap:
     """Find the tissue; what a mask leaves out of it is MASKED."""
+    mask = mask_of(slide.path, options)
     if mask is None:
         return find_tissue(slide)
     overview = read_overview(slide)
-    return tissue_from_file(slide, mask, overview).with_masked(find_tissue(slide, overview))
+    given = tissue_from_file(slide, mask, overview, options.origin, note=note)
+    return given.with_masked(find_tissue(slide, overview))
 
 
 def _mask_warning(fields: Fields, mpp: Mpp) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from wsi_anomaly.core.devices import passed_over
 from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.core.resources import trained_model
 from wsi_anomaly.jobs import Watch, parse_shard, take_shard
@@ -80,9 +81,11 @@ class ScoreRun:
         sizes = sizes_of(every, options.mpp_csv, note)
         found = take_shard(every, part)
         output = Path(output)
+        if not options.dask and (slower := passed_over(options.device)):
+            note(slower)
         scoring = Scoring.of(trained_model(model), options, len(found))
         check_names_may_be_shown(output)
-        loaded = load_model(scoring.model, scoring.options.device)
+        loaded = load_model(scoring.model, scoring.device_here)
         grid_of(loaded, options.stride_um)  # wrong usage, not a fault of every slide
         folders = result_folders(found, make_folder(output))
         jobs = [ScoreJob(path, folders[path], sizes.get(path)) for path in found]

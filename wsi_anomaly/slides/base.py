@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from wsi_anomaly.core import plugins
 from wsi_anomaly.core.errors import MissingMppError, SlideError, UsageError
 from wsi_anomaly.core.registry import Registry
-from wsi_anomaly.slides.patience import HangingError, patience, within
 from wsi_anomaly.slides.resample import falls_on_pixels, level_span, resample
+from wsi_anomaly.slides.timeout import HangingError, read_timeout, within
 
 RGB = NDArray[np.uint8]
 
@@ -82,6 +82,8 @@ class SlideInfo:
 
     Attributes
     ----------
+    mpp_problem
+        Where `mpp` is None: what the file says of it and cannot be used, a phrase for people.
     left_out
         What else the file holds and is not looked at, a phrase each, for people.
     """
@@ -96,6 +98,7 @@ class SlideInfo:
     objective_power: float | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    mpp_problem: str = ""
 
 
 class Slide(ABC):
@@ -137,7 +140,7 @@ class Slide(ABC):
         self.objective_power = info.objective_power
         self.properties = info.properties
         self.left_out = info.left_out
-        self._patience = patience()
+        self._timeout = read_timeout()
         self._hanging = 0
 
     def __enter__(self) -> Self:
@@ -188,13 +191,13 @@ class Slide(ABC):
             Several reads in a row hang: so will the rest.
         """
         try:
-            region = within(self._patience, read, place)
+            region = within(self._timeout, read, place)
         except HangingError as error:
             self._hanging += 1
             if self._hanging >= _MOST_HANGING:
                 raise SlideError(
                     f"{self.path} does not answer ({_MOST_HANGING} reads in a row came to nothing "
-                    f"within {self._patience:g} s each); check its disk or network and run the "
+                    f"within {self._timeout:g} s each); check its disk or network and run the "
                     "same command again."
                 ) from error
             raise ReadError(f"{self.path} cannot be read: {error}.") from error
@@ -208,11 +211,13 @@ class Slide(ABC):
         Raises
         ------
         MissingMppError
-            Nothing says how large a pixel is.
+            Nothing says how large a pixel is, or what does cannot be used.
         """
         if self.info.mpp is None:
+            problem = self.info.mpp_problem
+            says = f"says {problem}" if problem else "does not say how large a pixel is"
             raise MissingMppError(
-                f"{self.path} does not say how large a pixel is; give micrometres per pixel with "
+                f"{self.path} {says}; give micrometres per pixel with "
                 "--mpp, or for many slides with --mpp-csv FILE (lines of slide,mpp)."
             )
         return self.info.mpp

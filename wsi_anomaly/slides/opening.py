@@ -12,9 +12,9 @@ from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.remote import is_remote, url_of
 from wsi_anomaly.slides.base import READERS, ReadError, Slide, make_slide
 from wsi_anomaly.slides.dicom import parts_of_slides, read_dicom
-from wsi_anomaly.slides.patience import HangingError, patience, within
 from wsi_anomaly.slides.tiff_pictures import CONVERT
 from wsi_anomaly.slides.tiff_structure import LayoutError
+from wsi_anomaly.slides.timeout import HangingError, read_timeout, within
 
 SLIDE_SUFFIXES = frozenset(
     {
@@ -69,7 +69,7 @@ def open_slide(
     if not is_remote(path) and not path.is_file():
         kind = "is a folder, not a slide" if path.is_dir() else "does not exist"
         raise NotASlideError(f"{path} {kind}; give the path of a slide.")
-    seconds = patience()
+    seconds = read_timeout()
     try:
         slide = within(seconds, lambda: _open(path, backend, mpp, scene))
     except HangingError as error:

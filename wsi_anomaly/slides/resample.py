@@ -67,7 +67,7 @@ def resample(
     return out
 
 
-def resample_many(
+def resample_batch(
     source: NDArray[np.uint8],
     corners: NDArray[np.float64],
     scale: tuple[float, float],
@@ -89,7 +89,7 @@ def resample_many(
     out
         (N, height, width, 3) uint8, filled.
     """
-    _fill_many(np.ascontiguousarray(source), origin, corners, scale[0], scale[1], out)
+    _fill_batch(np.ascontiguousarray(source), origin, corners, scale[0], scale[1], out)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -165,7 +165,7 @@ def _resample(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _fill_many(  # type: ignore[no-untyped-def]
+def _fill_batch(  # type: ignore[no-untyped-def]
     source, origin, corners, scale_x, scale_y, out
 ):  # pragma: no cover - compiled
     for i in range(len(corners)):

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import SlideError
 from wsi_anomaly.slides.base import RGB, ReadError, Region, Slide, SlideInfo
-from wsi_anomaly.slides.patience import HangingError
 from wsi_anomaly.slides.tile_cache import TileCache
+from wsi_anomaly.slides.timeout import HangingError
 
 TileKey = tuple[int, int, int]
 """Level, row and column of a tile."""

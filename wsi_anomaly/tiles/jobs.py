@@ -11,6 +11,7 @@ from typing import Self
 from wsi_anomaly.core.errors import TileStoreError
 from wsi_anomaly.core.files import output_name
 from wsi_anomaly.core.remote import from_anywhere
+from wsi_anomaly.options import Origin
 from wsi_anomaly.slides import slide_fingerprint
 from wsi_anomaly.tiles.inputs import check_files
 from wsi_anomaly.tiles.store import SUFFIX, TileStore
@@ -33,6 +34,8 @@ class Job:
     tissue_mask, annotations
         Files that say where the tissue is, and where to cut; or folders of files named as the
         slides.
+    origin
+        Where QuPath's (0, 0) lies in these files: "bounds" or "level0".
     backend
         Reader: "auto", "openslide" or "tiff".
     """
@@ -44,6 +47,7 @@ class Job:
     tissue_mask: Path | None = None
     annotations: Path | None = None
     backend: str = "auto"
+    origin: Origin = "bounds"
 
     def from_anywhere(self) -> Self:
         """Return the same with whole paths."""
@@ -65,6 +69,7 @@ def plan_jobs(
     tissue_mask: Path | None = None,
     annotations: Path | None = None,
     backend: str = "auto",
+    origin: Origin = "bounds",
 ) -> list[Job]:
     """Give every slide a tile file of its own and its options.
 
@@ -77,7 +82,7 @@ def plan_jobs(
         Micrometres per pixel of every slide, and of single slides (these win).
     cases
         Case of each slide.
-    tissue_mask, annotations, backend
+    tissue_mask, annotations, backend, origin
         As in :class:`Job`.
 
     Raises
@@ -106,6 +111,7 @@ def plan_jobs(
             tissue_mask,
             annotations,
             backend,
+            origin,
         )
         for slide in slides
     ]

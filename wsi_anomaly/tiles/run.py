@@ -14,8 +14,8 @@ from wsi_anomaly.options import TileOptions
 from wsi_anomaly.slides import find_slides
 from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.jobs import Job, plan_jobs
-from wsi_anomaly.tiles.ledger import Ledger
 from wsi_anomaly.tiles.named import Note, cases_of, sizes_of
+from wsi_anomaly.tiles.slides_table import SlidesTable
 from wsi_anomaly.tiles.tiling import TileOutcome, tile_slides
 
 
@@ -87,6 +87,7 @@ class TileRun:
             tissue_mask=_path(options.tissue_mask),
             annotations=_path(options.annotations),
             backend=options.backend,
+            origin=options.origin,
         )
         # Names are those of the whole run, whichever part of it this is.
         return cls(Path(output), take_shard(jobs, part), config, options, note)
@@ -104,7 +105,7 @@ class TileRun:
             The table cannot be written; the tile files are.
         """
         remove_left_behind(self.output)
-        ledger = Ledger(self.output / "slides.csv")
+        table = SlidesTable(self.output / "slides.csv")
         outcomes = tile_slides(
             self.jobs,
             self.output,
@@ -117,12 +118,12 @@ class TileRun:
         try:
             with closing(outcomes):
                 for outcome in outcomes:
-                    ledger.add(outcome)
+                    table.add(outcome)
                     yield outcome
         finally:
-            ledger.write()
-            if ledger.note:
-                self.note(ledger.note)
+            table.write()
+            if table.note:
+                self.note(table.note)
 
 
 def _path(place: str | Path | None) -> Path | None:

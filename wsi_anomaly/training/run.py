@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wsi_anomaly import __version__
 from wsi_anomaly.calibration import Calibration, CaseScores
+from wsi_anomaly.core.devices import memory_explained
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.detectors import DETECTORS, Detector, Fitting, Model
@@ -26,7 +27,7 @@ from wsi_anomaly.features import (
     working_precision,
 )
 from wsi_anomaly.features.dense import DenseMaps
-from wsi_anomaly.learning.distributed import rank_and_world, wait_for_all
+from wsi_anomaly.learning.distributed import leave, rank_and_world, wait_for_all
 from wsi_anomaly.learning.loop import Report
 from wsi_anomaly.slides import slide_fingerprint
 from wsi_anomaly.tiles import TileSet, TileStore
@@ -141,11 +142,18 @@ def train(
         identity={"tiles": sorted(s.fingerprint + s.config_hash for s in train_set.stores)},
         anomalies=anomaly_set(anomalies, train_set, config),
     )
-    detectors = _fit(config, features, train_set, validation, fitting, watch, report)
+    remedy = "lower batch_size in the configuration, or give --device cpu"
+    with memory_explained(device, remedy):
+        detectors = _fit(config, features, train_set, validation, fitting, watch, report)
     model = _described(detectors, config, stores, split, train_set, validation)
-    if rank_and_world()[0]:
+    rank = rank_and_world()[0]
+    # What is left is for the first process alone; the others must not wait for it, nor it for them.
+    wait_for_all()
+    leave()
+    if rank:
         return model
-    calibration, _ = calibrate(model, _calibration_slides(stores, split), watch=watch)
+    with memory_explained(device, remedy):
+        calibration, _ = calibrate(model, _calibration_slides(stores, split), watch=watch)
     model = replace(model, calibration=calibration)
     watch.stage("writing")
     files = _figures(model, validation or train_set, curves)

@@ -46,7 +46,7 @@ def resampled(
     ----------
     sums
         For each configuration and each fold (cases, groups); see
-        :class:`~wsi_anomaly.tuning.judging.FoldResult`.
+        :class:`~wsi_anomaly.tuning.fold_scores.FoldResult`.
     counts
         For each fold the tiles of each case and of each group.
     draws, seed
@@ -77,7 +77,7 @@ def resampled(
     return found
 
 
-def compared(
+def compare(
     chosen: NDArray[np.float64], other: NDArray[np.float64], *, maximize: bool
 ) -> Comparison:
     """Compare two columns of :func:`resampled`."""

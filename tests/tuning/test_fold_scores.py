@@ -12,23 +12,23 @@ from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.detectors import Density, Dpa
 from wsi_anomaly.features import load_features
 from wsi_anomaly.learning.batches import ArrayTiles
-from wsi_anomaly.tuning.judging import FoldResult, Judge
-from wsi_anomaly.tuning.material import Material, Part, grouped_folds
+from wsi_anomaly.tuning.fold_scores import FoldResult, FoldScorer
+from wsi_anomaly.tuning.search_data import Part, SearchData, grouped_folds
 
 
-def material(side: int = 64) -> Material:
+def data(side: int = 64) -> SearchData:
     normal, cases = cohort(4, side=side)
     abnormal, groups = known(2, side=side)
-    return Material(
+    return SearchData(
         {"10x": ArrayTiles(normal)}, np.array(cases), {"10x": ArrayTiles(abnormal)},
         np.array(groups),
     )  # fmt: skip
 
 
 def test_density_from_shared_embeddings_is_density():
-    own = material()
+    own = data()
     folds = grouped_folds(own.cases, 2)
-    result = Judge(own, folds, {"compact": compact()}).fold(DENSITY, "10x", 1, print)
+    result = FoldScorer(own, folds, {"compact": compact()}).fold(DENSITY, "10x", 1, print)
     tiles = own.normal["10x"]
     learn = np.concatenate([folds[1].train, folds[1].validation])
     alone = Density(compact(), DENSITY.density("c3")).fit(Part(tiles, learn))
@@ -44,7 +44,7 @@ def test_density_from_shared_embeddings_is_density():
 
 
 def test_dpa_learns_from_the_training_cases_alone(monkeypatch):
-    own = material(side=16)
+    own = data(side=16)
     folds = grouped_folds(own.cases, 2)
     seen = {}
     fit = Dpa.fit
@@ -54,8 +54,8 @@ def test_dpa_learns_from_the_training_cases_alone(monkeypatch):
         return fit(self, tiles, validation, fitting)
 
     monkeypatch.setattr(Dpa, "fit", spy)
-    judge = Judge(own, folds, {"compact": compact()})
-    result = judge.fold(TINY.ranked_by("dpa"), "10x", 0, lambda _report: None)
+    scorer = FoldScorer(own, folds, {"compact": compact()})
+    result = scorer.fold(TINY.ranked_by("dpa"), "10x", 0, lambda _report: None)
     assert np.array_equal(seen["train"], own.normal["10x"].batch(folds[0].train))
     assert seen["anomalies"] is None
     assert result.steps == 4
@@ -63,25 +63,25 @@ def test_dpa_learns_from_the_training_cases_alone(monkeypatch):
 
 
 def test_reconstruction_is_the_loss_of_the_judged_tiles():
-    own = material(side=16)
-    judge = Judge(own, grouped_folds(own.cases, 2), {"compact": compact()}, "reconstruction")
-    result = judge.fold(TINY.ranked_by("dpa"), "10x", 0, lambda _report: None)
+    own = data(side=16)
+    scorer = FoldScorer(own, grouped_folds(own.cases, 2), {"compact": compact()}, "reconstruction")
+    result = scorer.fold(TINY.ranked_by("dpa"), "10x", 0, lambda _report: None)
     assert result.value > 0
-    cases, groups = judge.pairs(0)
+    cases, groups = scorer.pairs(0)
     assert np.array(result.sums).shape == (len(cases), 1)
     assert np.sum(result.sums) / cases.sum() == pytest.approx(result.value)
     assert groups.tolist() == [1]
 
 
 def test_a_finished_fold_is_read_not_judged_again(tmp_path, monkeypatch):
-    own = material()
+    own = data()
     folds = grouped_folds(own.cases, 2)
-    first = Judge(own, folds, {"compact": compact()}, working=tmp_path)
+    first = FoldScorer(own, folds, {"compact": compact()}, working=tmp_path)
     result = first.fold(DENSITY, "10x", 0, print)
     monkeypatch.setattr(Density, "fit_embeddings", lambda *_: pytest.fail("judged again"))
-    again = Judge(own, folds, {"compact": compact()}, working=tmp_path)
+    again = FoldScorer(own, folds, {"compact": compact()}, working=tmp_path)
     assert again.fold(DENSITY, "10x", 0, print) == result
-    other = Judge(own, folds, {"compact": compact()}, working=tmp_path, identity={"tiles": 2})
+    other = FoldScorer(own, folds, {"compact": compact()}, working=tmp_path, identity={"tiles": 2})
     with pytest.raises(BaseException, match="judged again"):
         other.fold(DENSITY, "10x", 0, print)
     for file in tmp_path.rglob("*.json"):
@@ -91,18 +91,18 @@ def test_a_finished_fold_is_read_not_judged_again(tmp_path, monkeypatch):
 
 
 def test_a_network_without_statistics_gets_those_of_the_tiles():
-    own = material()
+    own = data()
     network = load_features("compact", random_seed=3)
-    judge = Judge(own, grouped_folds(own.cases, 2), {"compact": network})
-    assert isinstance(judge.fold(DENSITY, "10x", 0, print), FoldResult)
+    scorer = FoldScorer(own, grouped_folds(own.cases, 2), {"compact": network})
+    assert isinstance(scorer.fold(DENSITY, "10x", 0, print), FoldResult)
     assert not network.has_statistics("c3"), "another view may need others"
 
 
 def test_scores_that_are_no_numbers_are_refused(monkeypatch):
-    own = material()
-    judge = Judge(own, grouped_folds(own.cases, 2), {"compact": compact()})
+    own = data()
+    scorer = FoldScorer(own, grouped_folds(own.cases, 2), {"compact": compact()})
     monkeypatch.setattr(
         Density, "score_embeddings", lambda _self, found: torch.full((len(found),), torch.nan)
     )
     with pytest.raises(ModelError, match="no numbers"):
-        judge.fold(DENSITY, "10x", 0, print)
+        scorer.fold(DENSITY, "10x", 0, print)

@@ -30,7 +30,7 @@ _EVERY_SECONDS = 10.0
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-class Ledger:
+class SlidesTable:
     """The table while a run goes on.
 
     It is brought up to date now and then, so that a run that is killed leaves it nearly whole.
@@ -69,11 +69,11 @@ class Ledger:
             It cannot be written.
         """
         self._written = time.monotonic()
-        self.note = write_ledger(self._path, self._new)
+        self.note = write_slides_table(self._path, self._new)
         self._new.clear()
 
 
-def write_ledger(path: Path, outcomes: Iterable[TileOutcome]) -> str:
+def write_slides_table(path: Path, outcomes: Iterable[TileOutcome]) -> str:
     """Write or update the table: these slides anew, all others as they were.
 
     ``status`` is done, kept (finished before, under the same configuration) or error; ``reason``

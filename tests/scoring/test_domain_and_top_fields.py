@@ -12,7 +12,7 @@ from test_region_outlines import fields_of
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring import score_slide
 from wsi_anomaly.scoring.domain import domain_warnings
-from wsi_anomaly.scoring.places import MOST_MAPS, SHOWN, fields_to_map, most_anomalous
+from wsi_anomaly.scoring.top_fields import MOST_MAPS, SHOWN, fields_to_map, most_anomalous
 from wsi_anomaly.stain import reference_target
 from wsi_anomaly.tiles import Preprocessing, SlidePreprocessor
 

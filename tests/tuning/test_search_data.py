@@ -12,8 +12,8 @@ from search_cases import DENSITY, cohort, compact, images, known
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.learning.batches import ArrayTiles
-from wsi_anomaly.tuning.judging import Judge
-from wsi_anomaly.tuning.material import Fold, Material, Part, at_most, grouped_folds
+from wsi_anomaly.tuning.fold_scores import FoldScorer
+from wsi_anomaly.tuning.search_data import Fold, Part, SearchData, at_most, grouped_folds
 
 NAMES = st.lists(st.integers(1, 20), min_size=2, max_size=12).map(
     lambda sizes: np.array([f"case {k}" for k, n in enumerate(sizes) for _ in range(n)])
@@ -73,16 +73,16 @@ def test_the_published_folds_leak():
     normal, cases = cohort(9, count=8, spread=2)
     abnormal = np.concatenate([images(200 + k, 8, spread=2) for k in range(6)])
     groups = np.repeat([f"slide {k}" for k in range(6)], 8)
-    material = Material(
+    data = SearchData(
         {"10x": ArrayTiles(normal)}, np.array(cases), {"10x": ArrayTiles(abnormal)}, groups
     )
     remembers = replace(DENSITY, density_estimator="knn")
 
     def mean(folds: list[Fold]) -> float:
-        judge = Judge(material, folds, {"compact": compact()})
-        return float(np.mean([judge.fold(remembers, "10x", k, print).value for k in range(3)]))
+        scorer = FoldScorer(data, folds, {"compact": compact()})
+        return float(np.mean([scorer.fold(remembers, "10x", k, print).value for k in range(3)]))
 
-    grouped, leaking = mean(grouped_folds(material.cases, 3)), mean(published_folds(material.cases))
+    grouped, leaking = mean(grouped_folds(data.cases, 3)), mean(published_folds(data.cases))
     assert leaking > 0.75
     assert grouped < 0.6
     assert leaking - grouped > 0.2
@@ -92,7 +92,7 @@ def test_views_hold_the_same_fields():
     normal, cases = cohort(2)
     abnormal, groups = known(1)
     with pytest.raises(ValueError, match="one tile for each label"):
-        Material(
+        SearchData(
             {"10x": ArrayTiles(normal), "20x": ArrayTiles(normal[1:])}, np.array(cases),
             {"10x": ArrayTiles(abnormal)}, np.array(groups),
         )  # fmt: skip

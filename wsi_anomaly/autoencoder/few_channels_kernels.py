@@ -1,4 +1,4 @@
-"""Compiled loops of :mod:`wsi_anomaly.autoencoder.narrow`: convolutions of up to four channels.
+"""Compiled loops of :mod:`~wsi_anomaly.autoencoder.few_channels`, convolutions of up to four.
 
 A plane with a margin of one zero pixel lies in memory as one row of numbers (`pitch` = width + 2 a
 line), so that a 3x3 convolution reads nine shifted copies of it and the loop runs over whole lines

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from wsi_anomaly.autoencoder.narrow_kernels import single_backward
+from wsi_anomaly.autoencoder.few_channels_kernels import single_backward
 
 
 def test_gradients_of_three_channels_ignore_what_lies_behind_the_weights() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from wsi_anomaly.core.ahead import ahead
+from wsi_anomaly.core.prefetch import prefetch
 
 
 def running() -> list[threading.Thread]:
@@ -15,7 +15,7 @@ def running() -> list[threading.Thread]:
 
 
 def test_order_is_kept_and_the_thread_ends() -> None:
-    assert list(ahead(iter(range(100)), 3)) == list(range(100))
+    assert list(prefetch(iter(range(100)), 3)) == list(range(100))
     assert running() == []
 
 
@@ -27,7 +27,7 @@ def test_no_more_than_asked_for_is_taken_ahead() -> None:
             taken.append(i)
             yield i
 
-    for i in ahead(source(), 2):
+    for i in prefetch(source(), 2):
         # Two wait, one is held by the thread, one is in hand, one may just have been asked for.
         assert len(taken) <= i + 1 + 2 + 2
 
@@ -37,7 +37,7 @@ def test_an_error_comes_out_where_items_are_taken() -> None:
         yield 1
         raise ZeroDivisionError
 
-    items = ahead(source(), 2)
+    items = prefetch(source(), 2)
     assert next(items) == 1
     with pytest.raises(ZeroDivisionError):
         next(items)
@@ -45,7 +45,7 @@ def test_an_error_comes_out_where_items_are_taken() -> None:
 
 
 def test_whoever_stops_early_ends_the_thread() -> None:
-    items = ahead(iter(range(10**6)), 2)
+    items = prefetch(iter(range(10**6)), 2)
     assert next(items) == 0
     items.close()
     assert running() == []

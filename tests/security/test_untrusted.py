@@ -42,7 +42,7 @@ from wsi_anomaly.slides import open_slide
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
 from wsi_anomaly.tiles.jobs import Job, plan_jobs
-from wsi_anomaly.tiles.ledger import COLUMNS, write_ledger
+from wsi_anomaly.tiles.slides_table import COLUMNS, write_slides_table
 from wsi_anomaly.training.config import load_config
 
 # -- names ---------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_a_slide_of_dots_leaves_other_results_alone(tmp_path: Path) -> None:
 def test_cells_are_no_formulas_and_come_back(tmp_path: Path) -> None:
     job = Job(Path("=HYPERLINK(1).tif"), "=HYPERLINK(1)", case="@SUM(1)")
     for _ in range(2):  # the table is read and written again
-        write_ledger(tmp_path / "slides.csv", [Outcome(job, None, "-1 is wrong.")])
+        write_slides_table(tmp_path / "slides.csv", [Outcome(job, None, "-1 is wrong.")])
     with open(tmp_path / "slides.csv", newline="") as file:
         [row] = list(csv.DictReader(file))
     assert row["slide"] == "'=HYPERLINK(1).tif"

@@ -24,7 +24,7 @@ class HangingError(Exception):
     """A read did not come back in time."""
 
 
-def patience() -> float:
+def read_timeout() -> float:
     """Seconds to wait for one read; from the environment, 120 by default, 0: for ever.
 
     Raises

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 from wsi_anomaly.stain import concentrations, optical_density
-from wsi_anomaly.stain.density import LAMBDA_CONCENTRATION
+from wsi_anomaly.stain.concentrations import LAMBDA_CONCENTRATION
 
 unit = st.tuples(*[st.floats(0.02, 1.0)] * 3).map(lambda v: np.array(v) / np.linalg.norm(v))
 colours = st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_size=20)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsi_anomaly.core.ranking import ordered_pairs
-from wsi_anomaly.tuning.certainty import compared, resampled
+from wsi_anomaly.tuning.confidence import compare, resampled
 
 CASES, TILES = 12, 20
 
@@ -27,24 +27,24 @@ def test_a_clearly_better_configuration_wins_nearly_always():
     good, counts = judged(2.0, 0)
     poor, _ = judged(0.2, 1)
     values = resampled([good, poor], counts)
-    found = compared(values[:, 0], values[:, 1], maximize=True)
+    found = compare(values[:, 0], values[:, 1], maximize=True)
     assert found.wins > 0.99
     assert 0.2 < found.low < found.difference < found.high
-    back = compared(values[:, 0], values[:, 1], maximize=False)
+    back = compare(values[:, 0], values[:, 1], maximize=False)
     assert back.wins == pytest.approx(1 - found.wins)
 
 
 def test_equal_configurations_are_a_coin_toss():
     one, counts = judged(1.0, 0)
     values = resampled([one, one], counts)
-    found = compared(values[:, 0], values[:, 1], maximize=True)
+    found = compare(values[:, 0], values[:, 1], maximize=True)
     assert (found.wins, found.difference) == (0.5, 0)
 
 
 def test_luck_is_seen_as_such():
     one, counts = judged(0.8, 2)
     other, _ = judged(0.8, 3)
-    found = compared(*resampled([one, other], counts).T, maximize=True)
+    found = compare(*resampled([one, other], counts).T, maximize=True)
     assert found.low < 0 < found.high
 
 

@@ -42,7 +42,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Material:
+class SearchData:
     """Normal and abnormal tiles, each seen in one or more ways.
 
     Attributes

@@ -28,7 +28,7 @@ from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.learning.batches import Tiles, to_images
 from wsi_anomaly.learning.loop import Report
 from wsi_anomaly.training.config import TrainConfig
-from wsi_anomaly.tuning.material import Fold, Material, Part
+from wsi_anomaly.tuning.search_data import Fold, Part, SearchData
 
 _READ_AT_ONCE = 4 * BATCH
 
@@ -55,12 +55,12 @@ class FoldResult:
     steps: int
 
 
-class Judge:
+class FoldScorer:
     """Judges configurations on the same folds; what they share is computed once.
 
     Parameters
     ----------
-    material
+    data
     folds
     networks
         Perceptual networks by name, on their device. Layers without statistics get those of the
@@ -75,7 +75,7 @@ class Judge:
 
     def __init__(
         self,
-        material: Material,
+        data: SearchData,
         folds: Sequence[Fold],
         networks: Mapping[str, PerceptualNetwork],
         criterion: str = "roc-auc",
@@ -83,17 +83,17 @@ class Judge:
         working: Path | None = None,
         identity: Mapping[str, object] | None = None,
     ) -> None:
-        self.material, self.folds, self.criterion = material, list(folds), criterion
+        self.data, self.folds, self.criterion = data, list(folds), criterion
         self._networks = dict(networks)
         self._working, self._identity = working, dict(identity or {})
         self._pooled: dict[tuple[str, str, str], dict[str, Tensor]] = {}
 
     def pairs(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Count the judged tiles of each case of fold k, and the anomalies of each group."""
-        cases = np.unique(self.material.cases[self.folds[k].judged], return_counts=True)[1]
+        cases = np.unique(self.data.cases[self.folds[k].judged], return_counts=True)[1]
         if self.criterion == "reconstruction":
             return cases, np.ones(1, np.int64)
-        return cases, np.unique(self.material.groups, return_counts=True)[1]
+        return cases, np.unique(self.data.groups, return_counts=True)[1]
 
     def fold(
         self, config: TrainConfig, view: str, k: int, progress: Callable[[Report], None]
@@ -130,7 +130,7 @@ class Judge:
         progress: Callable[[Report], None],
         place: Path | None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-        fold, tiles = self.folds[k], self.material.normal[view]
+        fold, tiles = self.folds[k], self.data.normal[view]
         network = self._networks[config.features]
         settings = config.dpa(network.default_layer)
         used = {name for layers in settings.growth.layers.values() for name in layers}
@@ -146,7 +146,7 @@ class Judge:
         normal = _scores(detector, Part(tiles, fold.judged))
         abnormal = np.empty(0)
         if self.criterion == "roc-auc":
-            abnormal = _scores(detector, self.material.abnormal[view])
+            abnormal = _scores(detector, self.data.abnormal[view])
         return normal, abnormal, int(detector.log_[-1]["step"])
 
     def _density(
@@ -178,7 +178,7 @@ class Judge:
         if key not in self._pooled:
             network = self._measured(name, view, self._networks[name].layers)
             device = next(network.parameters()).device
-            tiles = (self.material.normal if side == "normal" else self.material.abnormal)[view]
+            tiles = (self.data.normal if side == "normal" else self.data.abnormal)[view]
             parts: dict[str, list[Tensor]] = {layer: [] for layer in network.layers}
             for i in range(0, len(tiles), BATCH):
                 chosen = np.arange(i, min(i + BATCH, len(tiles)))
@@ -196,7 +196,7 @@ class Judge:
         key = f"{name} for {view}"
         if key not in self._networks:
             self._networks[key] = copy.deepcopy(network)
-        fit_missing_statistics(self._networks[key], self.material.normal[view], layers)
+        fit_missing_statistics(self._networks[key], self.data.normal[view], layers)
         return self._networks[key]
 
     def _result(
@@ -204,12 +204,12 @@ class Judge:
     ) -> FoldResult:
         if not np.isfinite(normal).all() or not np.isfinite(abnormal).all():
             raise ModelError("The scores are no numbers.")
-        cases = self.material.cases[self.folds[k].judged]
+        cases = self.data.cases[self.folds[k].judged]
         own = [normal[cases == case] for case in np.unique(cases)]
         if self.criterion == "reconstruction":
             sums = np.array([[scores.sum()] for scores in own])
         else:
-            groups = [abnormal[self.material.groups == g] for g in np.unique(self.material.groups)]
+            groups = [abnormal[self.data.groups == g] for g in np.unique(self.data.groups)]
             sums = np.array([[ordered_pairs(n, a) for a in groups] for n in own])
         count, of = self.pairs(k)
         value = float(sums.sum() / (count.sum() * of.sum()))

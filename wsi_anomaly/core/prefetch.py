@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(items: Iterator[T], most: int) -> Iterator[T]:
+def prefetch(items: Iterator[T], most: int) -> Iterator[T]:
     """Take from an iterator in a thread, at most `most` items ahead.
 
     An error comes out where the items are taken. Whoever stops early ends the thread.

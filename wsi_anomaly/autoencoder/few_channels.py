@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from wsi_anomaly.autoencoder.narrow_kernels import (
+from wsi_anomaly.autoencoder.few_channels_kernels import (
     DOUBLE,
     HALF,
     SAME,

@@ -15,7 +15,7 @@ _HEADER = struct.Struct("<HHIQ")  # number of an object, references, reserved, s
 _LOOKED_AT = 1 << 20  # what belongs to the root lies at the beginning
 
 
-def check_heaps(path: Path) -> None:
+def check_hdf5(path: Path) -> None:
     """Refuse a file that HDF5's library would never come back from.
 
     Raises
