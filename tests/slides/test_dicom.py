@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from dicom_series import write_series
 from slide_files import stained, tissue_slide
 
+from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import NotASlideError
 from wsi_anomaly.slides import find_slides, open_slide, slide_fingerprint
 from wsi_anomaly.slides.dicom import parts_of_slides, read_dicom
@@ -25,6 +27,16 @@ def test_a_series_is_one_slide_named_by_its_finest_file(series):
     others = sorted(set(series.parent.iterdir()) - {series})
     assert parts_of_slides(series.parent.iterdir()) == dict.fromkeys(others, series)
     assert find_slides([others[0], series]) == [series]
+
+
+def test_slides_csv_accounts_for_the_other_files(series, tmp_path):
+    assert main(["tile", str(series.parent), "-o", str(tmp_path / "t"), "--min-tissue", "0"]) == 0
+    with (tmp_path / "t" / "slides.csv").open(encoding="utf-8-sig") as file:
+        rows = {row["slide"]: (row["status"], row["reason"]) for row in csv.DictReader(file)}
+    assert rows.pop(str(series))[0] == "done"
+    assert set(rows) == {str(file) for file in series.parent.iterdir() if file != series}
+    assert set(rows.values()) == {("part of another slide", "of finest.dcm")}
+    assert [file.name for file in (tmp_path / "t").glob("*.h5")] == ["finest.h5"]
 
 
 def test_every_file_of_a_series_has_the_identity_and_the_pixels_of_the_slide(series):

@@ -14,8 +14,9 @@ zero. One image is taken through all of a block before the next one, while it is
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from wsi_anomaly.core.compiling import compiled
 
 WIDTH = 4
 SAME, HALF, DOUBLE = 0, 1, 2
@@ -23,7 +24,7 @@ SAME, HALF, DOUBLE = 0, 1, 2
 _LINES = 16  # of output made at a time: they stay in the nearest cache
 
 # Sums may be reordered, as in every vectorised convolution; infinities and NaN must survive.
-_compiled = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+_compiled = compiled(fastmath={"reassoc", "contract", "nsz"})
 
 
 @_compiled

@@ -18,7 +18,7 @@ from wsi_anomaly.core.errors import (
     NoTissueError,
     TooCoarseError,
 )
-from wsi_anomaly.core.files import output_name
+from wsi_anomaly.core.file_names import output_name
 from wsi_anomaly.core.magnification import served
 from wsi_anomaly.jobs.progress import Progress, unwatched
 from wsi_anomaly.options import Origin

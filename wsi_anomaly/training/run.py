@@ -203,7 +203,9 @@ def _working_folder(output: Path, *, resume: bool) -> Path:
 
 def _calibration_slides(stores: Sequence[TileStore], split: Split) -> list[NormalSlide]:
     return [
-        NormalSlide(s.slide_path, s.case, s.mpp.x if s.mpp.source == "--mpp" else None, s.backend)
+        NormalSlide(
+            s.slide_path, s.case, s.mpp.x if s.mpp.source == "--mpp" else None, s.backend, s.path
+        )
         for s in stores
         if s.case in split.calibration
     ]
