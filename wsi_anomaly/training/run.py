@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from wsi_anomaly.features import (
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.learning.distributed import leave, rank_and_world, wait_for_all
 from wsi_anomaly.learning.loop import Report
+from wsi_anomaly.slides import slide_fingerprint
 from wsi_anomaly.tiles import TileSet, TileStore
 from wsi_anomaly.training.card import log_csv, model_card
 from wsi_anomaly.training.config import TrainConfig
@@ -253,7 +254,7 @@ def calibrate(
     """
     watch = watch or Watch()
     scores: dict[str, list[CaseScores]] = {name: [] for name in model.methods}
-    seen: dict[str, str] = {}
+    used: dict[str, Path] = {}
     for slide in slides:
         watch.stage(f"calibrating on {slide.path.name}")
 
@@ -261,23 +262,33 @@ def calibrate(
             watch.slide(path, done, total)
 
         try:
+            reason = _unfit(slide.path, model, used)
+            if reason is not None:
+                watch.note(f"Not used for calibration: {reason}")
+                continue
             mark, found = score_normal_slide(slide, model, progress=progress)
         except (WsiAnomalyError, OSError) as error:
             watch.note(f"Not used for calibration: {error}")
             continue
-        if model.seen.get(mark) in ("train", "validation"):
-            watch.note(
-                f"Not used for calibration: the model has learned from {slide.path}, so its "
-                "scores there are too low."
-            )
-            continue
         if not found:
             watch.note(f"Not used for calibration: nothing on {slide.path} could be assessed.")
             continue
-        seen[mark] = "calibration"
+        used[mark] = slide.path
         for name, values in found.items():
             scores[name].append(values)
+    seen = dict.fromkeys(used, "calibration")
     return {name: Calibration.fit(parts) for name, parts in scores.items() if parts}, seen
+
+
+def _unfit(path: Path, model: Model, used: Mapping[str, Path]) -> str | None:
+    """Say why a slide cannot calibrate, before it is scored; None: it may."""
+    try:
+        mark = slide_fingerprint(path)
+    except (WsiAnomalyError, OSError):
+        return None  # opening it will say what is wrong
+    if model.seen.get(mark) in ("train", "validation"):
+        return f"the model has learned from {path}, so its scores there are too low."
+    return f"{path} is a copy of {used[mark]}." if mark in used else None
 
 
 def _fit(
