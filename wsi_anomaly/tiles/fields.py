@@ -5,6 +5,7 @@ A field is a place, not pixels: the same field is read at 10x, 20x or 40x.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -112,7 +113,9 @@ def plan_fields(
     seed: int = 0,
     outlines: Sequence[Outline] | None = None,
 ) -> Fields:
-    """Lay a grid over the scanned area and keep the fields with tissue.
+    """Lay a grid over the whole scanned area and keep the fields with tissue.
+
+    The last row and column may reach beyond it: what lies outside is no tissue.
 
     Parameters
     ----------
@@ -142,7 +145,7 @@ def plan_fields(
     bounds = slide.bounds
     columns = _count(bounds.width, field[0], stride[0])
     rows = _count(bounds.height, field[1], stride[1])
-    row, col = np.divmod(np.arange(rows * columns, dtype=np.int64), max(columns, 1))
+    row, col = np.divmod(np.arange(rows * columns, dtype=np.int64), columns)
     coords = np.stack(
         (
             np.floor(bounds.x + col * stride[0] + 0.5),
@@ -154,10 +157,7 @@ def plan_fields(
     inside = shares[:, TISSUE] + shares[:, PEN] + shares[:, FOLD] + shares[:, UNREADABLE]
     fraction = inside + shares[:, MASKED]
     least = min_tissue - _ROUNDING
-    status = np.full(len(coords), Status.OK, np.uint8)
-    status[shares[:, FOLD] >= FOLD_SHARE] = Status.FOLDED
-    status[shares[:, PEN] >= PEN_SHARE] = Status.PEN
-    status[shares[:, UNREADABLE] >= UNREADABLE_SHARE] = Status.FAILED
+    status = _status(shares)
     status[inside < least] = Status.MASKED
     fields = Fields(
         coords,
@@ -184,6 +184,15 @@ def plan_fields(
     return fields.take(kept)
 
 
+def _status(shares: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Say what speaks against each field, from its shares (N, labels) of the tissue map."""
+    status = np.full(len(shares), Status.OK, np.uint8)
+    status[shares[:, FOLD] >= FOLD_SHARE] = Status.FOLDED
+    status[shares[:, PEN] >= PEN_SHARE] = Status.PEN
+    status[shares[:, UNREADABLE] >= UNREADABLE_SHARE] = Status.FAILED
+    return status
+
+
 def _labels(
     outlines: Sequence[Outline], coords: NDArray[np.int64], field: tuple[float, float]
 ) -> NDArray[np.object_]:
@@ -196,7 +205,5 @@ def _labels(
 
 
 def _count(extent: float, field: float, stride: float) -> int:
-    """Fields that fit, a thousandth of a pixel forgiven."""
-    if field > extent + 1e-3:
-        return 0
-    return int((extent - field + 1e-3) / stride) + 1
+    """Fields until the border is reached, a thousandth of a step forgiven."""
+    return max(1, math.ceil((extent - max(field, stride)) / stride - 1e-3) + 1)
