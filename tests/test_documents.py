@@ -188,7 +188,7 @@ def test_the_reference_names_every_key_and_column() -> None:
     from wsi_anomaly.results.colors import TILE_CLASSES
     from wsi_anomaly.studies.groups import AnimalResult, GroupResult
     from wsi_anomaly.tiles import Status
-    from wsi_anomaly.tiles.ledger import COLUMNS
+    from wsi_anomaly.tiles.slides_table import COLUMNS
     from wsi_anomaly.training.config import PRESETS, TrainConfig
 
     page = (DOCS / "reference.md").read_text(encoding="utf-8")
@@ -253,7 +253,7 @@ def code_words(page: Path) -> set[str]:
         ("tuning/files.py", "trials_csv"),
         ("tuning/files.py", "summary"),
         ("tuning/files.py", "_trial"),
-        ("reproduce/cells.py", "run"),
+        ("reproduce/experiment.py", "run"),
         ("reproduce/tables.py", "_as_json"),
         ("reproduce/supervision.py", "_as_json"),
         ("demo/run.py", "figures_as_json"),
@@ -280,7 +280,7 @@ def test_the_reference_names_the_fields_of_what_is_written_whole() -> None:
     from wsi_anomaly.evaluation.metrics import Estimate
     from wsi_anomaly.reproduce.scores import Scores
     from wsi_anomaly.tiles import Preprocessing
-    from wsi_anomaly.tuning.certainty import Comparison
+    from wsi_anomaly.tuning.confidence import Comparison
 
     words = code_words(DOCS / "reference.md") | set(
         re.findall(r"\w+", (DOCS / "reference.md").read_text(encoding="utf-8"))

@@ -11,10 +11,10 @@ from wsi_anomaly.calibration import MIN_CASES, Calibration, CaseScores
 from wsi_anomaly.core.errors import ModelError
 
 
-def slide(name: str, scores: np.ndarray, *, case: str | None = None, sampled: float = 1.0):
+def slide(name: str, scores: np.ndarray, *, case: str | None = None):
     side = int(np.ceil(np.sqrt(len(scores))))
     row, col = np.divmod(np.arange(len(scores)), side)
-    return CaseScores(case or name, name, row, col, np.asarray(scores, np.float32), sampled)
+    return CaseScores(case or name, name, row, col, np.asarray(scores, np.float32))
 
 
 def normals(n: int, fields: int = 400, seed: int = 0) -> list[CaseScores]:
@@ -93,7 +93,7 @@ def test_more_false_regions_never_raise_the_threshold():
 
 
 def test_state_round_trip_and_damage():
-    calibration = Calibration.fit([*normals(5), slide("s9", np.array([1.0, 2.0]), sampled=0.25)])
+    calibration = Calibration.fit([*normals(5), slide("s9", np.array([1.0, 2.0]))])
     arrays, meta = calibration.to_state()
     again = Calibration.from_state(arrays, meta)
     queries = np.linspace(0.5, 1.5, 11)
@@ -112,3 +112,11 @@ def test_state_round_trip_and_damage():
 def test_histogram_covers_all_normal_tissue():
     calibration = Calibration.fit(normals(3))
     assert calibration.histogram(np.linspace(0.9, 1.1, 7)).sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("far", [1 << 24, 1 << 62])
+def test_a_field_far_from_all_others_is_refused_before_its_grid_is_made(far):
+    """A model of somebody's with one such row would cost gigabytes."""
+    row = np.array([0, 0, far, -far])
+    with pytest.raises(ValueError, match="lie too far apart"):
+        CaseScores("case", "slide", row, np.array([0, 1, 0, 1]), np.ones(4))

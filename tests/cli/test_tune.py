@@ -119,7 +119,7 @@ def test_killed_or_interrupted_it_goes_on(
     tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
 ) -> None:
     """The trial that was under way is tried again, from its checkpoint."""
-    from wsi_anomaly.autoencoder.loop import TrainingLoop
+    from wsi_anomaly.learning.loop import TrainingLoop
     from wsi_anomaly.tuning import study
 
     output = tmp_path / "tuned"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from shutil import copy
 
 import numpy as np
 import pytest
 import torch
 from drawn import abnormal_tiles, network, normal_tiles
 
-from wsi_anomaly.autoencoder.loop import NotFiniteError
 from wsi_anomaly.baselines import (
     Anogan,
     AnoganConfig,
@@ -37,6 +38,7 @@ from wsi_anomaly.baselines.networks import GradientScale, wasserstein_loss
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.detectors import Fitting
 from wsi_anomaly.learning.batches import ArrayTiles, to_images
+from wsi_anomaly.learning.loop import NotFiniteError, Report
 
 # -- deep-if -------------------------------------------------------------------------------------
 
@@ -383,8 +385,26 @@ def test_a_loss_that_is_no_number_ends_the_training():
         layer="b", resolution=8, width=4, latent=2, steps=60, batch_size=4, learning_rate=1e20,
         report_every=5,
     )  # fmt: skip
-    with pytest.raises(NotFiniteError, match="of piad is no number"):
+    with pytest.raises(NotFiniteError, match=r"at step \d+ \(piad: training\)"):
         Piad(network(), config).fit(ArrayTiles(normal_tiles(12)))
+
+
+def test_a_checkpoint_of_version_0_1_0_goes_on(tmp_path):
+    config = PiadConfig(
+        layer="b", resolution=8, width=4, latent=2, steps=14, batch_size=4, report_every=3
+    )
+    tiles, fitting = ArrayTiles(normal_tiles(24)), Fitting.on("cpu")
+    straight = Piad(network(), config).fit(tiles)
+    fitting.checkpoint = tmp_path
+    old = Path(__file__).parents[1] / "data" / "piad_checkpoint_0.1.0.safetensors"
+    copy(old, tmp_path / "piad.safetensors")
+    reports: list[Report] = []
+    fitting.progress = reports.append
+    resumed = Piad(network(), config).fit(tiles, None, fitting)
+    assert [report.step for report in reports] == [12, 14]  # it was interrupted at step 9
+    assert [line["step"] for line in resumed.log_] == [line["step"] for line in straight.log_]
+    losses = [[line["loss"] for line in run.log_] for run in (resumed, straight)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):

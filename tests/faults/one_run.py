@@ -58,7 +58,7 @@ def _count_changes(counter: str, below: str, die_at: int) -> None:
 
 def often_saved(steps: int, put: Callable[[Any, str, Any], None] = setattr) -> None:
     """Let a training save itself every so many steps."""
-    from wsi_anomaly.autoencoder.loop import LoopConfig
+    from wsi_anomaly.learning.loop import LoopConfig
 
     names = list(LoopConfig.__dataclass_fields__)
     values = list(LoopConfig.__init__.__defaults__)

@@ -17,7 +17,14 @@ from wsi_anomaly.scoring import score_slide
 from wsi_anomaly.scoring.embedding import embed_cells
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.synthetic import make_slide
-from wsi_anomaly.tiles import Status, TileConfig, TileStore, plan_fields, tile_slide
+from wsi_anomaly.tiles import (
+    Status,
+    TileConfig,
+    TileStore,
+    plan_fields,
+    read_fields,
+    tile_slide,
+)
 from wsi_anomaly.tiles.plane import SlidePlane
 from wsi_anomaly.training.fields import embed_stores
 from wsi_anomaly.training.normals import NormalSlide, score_normal_slide
@@ -160,3 +167,32 @@ def test_damage_is_left_out_of_the_fields_round_it(model) -> None:
     # A neighbour's large field loses one of nine squares: it changes, but is there.
     assert np.isfinite(second[7, 8]).all()
     assert not np.allclose(first[7, 8], second[7, 8], atol=1e-4)
+
+
+def test_tissue_at_the_right_and_lower_border_is_judged(tmp_path, model) -> None:
+    """A strip of 40 um of the last column lies on the slide, and 20 um of the last row."""
+    from tile_fakes import stained_picture, write_slide
+
+    path = write_slide(tmp_path / "s.tif", stained_picture(980, 1000), mpp=1.0)
+    score_map = score_slide(path, model)
+    fields = score_map.fields
+    last = (fields.col == 15) | (fields.row == 15)
+    assert last.sum() == 31
+    assert score_map.assessed[last].all()
+    none_wanted = score_slide(path, model, ScoreOptions(min_tissue=0.4))
+    assert none_wanted.fields.row.max() == 14
+    assert none_wanted.not_assessed_mm2() == pytest.approx({"sparse": 0.020}, abs=0.002)
+
+
+def test_a_tile_at_the_border_is_read_and_not_taken_for_damage(tmp_path) -> None:
+    from tile_fakes import stained_picture, write_slide
+
+    path = write_slide(tmp_path / "s.tif", stained_picture(980, 1000), mpp=1.0)
+    with open_slide(path) as slide:
+        fields = plan_fields(slide, find_tissue(slide), field_um=64.0, min_tissue=0.1)
+        for indices, images, status in read_fields(slide, fields, magnification=10, tile_size=64):
+            assert (status == Status.OK).all()
+            corner = images[indices == len(fields) - 1][0]
+            assert (corner[20:] == 255).all()
+            assert (corner[:, 40:] == 255).all()
+            assert (corner[:20, :40] < 250).any()

@@ -44,8 +44,7 @@ def test_every_corner_is_within_half_a_pixel_of_its_exact_place(
         (left + fields.col * (stride / mpp_x), top + fields.row * (stride / mpp_y)), axis=1
     )
     assert np.abs(fields.coords - exact).max(initial=0) <= 0.5 + 1e-6
-    end = fields.coords + np.array(fields.field_level0)
-    assert (end <= (left + 8000 + 1, top + 6000 + 1)).all()
+    assert (fields.coords <= (left + 8000, top + 6000)).all()
     assert len(fields) == fields.grid_shape[0] * fields.grid_shape[1]
 
 
@@ -58,9 +57,44 @@ def test_rounding_never_adds_up() -> None:
     assert abs(last - 300 * 507) > 100
 
 
-def test_a_slide_smaller_than_a_field_has_none() -> None:
+@pytest.mark.parametrize("stride", [32, 64, 100])
+@given(width=st.integers(20, 3000), height=st.integers(20, 3000))
+def test_the_grid_reaches_the_right_and_the_lower_border(
+    stride: int, width: int, height: int
+) -> None:
+    slide = BigSlide(width, height, (0.5, 0.5))
+    fields = plan_fields(slide, all_tissue(slide), field_um=64, stride_um=stride, min_tissue=0)
+    reached = (fields.coords + max(fields.field_level0[0], fields.stride_level0[0])).max(0)
+    assert (reached >= (width, height)).all()
+    assert (fields.coords < (width, height)).all(), "none lies outside"
+    assert set(np.diff(np.unique(fields.coords[:, 0]))) <= {2 * stride}, "one stride"
+
+
+def test_what_lies_outside_the_border_is_no_tissue() -> None:
+    slide = BigSlide(2000, 2048, (0.5, 0.5))  # the last column has 80 of 128 pixels inside
+    tissue = all_tissue(slide)
+    fields = plan_fields(slide, tissue, field_um=64, min_tissue=0.6)
+    assert len(fields) == 16 * 16
+    assert fields.tissue_fraction[fields.col == 15] == pytest.approx(80 / 128)
+    assert len(plan_fields(slide, tissue, field_um=64, min_tissue=0.65)) == 15 * 16
+
+
+def test_tissue_in_no_field_is_counted() -> None:
+    slide = BigSlide(2000, 2048, (0.5, 0.5))
+    tissue = all_tissue(slide)
+    fields = plan_fields(slide, tissue, field_um=64, min_tissue=0.65)
+    left_over = tissue.outside_mm2(fields.coords, fields.field_level0)
+    assert left_over == pytest.approx(0.040 * 1.024)
+    tissue.labels[:, -1] = FOLD
+    tissue.labels[:5] = BACKGROUND
+    tissue.labels[-4:, -2:] = MASKED  # reported by itself
+    left_over = tissue.outside_mm2(fields.coords, fields.field_level0)
+    assert left_over == pytest.approx(0.040 * (1.024 - 0.040) - 8 * 0.008**2)
+
+
+def test_a_slide_smaller_than_a_field_has_one() -> None:
     slide = BigSlide(100, 100, (0.5, 0.5))
-    assert len(plan_fields(slide, all_tissue(slide), field_um=64)) == 0
+    assert len(plan_fields(slide, all_tissue(slide), field_um=64)) == 1
 
 
 def test_a_sample_is_the_same_each_time_and_another_for_another_seed() -> None:
@@ -80,7 +114,7 @@ def test_a_sample_is_the_same_each_time_and_another_for_another_seed() -> None:
     [(PEN, Status.PEN), (FOLD, Status.FOLDED), (UNREADABLE, Status.FAILED), (TISSUE, Status.OK)],
 )
 def test_what_stands_on_a_field_decides_its_status(label: int, status: Status) -> None:
-    slide = BigSlide(2000, 2000, (0.5, 0.5))
+    slide = BigSlide(1920, 1920, (0.5, 0.5))
     fields = plan_fields(slide, all_tissue(slide, label), field_um=64, min_tissue=0.5)
     assert len(fields) == 15 * 15
     assert (fields.status == status).all()

@@ -16,7 +16,7 @@ from wsi_anomaly import tile
 from wsi_anomaly.core.errors import OutputError, TileStoreError
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import TileConfig, TileStore
-from wsi_anomaly.tiles.ledger import Ledger, write_ledger
+from wsi_anomaly.tiles.slides_table import SlidesTable, write_slides_table
 
 NO_FCNTL = """
 import sys
@@ -124,16 +124,16 @@ def test_whatever_a_disk_without_locks_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     locks_fail(monkeypatch, number)
-    ledger = Ledger(tmp_path / "slides.csv")
-    ledger.write()
-    assert "cannot be locked" in ledger.note
+    table = SlidesTable(tmp_path / "slides.csv")
+    table.write()
+    assert "cannot be locked" in table.note
     assert (tmp_path / "slides.csv").is_file()
 
 
 def test_another_failure_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     locks_fail(monkeypatch, errno.EIO)
     with pytest.raises(OutputError, match=r"slides\.csv cannot be written"):
-        write_ledger(tmp_path / "slides.csv", [])
+        write_slides_table(tmp_path / "slides.csv", [])
 
 
 def test_a_program_is_warned(slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

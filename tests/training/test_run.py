@@ -16,12 +16,12 @@ from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.features.encoders import ENCODERS
 from wsi_anomaly.slides import find_tissue, open_slide
-from wsi_anomaly.tiles import Fields, TileConfig, TileSet, TileStore, plan_fields, tile_slide
+from wsi_anomaly.tiles import TileConfig, TileSet, TileStore, plan_fields, tile_slide
 from wsi_anomaly.tiles.jobs import Job
 from wsi_anomaly.tiles.sharpness import sharpness
 from wsi_anomaly.training.config import load_config
 from wsi_anomaly.training.inputs import domain_of
-from wsi_anomaly.training.normals import NormalSlide, sample_windows, score_normal_slide
+from wsi_anomaly.training.normals import NormalSlide, score_normal_slide
 from wsi_anomaly.training.recalibration import recalibrate
 from wsi_anomaly.training.run import Watch, train
 
@@ -266,25 +266,6 @@ def test_the_range_of_sharpness_comes_from_all_over_a_slide(tmp_path, monkeypatc
     assert low == high
     assert low == pytest.approx(np.median(values), rel=0.2)
     assert np.median(values[:20]) < low / 2
-
-
-def test_windows_of_a_large_slide_are_whole():
-    row, col = np.divmod(np.arange(10_000), 100)
-    n = len(row)
-    fields = Fields(
-        np.stack([col, row], 1).astype(np.int64), row.astype(np.int32), col.astype(np.int32),
-        (100, 100), (0.0, 0.0), (1.0, 1.0), (1.0, 1.0), 64.0, np.ones(n, np.float32),
-        np.zeros(n, np.uint8),
-    )  # fmt: skip
-    indices, share = sample_windows(fields, 1000)
-    assert share == len(indices) / n
-    assert 1000 <= len(indices) < 1300
-    taken = np.zeros((100, 100), bool)
-    taken[row[indices], col[indices]] = True
-    blocks = {(r // 12, c // 12) for r, c in zip(row[indices], col[indices], strict=True)}
-    for r, c in blocks:
-        assert taken[12 * r : 12 * r + 12, 12 * c : 12 * c + 12].all()
-    assert sample_windows(fields, 10_000)[1] == 1.0
 
 
 def test_a_normal_slide_is_scored_whole(trained, cohort):

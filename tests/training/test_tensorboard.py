@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wsi_anomaly.autoencoder.loop import Report
+from wsi_anomaly.learning.loop import Report
 from wsi_anomaly.training.tensorboard import TensorBoardLog
 
 LINE = Report(50, 200, "train at 16 px", 1.0, 0.5, None, None, 100.0)

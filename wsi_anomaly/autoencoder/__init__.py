@@ -1,6 +1,6 @@
 """The progressive autoencoder, its growth, and the relative perceptual L1 loss."""
 
-from wsi_anomaly.autoencoder.growth import GrowthConfig, GrowthTrainer, Stage, StepResult
+from wsi_anomaly.autoencoder.growth import GrowthConfig, GrowthTrainer, Stage
 from wsi_anomaly.autoencoder.loss import mix_resolutions, pixel_map, relative_l1
 from wsi_anomaly.autoencoder.network import Architecture, ProgressiveAutoencoder
 
@@ -10,7 +10,6 @@ __all__ = [
     "GrowthTrainer",
     "ProgressiveAutoencoder",
     "Stage",
-    "StepResult",
     "mix_resolutions",
     "pixel_map",
     "relative_l1",

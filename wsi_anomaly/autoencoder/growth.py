@@ -1,7 +1,7 @@
 """Progressive growing of the autoencoder together with its loss: stages and single steps.
 
 This module knows the arithmetic of one training step and the order of the stages. Batches,
-validation, checkpoints and progress belong to :mod:`wsi_anomaly.training`.
+validation, checkpoints and progress belong to :mod:`wsi_anomaly.learning.loop`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder.adversary import Adversary
 from wsi_anomaly.autoencoder.blocks import halve
-from wsi_anomaly.autoencoder.loss import mix_resolutions, weighted_l1
+from wsi_anomaly.autoencoder.loss import mix_resolutions, pixel_l1, weighted_l1
 from wsi_anomaly.autoencoder.network import ProgressiveAutoencoder
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.features.network import PerceptualNetwork
 from wsi_anomaly.learning.distributed import average_gradients
+from wsi_anomaly.learning.loop import StepResult
 
 Layers = Mapping[str, float]
 
@@ -61,7 +62,7 @@ class GrowthConfig:
     learning_rate
         Constant; a new Adam with default betas at each stage.
     pixel_weight
-        Weight of the relative L1 distance of pixels beside the perceptual term.
+        Weight of the mean absolute difference of pixels, in [-1, 1], beside the perceptual term.
     adversarial_weight
         Weight of the WGAN-GP term; 0 leaves the critic out.
     critic_steps
@@ -73,14 +74,6 @@ class GrowthConfig:
     pixel_weight: float = 0.0
     adversarial_weight: float = 0.0
     critic_steps: int = 2
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one step found: the reconstruction loss and, with a critic, its loss."""
-
-    loss: Tensor
-    critic_loss: Tensor | None = None
 
 
 class GrowthTrainer:
@@ -146,10 +139,9 @@ class GrowthTrainer:
         """The current stage."""
         return self.stages[self.index]
 
-    @property
-    def is_last(self) -> bool:
-        """Whether no stage follows."""
-        return self.index == len(self.stages) - 1
+    def describe(self, step: int) -> tuple[str, float]:
+        """Say what the stage is, and the share of the new path in its step."""
+        return str(self.stage), self.stage.alpha(step)
 
     def reconstruct(self, inputs: Tensor, alpha: float) -> Tensor:
         """Rebuild images that are already at the stage's resolution; float32."""
@@ -174,8 +166,7 @@ class GrowthTrainer:
             truth = self.network(inputs, list(layers))
         total = weighted_l1(truth, self.network(rebuilt, list(layers)), layers)
         if self.config.pixel_weight:
-            pixels = weighted_l1({"": inputs}, {"": rebuilt}, {"": 1.0})
-            total = total + self.config.pixel_weight * pixels
+            total = total + self.config.pixel_weight * pixel_l1(inputs, rebuilt)
         return total
 
     def step(self, batches: tuple[Tensor, ...], step: int) -> StepResult:
@@ -211,6 +202,11 @@ class GrowthTrainer:
         return StepResult(loss.detach(), critic_loss)
 
     @property
+    def draws(self) -> bool:
+        """Whether a step draws random numbers: the critic's mixtures."""
+        return self.adversary is not None
+
+    @property
     def batches_per_step(self) -> int:
         """How many batches :meth:`step` takes."""
         return 1 + (self.config.critic_steps if self.adversary is not None else 0)
@@ -221,15 +217,17 @@ class GrowthTrainer:
         inputs = mix_resolutions(images, self.stage.resolution, alpha)
         return self.loss(inputs, self.reconstruct(inputs, alpha), alpha)
 
+    @property
     def modules(self) -> dict[str, nn.Module]:
-        """Return what learns, by name: for checkpoints."""
+        """What learns, by name: for checkpoints."""
         found: dict[str, nn.Module] = {"autoencoder": self.autoencoder}
         if self.adversary is not None:
             found["critic"] = self.adversary.critic
         return found
 
+    @property
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Return the stage's optimisers, by name: for checkpoints."""
+        """The stage's optimisers, by name: for checkpoints."""
         found: dict[str, torch.optim.Optimizer] = {"autoencoder": self.optimizer}
         if self.adversary is not None:
             found["critic"] = self.adversary.optimizer

@@ -38,6 +38,11 @@ def weighted_l1(
     return torch.stack(terms).sum(0) / sum(layers.values())
 
 
+def pixel_l1(images: Tensor, rebuilt: Tensor) -> Tensor:
+    """Mean absolute difference of pixels in [-1, 1], per image (N,)."""
+    return (images - rebuilt).abs().mean((1, 2, 3))
+
+
 def pixel_map(truth: Tensor, found: Tensor, size: int) -> Tensor:
     """Where the error lies: |f(x) - f(x')| over the image's mean |f(x)|, mean over channels.
 

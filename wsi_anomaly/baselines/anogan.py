@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsi_anomaly.autoencoder.growth import StepResult
 from wsi_anomaly.baselines.base import NetworkDetector
-from wsi_anomaly.baselines.loop import Learner
+from wsi_anomaly.baselines.learner import Learner
 from wsi_anomaly.baselines.networks import (
     ConvDecoder,
     ConvEncoder,
@@ -28,6 +27,7 @@ from wsi_anomaly.baselines.settings import NetworkSettings
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.detectors.base import DETECTORS
 from wsi_anomaly.learning.batches import Tiles
+from wsi_anomaly.learning.loop import StepResult
 
 _BETAS = (0.5, 0.999)
 

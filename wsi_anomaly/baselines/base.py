@@ -9,11 +9,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from wsi_anomaly.baselines.loop import Learner, train
+from wsi_anomaly.baselines.learner import Learner, ResizedBatches
 from wsi_anomaly.baselines.networks import resized
 from wsi_anomaly.baselines.settings import NetworkSettings
 from wsi_anomaly.detectors.base import Detector, Fitting, device_of, fit_missing_statistics
 from wsi_anomaly.learning.batches import Tiles
+from wsi_anomaly.learning.loop import LoopConfig, TrainingLoop
 
 
 class NetworkDetector(Detector):
@@ -48,7 +49,22 @@ class NetworkDetector(Detector):
         torch.manual_seed(self.config.seed)
         networks = self.build()
         learner = self.learner(networks, tiles, fitting.device)
-        self.log_ = train(learner, tiles, self.config, fitting, self.name)
+        learner.name = self.name
+        steps = self.config.total_steps
+        loop = TrainingLoop(
+            learner,
+            ResizedBatches(tiles, self.config, fitting.device),
+            [steps],
+            LoopConfig(report_every=self.config.report_every, validate_every=steps),
+            checkpoint=fitting.checkpoint_of(self.name),
+            identity={
+                "name": self.name,
+                "config": self.config.to_dict(),
+                **dict(fitting.identity or {}),
+            },
+            progress=fitting.progress,
+        )
+        self.log_ = loop.run()
         self.networks_ = networks.eval().requires_grad_(requires_grad=False)
         self.finish(tiles, fitting.device)
         return self

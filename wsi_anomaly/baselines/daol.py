@@ -23,7 +23,7 @@ from wsi_anomaly.baselines.ganomaly import (
     Ganomaly,
     GanomalyConfig,
 )
-from wsi_anomaly.baselines.loop import Learner
+from wsi_anomaly.baselines.learner import Learner
 from wsi_anomaly.baselines.networks import fooling_loss
 from wsi_anomaly.detectors.base import DETECTORS
 from wsi_anomaly.learning.batches import Tiles

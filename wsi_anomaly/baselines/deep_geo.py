@@ -19,14 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsi_anomaly.autoencoder.growth import StepResult
 from wsi_anomaly.baselines.base import NetworkDetector
 from wsi_anomaly.baselines.dirichlet import fit_dirichlet
-from wsi_anomaly.baselines.loop import Learner
+from wsi_anomaly.baselines.learner import Learner
 from wsi_anomaly.baselines.settings import NetworkSettings
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.detectors.base import DETECTORS, batches, sample_images
 from wsi_anomaly.learning.batches import Tiles, to_images
+from wsi_anomaly.learning.loop import StepResult
 
 TRANSFORMS = 72
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wsi_anomaly.autoencoder.growth import StepResult
 from wsi_anomaly.baselines.base import NetworkDetector
-from wsi_anomaly.baselines.loop import Learner
+from wsi_anomaly.baselines.learner import Learner
 from wsi_anomaly.baselines.networks import resized
 from wsi_anomaly.baselines.settings import NetworkSettings
 from wsi_anomaly.detectors.base import DETECTORS, batches, sample_images
 from wsi_anomaly.learning.batches import Tiles, to_images
+from wsi_anomaly.learning.loop import StepResult
 
 _WEIGHT_DECAY = 1e-6
 _LEAST = 0.1  # of a number of the centre: the encoder could reach 0 by doing nothing

@@ -17,9 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsi_anomaly.autoencoder.growth import StepResult
 from wsi_anomaly.baselines.base import NetworkDetector
-from wsi_anomaly.baselines.loop import Learner
+from wsi_anomaly.baselines.learner import Learner
 from wsi_anomaly.baselines.networks import (
     ConvDecoder,
     ConvEncoder,
@@ -30,6 +29,7 @@ from wsi_anomaly.baselines.settings import NetworkSettings
 from wsi_anomaly.detectors.base import DETECTORS
 from wsi_anomaly.learning.batches import Tiles
 from wsi_anomaly.learning.distributed import mean_over_processes
+from wsi_anomaly.learning.loop import StepResult
 
 _BETAS = (0.5, 0.999)
 _COLLAPSED = 1e-5  # a discriminator that is never wrong teaches nothing, and starts anew

@@ -18,16 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder import Architecture, pixel_map
-from wsi_anomaly.autoencoder.growth import StepResult
 from wsi_anomaly.autoencoder.loss import relative_l1
 from wsi_anomaly.autoencoder.network import Decoder, Encoder
 from wsi_anomaly.baselines.base import NetworkDetector
-from wsi_anomaly.baselines.loop import Learner
+from wsi_anomaly.baselines.learner import Learner
 from wsi_anomaly.baselines.networks import GradientScale, wasserstein_loss
 from wsi_anomaly.baselines.settings import NetworkSettings
 from wsi_anomaly.detectors.base import DETECTORS
 from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.learning.batches import Tiles
+from wsi_anomaly.learning.loop import StepResult
 
 _BETAS = (0.5, 0.99)
 

@@ -5,10 +5,11 @@ percentile, a robust z-score, an approximate p-value, and the operating point ab
 is flagged. The room knows arrays only: no slides, no networks, no files.
 """
 
-from wsi_anomaly.calibration.calibration import MIN_CASES, Calibration, CaseScores
+from wsi_anomaly.calibration.calibration import Calibration, CaseScores
 from wsi_anomaly.calibration.fdr import FalseDiscovery, benjamini_hochberg
 from wsi_anomaly.calibration.operating_point import OperatingPoint
 from wsi_anomaly.calibration.regions import label_regions, smooth_scores
+from wsi_anomaly.calibration.risk import MIN_CASES
 
 __all__ = [
     "MIN_CASES",

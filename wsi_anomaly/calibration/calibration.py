@@ -10,23 +10,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wsi_anomaly.calibration.operating_point import (
-    OperatingPoint,
-    SlideRegions,
-    choose_threshold,
-)
+from wsi_anomaly.calibration.operating_point import OperatingPoint, Reference
 from wsi_anomaly.calibration.regions import region_thresholds, smooth_scores
+from wsi_anomaly.calibration.risk import MIN_CASES, CaseRegions, highest_cap
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.robust import MAD_TO_SD
 
-MIN_CASES = 4
-"""Fewer calibration cases than this give no p-values and no flags (see docs/method.md)."""
-
-_STATE_VERSION = 1
+_STATE_VERSION = 2
+_READABLE = (1, 2)  # version 1 has a share for slides of which windows were scored
+_MOST_CELLS = 1 << 24  # of the grid of a slide: 26 cm a side in steps of 64 um
 _CALM = 2.0  # the colour range ends this many times as far above the median as the 99th percentile
-# Quantile of a slide's smoothed map that tells where its scores lie as a whole. It is also the
-# least threshold: one region over half of a normal slide would still be only one region.
-_LOCATION = 0.95
+# Share of normal tissue, slides equal, that lies below any threshold: one region over half of a
+# normal slide would still be only one region.
+_NEVER_FLAGGED = 0.95
 
 
 @dataclass(frozen=True)
@@ -43,8 +39,6 @@ class CaseScores:
         (n,) indices of the fields on the slide's grid (stride: one field).
     score
         (n,) raw scores, finite.
-    sampled
-        Share of the slide's assessable fields that is present, above 0 and at most 1.
     """
 
     case: str
@@ -52,7 +46,6 @@ class CaseScores:
     row: NDArray[np.integer]
     col: NDArray[np.integer]
     score: NDArray[np.floating]
-    sampled: float = 1.0
 
     def __post_init__(self) -> None:
         if not len(self.row) == len(self.col) == len(self.score) or not len(self.score):
@@ -61,8 +54,9 @@ class CaseScores:
             )
         if not np.isfinite(self.score).all():
             raise ValueError(f"the scores of calibration slide {self.slide} are not all finite")
-        if not 0 < self.sampled <= 1:
-            raise ValueError(f"sampled is a share in (0, 1], not {self.sampled}")
+        cells = [int(np.ptp(np.asarray(at, np.int64))) + 1 for at in (self.row, self.col)]
+        if min(cells) < 1 or cells[0] * cells[1] > _MOST_CELLS:
+            raise ValueError(f"the fields of calibration slide {self.slide} lie too far apart")
 
 
 class Calibration:
@@ -73,11 +67,14 @@ class Calibration:
 
     case_noun = "normal case"
     """What its cases are, for people."""
+    concurrent = False
+    """Whether they are of the same study as the slides that are compared with them."""
 
     def __init__(self, slides: Sequence[CaseScores]) -> None:
         if not slides:
             raise ValueError("a calibration needs at least one normal slide")
         self.slides = tuple(slides)
+        self._references: dict[float, Reference] = {}
 
     @classmethod
     def fit(cls, cases: Sequence[CaseScores]) -> Calibration:
@@ -182,10 +179,25 @@ class Calibration:
         """Smoothed score map of each calibration slide."""
         return [smooth_scores(s.row, s.col, s.score) for s in self.slides]
 
-    def operating_point(self, false_regions: float = 1.0) -> OperatingPoint:
+    def operating_point(
+        self,
+        false_regions: float = 1.0,
+        fields: float | None = None,
+        *,
+        field_mm2: float | None = None,
+    ) -> OperatingPoint:
         """Threshold that gives at most `false_regions` false regions on a normal slide.
 
-        See :func:`~wsi_anomaly.calibration.operating_point.choose_threshold`.
+        See :mod:`~wsi_anomaly.calibration.risk`.
+
+        Parameters
+        ----------
+        false_regions
+            The promise, a mean over slides.
+        fields
+            Assessed area of the slide, in fields of the calibration slides; None: their median.
+        field_mm2
+            Area of one field, for the sentences.
 
         Raises
         ------
@@ -194,32 +206,33 @@ class Calibration:
         """
         if not false_regions > 0:
             raise ValueError(f"false_regions is positive, not {false_regions}")
-        n = self.n_cases
-        if n < MIN_CASES:
-            return OperatingPoint(
-                None,
-                false_regions,
-                None,
-                f"No field is flagged: the reference is {self.name}, and flags take at least "
-                f"{MIN_CASES}.",
+        usual = float(np.median([len(s.score) for s in self.slides]))
+        if false_regions not in self._references:
+            self._references[false_regions] = Reference(
+                self._regions(false_regions), self.name, self.case_noun, self._least_threshold
             )
-        # A slide with more regions than all slides together may have settles the matter.
-        most = int(np.ceil(self.n_slides * false_regions)) + 2
-        locations = [float(np.quantile(m, _LOCATION)) for m in self.smoothed]
-        slides = [
-            SlideRegions(s.case, region_thresholds(s.row, s.col, m, most), 1 / s.sampled, location)
-            for s, m, location in zip(self.slides, self.smoothed, locations, strict=True)
-        ]
-        threshold, expected = choose_threshold(slides, false_regions)
-        threshold = max(threshold, *locations)
-        regions = "region" if false_regions == 1 else "regions"
-        return OperatingPoint(
-            threshold,
-            false_regions,
-            expected,
-            f"At most {false_regions:g} false {regions} on a normal slide, on average, by leaving "
-            f"out each of {n} {self.case_noun}s in turn.",
+        return self._references[false_regions].operating_point(
+            false_regions, usual if fields is None else max(fields, 1.0), field_mm2
         )
+
+    @cached_property
+    def _least_threshold(self) -> float:
+        maps = [
+            CaseScores(s.case, s.slide, s.row, s.col, smoothed)
+            for s, smoothed in zip(self.slides, self.smoothed, strict=True)
+        ]
+        return Calibration(maps).quantile(_NEVER_FLAGGED)
+
+    def _regions(self, false_regions: float) -> list[CaseRegions]:
+        """Regions of each case: all that count where a part is as small as the smallest case."""
+        area: dict[str, float] = {}
+        for s in self.slides:
+            area[s.case] = area.get(s.case, 0.0) + len(s.score)
+        found: dict[str, list[NDArray[np.float64]]] = {case: [] for case in area}
+        for s, smoothed in zip(self.slides, self.smoothed, strict=True):
+            most = int(np.ceil(highest_cap(false_regions) * area[s.case] / min(area.values()))) + 1
+            found[s.case].append(region_thresholds(s.row, s.col, smoothed, most))
+        return [CaseRegions(np.concatenate(found[case]), area[case]) for case in area]
 
     @property
     def color_range(self) -> tuple[float, float]:
@@ -247,8 +260,7 @@ class Calibration:
         meta = {
             "version": _STATE_VERSION,
             "slides": [
-                {"case": s.case, "slide": s.slide, "fields": len(s.score), "sampled": s.sampled}
-                for s in self.slides
+                {"case": s.case, "slide": s.slide, "fields": len(s.score)} for s in self.slides
             ],
         }
         return arrays, meta
@@ -263,7 +275,7 @@ class Calibration:
             The state is incomplete, of another version, or contradicts itself.
         """
         try:
-            if meta["version"] != _STATE_VERSION:
+            if meta["version"] not in _READABLE:
                 raise ModelError(
                     f"The model's calibration has version {meta['version']}, this program reads "
                     f"{_STATE_VERSION}; train the model again or install the matching version."
@@ -283,7 +295,6 @@ class Calibration:
                         row[e - n : e],
                         col[e - n : e],
                         score[e - n : e],
-                        float(s["sampled"]),
                     )
                     for s, e, n in zip(meta["slides"], ends, sizes, strict=True)
                 ]

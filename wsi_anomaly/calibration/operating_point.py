@@ -1,14 +1,4 @@
-"""The operating point: the threshold that keeps a promise about normal slides.
-
-Tiles of a slide are alike and slides differ, so the sample is the slide, and what is promised is
-counted per slide: at most so many false regions on a normal slide, on average over slides and
-over the choice of the calibration slides. It is chosen by leaving each case out in turn.
-
-A handful of slides does not show how far the next one may be shifted as a whole (its stain, its
-organ), and above the highest slide seen so far a shifted slide would light up everywhere. The
-rule therefore also adds what a prediction bound for the shift of a new slide asks for. On
-homogeneous cohorts that costs nothing; ``docs/method.md`` has the simulation behind it.
-"""
+"""The operating point of a slide, and the sentences that say what it promises."""
 
 from __future__ import annotations
 
@@ -16,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import special
 
-SHIFT_CONFIDENCE = 0.9
-"""Confidence of the prediction bound for a new slide's shift."""
-
-_FACTORS = np.linspace(1.0, 0.05, 20)
+from wsi_anomaly.calibration.risk import (
+    MIN_CASES,
+    CaseRegions,
+    Plan,
+    cases_needed,
+    choose_threshold,
+)
 
 
 @dataclass(frozen=True)
@@ -36,99 +27,92 @@ class OperatingPoint:
     false_regions
         The promise: mean number of false regions on a normal slide, at most.
     expected
-        The leave-one-case-out estimate of that number.
+        The leave-one-case-out estimate of that number, capped as it is.
     reason
-        One sentence for the reader: how the threshold came about, or why there is none.
+        Sentences for the reader: how the threshold came about, or why there is none.
+    cap
+        A slide with more false regions counts as so many.
+    cases
+        Number of calibration cases that the promise rests on.
+    area_mm2
+        Assessed area of the slide for which it holds.
+    any_flag
+        Estimated share of normal slides of that area with any flag; in the mean not too low.
     """
 
     threshold: float | None
     false_regions: float
     expected: float | None
     reason: str
+    cap: float | None = None
+    cases: int = 0
+    area_mm2: float | None = None
+    any_flag: float | None = None
 
 
 @dataclass(frozen=True)
-class SlideRegions:
-    """What one calibration slide says: the thresholds at which its regions appear.
+class Reference:
+    """What an operating point needs to know of normal slides.
 
     Attributes
     ----------
-    case
-        Slides of one case are left out together.
-    thresholds
-        Output of :func:`~wsi_anomaly.calibration.regions.region_thresholds`, descending.
-    weight
-        Regions on the whole slide per region seen: 1 / (share of its fields that was sampled).
-        Conservative: of a region's fields at least one was sampled at least that often, and
-        regions that lie apart on the whole slide lie apart in the sample.
-    location
-        Where the slide's scores lie as a whole (an upper quantile of its smoothed map).
+    cases
+        Regions of each case; the unit of area is one field.
+    name, noun
+        What they are, for people.
+    floor
+        Least threshold, whatever the regions say.
     """
 
-    case: str
-    thresholds: NDArray[np.float64]
-    weight: float
-    location: float
+    cases: Sequence[CaseRegions]
+    name: str
+    noun: str
+    floor: float
 
-    def count(self, threshold: float) -> float:
-        """Regions above the threshold, for the whole slide (upper bound)."""
-        return float((self.thresholds > threshold).sum()) * self.weight
+    def operating_point(
+        self, false_regions: float, fields: float, field_mm2: float | None
+    ) -> OperatingPoint:
+        """See :meth:`~wsi_anomaly.calibration.Calibration.operating_point`."""
+        area_mm2 = None if field_mm2 is None else fields * field_mm2
+        promised = f"{false_regions:g} false region{'' if false_regions == 1 else 's'}"
+        if len(self.cases) < MIN_CASES:
+            reason = (
+                f"No field is flagged: the reference is {self.name}, and flags take at least "
+                f"{MIN_CASES}."
+            )
+            return OperatingPoint(None, false_regions, None, reason, area_mm2=area_mm2)
+        areas = [case.area for case in self.cases]
+        plan = Plan.of(areas, false_regions, fields)
+        if plan is None:
+            usual = float(np.median(areas))
+            reason = (
+                f"No field is flagged: {self.name} of {_area(usual, field_mm2)} each cannot show "
+                f"that a normal slide of {_area(fields, field_mm2)} has at most {promised}; "
+                f"calibrate with {cases_needed(usual, false_regions, fields)} such cases, or "
+                "larger ones, or allow more with --false-regions."
+            )
+            return OperatingPoint(None, false_regions, None, reason, area_mm2=area_mm2)
+        found = choose_threshold(self.cases, plan, false_regions, fields)
+        reason = (
+            f"At most {promised} on a normal slide of {_area(fields, field_mm2)}, on average over "
+            f"slides like those of {plan.cases} {self.noun}s (one with more than {plan.cap:.3g} "
+            f"counts as {plan.cap:.3g}). Leaving out each of {plan.cases} {self.noun}s in turn "
+            f"gave {found.expected:.2f}, and any flag at all on at most {found.any_flag:.0%} of "
+            "normal slides."
+        )
+        return OperatingPoint(
+            max(found.threshold, self.floor),
+            false_regions,
+            found.expected,
+            reason,
+            cap=plan.cap,
+            cases=plan.cases,
+            area_mm2=area_mm2,
+            any_flag=found.any_flag,
+        )
 
 
-def _lowest(values: NDArray[np.float64], weights: NDArray[np.float64], allowed: float) -> float:
-    """Smallest threshold strictly above which the weights sum to at most `allowed`."""
-    order = np.argsort(-values, kind="stable")
-    over = np.flatnonzero(np.cumsum(weights[order]) > allowed * (1 + 1e-9))
-    return float(values[order[over[0]]]) if len(over) else -np.inf
-
-
-def threshold_for(slides: Sequence[SlideRegions], allowed: float) -> float:
-    """Threshold at which slides like these show at most `allowed` regions each, on average.
-
-    The larger of two: what these slides ask for as they are, and what they ask for once each is
-    moved to the upper prediction bound of a new slide's location.
-    """
-    values = np.concatenate([s.thresholds for s in slides])
-    weights = np.concatenate([np.full(len(s.thresholds), s.weight) for s in slides]) / len(slides)
-    shifts = np.concatenate([np.full(len(s.thresholds), s.location) for s in slides])
-    seen = _lowest(values, weights, allowed)
-
-    cases = dict.fromkeys(s.case for s in slides)
-    n = len(cases)
-    if n < 2:
-        return seen
-    location = [np.mean([s.location for s in slides if s.case == case]) for case in cases]
-    spread = np.std(location, ddof=1) * np.sqrt(1 + 1 / n)
-    bound = float(np.mean(location) + special.stdtrit(n - 1, SHIFT_CONFIDENCE) * spread)
-    return max(seen, bound + _lowest(values - shifts, weights, allowed))
-
-
-def leave_one_out(slides: Sequence[SlideRegions], allowed: float) -> float:
-    """Mean number of regions on slides whose case had no part in choosing the threshold."""
-    found = []
-    for case in dict.fromkeys(s.case for s in slides):
-        threshold = threshold_for([s for s in slides if s.case != case], allowed)
-        found += [s.count(threshold) for s in slides if s.case == case]
-    return float(np.mean(found))
-
-
-def choose_threshold(slides: Sequence[SlideRegions], false_regions: float) -> tuple[float, float]:
-    """Lowest threshold whose rule keeps the promise on slides left out.
-
-    Allows the calibration slides ``c`` times the promise and takes the largest c up to 1 for
-    which the leave-one-out mean keeps it; the promise is first reduced by n / (n + 1), the
-    small-sample term of conformal risk control (Angelopoulos et al., 2022). When no c does, the
-    threshold lies above everything seen.
-
-    Returns
-    -------
-    threshold, expected
-        The threshold and the leave-one-out mean number of false regions of its rule.
-    """
-    n = len({s.case for s in slides})
-    promised = false_regions * n / (n + 1)
-    for c in (*_FACTORS, 0.0):
-        expected = leave_one_out(slides, c * promised)
-        if expected <= promised:
-            break
-    return threshold_for(slides, c * promised), expected
+def _area(fields: float, field_mm2: float | None) -> str:
+    if field_mm2 is None:
+        return f"{fields:,.0f} fields"
+    return f"{fields * field_mm2:,.3g} mm2"

@@ -8,6 +8,7 @@ from typing import Unpack
 import click
 
 from wsi_anomaly.cli.common import (
+    PATH,
     common_options,
     console,
     device_option,
@@ -17,22 +18,22 @@ from wsi_anomaly.cli.common import (
 from wsi_anomaly.options import CalibrateKeywords, CalibrateOptions
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("normals", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command()
+@click.argument("normals", nargs=-1, required=True, type=PATH)
 @click.option(
     "--model",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of the model.  [default: model/, else the shipped model]",
 )
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of the calibrated model.  [default: the model's own; model/ for the shipped one]",
 )
 @option_of(CalibrateOptions)(
     "--cases",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Lines of slide,case: slides of one patient or animal count as one. Without it every "
     "slide is a case of its own.",
 )

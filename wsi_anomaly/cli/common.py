@@ -13,7 +13,6 @@ from wsi_anomaly.core.registry import Registry
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, ProgressColumn
 
     from wsi_anomaly.jobs import Outcome
 
@@ -21,6 +20,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 NORMAL, QUIET, VERBOSE = 0, -1, 1
 _DEBUG = "wsi_anomaly.debug"
+
+PATH = click.Path(path_type=Path)
+"""Of an option that takes a path, there or not."""
 
 
 def common_options(function: F) -> F:
@@ -57,13 +59,18 @@ def common_options(function: F) -> F:
     )(function)
 
 
-def say_what_failed(outcomes: Sequence[Outcome[Any, Any]]) -> None:
-    """Print the sentence of each failure; with ``--debug`` where it arose, in any process."""
+def say_what_failed(outcomes: Sequence[Outcome[Any, Any]], missed: Sequence[str] = ()) -> None:
+    """Print the sentence of each failure; with ``--debug`` where it arose, in any process.
+
+    Further sentences, of what was missed, come after them.
+    """
     debug = click.get_current_context().meta[_DEBUG]
     for outcome in outcomes:
         if debug and outcome.traceback:
             click.echo(outcome.traceback, err=True)
         click.echo(f"Error: {outcome.error}", err=True)
+    for text in missed:
+        click.echo(f"Error: {text}", err=True)
     if not debug and any(outcome.unexpected for outcome in outcomes):
         click.echo("Run the same command with --debug for the details.", err=True)
 
@@ -92,6 +99,13 @@ def option_of(options: type) -> Callable[..., Callable[[F], F]]:
     return option
 
 
+def output_option(default: str, meaning: str) -> Callable[[F], F]:
+    """Add ``--output``."""
+    return click.option(
+        "-o", "--output", type=PATH, default=Path(default), show_default=True, help=meaning
+    )
+
+
 def backend_option(options: type) -> Callable[[F], F]:
     """Add ``--backend``."""
     return option_of(options)(
@@ -103,6 +117,17 @@ def backend_option(options: type) -> Callable[[F], F]:
     )
 
 
+def origin_option(options: type, text: str) -> Callable[[F], F]:
+    """Add ``--qupath-origin``."""
+    return option_of(options)(
+        "--qupath-origin",
+        "origin",
+        type=click.Choice(["bounds", "level0"]),
+        show_default=True,
+        help=text,
+    )
+
+
 def mpp_options(options: type) -> Callable[[F], F]:
     """Add ``--mpp`` and ``--mpp-csv``."""
     option = option_of(options)
@@ -110,7 +135,7 @@ def mpp_options(options: type) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         function = option(
             "--mpp-csv",
-            type=click.Path(path_type=Path),
+            type=PATH,
             help="Lines of slide,mpp: micrometres per pixel of single slides.",
         )(function)
         return option(
@@ -129,23 +154,6 @@ def device_option(options: type) -> Callable[[F], F]:
     )
 
 
-def progress_bar(console: Console, *facts: ProgressColumn) -> Progress:
-    """Bar with what is done, the share, `facts` and the time left; only on a terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        *facts,
-        TimeRemainingColumn(),
-        TextColumn("left"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
 def console(verbosity: int = NORMAL) -> Console:
     """Console for people: progress, tables, warnings on stderr; silent with ``--quiet``."""
     from rich.console import Console
@@ -153,6 +161,11 @@ def console(verbosity: int = NORMAL) -> Console:
     return Console(stderr=True, quiet=verbosity == QUIET, highlight=False)
 
 
+def say(out: Console, text: str, style: str | None = None) -> None:
+    """Print a line as it is: nothing in it is markup, and no path is broken in two."""
+    out.print(text, style=style, markup=False, soft_wrap=True)
+
+
 def noting(out: Console) -> Callable[[str], None]:
     """Return what prints a sentence that the user should read."""
-    return lambda text: out.print(text, style="yellow", markup=False, soft_wrap=True)
+    return lambda text: say(out, text, "yellow")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wsi_anomaly.cli.common import QUIET, VERBOSE, common_options, console
+from wsi_anomaly.cli.common import QUIET, VERBOSE, common_options, console, output_option, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,15 +19,8 @@ if TYPE_CHECKING:
     from wsi_anomaly.demo.slides import DemoSlide
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("demo"),
-    show_default=True,
-    help="Folder for everything that the demo makes (about 620 MB).",
-)
+@click.command()
+@output_option("demo", "Folder for everything that the demo makes (about 620 MB).")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes.  [default: one for each core]"
 )
@@ -74,7 +67,7 @@ def command(*, output: Path, workers: int | None, verbosity: int = 0) -> int:
     write_json(output / "evaluation.json", figures_as_json(figures))
     if verbosity > QUIET:
         _show(figures, out)
-        out.print(f"Open {output / 'results' / 'index.html'}", markup=False, soft_wrap=True)
+        say(out, f"Open {output / 'results' / 'index.html'}")
     return 0
 
 
@@ -102,16 +95,14 @@ def _make_slides(slides: Sequence[DemoSlide], output: Path, workers: int, out: C
         for _ in make_slides(slides, output, workers=workers):
             progress.advance(task)
     folder = output / "slides"
-    out.print(f"Made {missing} synthetic slides in {folder}/", markup=False, soft_wrap=True)
+    say(out, f"Made {missing} synthetic slides in {folder}/")
 
 
 def _run(arguments: list[str], out: Console, verbosity: int) -> int:
     """Run one command in this very process, as the user would have typed it."""
     from wsi_anomaly.cli.main import main
 
-    out.print(
-        f"\n$ wsi-anomaly {shlex.join(arguments)}", style="bold", markup=False, soft_wrap=True
-    )
+    say(out, f"\n$ wsi-anomaly {shlex.join(arguments)}", "bold")
     tone = {QUIET: ["--quiet"], VERBOSE: ["--verbose"]}.get(verbosity, [])
     return main([*arguments, *tone])
 

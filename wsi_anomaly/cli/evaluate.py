@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console, option_of
+from wsi_anomaly.cli.common import PATH, common_options, console, option_of, output_option, say
 from wsi_anomaly.options import EvaluateKeywords, EvaluateOptions
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 option = option_of(EvaluateOptions)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("results", required=False, type=click.Path(path_type=Path))
+@click.command()
+@click.argument("results", required=False, type=PATH)
 @option(
     "--annotations",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Outlines of what is abnormal (QuPath GeoJSON, ASAP or Camelyon XML) or mask images: a "
     "folder of files named as the slides, or the file of a single slide.",
 )
@@ -31,7 +31,8 @@ option = option_of(EvaluateOptions)
     "classes",
     multiple=True,
     metavar="NAME",
-    help="Class of outlines that is abnormal; may be repeated.  [default: every outline]",
+    help="Class of outlines that is abnormal; may be repeated.  [default: every outline but those "
+    "of the class normal]",
 )
 @option(
     "--unannotated-normal",
@@ -40,20 +41,20 @@ option = option_of(EvaluateOptions)
 )
 @option(
     "--labels",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="CSV",
     help="The columns slide,label (normal or abnormal, 0 or 1), or slide,x,y,label for fields; "
     "Camelyon's reference.csv works too.",
 )
 @option(
     "--scores",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="CSV",
     help="Instead of RESULTS: scores from anywhere, with the columns score, label and slide.",
 )
 @option(
     "--cases",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="CSV",
     help="Lines of slide,case: intervals resample cases.  [default: every slide is a case]",
 )
@@ -75,14 +76,7 @@ option = option_of(EvaluateOptions)
     type=click.Path(path_type=Path, exists=True),
     help="Folder in which the slides lie now, if they are not where they were scored.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("evaluation"),
-    show_default=True,
-    help="Folder for evaluation.html and evaluation.json.",
-)
+@output_option("evaluation", "Folder for evaluation.html and evaluation.json.")
 @common_options
 def command(
     *,
@@ -126,7 +120,7 @@ def command(
             watch=lambda text: status.update(_plain(text)),
         )
     _show(evaluation, out)
-    out.print(f"Open {output / HTML_NAME}", markup=False, soft_wrap=True)
+    say(out, f"Open {output / HTML_NAME}")
     return 1 if evaluation.problems else 0
 
 
@@ -179,6 +173,6 @@ def _show(evaluation: Evaluation, out: Console) -> None:
             soft_wrap=True,
         )
     for sentence in evaluation.notes:
-        out.print(f"Note: {sentence}", style="yellow", markup=False, soft_wrap=True)
+        say(out, f"Note: {sentence}", "yellow")
     for sentence in evaluation.problems:
-        out.print(f"Not used: {sentence}", style="red", markup=False, soft_wrap=True)
+        say(out, f"Not used: {sentence}", "red")

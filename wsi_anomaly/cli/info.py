@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from wsi_anomaly.cli.common import QUIET, VERBOSE, common_options
+from wsi_anomaly.cli.common import PATH, QUIET, VERBOSE, common_options
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=PATH)
 @click.option(
     "--mpp",
     type=click.FloatRange(min=0.01, max=20.0),

@@ -112,6 +112,7 @@ def slide_facts(path: Path, mpp: float | None = None) -> Facts:
             "objective_power": slide.objective_power,
             "vendor": None if is_remote(path) else _vendor(path),
             "backend": slide.backend,
+            "left_out": list(slide.left_out),
             "file_bytes": None if is_remote(path) else path.stat().st_size,
         }
         cropped = (slide.bounds.width, slide.bounds.height) != (slide.width, slide.height)
@@ -135,7 +136,10 @@ def slide_facts(path: Path, mpp: float | None = None) -> Facts:
             rows.append(("serves", served_text or "nothing: too coarse even for 10x (1.2 um)"))
         except MissingMppError:
             values |= {"mpp": None, "mpp_source": None, "size_mm": None, "magnifications": []}
-            rows.append(("pixel size", "unknown: give micrometres per pixel with --mpp"))
+            problem = slide.info.mpp_problem
+            values["mpp_problem"] = problem
+            unknown = f"not used: the file says {problem}" if problem else "unknown"
+            rows.append(("pixel size", f"{unknown}: give micrometres per pixel with --mpp"))
         levels = ", ".join(f"{d:.4g}" for d in slide.level_downsamples)
         rows.append(("levels", f"{len(slide.level_downsamples)}  (downsamples {levels})"))
         if cropped:
@@ -145,6 +149,7 @@ def slide_facts(path: Path, mpp: float | None = None) -> Facts:
             rows.append(("objective", f"{slide.objective_power:g}x, as the scanner noted it"))
         vendor = values["vendor"]
         rows.append(("format", f"{vendor or 'TIFF'}, read by the {slide.backend} reader"))
+        rows += [("looked at", text) for text in slide.left_out]
         if values["file_bytes"] is not None:
             rows.append(("file", megabytes(values["file_bytes"])))
         details = sorted((name, " ".join(text.split())) for name, text in slide.properties.items())

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console
+from wsi_anomaly.cli.common import PATH, common_options, console, say
 
 SHEET_SUFFIX = ".sheet.png"
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("tiles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command()
+@click.argument("tiles", nargs=-1, required=True, type=PATH)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="The PNG to write; for several tile files a folder.  [default: <slide>.sheet.png beside "
     "the tile file]",
 )
@@ -48,15 +48,13 @@ def command(*, tiles: tuple[Path, ...], output: Path | None, verbosity: int = 0)
             sheet, note = contact_sheet(TileStore.open(file))
             place = _place(file, output, single=len(files) == 1)
             save_picture(place, sheet)
-        except OutputError:
-            raise  # the next one would not find room either
         except WsiAnomalyError as error:
+            if isinstance(error, OutputError) and error.for_all:
+                raise  # the next one would not find room either
             errors.append(str(error))
             continue
         text = f"{file.name} -> {place}"
-        out.print(
-            text + (f" (without 'before': {note})" if note else ""), markup=False, soft_wrap=True
-        )
+        say(out, text + (f" (without 'before': {note})" if note else ""))
     for text in errors:
         click.echo(f"Error: {text}", err=True)
     return 1 if errors else 0

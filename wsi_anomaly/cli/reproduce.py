@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsi_anomaly.cli.common import QUIET, common_options, console
+from wsi_anomaly.cli.common import PATH, QUIET, common_options, console, say
 from wsi_anomaly.cli.reproduce_options import SETS, reproduce_options
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from wsi_anomaly.reproduce.problems import Source
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.argument("what", type=click.Choice([*SETS, "supervision"]))
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=PATH)
 @reproduce_options
 @common_options
 @click.pass_context
@@ -36,21 +36,12 @@ def command(
     ablation: bool,
     classes: tuple[str, ...],
     seeds: int,
-    fraction: float,
-    steps: int | None,
-    batch_size: int | None,
-    options: dict[str, str],
-    learn: int | None,
-    judge: int | None,
-    aside: float,
-    size: int | None,
-    features: str,
-    feature_weights: Path | None,
     splits: Path | None,
     on: str,
     workers: int | None,
     device: str,
     verbosity: int = 0,
+    **settings: Any,
 ) -> int:
     r"""Run the paper's experiments: ROC AUC, ours beside the paper's.
 
@@ -88,19 +79,7 @@ def command(
     from wsi_anomaly.reproduce.published import ABLATION
     from wsi_anomaly.reproduce.rows import DEFAULT_ROWS
 
-    plan = Plan(
-        features=features,
-        weights=feature_weights,
-        size=size,
-        steps=steps,
-        fraction=fraction,
-        batch_size=batch_size,
-        learn=learn,
-        judge=judge,
-        aside=aside,
-        device=choose_device(device),
-        options=options,
-    )
+    plan = Plan(device=choose_device(device), **settings)
     if ablation and rows:
         raise UsageError("--ablation has rows of its own; leave --rows away.")
     out = console(verbosity)
@@ -198,14 +177,9 @@ def _supervision(
         raise UsageError("supervision has a grid of its own; leave --rows and --ablation away.")
     with CellDisplay(out) as display:
         found = supervision(
-            source,
-            plan,
-            output,
-            classes=classes,
-            seeds=seeds,
-            command=typed,
+            source, plan, output, classes=classes, seeds=seeds, command=typed,
             watch=display.watch(),
-        )
+        )  # fmt: skip
     for curve in found.curves:
         shown = ", ".join(
             f"{n}: {auc:.3f}" for n, auc in zip(curve.counts, curve.mean, strict=True)
@@ -215,7 +189,7 @@ def _supervision(
         f"Best of the grid {found.oracle:.3f}, chosen by reconstruction "
         f"{found.unsupervised:.3f}, any at random {found.average:.3f}"
     )
-    out.print(f"Curve in {output}/supervision.md and .png", markup=False, soft_wrap=True)
+    say(out, f"Curve in {output}/supervision.md and .png")
     return 1 if source.errors else 0
 
 
@@ -234,7 +208,7 @@ def _tables(
     from wsi_anomaly.reproduce.run import reproduce
 
     for note in source.notes:
-        out.print(note, style="dim", markup=False, soft_wrap=True)
+        say(out, note, "dim")
     with CellDisplay(out) as display:
         outcome = reproduce(
             source, plan, rows, output, classes=classes, seeds=seeds, command=typed,
@@ -242,7 +216,7 @@ def _tables(
         )  # fmt: skip
     if verbosity > QUIET:
         show(source, outcome.rows, out)
-        out.print(f"Tables in {output}/table.md and table.png", markup=False, soft_wrap=True)
+        say(out, f"Tables in {output}/table.md and table.png")
     for text in outcome.errors:
         click.echo(f"Error: {text}", err=True)
     return 1 if outcome.errors or source.errors else 0

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from wsi_anomaly.cli.common import progress_bar
+from wsi_anomaly.cli.common import NORMAL
+from wsi_anomaly.cli.display import Display, progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from wsi_anomaly.autoencoder.loop import Report
+    from wsi_anomaly.learning.loop import Report
     from wsi_anomaly.reproduce.problems import Source
     from wsi_anomaly.reproduce.run import Watch
     from wsi_anomaly.reproduce.scores import Place
@@ -20,29 +20,17 @@ if TYPE_CHECKING:
     from wsi_anomaly.tiles.tiling import TileOutcome
 
 
-class CellDisplay:
+class CellDisplay(Display):
     """A bar over all cells with the time left, and a line for each finished one."""
 
     def __init__(self, console: Console) -> None:
         from rich.progress import MofNCompleteColumn, TextColumn
 
-        self._console = console
         facts = TextColumn("{task.fields[facts]}", markup=False)
         self._progress = progress_bar(console, MofNCompleteColumn(), facts)
+        super().__init__(console, NORMAL, self._progress)
         self._task = self._progress.add_task("reading", total=None, facts="")
         self._started = time.perf_counter()
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
 
     def watch(self) -> Watch:
         """Return what the run tells its news to."""
@@ -61,7 +49,7 @@ class CellDisplay:
         name = f"{place.row}, {place.problem}, seed {place.seed}"
         seconds = time.perf_counter() - self._started
         text = "failed" if cell is None else f"ROC AUC {cell['auc']:.3f}"
-        self._console.print(f"{name}: {text} ({seconds:,.0f} s)", markup=False, soft_wrap=True)
+        self._print(f"{name}: {text} ({seconds:,.0f} s)")
 
     def _report(self, report: Report) -> None:
         self._progress.update(
@@ -69,34 +57,24 @@ class CellDisplay:
         )
 
 
-class SourceDisplay:
+class SourceDisplay(Display):
     """A line for each slide that is tiled; nothing for sets of images."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        super().__init__(console, NORMAL)
         self._done = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._done:
-            self._console.print(f"{self._done} slides looked at for tiles")
+            self._print(f"{self._done} slides looked at for tiles")
 
     def tiled(self, outcome: TileOutcome) -> None:
         """Show a finished slide."""
         self._done += 1
         result = outcome.result
         if result is not None and not result.skipped:
-            self._console.print(
-                f"{outcome.job.slide.stem}: {result.tiles} tiles ({outcome.seconds:,.0f} s)",
-                markup=False, soft_wrap=True,
-            )  # fmt: skip
+            name = outcome.job.slide.stem
+            self._print(f"{name}: {result.tiles} tiles ({outcome.seconds:,.0f} s)")
 
 
 def show(source: Source, rows: Sequence[RowSummary], out: Console) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from wsi_anomaly.cli.common import PATH, output_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 SETS = (
     "camelyon16", "nih", "cifar10", "svhn", "chest", "oral", "glas", "synthetic", "folder",
 )  # fmt: skip
-_PATH = click.Path(path_type=Path)
 
 
 def _names(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -32,14 +32,7 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...])
 
 
 _OPTIONS = (
-    click.option(
-        "-o",
-        "--output",
-        type=_PATH,
-        default=Path("reproduce"),
-        show_default=True,
-        help="Folder; each set gets its own inside.",
-    ),
+    output_option("reproduce", "Folder; each set gets its own inside."),
     click.option(
         "--rows",
         multiple=True,
@@ -101,10 +94,12 @@ _OPTIONS = (
         help="Perceptual network: vgg19 (the paper's; torchvision downloads it), compact, "
         "squeezenet, resnet, timm:MODEL.",
     ),
-    click.option("--feature-weights", type=_PATH, help="File with the weights of --features."),
+    click.option(
+        "--feature-weights", "weights", type=PATH, help="File with the weights of --features."
+    ),
     click.option(
         "--splits",
-        type=_PATH,
+        type=PATH,
         help="The authors' lists of training and test images (camelyon16, nih): the folder folds/ "
         "of their repository.",
     ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from wsi_anomaly.cli.common import (
+    PATH,
     backend_option,
     common_options,
     console,
@@ -15,6 +16,9 @@ from wsi_anomaly.cli.common import (
     mpp_options,
     noting,
     option_of,
+    origin_option,
+    output_option,
+    say,
     say_what_failed,
 )
 from wsi_anomaly.options import ScoreKeywords, ScoreOptions
@@ -27,8 +31,8 @@ if TYPE_CHECKING:
 option = option_of(ScoreOptions)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command()
+@click.argument("slides", nargs=-1, required=True, type=PATH)
 @click.option(
     "--model",
     multiple=True,
@@ -36,14 +40,7 @@ option = option_of(ScoreOptions)
     help="Folder of the model; with --cohort also ORGAN=FOLDER, once for each organ.  [default: "
     "model/; where there is none, each slide is compared with itself]",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Folder of results, one folder per slide.",
-)
+@output_option("results", "Folder of results, one folder per slide.")
 @option(
     "--heatmap",
     is_flag=True,
@@ -106,13 +103,10 @@ option = option_of(ScoreOptions)
 )
 @mpp_options(ScoreOptions)
 @backend_option(ScoreOptions)
-@option(
-    "--qupath-origin",
-    "origin",
-    type=click.Choice(["bounds", "level0"]),
-    show_default=True,
-    help="Where QuPath's (0, 0) lies on slides with bounds; if the overlay is shifted in QuPath, "
-    "take the other.",
+@origin_option(
+    ScoreOptions,
+    "Where QuPath's (0, 0) lies on slides with bounds; if the overlay is shifted in QuPath, take "
+    "the other.",
 )
 @option("--gzip", is_flag=True, help="Compress the overlay (always above 100,000 fields).")
 @option(
@@ -207,8 +201,9 @@ def _run(run: ScoreRun, out: Console, verbosity: int) -> int:
             else:
                 done.append(outcome.job.folder)
     out.print(f"{len(done)} of {len(run.jobs)} slides done.", markup=False)
-    say_what_failed(failed)
+    missed = run.listing.missed()
+    say_what_failed(failed, missed)
     if done:
         target = done[0] / "report.html" if len(run.jobs) == 1 else run.output / "index.html"
-        out.print(f"Open {target}", markup=False, soft_wrap=True)
-    return 1 if failed else 0
+        say(out, f"Open {target}")
+    return 1 if failed or missed else 0

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsi_anomaly.cli.common import console, noting, say_what_failed
+from wsi_anomaly.cli.common import console, noting, say, say_what_failed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wsi_anomaly.options import ScoreOptions
     from wsi_anomaly.scoring import ScoringModel
     from wsi_anomaly.screening import ScoreJob, ScoreOutcome, Scoring
-    from wsi_anomaly.studies import Cohort, Places
+    from wsi_anomaly.studies import Cohort, ResultFolders
 
 
 def models_of_organs(given: Sequence[str], organs: Sequence[str]) -> dict[str, Path]:
@@ -93,7 +93,7 @@ def run_cohort(
     from wsi_anomaly.scoring import load_model
     from wsi_anomaly.screening import Scoring, is_blinded, start_blinding
     from wsi_anomaly.slides import find_slides
-    from wsi_anomaly.studies import Places, read_cohort, write_cohort, write_key
+    from wsi_anomaly.studies import ResultFolders, read_cohort, write_cohort, write_key
     from wsi_anomaly.tiles.inputs import check_files
     from wsi_anomaly.tiles.named import sizes_of
 
@@ -111,11 +111,11 @@ def run_cohort(
         organ: Scoring.of(folder, options, len(cohort.slides))
         for organ, folder in models_of_organs(models, cohort.organs).items()
     }
-    loaded = {organ: load_model(s.model, s.options.device) for organ, s in scorings.items()}
+    loaded = {organ: load_model(s.model, s.device_here) for organ, s in scorings.items()}
     make_folder(output)
     if blinded:
         start_blinding(output)
-    places = Places.of(cohort, output, blinded=is_blinded(output))
+    places = ResultFolders.of(cohort, output, blinded=is_blinded(output))
     study = _Study(
         cohort, sizes_of(found, options.mpp_csv, noting(out)), scorings, loaded, places, output
     )
@@ -125,17 +125,16 @@ def run_cohort(
     say_what_failed(study.failed)
     if blinded:
         key = write_key(output, cohort.slides, places.names, study.errors_by_code)
-        out.print(
+        say(
+            out,
             f"Read blinded: open {output / 'index.html'}; keep {key} from the readers. Afterwards "
             "the same command without --blinded adds the tables by group.",
-            markup=False,
-            soft_wrap=True,
         )
     else:
         names = {organ: model.name for organ, model in loaded.items()}
         page = write_cohort(output, cohort, study.done, table=table, models=names, options=options)
         write_worklist(output)  # now with a link to the study
-        out.print(f"Open {page}", markup=False, soft_wrap=True)
+        say(out, f"Open {page}")
     return 1 if study.failed else 0
 
 
@@ -158,7 +157,7 @@ class _Study:
         sizes: Mapping[Path, float],
         scorings: Mapping[str, Scoring],
         models: Mapping[str, ScoringModel],
-        places: Places,
+        places: ResultFolders,
         output: Path,
     ) -> None:
         self.cohort, self.sizes, self.scorings, self.models = cohort, sizes, scorings, models

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from wsi_anomaly.cli.common import VERBOSE, progress_bar
+from wsi_anomaly.cli.common import VERBOSE
+from wsi_anomaly.cli.display import Display, progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,31 +30,17 @@ def regions_in_words(count: int, mm2: float) -> str:
     return f"{count} flagged region{'' if count == 1 else 's'} ({area_text(mm2)} mm2)"
 
 
-class ScoreDisplay:
-    """A progress bar for each slide under way and for all, and a line for each that is finished.
-
-    Without a terminal (a log file, a cluster job) only the lines are printed.
-    """
+class ScoreDisplay(Display):
+    """A progress bar for each slide under way and for all, and a line for each that is finished."""
 
     def __init__(self, console: Console, count: int, verbosity: int) -> None:
-        self._console, self._count, self._verbosity = console, count, verbosity
+        self._count = count
         self._number = 0
         self._progress = progress_bar(console)
+        super().__init__(console, verbosity, self._progress)
         # Only worth a bar of its own when there is more than one slide.
         self._all = self._progress.add_task("all slides", total=count, visible=count > 1)
         self._under_way: dict[ScoreJob, tuple[TaskID, float]] = {}
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
 
     def running(self, slides: Sequence[Running[ScoreJob]]) -> None:
         """Show the slides under way, by fields done and fields in all."""
@@ -75,14 +61,14 @@ class ScoreDisplay:
         self._number += 1
         self._move()
         if outcome.result is None:
-            self._print(outcome, "not done", style="red")
+            self._say(outcome, "not done", style="red")
             return
         if outcome.result.kept:
-            self._print(outcome, "kept, scored before with the same model and settings")
+            self._say(outcome, "kept, scored before with the same model and settings")
         else:
             self._found(outcome, outcome.result.summary)
         if self._verbosity >= VERBOSE:
-            self._console.print(f"    -> {outcome.job.folder}", markup=False, soft_wrap=True)
+            self._print(f"    -> {outcome.job.folder}")
 
     def _found(self, outcome: ScoreOutcome, summary: Mapping[str, Any]) -> None:
         flagged, score = summary["flagged"], summary["slide_score"]
@@ -92,23 +78,18 @@ class ScoreDisplay:
             text += f", {regions_in_words(flagged['regions'], flagged['area_mm2'])}"
         if summary["not_assessed_mm2"]:
             text += f", {summary['not_assessed_mm2']:.2f} mm2 not assessed"
-        self._print(outcome, f"{text}, {outcome.seconds:.0f} s")
+        self._say(outcome, f"{text}, {outcome.seconds:.0f} s")
         if flagged["fdr"] is not None:
-            self._console.print(f"    {flagged['reason']}", markup=False, soft_wrap=True)
+            self._print(f"    {flagged['reason']}")
         for warning in summary["warnings"]:
-            self._console.print(f"    {warning}", style="yellow", markup=False, soft_wrap=True)
+            self.note(f"    {warning}")
 
     def _move(self) -> None:
         parts = sum(share for _, share in self._under_way.values())
         self._progress.update(self._all, completed=self._number + parts)
 
-    def _print(self, outcome: ScoreOutcome, text: str, style: str | None = None) -> None:
-        self._console.print(
-            f"[{self._number}/{self._count}] {shown_name(outcome.job)}: {text}",
-            style=style,
-            markup=False,
-            soft_wrap=True,
-        )
+    def _say(self, outcome: ScoreOutcome, text: str, style: str | None = None) -> None:
+        self._print(f"[{self._number}/{self._count}] {shown_name(outcome.job)}: {text}", style)
 
 
 class ControlDisplay(ScoreDisplay):
@@ -116,4 +97,4 @@ class ControlDisplay(ScoreDisplay):
 
     def _found(self, outcome: ScoreOutcome, summary: Mapping[str, Any]) -> None:
         fields = summary["fields"]
-        self._print(outcome, f"control, {fields:,} fields, {outcome.seconds:.0f} s")
+        self._say(outcome, f"control, {fields:,} fields, {outcome.seconds:.0f} s")

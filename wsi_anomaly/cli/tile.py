@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console, noting, say_what_failed
+from wsi_anomaly.cli.common import PATH, common_options, console, noting, say, say_what_failed
 from wsi_anomaly.cli.tile_options import tile_options
 from wsi_anomaly.options import TileKeywords, TileOptions
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from wsi_anomaly.tiles.tiling import TileOutcome
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command()
+@click.argument("slides", nargs=-1, required=True, type=PATH)
 @tile_options
 @common_options
 @click.pass_context
@@ -85,13 +85,13 @@ def _run(run: TileRun, out: Console, verbosity: int) -> int:
         unwritten = error
     failed = [outcome for outcome in outcomes if outcome.error]
     done = [outcome.result for outcome in outcomes if outcome.result]
-    out.print(
+    say(
+        out,
         f"{len(done)} of {len(run.jobs)} slides done, {sum(result.tiles for result in done):,} "
         f"tiles in {run.output}/",
-        markup=False,
-        soft_wrap=True,
     )
-    say_what_failed(failed)
+    missed = run.listing.missed()
+    say_what_failed(failed, missed)
     if unwritten:
         raise unwritten
-    return 1 if failed else 0
+    return 1 if failed or missed else 0

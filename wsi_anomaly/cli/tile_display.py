@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from wsi_anomaly.cli.common import NORMAL, VERBOSE
+from wsi_anomaly.cli.display import Display, duration
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,39 +20,23 @@ if TYPE_CHECKING:
     from wsi_anomaly.tiles.tiling import TileOutcome
 
 
-class TileDisplay:
-    """A live table of the slides under way, and a line for each that is finished.
-
-    Without a terminal (a log file, a cluster job) only the lines are printed.
-    """
+class TileDisplay(Display):
+    """A live table of the slides under way, and a line for each that is finished."""
 
     def __init__(self, console: Console, count: int, verbosity: int) -> None:
         from rich.live import Live
 
-        self._console, self._count, self._verbosity = console, count, verbosity
+        self._count = count
         self._finished = 0
         self._kept = 0
         self._started = time.perf_counter()
         self._first_tile: dict[Path, tuple[float, int]] = {}
-        self._live = (
+        self._table = (
             Live(console=console, refresh_per_second=4, transient=True)
             if console.is_terminal
             else None
         )
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live:
-            self._live.stop()
+        super().__init__(console, verbosity, self._table)
 
     def finished(self, outcome: TileOutcome) -> None:
         """Print what became of a slide."""
@@ -79,13 +63,10 @@ class TileDisplay:
 
     def running(self, slides: Sequence[Running[Job]]) -> None:
         """Show the slides under way."""
-        if self._live:
-            self._live.update(self._table(slides))
+        if self._table:
+            self._table.update(self._rows(slides))
 
-    def _print(self, text: str, style: str | None = None) -> None:
-        self._console.print(text, style=style, markup=False, soft_wrap=True)
-
-    def _table(self, slides: Sequence[Running[Job]]) -> Table:
+    def _rows(self, slides: Sequence[Running[Job]]) -> Table:
         from rich.table import Table
 
         from wsi_anomaly.tiles.extraction import Stage
@@ -110,14 +91,6 @@ class TileDisplay:
         left = self._count - self._finished - parts
         status = f"{self._finished} of {self._count} slides"
         if done > 0.05:
-            status += f", about {_duration((now - self._started) / done * left)} left"
+            status += f", about {duration((now - self._started) / done * left)} left"
         table.title = status
         return table
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from wsi_anomaly.cli.common import backend_option, mpp_options, option_of
+from wsi_anomaly.cli.common import (
+    PATH,
+    backend_option,
+    mpp_options,
+    option_of,
+    origin_option,
+    output_option,
+)
 from wsi_anomaly.options import PRESETS, TileOptions
 from wsi_anomaly.options.tile import ENGINES, STAINS
 
@@ -26,18 +32,10 @@ def _most(_ctx: click.Context, _param: click.Parameter, value: int) -> int | Non
     return value or None
 
 
-_PATH = click.Path(path_type=Path)
 _option = option_of(TileOptions)
 
 _OPTIONS = (
-    click.option(
-        "-o",
-        "--output",
-        type=_PATH,
-        default=Path("tiles"),
-        show_default=True,
-        help="Folder of tile files.",
-    ),
+    output_option("tiles", "Folder of tile files."),
     _option(
         "--magnifications",
         default=",".join(map(str, TileOptions.magnifications)),
@@ -84,7 +82,7 @@ _OPTIONS = (
     ),
     _option(
         "--target",
-        type=_PATH,
+        type=PATH,
         help="Image of H&E to whose stains all slides are brought.  [default: a target that ships "
         "with wsi-anomaly]",
     ),
@@ -109,13 +107,13 @@ _OPTIONS = (
     ),
     _option(
         "--tissue-mask",
-        type=_PATH,
+        type=PATH,
         help="Where the tissue is, instead of finding it: QuPath GeoJSON, or a mask image over the "
         "scanned area; for several slides a folder of files named as the slides.",
     ),
     _option(
         "--annotations",
-        type=_PATH,
+        type=PATH,
         help="Cut only inside these annotations: QuPath GeoJSON, ASAP or Camelyon XML, or a mask "
         "image; for several slides a folder of files named as the slides.",
     ),
@@ -126,10 +124,15 @@ _OPTIONS = (
         help="Class of the annotations to cut; may be repeated. It also names annotations that "
         "have no class.  [default: all classes]",
     ),
+    origin_option(
+        TileOptions,
+        "Where QuPath's (0, 0) lies on slides with bounds, for masks and annotations that it "
+        "exported.",
+    ),
     mpp_options(TileOptions),
     _option(
         "--cases",
-        type=_PATH,
+        type=PATH,
         help="Lines of slide,case: slides of one patient or animal are never split between "
         "training and calibration. Without it every slide is a case of its own.",
     ),

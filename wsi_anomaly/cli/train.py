@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
 import click
 
 from wsi_anomaly.cli.common import (
+    PATH,
     Registered,
     common_options,
     console,
     device_option,
     option_of,
+    output_option,
 )
 from wsi_anomaly.core.plugins import DETECTORS
 from wsi_anomaly.options import TrainKeywords, TrainOptions
@@ -21,16 +24,9 @@ from wsi_anomaly.options.checks import MAGNIFICATIONS
 option = option_of(TrainOptions)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("tiles", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("model"),
-    show_default=True,
-    help="Folder of the model.",
-)
+@click.command()
+@click.argument("tiles", nargs=-1, type=PATH)
+@output_option("model", "Folder of the model.")
 @click.option(
     "--config",
     default="fast",
@@ -53,7 +49,7 @@ option = option_of(TrainOptions)
 )
 @option(
     "--feature-weights",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="File with the weights of --features, where it cannot be downloaded.",
 )
 @option(
@@ -64,7 +60,7 @@ option = option_of(TrainOptions)
 @option(
     "--anomalies",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Tile files of a few known abnormal tiles; fusion chooses its weights by them. They are "
     "never trained on.",
 )
@@ -105,14 +101,20 @@ def command(
     """
     from wsi_anomaly import api
     from wsi_anomaly.cli.train_display import TrainDisplay
+    from wsi_anomaly.core.devices import choose_device, passed_over
     from wsi_anomaly.learning.distributed import join, leave
 
     options = TrainOptions(**flags)
-    rank, _ = join()
+    # Each process joins the group of the device that it computes on, so that comes first.
+    slower = passed_over(options.device)
+    options = replace(options, device=choose_device(options.device))
+    rank, _ = join(options.device)
     # Under torchrun one process speaks for all.
     out = console(verbosity if rank == 0 else -1)
     try:
         with TrainDisplay(out, verbosity) as display:
+            if slower:
+                display.watch().note(slower)
             model = api.train(
                 tiles or "tiles", output, config, options=options, watch=display.watch()
             )

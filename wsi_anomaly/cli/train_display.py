@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from wsi_anomaly.cli.common import VERBOSE, progress_bar
+from wsi_anomaly.cli.common import VERBOSE
+from wsi_anomaly.cli.display import Display, progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from wsi_anomaly.autoencoder.loop import Report
     from wsi_anomaly.detectors import Model
+    from wsi_anomaly.learning.loop import Report
     from wsi_anomaly.training.run import Watch
 
 _LINES_EVERY_S = 30.0
 
 
-class TrainDisplay:
+class TrainDisplay(Display):
     """A progress bar with stage, loss, speed and time left.
 
     Without a terminal (a log file, a cluster job) a line every half minute is printed instead.
@@ -28,23 +28,11 @@ class TrainDisplay:
     def __init__(self, console: Console, verbosity: int) -> None:
         from rich.progress import TextColumn
 
-        self._console, self._verbosity = console, verbosity
         self._progress = progress_bar(console, TextColumn("{task.fields[facts]}", markup=False))
+        super().__init__(console, verbosity, self._progress)
         self._task = self._progress.add_task("reading tiles", total=None, facts="")
         self._printed = 0.0
         self._stage = ""
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
 
     def watch(self) -> Watch:
         """Return what training tells its news to."""
@@ -80,10 +68,6 @@ class TrainDisplay:
         del path
         self._progress.update(self._task, completed=done, total=total)
 
-    def note(self, text: str) -> None:
-        """Print a sentence that the user should read."""
-        self._console.print(text, style="yellow", markup=False, soft_wrap=True)
-
     def summary(self, model: Model, output: Path) -> None:
         """Say what came out, and what to do with it."""
         facts = model.provenance
@@ -95,11 +79,9 @@ class TrainDisplay:
 
     def calibration(self, model: Model) -> None:
         """Say what the model's scores can be compared with."""
-        reference = model.calibration.get(model.primary)
-        if reference is None:
+        from wsi_anomaly.training.card import promise_of
+
+        if model.primary not in model.calibration:
             self._print("No calibration: scores are raw, nothing will be flagged.")
         else:
-            self._print(reference.operating_point().reason)
-
-    def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+            self._print(promise_of(model))

@@ -7,7 +7,14 @@ from typing import Unpack
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console, device_option, option_of
+from wsi_anomaly.cli.common import (
+    PATH,
+    common_options,
+    console,
+    device_option,
+    option_of,
+    output_option,
+)
 from wsi_anomaly.options import TuneKeywords, TuneOptions
 from wsi_anomaly.options.checks import MAGNIFICATIONS
 from wsi_anomaly.options.train import CRITERIA, SEARCHED
@@ -22,23 +29,16 @@ def _networks(
     return {name: Path(file) if file else None for name, _, file in named} or None
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("tiles", nargs=-1, type=click.Path(path_type=Path))
+@click.command()
+@click.argument("tiles", nargs=-1, type=PATH)
 @click.option(
     "--anomalies",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Tile files of a few known anomalies, or folders of them (tile --annotations makes them). "
     "They are never learned from.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("tuned"),
-    show_default=True,
-    help="Folder of the configuration, the table of trials and the picture.",
-)
+@output_option("tuned", "Folder of the configuration, the table of trials and the picture.")
 @option(
     "--trials",
     type=int,

@@ -5,21 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from wsi_anomaly.cli.common import VERBOSE
+from wsi_anomaly.cli.display import Display, duration, progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from wsi_anomaly.autoencoder.loop import Report
+    from wsi_anomaly.learning.loop import Report
     from wsi_anomaly.options import TuneOptions
     from wsi_anomaly.tuning import Found, Watch
     from wsi_anomaly.tuning.records import Tried
 
 
-class TuneDisplay:
+class TuneDisplay(Display):
     """A progress bar over the trials, and a line for each that ends.
 
     Parameters
@@ -32,38 +32,20 @@ class TuneDisplay:
     """
 
     def __init__(self, console: Console, verbosity: int, options: TuneOptions) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.progress import TextColumn
 
-        self._console, self._verbosity = console, verbosity
         self._trials, self._folds = options.trials, options.folds
         self._maximize = options.criterion == "roc-auc"  # or lower is better
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[facts]}", markup=False),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        # The bar's own guess would take the folds of one trial for a steady pace.
+        facts = TextColumn("{task.fields[facts]}", markup=False)
+        self._progress = progress_bar(console, facts, time_left=False)
+        super().__init__(console, verbosity, self._progress)
         self._task = self._progress.add_task("reading tiles", total=self._trials, facts="")
         self._began = time.perf_counter()
         self._first: int | None = None
         self._ended = 0
         self._fold = 0
         self._best = ""
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
 
     def watch(self) -> Watch:
         """Return what a search tells its news to."""
@@ -113,10 +95,6 @@ class TuneDisplay:
             self.note(f"Trial {last.number} has no value: {last.reason}")
         self._show("")
 
-    def note(self, text: str) -> None:
-        """Print a sentence that the user should read."""
-        self._console.print(text, style="yellow", markup=False, soft_wrap=True)
-
     def summary(self, found: Found, tiles: Sequence[Path], output: Path) -> None:
         """Say what came out, and what to do with it."""
         from wsi_anomaly.tuning.files import sentences
@@ -143,10 +121,4 @@ class TuneDisplay:
         done = self._ended - (self._first or 0)
         if not done:
             return "unknown time"
-        seconds = (time.perf_counter() - self._began) / done * (self._trials - self._ended)
-        if seconds < 90:
-            return f"{seconds:.0f} s"
-        return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-    def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        return duration((time.perf_counter() - self._began) / done * (self._trials - self._ended))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import click
 
-from wsi_anomaly.cli.common import common_options, console
+from wsi_anomaly.cli.common import PATH, common_options, console, say
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
+@click.command()
+@click.argument("results", type=PATH, default=Path("results"))
 @click.option(
     "--slides",
     type=click.Path(path_type=Path, exists=True),
@@ -32,7 +33,8 @@ def command(
     RESULTS is the folder that score has written (default: results/). The page lists the slides,
     most abnormal first; on a slide, sliders set the heatmap's opacity and the lowest score shown,
     and the list of regions (or n and p on the keyboard) jumps to each. Only this machine can open
-    it; nothing is sent anywhere. Ctrl-C ends it.
+    it, under the address that is printed, which holds a secret; nothing is sent anywhere. Ctrl-C
+    ends it.
 
     \b
     Examples:
@@ -42,15 +44,19 @@ def command(
     from wsi_anomaly.viewer.server import Results, Viewer
 
     server = Viewer(Results(results, slides), port)
-    console(verbosity).print(f"Open {server.url} (Ctrl-C ends)", markup=False, soft_wrap=True)
-    if browser:
-        import webbrowser
+    say(console(verbosity), f"Open {server.url} (Ctrl-C ends)")
+    with tempfile.TemporaryDirectory(prefix="wsi-anomaly-view-") as folder:
+        if browser:
+            import webbrowser
 
-        webbrowser.open(server.url)
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        server.server_close()
+            # Others can see with what a program was started, not what is in our folder.
+            page = Path(folder) / "open.html"
+            page.write_text(f'<meta http-equiv="refresh" content="0; url={server.url}">')
+            webbrowser.open(page.as_uri())
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            server.server_close()
     return 0

@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.core import plugins
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.registry import Registry
@@ -27,6 +26,7 @@ from wsi_anomaly.core.robust import MAD_TO_SD
 from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.learning.batches import Tiles, to_images
+from wsi_anomaly.learning.loop import Report
 
 BATCH = 128
 """Tiles judged at once: on a CPU larger batches are not faster, and memory stays small."""
@@ -47,7 +47,7 @@ class Fitting:
     identity
         What the run is made of; a checkpoint of another one is refused.
     progress
-        Called with each :class:`~wsi_anomaly.autoencoder.loop.Report` of a detector that trains.
+        Called with each :class:`~wsi_anomaly.learning.loop.Report` of a detector that trains.
     anomalies
         A few known abnormal tiles, for what is chosen under weak supervision; never trained on.
     """
@@ -62,6 +62,10 @@ class Fitting:
     def on(cls, device: str | torch.device = "cpu") -> Self:
         """Fit on a device, without resuming."""
         return cls(torch.device(device))
+
+    def checkpoint_of(self, method: str) -> Path | None:
+        """File from which an interrupted fit of a method goes on; None: no resuming."""
+        return None if self.checkpoint is None else self.checkpoint / f"{method}.safetensors"
 
 
 class Detector(ABC):

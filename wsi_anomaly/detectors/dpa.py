@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, GrowthTrainer, Stage, pixel_map
-from wsi_anomaly.autoencoder.loop import LoopConfig, TrainingLoop
-from wsi_anomaly.autoencoder.loss import weighted_l1
+from wsi_anomaly.autoencoder.loss import pixel_l1, weighted_l1
 from wsi_anomaly.autoencoder.network import ProgressiveAutoencoder
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.detectors.base import (
@@ -32,6 +31,7 @@ from wsi_anomaly.detectors.base import (
 )
 from wsi_anomaly.learning.batches import BatchStream, Crops, Tiles, to_images
 from wsi_anomaly.learning.distributed import rank_and_world
+from wsi_anomaly.learning.loop import LoopConfig, TrainingLoop, Validation
 
 _VALIDATION_TILES = 2048
 
@@ -50,6 +50,11 @@ class DpaConfig:
         In order, ending at the architecture's resolution.
     batch_size, seed
         Of the training.
+    flips
+        Whether tiles are flipped at random, left to right and upside down.
+    score_pixels
+        Whether the score holds the pixel term of the loss too, as row (5) of the paper's ablation
+        does.
     loop
         Validation, early stopping, checkpoints.
     """
@@ -59,6 +64,8 @@ class DpaConfig:
     stages: tuple[Stage, ...]
     batch_size: int = 128
     seed: int = 0
+    flips: bool = True
+    score_pixels: bool = False
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
@@ -94,6 +101,9 @@ class DpaConfig:
             tuple(Stage(**stage) for stage in value["stages"]),
             int(value["batch_size"]),
             int(value["seed"]),
+            # Models of 0.1.0 know neither of the two.
+            bool(value.get("flips", True)),
+            bool(value.get("score_pixels", False)),
             LoopConfig(**value["loop"]),
         )
 
@@ -183,29 +193,28 @@ class Dpa(Detector):
         )
         held_out = None
         if validation is not None and len(validation):
-            held_out = to_images(sample_images(validation, _VALIDATION_TILES), device)
+            images = to_images(sample_images(validation, _VALIDATION_TILES), device)
+            held_out = Validation(images, trainer.evaluate, autoencoder)
         rank, world = rank_and_world()
         loop = TrainingLoop(
             trainer,
-            BatchStream(tiles, config.batch_size, config.seed, device, rank=rank, world=world),
-            held_out,
+            BatchStream(
+                tiles,
+                config.batch_size,
+                config.seed,
+                device,
+                rank=rank,
+                world=world,
+                flips=config.flips,
+            ),
+            [stage.steps for stage in config.stages],
             config.loop,
-            checkpoint=None
-            if fitting.checkpoint is None
-            else fitting.checkpoint / f"{self.name}.safetensors",
+            validation=held_out,
+            checkpoint=fitting.checkpoint_of(self.name),
             identity={"config": config.to_dict(), **dict(fitting.identity or {})},
             progress=fitting.progress,
         )
-        try:
-            self.log_ = loop.run()
-        except KeyboardInterrupt:
-            loop.save()
-            raise
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                f"There is not enough memory on {device} for batches of {config.batch_size} tiles; "
-                "lower batch_size in the configuration."
-            ) from error
+        self.log_ = loop.run()
         self.autoencoder_ = autoencoder.grown().eval().requires_grad_(requires_grad=False)
         return self
 
@@ -215,7 +224,11 @@ class Dpa(Detector):
         Tiles larger than the autoencoder's images are rebuilt whole: it is convolutional.
         """
         layers = self._weights()
-        return weighted_l1(truth, self.features(self.autoencoder_(images), list(layers)), layers)
+        rebuilt = self.autoencoder_(images)
+        score = weighted_l1(truth, self.features(rebuilt, list(layers)), layers)
+        if self.config.score_pixels:
+            score = score + self.config.growth.pixel_weight * pixel_l1(images, rebuilt)
+        return score
 
     def map_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
         """Perceptual error by position; see :func:`wsi_anomaly.autoencoder.loss.pixel_map`."""

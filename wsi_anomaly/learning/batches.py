@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_anomaly.core.ahead import ahead
+from wsi_anomaly.core.prefetch import prefetch
 
 _PREFETCHED = 4
 _RESIDENT_SHARE = 0.5  # of the free memory of a GPU that tiles may take
@@ -191,7 +191,7 @@ class BatchStream:
             for k in range(first, first + count):
                 yield self.batch(k)
             return
-        yield from ahead((self.batch(k) for k in range(first, first + count)), _PREFETCHED)
+        yield from prefetch((self.batch(k) for k in range(first, first + count)), _PREFETCHED)
 
     def _order(self, number: int) -> NDArray[np.intp]:
         if number not in self._orders:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.options.checks import check_share, check_slides, check_workers, make_floats
-
-Origin = Literal["bounds", "level0"]
-"""Where QuPath's (0, 0) lies: at the corner of the scanned area, or of the file."""
+from wsi_anomaly.options.checks import (
+    Origin,
+    check_origin,
+    check_share,
+    check_slides,
+    check_workers,
+    make_floats,
+)
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,7 @@ class ScoreOptions:
         if self.fdr is not None and not 0 < self.fdr < 1:
             raise UsageError(f"A false discovery rate lies between 0 and 1, not {self.fdr:g}.")
         check_share(self.min_tissue)
-        if self.origin not in ("bounds", "level0"):
-            raise UsageError(f"QuPath's origin is bounds or level0, not {self.origin!r}.")
+        check_origin(self.origin)
         check_slides(self.mpp, self.backend)
         check_workers(self.workers)
 

@@ -98,24 +98,22 @@ def verdict(score_map: ScoreMap) -> Verdict:
     point = found.operating_point
     if not score_map.assessed.any():
         return Verdict("Nothing could be assessed.", "See the reasons below.", _LIMITS)
+    if found.incomparable:
+        return Verdict(
+            "This slide cannot be compared with normal slides.",
+            " ".join(found.incomparable),
+            _LIMITS,
+        )
     if not found.can_flag:
         return Verdict("Scores without flags.", point.reason, _LIMITS)
-    promise = (
-        point.reason
-        if found.fdr is not None
-        else (
-            f"By calibration, a normal slide shows at most {point.false_regions:g} such "
-            f"region{'' if point.false_regions == 1 else 's'} on average."
-        )
-    )
     count = len(found.regions)
     if not count:
-        return Verdict("No region stands out from normal tissue.", promise, _LIMITS)
+        return Verdict("No region stands out from normal tissue.", point.reason, _LIMITS)
     area = sum(region.area_mm2 for region in found.regions)
     noun, verb = ("region", "stands") if count == 1 else ("regions", "stand")
     return Verdict(
         f"{count} {noun} ({area_text(area)} mm² in all) {verb} out from normal tissue.",
-        promise,
+        point.reason,
         _LIMITS,
     )
 

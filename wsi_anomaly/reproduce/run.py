@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder, remove_left_behind
-from wsi_anomaly.reproduce.cells import Bench
+from wsi_anomaly.learning.loop import Report
+from wsi_anomaly.reproduce.experiment import Bench
 from wsi_anomaly.reproduce.plan import Plan
 from wsi_anomaly.reproduce.problems import Source
 from wsi_anomaly.reproduce.rows import check_rows

@@ -17,8 +17,8 @@ import numpy as np
 from wsi_anomaly import __version__
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import make_folder, write_json, write_text
-from wsi_anomaly.reproduce.cells import Bench
 from wsi_anomaly.reproduce.choosing import DRAWS, TYPES, Choice, Supervision, choose
+from wsi_anomaly.reproduce.experiment import Bench
 from wsi_anomaly.reproduce.markdown import training_text
 from wsi_anomaly.reproduce.picture import curve_picture
 from wsi_anomaly.reproduce.plan import Plan

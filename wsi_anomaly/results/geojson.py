@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
 from wsi_anomaly.annotations import geojson_geometry
+from wsi_anomaly.annotations.qupath import CORNER, FACTS
 from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.results.colors import (
     ANOMALOUS,
@@ -103,9 +104,10 @@ def _write(
     top = {
         **provenance,
         "qupath_origin": frame.origin,
-        "qupath_origin_level0": [frame.x, frame.y],
+        CORNER: [frame.x, frame.y],
     }
-    file.write(b'{"type":"FeatureCollection","wsi_anomaly":' + orjson.dumps(top) + b',"features":[')
+    head = b'{"type":"FeatureCollection","' + FACTS.encode() + b'":'
+    file.write(head + orjson.dumps(top) + b',"features":[')
     separator = b"\n"
     for feature in annotation_features(score_map, frame):
         file.write(separator + orjson.dumps(feature))
@@ -216,14 +218,18 @@ def tile_features(score_map: ScoreMap, frame: Frame) -> Iterator[bytes]:
     )
     whole = place + '"measurements":{' + ",".join(texts) + "}}}"
     partly = place + '"measurements":{%s}}}'
-    width, height = fields.field_level0
+    area = score_map.slide.bounds
+    ends = area.x + area.width - frame.x, area.y + area.height - frame.y
     prefix = f"{score_map.slide.fingerprint}/tile/".encode()
     for start in range(0, len(fields), _CHUNK):
         part = slice(start, start + _CHUNK)
         x0 = fields.coords[part, 0] - frame.x
         y0 = fields.coords[part, 1] - frame.y
         a, b = x0.tolist(), y0.tolist()
-        c, d = np.round(x0 + width, 2).tolist(), np.round(y0 + height, 2).tolist()
+        c, d = (  # the last ones of the grid reach beyond the border
+            np.round(np.minimum(first + side, end), 2).tolist()
+            for first, side, end in zip((x0, y0), fields.field_level0, ends, strict=True)
+        )
         ids = tile_ids(prefix, fields.row[part], fields.col[part])
         kinds = [heads[k] for k in classes[part].tolist()]
         table = [np.asarray(values[part], np.float64) for _, _, values in measures]

@@ -20,6 +20,7 @@ FORMAT = "wsi-anomaly-summary"
 VERSION = 1
 
 _MOST_REGIONS = 1000
+_RULE = 2  # what is flagged: another number has every slide scored again
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
@@ -50,6 +51,7 @@ def result_hash(
         {
             "version": VERSION,
             "program": __version__,
+            "rule": _RULE,
             "model": model_hash,
             "slide": slide_fingerprint,
             "settings": dict(settings),
@@ -134,6 +136,8 @@ def build_summary(
             "bounds": [slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height],
             "backend": slide.backend,
         },
+        "verdict": found.verdict,
+        "cannot_be_compared": list(found.incomparable),
         "slide_score": _number(found.slide_score),
         "slide_percentile": _number(found.slide_percentile),
         "mean_of_top_tenth": _number(found.top_mean),
@@ -146,6 +150,10 @@ def build_summary(
             "threshold": _number(point.threshold),
             "false_regions_promised": point.false_regions,
             "false_regions_expected": _number(point.expected),
+            "counted_at_most": _number(point.cap),
+            "normal_slides_with_flags": _number(point.any_flag),
+            "calibration_cases": point.cases,
+            "slide_mm2": _number(point.area_mm2),
             "fdr": None if found.fdr is None else asdict(found.fdr),
             "reason": point.reason,
         },

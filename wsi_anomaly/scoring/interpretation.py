@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,17 @@ from wsi_anomaly.tiles import Fields, Status
 
 TOP_SHARE = 0.10
 _MUCH_NOT_ASSESSED = 0.2
+_UNLIKE_ALL = (
+    "The slide as a whole scores so far above every normal slide that it cannot be compared: "
+    "another stain, scanner or organ than the model has learned, or a change that is everywhere; "
+    "look at it yourself, or calibrate the model with normal slides of its kind."
+)
+_TOO_FAR = 2.0  # above all normal slides, in units of what is usual among them
 
 Floats = NDArray[np.float64]
+Verdict = Literal[
+    "not assessed", "cannot be compared", "no flags possible", "flagged", "nothing flagged"
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +65,8 @@ class Interpretation:
         Whether it comes from normal slides. If not, colours do not compare between slides.
     warnings
         Sentences for the reader.
+    incomparable
+        Why the slide cannot be compared with normal slides; empty if it can.
     """
 
     smoothed: NDArray[np.float32]
@@ -71,6 +83,18 @@ class Interpretation:
     color_range: tuple[float, float]
     color_range_fixed: bool
     warnings: list[str]
+    incomparable: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The result in one of five words, for every file and list."""
+        if not np.isfinite(self.slide_score):
+            return "not assessed"
+        if self.incomparable:
+            return "cannot be compared"
+        if not self.can_flag:
+            return "no flags possible"
+        return "flagged" if self.regions else "nothing flagged"
 
     @property
     def can_flag(self) -> bool:
@@ -92,9 +116,9 @@ def interpret(
     seen: str | None = None,
     false_regions: float = 1.0,
     fdr: float | None = None,
-    concurrent: bool = False,
     uncalibrated: str | None = None,
     domain_warnings: Sequence[str] = (),
+    incomparable: Sequence[str] = (),
 ) -> Interpretation:
     """Say what raw scores mean, and only what may be said (facts on calibration: docs/method.md).
 
@@ -112,21 +136,32 @@ def interpret(
         The promise for a normal slide.
     fdr
         Flag single fields by Benjamini-Hochberg at this q instead.
-    concurrent
-        Whether the reference is, or should have been, the control animals of the same study.
     uncalibrated
         What the reader must know where there is no calibration, in place of the usual sentences.
     domain_warnings
         In what the slide differs from those that the model has learned from.
+    incomparable
+        Why it cannot be compared with normal slides at all; it then gets no p-values and no flags.
     """
     known = np.isfinite(score)
     smoothed = smooth_scores(fields.row, fields.col, score, radius=smoothing_radius(fields))
     highest = float(np.nanmax(smoothed)) if known.any() else float("nan")
     top = np.sort(score[known])[-max(1, int(np.ceil(TOP_SHARE * known.sum()))) :]
-    p_value = None if calibration is None or seen else calibration.p_value(score)
+    incomparable = (*incomparable, *_far_above(calibration, score[known], seen))
+    unlike_new = seen is not None or bool(incomparable)
+    p_value = None if calibration is None or unlike_new else calibration.p_value(score)
+    field_mm2 = (fields.field_um / 1000) ** 2
     point = _operating_point(
-        calibration, seen, false_regions, concurrent=concurrent, uncalibrated=uncalibrated
+        calibration,
+        seen,
+        false_regions,
+        area=(known.sum() * fields.area_mm2(mpp) / field_mm2, field_mm2),
+        uncalibrated=uncalibrated,
     )
+    if incomparable:
+        point = replace(
+            point, threshold=None, reason=f"No field is flagged: {_lower(incomparable[0])}"
+        )
     flagged = np.zeros(len(score), bool)
     discovery = None
     if fdr is not None and calibration is not None and p_value is not None:
@@ -149,17 +184,12 @@ def interpret(
         if calibration is None or not known.any()
         else float(calibration.percentile([highest])[0]),
         top_mean=float(top.mean()) if known.any() else float("nan"),
-        color_range=_color_range(calibration, score[known]),
-        color_range_fixed=calibration is not None,
+        color_range=_color_range(None if incomparable else calibration, score[known]),
+        color_range_fixed=calibration is not None and not incomparable,
         warnings=_warnings(
-            fields,
-            score,
-            calibration,
-            seen,
-            domain_warnings,
-            concurrent=concurrent,
-            uncalibrated=uncalibrated,
+            fields, score, calibration, seen, domain_warnings, uncalibrated=uncalibrated
         ),
+        incomparable=incomparable,
     )
 
 
@@ -168,29 +198,23 @@ def _operating_point(
     seen: str | None,
     false_regions: float,
     *,
-    concurrent: bool,
+    area: tuple[float, float],
     uncalibrated: str | None,
 ) -> OperatingPoint:
+    """Threshold for a slide of so many fields, each of so many mm2."""
     if calibration is None:
         return OperatingPoint(
             None,
             false_regions,
             None,
             uncalibrated
-            or (
-                "No field is flagged: there is no control animal to compare this slide with."
-                if concurrent
-                else "No field is flagged: the model was trained on too few cases to keep some "
-                "apart for calibration."
-            ),
+            or "No field is flagged: the model was trained on too few cases to keep some apart for "
+            "calibration.",
         )
-    point = calibration.operating_point(false_regions)
+    point = calibration.operating_point(false_regions, area[0], field_mm2=area[1])
     if seen is not None and point.threshold is not None:
-        return OperatingPoint(
-            None,
-            false_regions,
-            point.expected,
-            "No field is flagged: the model has seen this slide.",
+        return replace(
+            point, threshold=None, reason="No field is flagged: the model has seen this slide."
         )
     return point
 
@@ -213,7 +237,6 @@ def _warnings(
     seen: str | None,
     domain_warnings: Sequence[str],
     *,
-    concurrent: bool,
     uncalibrated: str | None,
 ) -> list[str]:
     known = np.isfinite(score)
@@ -235,13 +258,8 @@ def _warnings(
     if calibration is None:
         out.append(
             uncalibrated
-            or (
-                "There is no control animal to compare this slide with: raw scores only, with "
-                "colours that do not compare between slides."
-                if concurrent
-                else "The model has no calibration slides: raw scores only, with colours that do "
-                "not compare between slides. Train it on more cases, or calibrate it."
-            )
+            or "The model has no calibration slides: raw scores only, with colours that do not "
+            "compare between slides. Train it on more cases, or calibrate it."
         )
         return out
     if calibration.n_cases < MIN_CASES:
@@ -249,18 +267,36 @@ def _warnings(
             f"The reference is {calibration.name}, at least {MIN_CASES} are needed for p-values "
             "and flags; percentiles are rough."
         )
-    if known.any() and seen is None:
-        median = float(np.median(score[known]))
-        normal = np.asarray([np.median(s.score) for s in calibration.slides])
-        reach = max(float(np.ptp(normal)), calibration.center_and_scale[1])
-        if median > normal.max() + reach:
-            out.append(
-                "The slide as a whole scores far above every concurrent control: a change that is "
-                "everywhere, or another stain or scanner; the map shows where it is strongest, not "
-                "where it ends."
-                if concurrent
-                else "The slide as a whole scores far above every normal calibration slide: its "
-                "stain, scanner or organ may differ from what the model has learned, and flags may "
-                "say no more than that."
-            )
+    if known.any() and seen is None and _above_normal(calibration, score[known]) > 1:
+        out.append(
+            "The slide as a whole scores far above every concurrent control: a change that is "
+            "everywhere, or another stain or scanner; the map shows where it is strongest, not "
+            "where it ends."
+            if calibration.concurrent
+            else "The slide as a whole scores far above every normal calibration slide: its stain, "
+            "scanner or organ may differ from what the model has learned, and flags may say no "
+            "more than that."
+        )
     return out
+
+
+def _above_normal(calibration: Calibration, known: NDArray[np.float32]) -> float:
+    """How far the median lies above that of every normal slide, in units of what is usual."""
+    normal = np.asarray([np.median(s.score) for s in calibration.slides])
+    reach = max(float(np.ptp(normal)), calibration.center_and_scale[1])
+    return float((np.median(known) - normal.max()) / reach)
+
+
+def _far_above(
+    calibration: Calibration | None, known: NDArray[np.float32], seen: str | None
+) -> list[str]:
+    """Say that a slide is unlike all normal ones; in a study that may be what is looked for."""
+    if calibration is None or calibration.concurrent or seen is not None or not len(known):
+        return []
+    if _above_normal(calibration, known) <= _TOO_FAR:
+        return []
+    return [_UNLIKE_ALL]
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

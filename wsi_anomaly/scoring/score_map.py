@@ -13,7 +13,7 @@ from shapely.geometry import MultiPolygon
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.scoring.interpretation import Interpretation
-from wsi_anomaly.scoring.places import PixelMaps
+from wsi_anomaly.scoring.top_fields import PixelMaps
 from wsi_anomaly.slides import Bounds, Mpp, Slide, slide_fingerprint
 from wsi_anomaly.tiles import Fields, Status
 
@@ -78,6 +78,8 @@ class ScoreMap:
         Options that decide the result; with the model and the slide they identify it.
     tissue, tissue_mm2
         Outline of the tissue (level-0 pixels) and its area.
+    sparse_mm2
+        Area of tissue in no field, since too little of it lies together there.
     timings
         Seconds per stage.
     pixel_maps
@@ -96,6 +98,7 @@ class ScoreMap:
     settings: Mapping[str, Any]
     tissue: MultiPolygon
     tissue_mm2: float
+    sparse_mm2: float = 0.0
     timings: dict[str, float] = field(default_factory=dict)
     pixel_maps: PixelMaps | None = None
 
@@ -115,12 +118,17 @@ class ScoreMap:
         return self.fields.area_mm2((self.slide.mpp.x, self.slide.mpp.y))
 
     def not_assessed_mm2(self) -> dict[str, float]:
-        """Area of fields with tissue that could not, or should not, be judged, per reason."""
-        return {
+        """Area of tissue that could not, or should not, be judged, per reason.
+
+        Whole fields; "sparse" is tissue in no field, since fewer than ``--min-tissue`` of it lie
+        together there.
+        """
+        areas = {
             status.name.lower(): float((self.status == status).sum()) * self.field_mm2
             for status in Status
             if status != Status.OK and (self.status == status).any()
         }
+        return areas | ({"sparse": self.sparse_mm2} if self.sparse_mm2 else {})
 
     def grid(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         """Lay (N,) values on the slide's whole grid (rows, columns), NaN elsewhere."""

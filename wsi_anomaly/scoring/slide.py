@@ -29,8 +29,8 @@ from wsi_anomaly.scoring.model import (
     mask_of,
     scoring_settings,
 )
-from wsi_anomaly.scoring.places import PixelMaps, fields_to_map
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
+from wsi_anomaly.scoring.top_fields import PixelMaps, fields_to_map
 from wsi_anomaly.slides import Mpp, Slide, TissueMap, find_tissue, open_slide
 from wsi_anomaly.slides.overview import read_overview
 from wsi_anomaly.tiles import (
@@ -41,11 +41,16 @@ from wsi_anomaly.tiles import (
     plan_fields,
 )
 from wsi_anomaly.tiles.inputs import tissue_from_file
+from wsi_anomaly.tiles.named import Note
 from wsi_anomaly.tiles.plane import SlidePlane
 
 _OTHER_STRIDE = (
     "No field is flagged and scores are raw: cells of {:g} um were asked for, the reference has "
     "cells of {:g} um; leave --stride out to compare."
+)
+
+_NO_CONTROLS = (
+    "No field is flagged and scores are raw: there is no control animal to compare this slide with."
 )
 
 
@@ -83,11 +88,12 @@ def score_slide(
     """
     options = options or ScoreOptions()
     timings: dict[str, float] = {}
+    left_out: list[str] = []
     with _opened(path, options) as slide:
         check_pixels(slide, model)
         facts = SlideFacts.of(slide)
         with _timed(timings, "tissue and stain"):
-            tissue = _find_tissue(slide, mask_of(slide.path, options))
+            tissue = _find_tissue(slide, options, left_out.append)
             fields = _plan(slide, tissue, model, options)
             outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
@@ -111,10 +117,15 @@ def score_slide(
                     "at it, or lower --min-tissue."
                 )
             fields, status = fields.take(kept), found.status[kept]
+            span = np.maximum(fields.field_level0, fields.stride_level0)
+            sparse_mm2 = tissue.outside_mm2(fields.coords, (span[0], span[1]))
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = _Reference.of(model, facts, controls, options.stride_um)
-            unlike = [] if options.tissue_mask is None else [_mask_warning(fields, facts.mpp)]
+            unlike = [f"Not all of the file is looked at: {part}." for part in slide.left_out]
+            if options.tissue_mask is not None:
+                unlike.append(_mask_warning(fields, facts.mpp))
+            unlike += left_out
             unlike += domain_warnings(
                 model.domain,
                 preprocessor=preprocess,
@@ -140,6 +151,7 @@ def score_slide(
         settings=scoring_settings(slide.path, model, options, controls),
         tissue=outline,
         tissue_mm2=tissue_mm2,
+        sparse_mm2=sparse_mm2,
         timings=timings,
         pixel_maps=maps,
     )
@@ -196,7 +208,6 @@ class _Reference:
 
     calibration: Calibration | None
     seen: str | None
-    concurrent: bool
     uncalibrated: str | None = None
 
     @classmethod
@@ -211,13 +222,13 @@ class _Reference:
         usual = grid_of(model, None)["stride_um"]
         if model.fields_um and stride_um not in (None, usual):
             # Maps of other cells have other maxima and regions.
-            return cls(None, seen, controls is not None, _OTHER_STRIDE.format(stride_um, usual))
+            return cls(None, seen, _OTHER_STRIDE.format(stride_um, usual))
         if controls is None:
             alone = LIMITS if model.name == ALONE else None
-            return cls(model.calibration.get(model.primary), seen, False, alone)
+            return cls(model.calibration.get(model.primary), seen, alone)
         # The model has not learned from its calibration slides, and they are not in use now.
         seen = None if seen == "calibration" else seen
-        return cls(controls.calibration(), seen, concurrent=True)
+        return cls(controls.calibration(), seen, _NO_CONTROLS)
 
     def interpret(
         self,
@@ -235,18 +246,19 @@ class _Reference:
             seen=self.seen,
             false_regions=options.false_regions,
             fdr=options.fdr,
-            concurrent=self.concurrent,
             uncalibrated=self.uncalibrated,
             domain_warnings=warnings,
         )
 
 
-def _find_tissue(slide: Slide, mask: Path | None) -> TissueMap:
+def _find_tissue(slide: Slide, options: ScoreOptions, note: Note) -> TissueMap:
     """Find the tissue; what a mask leaves out of it is MASKED."""
+    mask = mask_of(slide.path, options)
     if mask is None:
         return find_tissue(slide)
     overview = read_overview(slide)
-    return tissue_from_file(slide, mask, overview).with_masked(find_tissue(slide, overview))
+    given = tissue_from_file(slide, mask, overview, options.origin, note=note)
+    return given.with_masked(find_tissue(slide, overview))
 
 
 def _mask_warning(fields: Fields, mpp: Mpp) -> str:

@@ -216,6 +216,32 @@ class TissueMap:
         """Area under a label, square millimetres."""
         return float(np.count_nonzero(self.labels == label)) * (self.mpp / 1000) ** 2
 
+    def outside_mm2(self, coords: NDArray[np.integer], field_level0: tuple[float, float]) -> float:
+        """Area of tissue, inked and folded too, that lies in none of these fields.
+
+        Parameters
+        ----------
+        coords, field_level0
+            As for :meth:`fractions`.
+        """
+        first = (coords - self.origin) / self.downsample
+        last = first + np.asarray(field_level0) / self.downsample
+        shape = self.labels.shape
+        (left, top), (right, bottom) = (
+            np.clip(np.rint(corner), 0, shape[::-1]).astype(np.intp).T for corner in (first, last)
+        )
+        # Each rectangle adds one between its corners, once the sums are taken both ways.
+        covered = np.zeros((shape[0] + 1, shape[1] + 1), np.int32)
+        for row, column, step in (
+            (top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1),
+        ):  # fmt: skip
+            np.add.at(covered, (row, column), step)
+        np.cumsum(covered, 0, out=covered)
+        np.cumsum(covered, 1, out=covered)
+        tissue = np.isin(self.labels, (TISSUE, PEN, FOLD, UNREADABLE))
+        outside = np.count_nonzero(tissue & (covered[:-1, :-1] == 0))
+        return float(outside) * (self.mpp / 1000) ** 2
+
     def polygons(self, label: int = TISSUE, min_area_um2: float = 10_000.0) -> MultiPolygon:
         """Outline a label, with holes, level-0 pixels; pieces below `min_area_um2` are left out."""
         import shapely

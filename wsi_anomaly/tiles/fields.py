@@ -5,6 +5,7 @@ A field is a place, not pixels: the same field is read at 10x, 20x or 40x.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -112,7 +113,9 @@ def plan_fields(
     seed: int = 0,
     outlines: Sequence[Outline] | None = None,
 ) -> Fields:
-    """Lay a grid over the scanned area and keep the fields with tissue.
+    """Lay a grid over the whole scanned area and keep the fields with tissue.
+
+    The last row and column may reach beyond it: what lies outside is no tissue.
 
     Parameters
     ----------
@@ -142,7 +145,7 @@ def plan_fields(
     bounds = slide.bounds
     columns = _count(bounds.width, field[0], stride[0])
     rows = _count(bounds.height, field[1], stride[1])
-    row, col = np.divmod(np.arange(rows * columns, dtype=np.int64), max(columns, 1))
+    row, col = np.divmod(np.arange(rows * columns, dtype=np.int64), columns)
     coords = np.stack(
         (
             np.floor(bounds.x + col * stride[0] + 0.5),
@@ -196,7 +199,5 @@ def _labels(
 
 
 def _count(extent: float, field: float, stride: float) -> int:
-    """Fields that fit, a thousandth of a pixel forgiven."""
-    if field > extent + 1e-3:
-        return 0
-    return int((extent - field + 1e-3) / stride) + 1
+    """Fields until the border is reached, a thousandth of a step forgiven."""
+    return max(1, math.ceil((extent - max(field, stride)) / stride - 1e-3) + 1)

@@ -175,7 +175,7 @@ def learned_cells(
         coords=np.floor(corner + 0.5).astype(np.int64),
         row=row,
         col=col,
-        grid_shape=(plane.height // plane.square_px, plane.width // plane.square_px),
+        grid_shape=plane.status.shape,
         origin=(float(bounds.x), float(bounds.y)),
         field_level0=side,
         stride_level0=side,

@@ -15,7 +15,7 @@ from wsi_anomaly.tiles.sharpness import blurred
 Batch = tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.uint8]]
 
 _STRIP_UM = 4096.0  # a few rows of it at 40x fit the readers' caches of decoded tiles
-_MIN_COVERAGE = 0.95
+_MOST_MISSING = 0.05  # of a tile, where the slide was never scanned
 
 
 def read_fields(
@@ -59,7 +59,8 @@ def read_fields(
         squares = read_squares(slide, fields.coords[indices], tile_size, mpp)
         images = squares.rgb
         status = fields.status[indices].copy()
-        status[squares.coverage < _MIN_COVERAGE] = Status.FAILED
+        missing = _inside(slide, fields, indices, tile_size * mpp) - squares.coverage
+        status[missing > _MOST_MISSING] = Status.FAILED
         good = status != Status.FAILED
         status[(status == Status.OK) & blurred(images, mpp)] = Status.BLURRED
         if preprocess is not None and good.any():
@@ -78,6 +79,18 @@ def reading_order(slide: Slide, fields: Fields) -> NDArray[np.intp]:
     strip = fields.coords[:, 0] * slide.mpp.x // _STRIP_UM
     order: NDArray[np.intp] = np.lexsort((fields.col, fields.row, strip))
     return order
+
+
+def _inside(
+    slide: Slide, fields: Fields, indices: NDArray[np.intp], side_um: float
+) -> NDArray[np.float64]:
+    """Share (n,) of each tile that lies in the scanned area: at its border tiles reach beyond."""
+    first, area = fields.coords[indices], slide.bounds
+    size = np.array((side_um / slide.mpp.x, side_um / slide.mpp.y))
+    low = np.maximum(first, (area.x, area.y))
+    high = np.minimum(first + size, (area.x + area.width, area.y + area.height))
+    shares: NDArray[np.float64] = np.prod(np.maximum(high - low, 0) / size, axis=1)
+    return shares
 
 
 def _batches(order: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:

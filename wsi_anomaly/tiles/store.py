@@ -33,7 +33,7 @@ from wsi_anomaly.slides.overview import MAP_MPP
 from wsi_anomaly.stain import StainProfile
 from wsi_anomaly.tiles.config import FORMAT, READABLE_VERSIONS
 from wsi_anomaly.tiles.fields import Fields
-from wsi_anomaly.tiles.heaps import check_heaps
+from wsi_anomaly.tiles.hdf5_damage import check_hdf5
 from wsi_anomaly.tiles.plane import CHUNK_PX
 from wsi_anomaly.tiles.plane_file import StoredPlane, learned_cells
 from wsi_anomaly.tiles.preprocessing import Preprocessing
@@ -144,7 +144,7 @@ class TileStore:
         """
         path = Path(path)
         try:
-            check_heaps(path)
+            check_hdf5(path)
             with h5py.File(path, "r", locking=False) as file:  # it is whole and stays as it is
                 if file.attrs.get("format") != FORMAT:
                     raise TileStoreError(

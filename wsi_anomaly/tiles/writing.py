@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.core.remote import is_remote, url_of
 from wsi_anomaly.slides import Slide, TissueMap
@@ -22,6 +23,7 @@ from wsi_anomaly.tiles.fields import Fields
 from wsi_anomaly.tiles.plane import CHUNK_PX
 from wsi_anomaly.tiles.plane_file import PlaneToStore
 
+_TEXT = h5py.string_dtype()  # the bytes of a path may be no UTF-8: they come back as they are
 _PAGE = 4096  # images start on one: whole pages are written and mapped
 
 
@@ -91,7 +93,6 @@ def write_tiles(
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "slide_name": slide.name,
-        "slide_path": url_of(slide.path) if is_remote(slide.path) else str(slide.path.resolve()),
         "slide_size": (slide.width, slide.height),
         "fingerprint": fingerprint,
         "case": case,
@@ -121,6 +122,7 @@ def write_tiles(
             alignment_threshold=_PAGE,
             alignment_interval=_PAGE,
         ) as file:
+            file.attrs.create("slide_path", os.fsencode(_whole_path(slide)), dtype=_TEXT)
             file.attrs.update(attributes)
             coords = file.create_dataset("coords", data=fields.coords)
             coords.attrs.update(_trident(slide, fields, config, magnifications, path))
@@ -148,6 +150,10 @@ def write_tiles(
             for m, stored in planes.items():  # judged while they were read
                 file[f"{m}x/square_status"] = stored.plane.status
                 file[f"{m}x/square_sharpness"] = stored.plane.sharpness
+
+
+def _whole_path(slide: Slide) -> str:
+    return url_of(slide.path) if is_remote(slide.path) else str(slide.path.resolve())
 
 
 def tiles_of(magnification: int) -> str:
@@ -211,7 +217,7 @@ def _trident(
         "target_magnification": finest,
         "overlap": max(0, size - stride),
         "name": slide.name,
-        "savetodir": str(path.parent),
+        "savetodir": as_text(str(path.parent)),
         "level0_width": slide.width,
         "level0_height": slide.height,
     }

@@ -11,7 +11,8 @@ from typing import Any
 from wsi_anomaly.calibration import MIN_CASES
 from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.detectors import Model
-from wsi_anomaly.detectors.model import CARD
+from wsi_anomaly.detectors.stored_model import CARD
+from wsi_anomaly.scoring.model import grid_of
 from wsi_anomaly.training.config import TrainConfig
 from wsi_anomaly.training.splits import Split
 
@@ -28,9 +29,16 @@ def calibration_facts(model: Model) -> str:
         return "None: scores are raw, nothing is flagged. Run `wsi-anomaly calibrate`."
     text = (
         f"{reference.n_cases} normal cases, {reference.n_slides} slides, "
-        f"{reference.n_fields} fields. {reference.operating_point().reason}"
+        f"{reference.n_fields} fields. {promise_of(model)}"
     )
     return text + (" Percentiles are rough." if reference.n_cases < MIN_CASES else "")
+
+
+def promise_of(model: Model) -> str:
+    """Say what the flags of a model promise for a slide like those of its reference."""
+    field_mm2 = (grid_of(model, None)["field_um"] / 1000) ** 2
+    reference = model.calibration[model.primary]
+    return reference.operating_point(field_mm2=field_mm2).reason
 
 
 def keep_card(folder: Path, model: Model) -> tuple[str, dict[str, bytes]]:

@@ -1,8 +1,7 @@
 """Score normal slides for calibration, as new slides will be scored.
 
 A slide is read again from its file, with every field down to the share of tissue that scoring
-takes, because a threshold on smoothed maps can only come from whole maps. Of a large slide,
-square windows drawn at random are enough: inside a window the map is complete.
+takes, and whole: how many false regions a slide shows is known from whole slides only.
 """
 
 from __future__ import annotations
@@ -11,34 +10,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wsi_anomaly.calibration import CaseScores
 from wsi_anomaly.core.errors import NoTissueError
+from wsi_anomaly.core.remote import check_may_connect
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.scoring.assess import assess_fields
 from wsi_anomaly.scoring.model import grid_of
 from wsi_anomaly.scoring.slide import check_pixels
 from wsi_anomaly.slides import find_tissue, open_slide, slide_fingerprint
-from wsi_anomaly.tiles import Fields, Preprocessing, plan_fields
+from wsi_anomaly.tiles import Preprocessing, plan_fields
 
 MIN_TISSUE = 0.1
 """Least share of tissue of a field when slides are scored."""
-MOST_FIELDS = 4000
-MOST_CELLS = 16_000
-"""At most about so many tiles, or cells of fields, of a slide: cells share one pass."""
-_WINDOW = 12  # fields a side
 
 
 @dataclass(frozen=True)
 class NormalSlide:
-    """A normal slide and what identifies it."""
+    """A normal slide and what identifies it.
+
+    `named_by` is the file that names it; None: the user does.
+    """
 
     path: Path
     case: str
     mpp: float | None = None
     backend: str = "auto"
+    named_by: Path | None = None
 
 
 def score_normal_slide(
@@ -64,6 +63,8 @@ def score_normal_slide(
     SlideError, StainError
         The slide cannot be scored.
     """
+    if slide.named_by is not None:
+        check_may_connect(slide.path, slide.named_by)
     with open_slide(slide.path, mpp=slide.mpp, backend=slide.backend) as opened:
         mark = slide_fingerprint(slide.path)
         check_pixels(opened, model)
@@ -73,8 +74,6 @@ def score_normal_slide(
         )
         if not len(fields):
             raise NoTissueError(f"No tissue was found on {slide.path}; leave it out.")
-        chosen, share = sample_windows(fields, MOST_CELLS if model.fields_um else MOST_FIELDS)
-        fields = fields.take(chosen)
         found = assess_fields(
             opened,
             tissue,
@@ -94,28 +93,5 @@ def score_normal_slide(
                 fields.row[at],
                 fields.col[at],
                 values[at],
-                sampled=share,
             )
     return mark, out
-
-
-def sample_windows(fields: Fields, most: int, *, seed: int = 0) -> tuple[NDArray[np.intp], float]:
-    """Fields of whole windows of the grid, drawn until about `most` fields are together.
-
-    Returns
-    -------
-    indices
-        (n,) sorted; all of them when there are at most `most`.
-    share
-        Part of the fields that is taken.
-    """
-    count = len(fields)
-    if count <= most:
-        return np.arange(count), 1.0
-    across = fields.grid_shape[1] // _WINDOW + 1
-    window = fields.row // _WINDOW * across + fields.col // _WINDOW
-    names, sizes = np.unique(window, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(names))
-    taken = int(np.searchsorted(np.cumsum(sizes[order]), most)) + 1
-    indices = np.flatnonzero(np.isin(window, names[order[:taken]]))
-    return indices, len(indices) / count

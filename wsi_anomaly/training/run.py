@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from wsi_anomaly import __version__
-from wsi_anomaly.autoencoder.loop import Report
 from wsi_anomaly.calibration import Calibration, CaseScores
+from wsi_anomaly.core.devices import memory_explained
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.detectors import DETECTORS, Detector, Fitting, Model
@@ -27,7 +27,9 @@ from wsi_anomaly.features import (
     working_precision,
 )
 from wsi_anomaly.features.dense import DenseMaps
-from wsi_anomaly.learning.distributed import rank_and_world, wait_for_all
+from wsi_anomaly.learning.distributed import leave, rank_and_world, wait_for_all
+from wsi_anomaly.learning.loop import Report
+from wsi_anomaly.slides import slide_fingerprint
 from wsi_anomaly.tiles import TileSet, TileStore
 from wsi_anomaly.training.card import log_csv, model_card
 from wsi_anomaly.training.config import TrainConfig
@@ -140,11 +142,18 @@ def train(
         identity={"tiles": sorted(s.fingerprint + s.config_hash for s in train_set.stores)},
         anomalies=anomaly_set(anomalies, train_set, config),
     )
-    detectors = _fit(config, features, train_set, validation, fitting, watch, report)
+    remedy = "lower batch_size in the configuration, or give --device cpu"
+    with memory_explained(device, remedy):
+        detectors = _fit(config, features, train_set, validation, fitting, watch, report)
     model = _described(detectors, config, stores, split, train_set, validation)
-    if rank_and_world()[0]:
+    rank = rank_and_world()[0]
+    # What is left is for the first process alone; the others must not wait for it, nor it for them.
+    wait_for_all()
+    leave()
+    if rank:
         return model
-    calibration, _ = calibrate(model, _calibration_slides(stores, split), watch=watch)
+    with memory_explained(device, remedy):
+        calibration, _ = calibrate(model, _calibration_slides(stores, split), watch=watch)
     model = replace(model, calibration=calibration)
     watch.stage("writing")
     files = _figures(model, validation or train_set, curves)
@@ -194,7 +203,9 @@ def _working_folder(output: Path, *, resume: bool) -> Path:
 
 def _calibration_slides(stores: Sequence[TileStore], split: Split) -> list[NormalSlide]:
     return [
-        NormalSlide(s.slide_path, s.case, s.mpp.x if s.mpp.source == "--mpp" else None, s.backend)
+        NormalSlide(
+            s.slide_path, s.case, s.mpp.x if s.mpp.source == "--mpp" else None, s.backend, s.path
+        )
         for s in stores
         if s.case in split.calibration
     ]
@@ -224,7 +235,7 @@ def calibrate(
     """
     watch = watch or Watch()
     scores: dict[str, list[CaseScores]] = {name: [] for name in model.methods}
-    seen: dict[str, str] = {}
+    used: dict[str, Path] = {}
     for slide in slides:
         watch.stage(f"calibrating on {slide.path.name}")
 
@@ -232,23 +243,33 @@ def calibrate(
             watch.slide(path, done, total)
 
         try:
+            reason = _unfit(slide.path, model, used)
+            if reason is not None:
+                watch.note(f"Not used for calibration: {reason}")
+                continue
             mark, found = score_normal_slide(slide, model, progress=progress)
         except (WsiAnomalyError, OSError) as error:
             watch.note(f"Not used for calibration: {error}")
             continue
-        if model.seen.get(mark) in ("train", "validation"):
-            watch.note(
-                f"Not used for calibration: the model has learned from {slide.path}, so its "
-                "scores there are too low."
-            )
-            continue
         if not found:
             watch.note(f"Not used for calibration: nothing on {slide.path} could be assessed.")
             continue
-        seen[mark] = "calibration"
+        used[mark] = slide.path
         for name, values in found.items():
             scores[name].append(values)
+    seen = dict.fromkeys(used, "calibration")
     return {name: Calibration.fit(parts) for name, parts in scores.items() if parts}, seen
+
+
+def _unfit(path: Path, model: Model, used: Mapping[str, Path]) -> str | None:
+    """Say why a slide cannot calibrate, before it is scored; None: it may."""
+    try:
+        mark = slide_fingerprint(path)
+    except (WsiAnomalyError, OSError):
+        return None  # opening it will say what is wrong
+    if model.seen.get(mark) in ("train", "validation"):
+        return f"the model has learned from {path}, so its scores there are too low."
+    return f"{path} is a copy of {used[mark]}." if mark in used else None
 
 
 def _fit(

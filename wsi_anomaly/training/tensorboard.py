@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wsi_anomaly.autoencoder.loop import Report
+from wsi_anomaly.learning.loop import Report
 
 _FOLDER = "tensorboard"  # of a model
 _NAME = "events.out.tfevents"  # by which TensorBoard knows them; the time follows

@@ -13,9 +13,9 @@ from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.learning.batches import ArrayTiles
 from wsi_anomaly.options.train import SEARCHED
 from wsi_anomaly.training.config import TrainConfig
-from wsi_anomaly.tuning.judging import Judge
-from wsi_anomaly.tuning.material import Material, grouped_folds
+from wsi_anomaly.tuning.fold_scores import FoldScorer
 from wsi_anomaly.tuning.records import Found, Watch
+from wsi_anomaly.tuning.search_data import SearchData, grouped_folds
 from wsi_anomaly.tuning.space import Space
 from wsi_anomaly.tuning.study import open_study
 from wsi_anomaly.tuning.trials import Search
@@ -88,7 +88,7 @@ def search_arrays(
     if criterion == "reconstruction":
         space = space.for_reconstruction(base)
     cases, groups = np.asarray(normal_groups, np.str_), np.asarray(abnormal_groups, np.str_)
-    material = Material(views, cases, strange, groups)
+    data = SearchData(views, cases, strange, groups)
     identity = {
         "search space": space.to_dict(),
         "starting configuration": base.to_dict(),
@@ -96,8 +96,8 @@ def search_arrays(
         "folds": folds,
         "criterion": criterion,
     }
-    judge = Judge(
-        material,
+    scorer = FoldScorer(
+        data,
         grouped_folds(cases, folds, base.seed),
         networks,
         criterion,
@@ -105,7 +105,7 @@ def search_arrays(
         identity=identity,
     )
     study = open_study(storage, identity, maximize=criterion == "roc-auc", seed=base.seed)
-    return Search(judge, space, base, study, storage, watch or Watch()).run(trials)
+    return Search(scorer, space, base, study, storage, watch or Watch()).run(trials)
 
 
 def _named(images: Images) -> Mapping[str, NDArray[np.uint8]]:

@@ -1,0 +1,121 @@
+"""The rule that keeps the promise: what holds for any scores whatever."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsi_anomaly.calibration import MIN_CASES, Calibration, CaseScores
+from wsi_anomaly.calibration.risk import CaseRegions, Plan, cases_needed, choose_threshold
+
+
+def regions(rng: np.random.Generator, area: float) -> CaseRegions:
+    """A case with ties, outliers, and now and then nothing at all."""
+    count = rng.integers(0, 12)
+    values = np.round(rng.normal(size=count) * rng.choice([1, 5]) + rng.choice([0, 8]), 1)
+    return CaseRegions(np.sort(values)[::-1], area)
+
+
+def counted(case: CaseRegions, threshold: float) -> int:
+    return int((case.thresholds > threshold).sum())
+
+
+@given(
+    st.integers(0, 10**6), st.integers(MIN_CASES, 30), st.sampled_from([0.5, 1.0, 3.0]),
+    st.sampled_from([0.3, 1.0, 1.7, 4.0]),
+)  # fmt: skip
+def test_the_mean_over_cases_left_out_never_exceeds_the_promise(seed, n, promise, times):
+    """Conformal risk control, exactly: each of n + 1 cases is as likely as any to be the new one.
+
+    A slide `times` as large as a case consists of parts like it, and each part counts.
+    """
+    rng = np.random.default_rng(seed)
+    cases = [regions(rng, 1.0) for _ in range(n + 1)]
+    plan = Plan.of([1.0] * n, promise, times)
+    if plan is None:
+        return
+    losses = []
+    for new in range(n + 1):
+        others = cases[:new] + cases[new + 1 :]
+        found = choose_threshold(others, plan, promise, times)
+        count = counted(cases[new], found.threshold) * plan.part
+        losses.append(min(count, plan.cap) * times / plan.part)
+        assert found.expected <= promise * (1 + 1e-9)
+        assert 0 < found.any_flag <= 1
+    assert np.mean(losses) <= promise * (1 + 1e-9)
+
+
+@given(st.integers(0, 10**6), st.integers(MIN_CASES, 30))
+def test_a_larger_slide_never_gets_a_lower_threshold(seed, n):
+    rng = np.random.default_rng(seed)
+    cases = [regions(rng, 1.0) for _ in range(n)]
+    thresholds = []
+    for area in (0.5, 1.0, 2.0, 4.0):
+        plan = Plan.of([1.0] * n, 1.0, area)
+        thresholds.append(
+            np.inf if plan is None else choose_threshold(cases, plan, 1.0, area).threshold
+        )
+    assert thresholds[1:] == sorted(thresholds[1:])
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=1, max_size=40), st.floats(0.1, 100))
+def test_a_plan_is_worth_its_promise_or_there_is_none(areas, area):
+    plan = Plan.of(areas, 1.0, area)
+    if plan is None:
+        return
+    assert plan.cases >= MIN_CASES
+    assert plan.cases == sum(a >= plan.part for a in areas)
+    assert plan.part <= area
+    assert 2 * (1 - 1e-9) <= plan.cap <= 5
+    # The bound itself: what is seen may sum to this, and the unseen slide adds the cap.
+    assert plan.allowed >= -1e-9
+    assert plan.allowed + plan.cap == pytest.approx((plan.cases + 1) * plan.part / area)
+
+
+def test_so_many_cases_resolve_so_large_a_slide():
+    assert cases_needed(1.0, 1.0, 1.0) == MIN_CASES
+    assert cases_needed(1.0, 1.0, 20.0) == 40
+    for times in (3.0, 20.0):
+        enough = cases_needed(1.0, 1.0, times)
+        assert Plan.of([1.0] * enough, 1.0, times) is not None
+        assert Plan.of([1.0] * (enough - 1), 1.0, times) is None
+
+
+def maps(rng: np.random.Generator, n: int, side: int = 20, shift: float = 0.0) -> list[CaseScores]:
+    row, col = np.divmod(np.arange(side * side), side)
+    return [
+        CaseScores(f"c{i}{shift}", f"c{i}", row, col,
+                   (rng.normal(size=side * side) + shift).astype(np.float32))
+        for i in range(n)
+    ]  # fmt: skip
+
+
+def test_one_slide_that_scores_high_all_over_does_not_blind_a_large_reference():
+    rng = np.random.default_rng(0)
+    normal = maps(rng, 40)
+    outlier = maps(rng, 1, shift=6.0)
+    threshold = Calibration.fit([*normal, *outlier]).operating_point().threshold
+    assert threshold < 3
+    assert threshold == pytest.approx(Calibration.fit(normal).operating_point().threshold, abs=0.5)
+
+
+def test_no_flags_where_so_few_cases_cannot_resolve_the_area():
+    calibration = Calibration.fit(maps(np.random.default_rng(0), 8))
+    same = calibration.operating_point(1.0, 400, field_mm2=0.01)
+    assert same.threshold is not None
+    assert (same.cases, same.area_mm2, same.cap) == (8, 4.0, 5.0)
+    large = calibration.operating_point(1.0, 8000, field_mm2=0.01)
+    assert large.threshold is None
+    assert "8 normal cases of 4 mm2 each cannot show" in large.reason
+    assert "slide of 80 mm2" in large.reason
+    assert "calibrate with 40 such cases" in large.reason
+
+
+def test_slides_of_one_case_are_one_case():
+    slides = maps(np.random.default_rng(0), 8)
+    paired = [
+        CaseScores(f"animal {i // 2}", s.slide, s.row, s.col, s.score) for i, s in enumerate(slides)
+    ]
+    assert Calibration.fit(paired).operating_point().cases == 4
