@@ -33,7 +33,7 @@ from wsi_anomaly.annotations import read_outlines
 from wsi_anomaly.core.ranking import roc_auc
 from wsi_anomaly.core.tensors import save_tensors
 from wsi_anomaly.detectors import Density, DensityConfig
-from wsi_anomaly.detectors.contrast import Tissues, tissues_of
+from wsi_anomaly.detectors.contrast import TENSORS, Tissues, tissues_of, weights_of
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.broad import broad_tiles
 from wsi_anomaly.features.dense import DenseMaps
@@ -176,12 +176,12 @@ def write_tissues(
     found = tissues_without("", data, others, config)[um]
     half = {line["case"]: line["half"] for line in cases()}
     slides = [*(case for case in data if half[case] == "choose"), *others]
-    tensors = {
-        name: torch.from_numpy(getattr(found, name)).half()
-        for name in ("mean", "scale", "centres", "within")
-    }
-    config_of = {"network": "lite0", "layers": list(config.layers), "field_um": um}
-    save_tensors(output, tensors, config_of | {"slides": slides})
+    tensors = {name: torch.from_numpy(getattr(found, name)).half() for name in TENSORS}
+    made = {
+        "network": "lite0", "weights": weights_of(load_features("lite0"), config.layers),
+        "layers": list(config.layers), "field_um": um, "slides": slides,
+    }  # fmt: skip
+    save_tensors(output, tensors, made)
     return {"output": str(output), "slides": slides}
 
 

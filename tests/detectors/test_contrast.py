@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from wsi_anomaly.detectors.contrast import (
     learn_contrast,
     tissues_of,
 )
-from wsi_anomaly.features import network_spec
+from wsi_anomaly.features import load_features, network_spec
+from wsi_anomaly.training.config import PRESETS
 
 WIDTH, TISSUES = 40, 6
 
@@ -96,13 +98,14 @@ def test_the_model_keeps_the_axes_alone():
     middle, spread = fitted.state_["256um.units"][:, 0].tolist()
     expected = contrast(learn_contrast(torch.from_numpy(new), known), torch.from_numpy(new))
     assert score.shape == tuple(expected.shape)
-    assert abs(float(np.median(score))) < 3 and spread > 0 and middle > 0
+    assert abs(float(np.median(score))) < 3
+    assert min(middle, spread) > 0
 
 
 def test_the_tissues_that_ship_are_those_of_the_default():
     spec = network_spec("lite0")
     assert spec is not None
-    known = known_tissues("lite0", spec.pooled_layers, *spec.fields_um)
+    known = known_tissues(load_features("lite0"), spec.pooled_layers, *spec.fields_um)
     width = 80 + 112 + 192
     assert known.centres.shape[1:] == known.mean.shape == known.scale.shape == (width,)
     assert known.within.shape == (width, width)
@@ -111,14 +114,32 @@ def test_the_tissues_that_ship_are_those_of_the_default():
 
 
 @pytest.mark.parametrize(
-    ("name", "layers", "um"),
-    [("lite0", ("b6",), 256), ("lite0", ("b4", "b5", "b6"), 128), ("vgg19", ("r42",), 256)],
+    ("name", "seed", "layers", "um"),
+    [
+        ("lite0", None, ("b6",), 256),
+        ("lite0", None, ("b4", "b5", "b6"), 128),
+        ("lite0", 0, ("b4", "b5", "b6"), 256),
+        ("compact", None, ("c2", "c3"), 256),
+    ],
 )
-def test_where_no_tissues_are_known_one_sentence_says_so(name, layers, um):
-    with pytest.raises(ModelError, match="estimator both"):
-        known_tissues(name, layers, um)
+def test_where_no_tissues_are_known_one_sentence_says_so(name, seed, layers, um):
+    with pytest.raises(ModelError, match="or set density_estimator"):
+        known_tissues(load_features(name, random_seed=seed), layers, um)
 
 
 def test_contrast_is_for_fields():
     with pytest.raises(UsageError, match="fields, not tiles"):
         DensityConfig(("b4",), "contrast")
+
+
+def test_it_is_usual_for_the_fields_of_lite0_at_10x_alone():
+    fast = PRESETS["fast"]
+    estimator = {
+        "fast": fast.density("").estimator,
+        "20x": replace(fast, magnification=20).density("").estimator,
+        "tiles": replace(fast, density_fields_um=()).density("").estimator,
+        "compact": replace(fast, features="compact").density("").estimator,
+    }
+    assert estimator == {"fast": "contrast", "20x": "both", "tiles": "both", "compact": "both"}
+    with pytest.raises(UsageError, match="at 10x"):
+        replace(fast, magnification=20, density_estimator="contrast").density("")

@@ -11,10 +11,9 @@ et al. 2024).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +23,10 @@ from torch import Tensor
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.core.tensors import load_tensors
+from wsi_anomaly.features import PerceptualNetwork
 
 MOST_OF_A_SLIDE = 600
-_NAMES = ("mean", "scale", "centres", "within")
+TENSORS = ("mean", "scale", "centres", "within")
 _REFERENCE_SHARE, _DIAGONAL_SHARE = 0.3, 0.1
 _LEAST_SCALE = 0.1  # of the median deviation
 
@@ -79,28 +79,34 @@ def tissues_of(slides: Sequence[NDArray[np.floating]]) -> Tissues:
     )
 
 
-def known_tissues(network: str, layers: Sequence[str], field_um: int) -> Tissues:
+def known_tissues(features: PerceptualNetwork, layers: Sequence[str], field_um: int) -> Tissues:
     """Tissues that ship for these pooled layers of a network, in fields of `field_um` at 10x.
 
     Raises
     ------
     ModelError
-        None ship for this network, these layers or this size.
+        None ship for this network, its weights, these layers or this size.
     """
-    tensors, config = _shipped(network)
-    if (config.get("layers"), config.get("field_um")) != (list(layers), field_um):
+    path = models_folder() / f"{features.name}-tissues.safetensors"
+    tensors, config = load_tensors(path) if path.is_file() else ({}, {})
+    if (config.get("layers"), config.get("field_um")) != (list(layers), field_um) or (
+        config["weights"] != weights_of(features, layers)
+    ):
         raise ModelError(
             f"The estimator contrast knows no tissues in fields of {field_um} um by the layers "
-            f"{', '.join(layers)} of {network}; take lite0 with its usual layers and fields, or "
-            "the estimator both."
+            f"{', '.join(layers)} of this {features.name}; take lite0 as it is published, with its "
+            'usual layers and fields, or set density_estimator = "both".'
         )
-    return Tissues(*(tensors[name].double().numpy() for name in _NAMES))
+    return Tissues(*(tensors[name].double().numpy() for name in TENSORS))
 
 
-@lru_cache(1)
-def _shipped(network: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    path = models_folder() / f"{network}-tissues.safetensors"
-    return load_tensors(path) if path.is_file() else ({}, {})
+def weights_of(features: PerceptualNetwork, layers: Sequence[str]) -> str:
+    """Fingerprint of a network's weights in these layers."""
+    digest = hashlib.sha256()
+    for layer in layers:
+        for tensor in features.stages[layer].state_dict().values():
+            digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def learn_contrast(found: Tensor, tissues: Tissues) -> dict[str, Tensor]:

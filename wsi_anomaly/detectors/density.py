@@ -154,7 +154,7 @@ class Density(Detector):
 
     def tissues(self, um: int) -> Tissues:
         """Other tissues in fields of this size, for ``contrast``: those that ship."""
-        return known_tissues(self.features.name, self.config.layers, um)
+        return known_tissues(self.features, self.config.layers, um)
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
         """Distance from normal tiles, in robust units of theirs."""
