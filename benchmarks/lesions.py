@@ -54,9 +54,8 @@ class Way:
 
 DENSITY = replace(PRESETS["fast"], beside=())
 WAYS = {
-    "lite0 256 um": Way(DENSITY, 10),
-    "lite0 64 um": Way(replace(DENSITY, density_fields_um=(64,), density_layers=("b3", "b4")), 10),
-    "lite0 64 and 256 um": Way(replace(DENSITY, density_fields_um=(64, 256)), 10),
+    "lite0 256 um (default)": Way(DENSITY, 10),
+    "lite0 256 um, both": Way(replace(DENSITY, density_estimator="both"), 10),
     "compact 64 um (former default)": Way(replace(DENSITY, features="compact"), 20),
 }
 

@@ -207,7 +207,7 @@ def table(cache: Path, half: str, config: DensityConfig, whole: bool) -> dict[st
         model = Unseen(load_features("lite0"), config)
         if config.estimator == "contrast":
             model.known = tissues_without(case, data, beside, config)
-        model.fit_fields(joined)
+        model.fit_fields(joined, torch.from_numpy(np.concatenate([d["share"] for d in normal])))
         own = data[case]
         rows[case] = {
             "organ": line["organ"], "sure": line["sure"], "learned_from": others,
@@ -231,7 +231,8 @@ def judged(
 ) -> dict[str, Any]:
     """Figures of a slide; `colours` (n, 3) are those of the normal fields learned from."""
     score = model.score_fields(
-        {um: torch.from_numpy(own[f"um{um}"][:, chosen]) for um in model.fields_um}
+        {um: torch.from_numpy(own[f"um{um}"][:, chosen]) for um in model.fields_um},
+        torch.from_numpy(own["share"]),
     ).numpy()
     lesion = own["label"] == 1
     odd = (((own["colour"] - colours.mean(0)) / colours.std(0)) ** 2).sum(1)

@@ -54,7 +54,7 @@ def model(store: TileStore) -> Model:
         10,
         64,
         store.preprocessing.to_dict(),
-        {"density": density.fit_fields(found)},
+        {"density": density.fit_fields(*found)},
         "density",
     )
 

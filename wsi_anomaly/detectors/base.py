@@ -144,12 +144,22 @@ class Detector(ABC):
         """
         return ()
 
-    def fit_fields(self, embeddings: Mapping[int, Tensor]) -> Self:
-        """Learn from normal fields: by size in um, (N, D) float32 on the CPU."""
+    def fit_fields(self, embeddings: Mapping[int, Tensor], shares: Tensor | None = None) -> Self:
+        """Learn from normal fields on the CPU.
+
+        Parameters
+        ----------
+        embeddings
+            By size in um, (N, D) float32.
+        shares
+            (N,) float32, least share of tissue in the fields round each cell; None: not known.
+        """
         raise NotImplementedError(f"{self.name} judges tiles")
 
-    def score_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor:
-        """Raw scores (N,) of the fields round N cells, by size in um (N, D); higher = anomalous."""
+    def score_fields(
+        self, embeddings: Mapping[int, Tensor], shares: Tensor | None = None
+    ) -> Tensor:
+        """Raw scores (N,) of the fields round N cells, as in fitting; higher = more anomalous."""
         raise NotImplementedError(f"{self.name} judges tiles")
 
     @abstractmethod

@@ -30,6 +30,7 @@ from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of, robust_units
 from wsi_anomaly.detectors.contrast import Tissues, known_tissues
 from wsi_anomaly.detectors.distances import distance_shapes, distances, learn_distances
+from wsi_anomaly.detectors.edges import MOST_KNOTS, standardised, usual_by_share
 from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.learning.batches import Tiles
@@ -110,7 +111,8 @@ class Density(Detector):
     state_ : dict of Tensor
         As in :mod:`wsi_anomaly.detectors.distances`, and ``units`` (2, n): median and robust
         deviation of each distance over normal embeddings. With fields, all of it once for each
-        size: ``256um.mean`` and so on.
+        size: ``256um.mean`` and so on, and ``usual`` (3, K), what is usual by share of tissue (see
+        :mod:`wsi_anomaly.detectors.edges`); without it scores are raw distances.
     """
 
     config_type = DensityConfig
@@ -138,18 +140,26 @@ class Density(Detector):
         """Learn from embeddings (N, D) on the CPU, as :meth:`embed` makes them of normal tiles."""
         # A tile that was learned from is too near, and its own nearest neighbour: every second one
         # is left out of a first fit.
-        self.state_ = self._learn(found, torch.arange(len(found)) % 2 == 1)
+        self.state_, _ = self._learn(found, torch.arange(len(found)) % 2 == 1)
         return self
 
-    def fit_fields(self, embeddings: Mapping[int, Tensor]) -> Self:
+    def fit_fields(self, embeddings: Mapping[int, Tensor], shares: Tensor | None = None) -> Self:
         """Learn from fields by size in um, (N, D) each; see :meth:`Detector.fit_fields`."""
-        self.state_ = {}
+        self.state_, scores = {}, []
         for um in self.fields_um:
             found = embeddings[um]
             # Neighbours overlap: whole stretches are left out of the first fit.
             left_out = torch.arange(len(found)) * _STRETCHES // max(len(found), 1) % 2 == 1
             tissues = self.tissues(um) if "contrast" in self._parts else None
-            self.state_ |= _under(um, self._learn(found, left_out, tissues))
+            learned, unseen = self._learn(found, left_out, tissues)
+            self.state_ |= _under(um, learned)
+            scores.append(unseen)
+        if shares is not None:
+            usual = usual_by_share(
+                torch.stack(scores).mean(0).numpy(), shares.cpu()[left_out].numpy()
+            )
+            if usual is not None:
+                self.state_["usual"] = torch.from_numpy(usual)
         return self
 
     def tissues(self, um: int) -> Tissues:
@@ -165,10 +175,13 @@ class Density(Detector):
         """Raw scores (N,) of embeddings (N, D)."""
         return self._score(self.state_, embedding)
 
-    def score_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor:
+    def score_fields(
+        self, embeddings: Mapping[int, Tensor], shares: Tensor | None = None
+    ) -> Tensor:
         """Mean over the sizes; see :meth:`Detector.score_fields`."""
         scores = [self._score(_of(um, self.state_), embeddings[um]) for um in self.fields_um]
-        return torch.stack(scores).mean(0)
+        score, usual = torch.stack(scores).mean(0), self.state_.get("usual")
+        return score if usual is None or shares is None else standardised(score, shares, usual)
 
     def _score(self, state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
         middle, spread = state["units"]
@@ -178,8 +191,13 @@ class Density(Detector):
 
     def _learn(
         self, found: Tensor, left_out: Tensor, tissues: Tissues | None = None
-    ) -> dict[str, Tensor]:
-        """Learn all distances; their units come from embeddings left out of a first fit."""
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Learn all distances; their units come from embeddings left out of a first fit.
+
+        Returns
+        -------
+        What was learned, and scores by the first fit of what was left out of it.
+        """
         config = self.config
         if len(found) < 2 * config.neighbours + 2:
             raise ModelError(
@@ -196,7 +214,9 @@ class Density(Detector):
         measured = distances(
             learn(found[~left_out]), found[left_out], self._parts, config.neighbours
         )
-        return learn(found) | {"units": robust_units(measured)}
+        units = robust_units(measured)
+        unseen = ((measured - units[0]) / units[1]).mean(1)
+        return learn(found) | {"units": units}, unseen
 
     def state_shapes(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
         """Shapes that follow from the width of the embedding and what was kept of it."""
@@ -206,6 +226,8 @@ class Density(Detector):
         expected: dict[str, tuple[int, ...]] = {}
         for um in self.fields_um:
             expected |= _under(um, distance_shapes(_of(um, tensors), self._parts) | units)
+        if "usual" in tensors:
+            expected["usual"] = (3, min(max(tensors["usual"].shape[-1], 2), MOST_KNOTS))
         return expected
 
 

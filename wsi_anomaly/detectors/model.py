@@ -131,7 +131,7 @@ class Model:
 
     @torch.inference_mode()
     def score_fields(
-        self, embeddings: Mapping[int, NDArray[np.float32]]
+        self, embeddings: Mapping[int, NDArray[np.float32]], shares: NDArray[np.float32]
     ) -> dict[str, NDArray[np.float32]]:
         """Raw scores (N,) per method of the fields round N cells, higher = more anomalous.
 
@@ -139,13 +139,16 @@ class Model:
         ----------
         embeddings
             By size in um: (N, D) means of the normalised filters of :meth:`dense_maps`' layers.
+        shares
+            (N,) least share of tissue in the fields round each cell.
         """
         found = {um: torch.from_numpy(values).to(self.device) for um, values in embeddings.items()}
+        tissue = torch.from_numpy(shares).to(self.device)
         scores = {}
         for name, detector in self.detectors.items():
             if detector.fields_um:
                 with DETECTORS.blaming(name):
-                    scores[name] = detector.score_fields(found).float().cpu().numpy()
+                    scores[name] = detector.score_fields(found, tissue).float().cpu().numpy()
         return scores
 
     @torch.inference_mode()

@@ -114,10 +114,12 @@ class SlideAlone:
         """
         density = Density(load_features(_NETWORK).to(self.device), self._config)
         drawn: dict[int, list[NDArray[np.float32]]] = {um: [] for um in self.fields_um}
+        drawn_shares: list[NDArray[np.float32]] = []
         rng = np.random.default_rng(0)
         share = min(1.0, _MOST_CELLS / max(1, len(cells)))
         for part in embed_cells(plane, cells, _maps(density), self.fields_um):
             kept = (part.shares >= min_tissue) & (rng.random(len(part.indices)) < share)
+            drawn_shares.append(part.shares[kept])
             for um, values in part.embeddings.items():
                 drawn[um].append(values[kept])
         found = {um: torch.from_numpy(np.concatenate(v)) for um, v in drawn.items() if v}
@@ -127,11 +129,12 @@ class SlideAlone:
                 f"{count} fields of tissue are too few to compare a slide with itself; give a "
                 "model with --model."
             )
-        density.fit_fields(found)
+        shares = torch.from_numpy(np.concatenate(drawn_shares))
+        density.fit_fields(found, shares)
         for _ in range(_ROUNDS):
-            score = density.score_fields(found)
+            score = density.score_fields(found, shares)
             typical = score <= score.quantile(_KEPT)
-            density.fit_fields({um: values[typical] for um, values in found.items()})
+            density.fit_fields({um: v[typical] for um, v in found.items()}, shares[typical])
         return replace(self, density=density.to(self.device))
 
     def dense_maps(self) -> DenseMaps:
@@ -140,12 +143,13 @@ class SlideAlone:
         return _maps(self.density)
 
     def score_fields(
-        self, embeddings: Mapping[int, NDArray[np.float32]]
+        self, embeddings: Mapping[int, NDArray[np.float32]], shares: NDArray[np.float32]
     ) -> Mapping[str, NDArray[np.floating]]:
-        """Raw scores (N,) of fields, by size in um (N, D)."""
+        """Raw scores (N,) of fields, by size in um (N, D), with their shares (N,) of tissue."""
         assert self.density is not None
         found = {um: torch.from_numpy(v).to(self.device) for um, v in embeddings.items()}
-        return {"density": self.density.score_fields(found).cpu().numpy()}
+        tissue = torch.from_numpy(shares).to(self.device)
+        return {"density": self.density.score_fields(found, tissue).cpu().numpy()}
 
     def score_tiles(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.floating]]:
         """No method judges tiles."""

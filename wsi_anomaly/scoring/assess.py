@@ -174,7 +174,7 @@ def _judge_fields(
         enough = part.shares >= min_tissue
         without[part.indices[enough]] = False
         embeddings = {um: values[enough] for um, values in part.embeddings.items()}
-        found.put(part.indices[enough], dict(model.score_fields(embeddings)))
+        found.put(part.indices[enough], dict(model.score_fields(embeddings, part.shares[enough])))
     judged = plane.status_of(found.fields)
     worse = (judged != Status.OK) & (found.status == Status.OK)
     found.status[worse] = judged[worse]

@@ -97,9 +97,12 @@ class ScoringModel(Protocol):
         """Give the network with the layers that fields are pooled from."""
 
     def score_fields(
-        self, embeddings: Mapping[int, NDArray[np.float32]]
+        self, embeddings: Mapping[int, NDArray[np.float32]], shares: NDArray[np.float32]
     ) -> Mapping[str, NDArray[np.floating]]:
-        """Raw scores (N,) per method that judges fields, from embeddings by size in um (N, D)."""
+        """Raw scores (N,) per method that judges fields.
+
+        Of embeddings by size in um (N, D), and the least share (N,) of tissue in the fields.
+        """
 
     def pixel_maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """Error maps (N, S, S) of tiles; None if no method makes such."""

@@ -66,7 +66,7 @@ def embed_stores(
     most: int,
     seed: int = 0,
     progress: Callable[[Path, int, int], None] = lambda _path, _done, _total: None,
-) -> dict[int, Tensor]:
+) -> tuple[dict[int, Tensor], Tensor]:
     """Embed the fields round the cells of tile files.
 
     Parameters
@@ -83,7 +83,8 @@ def embed_stores(
 
     Returns
     -------
-    By size in um: (N, D) float32, slide after slide.
+    By size in um: (N, D) float32, slide after slide; and the least share (N,) of tissue in the
+    fields of each cell.
 
     Raises
     ------
@@ -91,6 +92,7 @@ def embed_stores(
         A file has no plane, or there is no good field in any.
     """
     found: dict[int, list[NDArray[np.float32]]] = {um: [] for um in sizes_um}
+    shares: list[NDArray[np.float32]] = []
     for store in stores:
         stored = store.plane(magnification)
         if stored is None:
@@ -105,12 +107,13 @@ def embed_stores(
             progress=lambda done, total, path=store.path: progress(path, done, total),  # type: ignore[misc]
         ):  # fmt: skip
             enough = part.shares >= MIN_TISSUE
+            shares.append(part.shares[enough])
             for um, values in part.embeddings.items():
                 found[um].append(values[enough])
     joined = {um: torch.from_numpy(np.concatenate(parts)) for um, parts in found.items() if parts}
     if len(joined) < len(found):
         raise TileStoreError("None of the tile files has tissue that is good enough to learn from.")
-    return joined
+    return joined, torch.from_numpy(np.concatenate(shares))
 
 
 def draw_windows(cells: Fields, most: int, seed: int = 0) -> NDArray[np.bool_]:

@@ -91,7 +91,7 @@ def _fields(model: Model, tiles: TileSet) -> dict[str, NDArray[np.uint8]]:
         plane, cells = stored
         wanted = draw_windows(cells, _LOOKED_AT // len(tiles.stores))
         for part in embed_cells(plane, cells, maps, model.fields_um, wanted=wanted):
-            scores = model.score_fields(part.embeddings)[model.primary].tolist()
+            scores = model.score_fields(part.embeddings, part.shares)[model.primary].tolist()
             at = cells.take(part.indices)
             scored += zip(scores, [plane] * len(at), at.row.tolist(), at.col.tolist(), strict=True)
     scored.sort(key=lambda entry: entry[0])

@@ -313,7 +313,7 @@ def _fit(
         own = replace(fitting, progress=partial(report, name))
         with DETECTORS.blaming(name):
             if detector.fields_um:
-                detector.fit_fields(_embedded(detector, config, tiles, watch)).to(fitting.device)
+                detector.fit_fields(*_embedded(detector, config, tiles, watch)).to(fitting.device)
             else:
                 detector.fit(tiles, validation, own)
     return found
@@ -321,8 +321,8 @@ def _fit(
 
 def _embedded(
     detector: Detector, config: TrainConfig, tiles: TileSet, watch: Watch
-) -> dict[int, Tensor]:
-    """Embed the fields of the training slides."""
+) -> tuple[dict[int, Tensor], Tensor]:
+    """Embed the fields of the training slides; with their shares of tissue."""
     return embed_stores(
         tiles.stores,
         config.magnification,
