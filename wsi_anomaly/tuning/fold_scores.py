@@ -192,7 +192,7 @@ class FoldScorer:
         """Return a network with statistics; of this view's tiles where they must be of tissue."""
         network = self._networks[name]
         if not network.of_tissue:
-            fit_missing_statistics(network, self.material.normal[view], layers)
+            fit_missing_statistics(network, self.data.normal[view], layers)
             return network
         key = f"{name} for {view}"
         if key not in self._networks:
