@@ -284,18 +284,26 @@ def test_a_loss_that_is_no_number_stops_and_names_the_step(tmp_path):
     assert loop(tmp_path, every=3).log[-1]["step"] == 6  # the last good state is on the disk
 
 
-def test_two_processes_under_torchrun_match_one(tmp_path):
+def under_torchrun(processes: int, *arguments: str) -> None:
     script = Path(__file__).with_name("torchrun_job.py")
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone",
+         f"--nproc-per-node={processes}", str(script), *arguments],
+        check=True, capture_output=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_two_processes_under_torchrun_match_one(tmp_path):
     results = []
     for count in (1, 2):
         out = tmp_path / f"{count}.pt"
-        subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone",
-             f"--nproc-per-node={count}", str(script), str(out)],
-            check=True, capture_output=True, timeout=300,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        under_torchrun(count, str(out))
         results.append(torch.load(out, weights_only=True))
     one, two = results
     for name, tensor in one.items():
         assert torch.allclose(tensor, two[name], atol=1e-5), name
+
+
+def test_processes_whose_validation_differs_stop_at_the_same_step(tmp_path):
+    under_torchrun(2, str(tmp_path / "last"), "parted")
+    assert (tmp_path / "last.0").read_text() == (tmp_path / "last.1").read_text()

@@ -136,7 +136,10 @@ def slide_facts(path: Path, mpp: float | None = None) -> Facts:
             rows.append(("serves", served_text or "nothing: too coarse even for 10x (1.2 um)"))
         except MissingMppError:
             values |= {"mpp": None, "mpp_source": None, "size_mm": None, "magnifications": []}
-            rows.append(("pixel size", "unknown: give micrometres per pixel with --mpp"))
+            problem = slide.info.mpp_problem
+            values["mpp_problem"] = problem
+            unknown = f"not used: the file says {problem}" if problem else "unknown"
+            rows.append(("pixel size", f"{unknown}: give micrometres per pixel with --mpp"))
         levels = ", ".join(f"{d:.4g}" for d in slide.level_downsamples)
         rows.append(("levels", f"{len(slide.level_downsamples)}  (downsamples {levels})"))
         if cropped:

@@ -111,7 +111,7 @@ def run_cohort(
         organ: Scoring.of(folder, options, len(cohort.slides))
         for organ, folder in models_of_organs(models, cohort.organs).items()
     }
-    loaded = {organ: load_model(s.model, s.options.device) for organ, s in scorings.items()}
+    loaded = {organ: load_model(s.model, s.device_here) for organ, s in scorings.items()}
     make_folder(output)
     if blinded:
         start_blinding(output)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from wsi_anomaly.core.devices import memory_explained
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.core.tensors import load_optimizer, load_tensors, optimizer_tensors, save_tensors
@@ -212,19 +213,16 @@ class TrainingLoop:
         ------
         NotFiniteError
             The loss became NaN; the networks hold their last good state.
-        ModelError
+        MemoryShortError
             Memory is short.
         """
+        remedy = f"lower batch_size in the configuration (it is {self.batches.batch_size})"
         try:
-            self._run()
+            with memory_explained(self.batches.device, remedy):
+                self._run()
         except KeyboardInterrupt:
             self.save()
             raise
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                f"There is not enough memory on {self.batches.device} for batches of "
-                f"{self.batches.batch_size} tiles; lower batch_size in the configuration."
-            ) from error
         return self._state.log
 
     def _run(self) -> None:
@@ -357,7 +355,9 @@ class TrainingLoop:
         if self.validation is None:
             return None
         parts = torch.split(self.validation.images, _VALIDATION_BATCH)
-        return float(torch.cat([self.validation.loss(part) for part in parts]).mean())
+        loss = torch.cat([self.validation.loss(part) for part in parts]).mean()
+        # One number for all processes: rounding would let some stop and others wait for them.
+        return float(mean_over_processes(loss))
 
     def _settled(self, validation: float) -> bool:
         """Note a validation loss; whether training has nothing more to gain."""

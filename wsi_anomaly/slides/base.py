@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core import plugins
 from wsi_anomaly.core.errors import MissingMppError, SlideError, UsageError
+from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.registry import Registry
 from wsi_anomaly.slides.resample import falls_on_pixels, level_span, resample
 from wsi_anomaly.slides.timeout import HangingError, read_timeout, within
@@ -82,6 +83,8 @@ class SlideInfo:
 
     Attributes
     ----------
+    mpp_problem
+        Where `mpp` is None: what the file says of it and cannot be used, a phrase for people.
     left_out
         What else the file holds and is not looked at, a phrase each, for people.
     """
@@ -96,6 +99,7 @@ class SlideInfo:
     objective_power: float | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    mpp_problem: str = ""
 
 
 class Slide(ABC):
@@ -109,7 +113,7 @@ class Slide(ABC):
     Attributes
     ----------
     path, name
-        File and its name without suffix.
+        File, and its name without suffix as text.
     backend
         Name of the reader: that of its registration.
     suffixes
@@ -127,7 +131,7 @@ class Slide(ABC):
     def __init__(self, path: Path, info: SlideInfo, *, scene: int | None = None) -> None:
         self.path = path
         self.scene = scene
-        self.name = path.stem
+        self.name = as_text(path.stem)
         self.info = info
         self.width, self.height = info.width, info.height
         self.level_dimensions = info.level_dimensions
@@ -208,11 +212,13 @@ class Slide(ABC):
         Raises
         ------
         MissingMppError
-            Nothing says how large a pixel is.
+            Nothing says how large a pixel is, or what does cannot be used.
         """
         if self.info.mpp is None:
+            problem = self.info.mpp_problem
+            says = f"says {problem}" if problem else "does not say how large a pixel is"
             raise MissingMppError(
-                f"{self.path} does not say how large a pixel is; give micrometres per pixel with "
+                f"{self.path} {says}; give micrometres per pixel with "
                 "--mpp, or for many slides with --mpp-csv FILE (lines of slide,mpp)."
             )
         return self.info.mpp

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from wsi_anomaly.core.tables import parse_number
+
+_NO_LENGTHS = ("pixel", "reference frame")
 _UM_PER = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 
 
@@ -81,11 +83,13 @@ def _image(
         with contextlib.suppress(ValueError):
             size = int(pixels.get("SizeX", "0")), int(pixels.get("SizeY", "0"))
         for axis in "XY":
-            um = _UM_PER.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), math.nan)
-            with contextlib.suppress(ValueError):
-                side = float(pixels.get(f"PhysicalSize{axis}", "")) * um
-                if math.isfinite(side):
-                    properties[f"ome.PhysicalSize{axis}"] = repr(side)
+            stated = pixels.get(f"PhysicalSize{axis}", "").strip()
+            unit = pixels.get(f"PhysicalSize{axis}Unit", "µm")
+            side, um = parse_number(stated), _UM_PER.get(unit)
+            if side is not None and um is not None:
+                properties[f"ome.PhysicalSize{axis}"] = repr(side * um)
+            elif stated and unit not in _NO_LENGTHS:
+                properties[f"ome.PhysicalSize{axis}"] = f"{stated} {unit}"  # for the message
     used = next((e.get("ID", "") for e in _tagged(image, "ObjectiveSettings")), "")
     power = objectives.get(used) or next((text for text in objectives.values() if text), "")
     if power:

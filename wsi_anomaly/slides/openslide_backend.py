@@ -22,7 +22,7 @@ from wsi_anomaly.slides.base import (
 )
 from wsi_anomaly.slides.decoding import MAX_TILE_BYTES
 from wsi_anomaly.slides.levels import exact_level
-from wsi_anomaly.slides.physical import find_mpp, objective_power
+from wsi_anomaly.slides.physical import find_mpp, mpp_problem, objective_power
 from wsi_anomaly.slides.tiff_pictures import CONVERT
 from wsi_anomaly.slides.tile_cache import CACHE_BYTES
 from wsi_anomaly.slides.timeout import HangingError
@@ -134,6 +134,7 @@ def _info(path: Path, handle: openslide.OpenSlide, mpp: Mpp | float | None) -> S
         level_dimensions=tuple(size for _, size in levels),
         level_downsamples=tuple(downsample for downsample, _ in levels),
         mpp=find_mpp(properties, mpp),
+        mpp_problem=mpp_problem(properties),
         bounds=_bounds(properties, width, height),
         background=_background(properties),
         objective_power=objective_power(properties),

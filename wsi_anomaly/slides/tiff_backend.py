@@ -17,7 +17,7 @@ from wsi_anomaly.core.errors import NotASlideError
 from wsi_anomaly.slides.base import READERS, RGB, Bounds, Mpp, SlideInfo
 from wsi_anomaly.slides.jpeg import CUT_OFF, ZEROED
 from wsi_anomaly.slides.levels import exact_level
-from wsi_anomaly.slides.physical import find_mpp, objective_power
+from wsi_anomaly.slides.physical import find_mpp, mpp_problem, objective_power
 from wsi_anomaly.slides.sources import Source, open_source
 from wsi_anomaly.slides.tiff_pictures import StoredError
 from wsi_anomaly.slides.tiff_structure import (
@@ -161,6 +161,7 @@ def _info(structure: TiffStructure, mpp: Mpp | float | None) -> SlideInfo:
         level_dimensions=tuple(dimensions for _, dimensions in levels),
         level_downsamples=tuple(downsample for downsample, _ in levels),
         mpp=find_mpp(properties, mpp),
+        mpp_problem=mpp_problem(properties),
         bounds=_bounds(full),
         background=_WHITE,
         objective_power=objective_power(properties),
