@@ -17,7 +17,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from wsi_anomaly.core.caches import provide_caches
+
 __version__ = "0.1.0"
+
+provide_caches()
 
 if TYPE_CHECKING:
     from wsi_anomaly.api import calibrate, evaluate, score, tile, train, tune

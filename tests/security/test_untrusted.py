@@ -22,14 +22,19 @@ from hypothesis import strategies as st
 
 from wsi_anomaly.annotations import read_asap, read_geojson
 from wsi_anomaly.annotations.masks import read_mask
+from wsi_anomaly.calibration import Calibration
+from wsi_anomaly.cli.main import main
+from wsi_anomaly.core import remote
 from wsi_anomaly.core.errors import (
     AnnotationError,
     ModelError,
+    NotASlideError,
     TileStoreError,
     UsageError,
     WsiAnomalyError,
 )
-from wsi_anomaly.core.files import output_name
+from wsi_anomaly.core.file_names import output_name
+from wsi_anomaly.core.remote import url_of
 from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.core.tables import plain_cell, safe_cell
 from wsi_anomaly.core.tensors import load_tensors
@@ -346,3 +351,96 @@ def test_opening_a_model_starts_nothing_and_writes_nothing() -> None:
         [sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == "[]"
+
+
+# -- connections and memory ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Addresses to which a connection was tried."""
+    found: list[str] = []
+
+    def tried(path, *_arguments):
+        found.append(url_of(path))
+        raise NotASlideError(f"{url_of(path)} cannot be reached (a test); check the address.")
+
+    monkeypatch.setattr(remote, "remote_place", tried)
+    monkeypatch.setattr("wsi_anomaly.slides.sources.remote_place", tried)
+    return found
+
+
+def tiles_of_a_stranger(folder: Path, address: str, cases: int) -> Path:
+    """Tile files as `tile` makes them, whose slide lies at an address."""
+    for number in range(cases):
+        slide = make_slide(folder / f"s{number}.tif", seed=number, size_px=(320, 320), mpp=1.0)
+        made = tile_slide(slide.path, folder / "tiles", TileConfig(magnifications=(10,)))
+        with h5py.File(made.path, "r+") as file:
+            file.attrs["slide_path"] = address
+    return folder / "tiles"
+
+
+STRANGER = "http://127.0.0.1:9/spy.tif"
+
+
+def test_preview_opens_no_address_that_a_tile_file_names(
+    tmp_path: Path,
+    called: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tiles = tiles_of_a_stranger(tmp_path, STRANGER, 1)
+    code, printed = main(["preview", str(tiles)]), capsys.readouterr().err
+    assert code == 0
+    assert called == []
+    assert f"its slide is at {STRANGER}, to which no connection is made unasked" in printed
+    assert (tiles / "s0.sheet.png").is_file()
+    monkeypatch.setenv("WSI_ANOMALY_CONNECT", "http://127.0.0.1:9")
+    assert main(["preview", str(tiles)]) == 0
+    assert called == [STRANGER]
+
+
+def test_train_opens_no_address_that_a_tile_file_names(
+    tmp_path: Path, called: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiles = tiles_of_a_stranger(tmp_path, STRANGER, 5)
+    out = str(tmp_path / "model")
+    code = main(["train", str(tiles), "-o", out, "--detector", "density"])
+    printed = " ".join(capsys.readouterr().err.split())
+    assert code == 0, printed
+    assert called == []
+    assert f"Not used for calibration: {tiles}" in printed
+    assert "to which no connection is made unasked" in printed
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://labour.org/a.tif",  # begins like the lab's, and is another
+        "http://lab.org.evil.com/a.tif",
+        "https://lab.org/a.tif",
+        "http://lab.org/a.zip::http://evil.com/a.zip",
+        "zip://a.tif::http://lab.org/a.zip",
+    ],
+)
+def test_only_the_places_named_are_connected_to(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("WSI_ANOMALY_CONNECT", "s3://bucket/slides http://lab.org")
+    for allowed in ("http://lab.org/a.tif", "s3://bucket/slides/x/a.svs", "/a/file.tif"):
+        remote.check_may_connect(Path(allowed), Path("tiles/a.h5"))
+    with pytest.raises(NotASlideError, match="no connection is made unasked"):
+        remote.check_may_connect(Path(address), Path("tiles/a.h5"))
+
+
+@pytest.mark.parametrize(("row", "col"), [(2**31 - 1, 0), (0, -(2**31)), (30_000, 30_000)])
+def test_a_far_field_of_a_model_costs_no_memory(row: int, col: int) -> None:
+    """The map of a slide is made whole: two numbers of a file would ask for gigabytes."""
+    arrays = {
+        "row": np.array([0, row], np.int32),
+        "col": np.array([0, col], np.int32),
+        "score": np.zeros(2, np.float32),
+    }
+    slides = [{"case": "a", "slide": "a", "fields": 2, "sampled": 1.0}]
+    with pytest.raises(ModelError, match="too far apart"):
+        Calibration.from_state(arrays, {"version": 1, "slides": slides})

@@ -59,13 +59,18 @@ def common_options(function: F) -> F:
     )(function)
 
 
-def say_what_failed(outcomes: Sequence[Outcome[Any, Any]]) -> None:
-    """Print the sentence of each failure; with ``--debug`` where it arose, in any process."""
+def say_what_failed(outcomes: Sequence[Outcome[Any, Any]], missed: Sequence[str] = ()) -> None:
+    """Print the sentence of each failure; with ``--debug`` where it arose, in any process.
+
+    Further sentences, of what was missed, come after them.
+    """
     debug = click.get_current_context().meta[_DEBUG]
     for outcome in outcomes:
         if debug and outcome.traceback:
             click.echo(outcome.traceback, err=True)
         click.echo(f"Error: {outcome.error}", err=True)
+    for text in missed:
+        click.echo(f"Error: {text}", err=True)
     if not debug and any(outcome.unexpected for outcome in outcomes):
         click.echo("Run the same command with --debug for the details.", err=True)
 

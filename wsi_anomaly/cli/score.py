@@ -201,8 +201,9 @@ def _run(run: ScoreRun, out: Console, verbosity: int) -> int:
             else:
                 done.append(outcome.job.folder)
     out.print(f"{len(done)} of {len(run.jobs)} slides done.", markup=False)
-    say_what_failed(failed)
+    missed = run.listing.missed()
+    say_what_failed(failed, missed)
     if done:
         target = done[0] / "report.html" if len(run.jobs) == 1 else run.output / "index.html"
         say(out, f"Open {target}")
-    return 1 if failed else 0
+    return 1 if failed or missed else 0

@@ -60,7 +60,17 @@ class AnnotationError(WsiAnomalyError):
 
 
 class OutputError(WsiAnomalyError):
-    """An output cannot be written: no permission, no space, or something in the way."""
+    """An output cannot be written: no permission, no space, or something in the way.
+
+    Attributes
+    ----------
+    for_all
+        Whether the next outputs would fare no better: the disk is full, nothing can be written.
+    """
+
+    def __init__(self, *message: object, for_all: bool = False) -> None:
+        super().__init__(*message)
+        self.for_all = for_all
 
 
 class PluginError(WsiAnomalyError):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.file_names import as_text
 
 MOST_BYTES = 100_000_000
 _DELIMITERS = ("\t", ";", ",")  # the comma last: it also stands in numbers and in names
@@ -198,8 +199,10 @@ def own_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def safe_cell(value: Any) -> Any:
-    """Guard a text cell against being run as a formula by a spreadsheet."""
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+    """Guard a text cell against being run as a formula by a spreadsheet; it can be written."""
+    if not isinstance(value, str):
+        return value
+    return as_text(f"'{value}" if _FORMULA.match(value) else value)
 
 
 def plain_cell(text: str) -> str:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from wsi_anomaly.core.compiling import compiled
 
 INKS = ("blue or green", "red", "black")
 
@@ -38,7 +39,7 @@ def has_ink(ink: NDArray[np.uint8], kind: int, *, surely: bool) -> NDArray[np.bo
     return np.asarray(ink & (1 << (kind + 3 * surely)) != 0)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _excess(rgb, tables, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     for y in range(rgb.shape[0]):
         for x in range(rgb.shape[1]):
@@ -46,7 +47,7 @@ def _excess(rgb, tables, out):  # type: ignore[no-untyped-def]  # pragma: no cov
             out[y, x] = tables[1, rgb[y, x, 1]] - min(red, blue)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _total(rgb, tables, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     for y in range(rgb.shape[0]):
         for x in range(rgb.shape[1]):
@@ -54,7 +55,7 @@ def _total(rgb, tables, out):  # type: ignore[no-untyped-def]  # pragma: no cove
             out[y, x] = red + green + tables[2, rgb[y, x, 2]]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _ink(rgb, tables, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """Find colours that hematoxylin and eosin cannot mix; with what they fade into.
 

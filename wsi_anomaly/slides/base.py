@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core import plugins
 from wsi_anomaly.core.errors import MissingMppError, SlideError, UsageError
+from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.registry import Registry
 from wsi_anomaly.slides.resample import falls_on_pixels, level_span, resample
 from wsi_anomaly.slides.timeout import HangingError, read_timeout, within
@@ -112,7 +113,7 @@ class Slide(ABC):
     Attributes
     ----------
     path, name
-        File and its name without suffix.
+        File, and its name without suffix as text.
     backend
         Name of the reader: that of its registration.
     suffixes
@@ -130,7 +131,7 @@ class Slide(ABC):
     def __init__(self, path: Path, info: SlideInfo, *, scene: int | None = None) -> None:
         self.path = path
         self.scene = scene
-        self.name = path.stem
+        self.name = as_text(path.stem)
         self.info = info
         self.width, self.height = info.width, info.height
         self.level_dimensions = info.level_dimensions

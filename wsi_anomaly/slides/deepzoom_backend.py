@@ -20,7 +20,7 @@ import imagecodecs
 import numpy as np
 
 from wsi_anomaly.core.errors import NotASlideError
-from wsi_anomaly.core.files import output_name
+from wsi_anomaly.core.file_names import output_name
 from wsi_anomaly.core.remote import is_remote, open_remote, reason_of, remote_place, url_of
 from wsi_anomaly.slides.base import MAX_SIDE_PX, READERS, RGB, Bounds, Mpp, SlideInfo
 from wsi_anomaly.slides.jpeg import damage

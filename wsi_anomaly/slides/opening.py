@@ -1,16 +1,16 @@
-"""Find slides and open them."""
+"""Open slides."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from wsi_anomaly.core.errors import NotASlideError, PluginError, UsageError
+from wsi_anomaly.core.errors import NotASlideError, UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.remote import is_remote, url_of
 from wsi_anomaly.slides.base import READERS, ReadError, Slide, make_slide
+from wsi_anomaly.slides.dicom import read_dicom
 from wsi_anomaly.slides.tiff_pictures import CONVERT
 from wsi_anomaly.slides.tiff_structure import LayoutError
 from wsi_anomaly.slides.timeout import HangingError, read_timeout, within
@@ -22,6 +22,7 @@ SLIDE_SUFFIXES = frozenset(
     }
 )  # fmt: skip
 
+_INDEX_SUFFIXES = frozenset({".mrxs", ".vms", ".vmu"})  # small texts beside the pixels
 AUTO, OPENSLIDE, TIFF, DEEPZOOM = "auto", "openslide", "tiff", "deepzoom"
 _TIFF_MAGIC = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
 
@@ -90,7 +91,7 @@ def open_slide(
 def _open(path: Path, backend: str, mpp: float | None, scene: int | None) -> Slide:
     remote = is_remote(path)
     if backend == AUTO:
-        backend = DEEPZOOM if is_deepzoom(path) else _reader_by_suffix(path) or AUTO
+        backend = DEEPZOOM if is_deepzoom(path) else reader_by_suffix(path) or AUTO
     if remote and backend == OPENSLIDE:
         raise UsageError(f"OpenSlide opens files of this machine only, not {url_of(path)}.")
     if backend == AUTO and not remote and not _is_tiff(path):
@@ -134,7 +135,7 @@ def _by_openslide_if_only_it_can(tiff_slide: Any, mpp: float | None) -> Slide:
     return slide
 
 
-def _reader_by_suffix(path: Path) -> str | None:
+def reader_by_suffix(path: Path) -> str | None:
     """Name of another package's reader for files with this suffix, if it is none of ours."""
     suffix = path.suffix.lower()
     if not suffix or suffix in SLIDE_SUFFIXES:
@@ -156,7 +157,22 @@ def slide_fingerprint(path: str | Path) -> str:
         from wsi_anomaly.slides.deepzoom_backend import deepzoom_fingerprint
 
         return deepzoom_fingerprint(path)
+    if path.suffix.lower() in _INDEX_SUFFIXES and (mark := _quickhash(path)):
+        return mark
+    if may_be_dicom(path) and (dicom := read_dicom(path)) is not None:
+        return dicom.fingerprint
     return fingerprint(path)
+
+
+def _quickhash(path: Path) -> str | None:
+    """OpenSlide's identity of a slide whose pixels lie in other files than its own."""
+    import openslide
+
+    try:
+        with openslide.OpenSlide(path) as slide:
+            return str(slide.properties["openslide.quickhash-1"])[:16]
+    except (openslide.OpenSlideError, OSError, KeyError):
+        return None
 
 
 def is_deepzoom(path: Path) -> bool:
@@ -174,46 +190,7 @@ def _is_tiff(path: Path) -> bool:
         ) from error
 
 
-def _is_slide(file: Path) -> bool:
-    try:
-        return file.suffix.lower() in SLIDE_SUFFIXES or _reader_by_suffix(file) is not None
-    except PluginError:  # a broken package does not keep folders from being searched
-        return False
-
-
-def find_slides(paths: Iterable[str | Path]) -> list[Path]:
-    """Slides among files and folders: folders are searched, a file or address is taken as it is.
-
-    Returns
-    -------
-    Sorted, each once.
-
-    Raises
-    ------
-    UsageError
-        A path does not exist, or there is no slide at all.
-    """
-    places = [Path(path) for path in paths]
-    found: dict[Path, Path] = {}
-    for path in places:
-        if is_remote(path):
-            found.setdefault(path, path)
-            continue
-        if path.is_dir():
-            files = [
-                file
-                for file in path.rglob("*")
-                if _is_slide(file)
-                and not any(part.startswith(".") for part in file.relative_to(path).parts)
-                and file.is_file()
-            ]
-        elif path.exists():
-            files = [path]
-        else:
-            raise UsageError(f"{path} does not exist; give slides or folders of slides.")
-        for file in files:
-            found.setdefault(file.resolve(), file)
-    if not found:
-        names = ", ".join(str(path) for path in places) or "nothing"
-        raise UsageError(f"No slide in {names}; slides end in {' '.join(sorted(SLIDE_SUFFIXES))}.")
-    return sorted(found.values())
+def may_be_dicom(file: Path) -> bool:
+    """Whether a file could be DICOM by its name."""
+    suffix = file.suffix.lower()
+    return suffix == ".dcm" or suffix not in SLIDE_SUFFIXES

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from wsi_anomaly.core.compiling import compiled
 
 _SUPPORT = 2.0  # half width of the cubic, in output pixels
 _EXACT = 0.02  # a region that is off by less than this many pixels is copied, not resampled
@@ -23,7 +24,7 @@ def margin_px(scale: float) -> int:
     return math.ceil(_SUPPORT * max(scale, 1.0)) + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def falls_on_pixels(start, scale, count):  # type: ignore[no-untyped-def]
     """Whether `count` output pixels from `start` (or each of many) are source pixels as they are.
 
@@ -92,7 +93,7 @@ def resample_batch(
     _fill_batch(np.ascontiguousarray(source), origin, corners, scale[0], scale[1], out)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _taps(  # type: ignore[no-untyped-def]
     start, scale, count, origin, limit
 ):  # pragma: no cover - compiled
@@ -127,7 +128,7 @@ def _taps(  # type: ignore[no-untyped-def]
     return first, length, weights
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _resample(  # type: ignore[no-untyped-def]
     source, origin, x, y, scale_x, scale_y, out
 ):  # pragma: no cover - compiled
@@ -164,7 +165,7 @@ def _resample(  # type: ignore[no-untyped-def]
                 out[j, i, c] = np.uint8(min(max(column[j], np.float32(0)), np.float32(255)))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _fill_batch(  # type: ignore[no-untyped-def]
     source, origin, corners, scale_x, scale_y, out
 ):  # pragma: no cover - compiled
@@ -172,7 +173,7 @@ def _fill_batch(  # type: ignore[no-untyped-def]
         _fill(source, origin, corners[i, 0], corners[i, 1], scale_x, scale_y, out[i])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _fill(  # type: ignore[no-untyped-def]
     source, origin, x, y, scale_x, scale_y, out
 ):  # pragma: no cover - compiled

@@ -8,10 +8,10 @@ processor's cache.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.core.compiling import compiled
 from wsi_anomaly.core.optical_density import density_table
 from wsi_anomaly.stain.concentrations import LAMBDA_CONCENTRATION
 from wsi_anomaly.stain.profile import StainProfile
@@ -77,7 +77,7 @@ class StainNormalizer:
         return {**self.__dict__, "_table": None}
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _apply(  # type: ignore[no-untyped-def]
     pixels, out, table, density, source, render, white, penalty
 ):  # pragma: no cover - compiled

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from wsi_anomaly.core.errors import TileStoreError
-from wsi_anomaly.core.files import output_name
+from wsi_anomaly.core.file_names import output_name, same_on_disk
 from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.options import Origin
 from wsi_anomaly.slides import slide_fingerprint
@@ -93,7 +93,7 @@ def plan_jobs(
     for option, place in (("--tissue-mask", tissue_mask), ("--annotations", annotations)):
         if place is not None:
             check_files(option, place, slides)
-    names = Counter(output_name(slide) for slide in slides)
+    names = Counter(same_on_disk(output_name(slide)) for slide in slides)
     there = {file.stem for file in out_dir.glob(f"*{SUFFIX}")}
     marked = {stem[:-9] for stem in there if stem[-9:-8] == "-"}
     return [
@@ -103,7 +103,7 @@ def plan_jobs(
                 slide,
                 out_dir,
                 there,
-                alone=names[output_name(slide)] == 1,
+                alone=names[same_on_disk(output_name(slide))] == 1,
                 marked=output_name(slide) in marked,
             ),
             (mpp_of or {}).get(slide, mpp),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from wsi_anomaly.core.compiling import compiled
 
 _MEASURED_MPP = 1.0
 MIN_SHARPNESS = 0.02
@@ -34,7 +35,7 @@ def sharpness(images: NDArray[np.uint8], mpp: float) -> NDArray[np.float32]:
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _sharpness(  # type: ignore[no-untyped-def]
     images, factor, out
 ):  # pragma: no cover - compiled

@@ -6,12 +6,14 @@ import contextlib
 import errno
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from wsi_anomaly.core.errors import OutputError
+from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.files import output_errors, write_text
 from wsi_anomaly.core.tables import own_rows, table_text
+from wsi_anomaly.slides import Other
 from wsi_anomaly.tiles.fields import STORED
 from wsi_anomaly.tiles.tiling import TileOutcome
 
@@ -40,6 +42,8 @@ class SlidesTable:
     ----------
     path
         ``slides.csv``.
+    others
+        What else lies beside the slides.
 
     Attributes
     ----------
@@ -47,8 +51,9 @@ class SlidesTable:
         What must be known of the table; "" for nothing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, others: Sequence[Other] = ()) -> None:
         self.note = ""
+        self._others = others
         self._path = path
         self._new: list[TileOutcome] = []
         self._written = time.monotonic()
@@ -69,15 +74,17 @@ class SlidesTable:
             It cannot be written.
         """
         self._written = time.monotonic()
-        self.note = write_slides_table(self._path, self._new)
+        self.note = write_slides_table(self._path, self._new, self._others)
         self._new.clear()
 
 
-def write_slides_table(path: Path, outcomes: Iterable[TileOutcome]) -> str:
+def write_slides_table(
+    path: Path, outcomes: Iterable[TileOutcome], others: Iterable[Other] = ()
+) -> str:
     """Write or update the table: these slides anew, all others as they were.
 
-    ``status`` is done, kept (finished before, under the same configuration) or error; ``reason``
-    says why, or what is to be known.
+    ``status`` is done, kept (finished before, under the same configuration) or error, or that of
+    a file that is no slide of its own; ``reason`` says why, or what is to be known.
 
     Returns
     -------
@@ -91,8 +98,9 @@ def write_slides_table(path: Path, outcomes: Iterable[TileOutcome]) -> str:
     """
     with output_errors(path), _alone(path) as alone:
         rows = {row["slide"]: row for row in own_rows(path, COLUMNS)}
-        for outcome in outcomes:
-            rows[str(outcome.job.slide)] = _row(outcome)
+        new = [_row(outcome) for outcome in outcomes]
+        new += [_row_of_other(other) for other in others]
+        rows |= {row["slide"]: row for row in new}
         write_text(path, table_text(COLUMNS, (rows[slide].values() for slide in sorted(rows))))
     if alone:
         return ""
@@ -126,11 +134,18 @@ def _alone(path: Path) -> Iterator[bool]:
         yield alone
 
 
+def _row_of_other(other: Other) -> dict[str, str]:
+    row = dict.fromkeys(COLUMNS, "")
+    return row | {
+        "slide": as_text(str(other.path)), "status": other.status, "reason": other.reason,
+    }  # fmt: skip
+
+
 def _row(outcome: TileOutcome) -> dict[str, str]:
     job, result = outcome.job, outcome.result
     row = dict.fromkeys(COLUMNS, "")
     row |= {
-        "slide": str(job.slide),
+        "slide": as_text(str(job.slide)),
         "case": job.case or job.name,
         "seconds": f"{outcome.seconds:.1f}",
     }
