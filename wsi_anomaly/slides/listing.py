@@ -10,7 +10,8 @@ from pathlib import Path
 
 from wsi_anomaly.core.errors import PluginError, UsageError
 from wsi_anomaly.core.remote import is_remote
-from wsi_anomaly.slides.opening import SLIDE_SUFFIXES, reader_by_suffix
+from wsi_anomaly.slides.dicom import parts_of_slides
+from wsi_anomaly.slides.opening import SLIDE_SUFFIXES, may_be_dicom, reader_by_suffix
 
 PART = "part of another slide"
 NO_SLIDE = "not a slide"
@@ -65,6 +66,8 @@ class Listing:
 def find_slides(paths: Iterable[str | Path]) -> list[Path]:
     """Slides among files and folders: folders are searched, a file or address is taken as it is.
 
+    A slide of several files (DICOM) is one slide, named by the file of its finest level.
+
     Returns
     -------
     Sorted, each once.
@@ -106,7 +109,10 @@ def list_slides(paths: Iterable[str | Path]) -> Listing:
             found.setdefault(place.resolve(), place)
         else:
             raise UsageError(f"{place} does not exist; give slides or folders of slides.")
-    listing = Listing(tuple(sorted(found.values())), tuple(_in_lines(others)))
+    parts = parts_of_slides(file for file in found.values() if may_be_dicom(file))
+    others += [Other(file, PART, f"of {whole.name}") for file, whole in parts.items()]
+    slides = tuple(sorted(file for file in found.values() if file not in parts))
+    listing = Listing(slides, tuple(_in_lines(others)))
     if not found:
         names = ", ".join(str(path) for path in places) or "nothing"
         why = "; ".join(listing.missed()[:3]) or f"slides end in {' '.join(sorted(SLIDE_SUFFIXES))}"

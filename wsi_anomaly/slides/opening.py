@@ -10,6 +10,7 @@ from wsi_anomaly.core.errors import NotASlideError, UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.remote import is_remote, url_of
 from wsi_anomaly.slides.base import READERS, ReadError, Slide, make_slide
+from wsi_anomaly.slides.dicom import read_dicom
 from wsi_anomaly.slides.tiff_pictures import CONVERT
 from wsi_anomaly.slides.tiff_structure import LayoutError
 from wsi_anomaly.slides.timeout import HangingError, read_timeout, within
@@ -21,6 +22,7 @@ SLIDE_SUFFIXES = frozenset(
     }
 )  # fmt: skip
 
+_INDEX_SUFFIXES = frozenset({".mrxs", ".vms", ".vmu"})  # small texts beside the pixels
 AUTO, OPENSLIDE, TIFF, DEEPZOOM = "auto", "openslide", "tiff", "deepzoom"
 _TIFF_MAGIC = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
 
@@ -155,7 +157,22 @@ def slide_fingerprint(path: str | Path) -> str:
         from wsi_anomaly.slides.deepzoom_backend import deepzoom_fingerprint
 
         return deepzoom_fingerprint(path)
+    if path.suffix.lower() in _INDEX_SUFFIXES and (mark := _quickhash(path)):
+        return mark
+    if may_be_dicom(path) and (dicom := read_dicom(path)) is not None:
+        return dicom.fingerprint
     return fingerprint(path)
+
+
+def _quickhash(path: Path) -> str | None:
+    """OpenSlide's identity of a slide whose pixels lie in other files than its own."""
+    import openslide
+
+    try:
+        with openslide.OpenSlide(path) as slide:
+            return str(slide.properties["openslide.quickhash-1"])[:16]
+    except (openslide.OpenSlideError, OSError, KeyError):
+        return None
 
 
 def is_deepzoom(path: Path) -> bool:
@@ -171,3 +188,9 @@ def _is_tiff(path: Path) -> bool:
         raise NotASlideError(
             f"{path} cannot be read ({error.strerror or error}); check its permissions."
         ) from error
+
+
+def may_be_dicom(file: Path) -> bool:
+    """Whether a file could be DICOM by its name."""
+    suffix = file.suffix.lower()
+    return suffix == ".dcm" or suffix not in SLIDE_SUFFIXES
