@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "options": set(),
     "jobs": set(),
-    "slides": set(),
+    "slides": {"annotations"},
     "annotations": set(),
     "stain": set(),
     "features": set(),
