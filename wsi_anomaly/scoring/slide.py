@@ -160,7 +160,7 @@ def score_slide(
 def _opened(path: str | Path | Slide, options: ScoreOptions) -> AbstractContextManager[Slide]:
     if isinstance(path, Slide):
         return nullcontext(path)
-    return open_slide(path, mpp=options.mpp, backend=options.backend)
+    return open_slide(path, mpp=options.mpp, backend=options.backend, scene=options.scene)
 
 
 @contextmanager

@@ -101,6 +101,7 @@ def write_tiles(
         "mpp_source": slide.mpp.source,
         "bounds": (slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height),
         "backend": slide.backend,
+        "scene": slide.scene or 0,
         "config": json.dumps(config.to_dict(), sort_keys=True),
         "config_hash": config.hash,
         "preprocessing": json.dumps(config.preprocessing.to_dict(), sort_keys=True),
