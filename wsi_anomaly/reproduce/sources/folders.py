@@ -116,7 +116,6 @@ class Folder:
             self._kind[judge],
             self._read(known, size, equalise),
             kind,
-            images,
         )
 
     def _read(self, indices: NDArray[np.intp], size: int, equalise: bool) -> NDArray[np.uint8]:

@@ -113,7 +113,6 @@ class ChestXRays:
             np.array([self._entries[n].labels for n in judge]),
             self._read([known_names[i] for i in few], size, equalise),
             CHOSEN_BY,
-            images,
         )
 
     def _divide(self, part: str) -> tuple[list[str], list[str], list[str]]:
