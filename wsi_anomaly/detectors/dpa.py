@@ -229,7 +229,7 @@ class Dpa(Detector):
         return autoencoder
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """L(x, x'): see :func:`wsi_anomaly.autoencoder.loss.relative_l1`.
+        """L(x, x') of each image, (N,): see :func:`wsi_anomaly.autoencoder.loss.relative_l1`.
 
         Tiles larger than the autoencoder's images are rebuilt whole: it is convolutional.
         """
