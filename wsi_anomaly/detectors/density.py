@@ -143,7 +143,7 @@ class Density(Detector):
         return self
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Distance from normal tiles, in robust units of theirs."""
+        """Distance (N,) from normal tiles, in robust units of theirs."""
         del images
         return self.score_embeddings(self.embed(truth))
 

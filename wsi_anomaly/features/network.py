@@ -159,7 +159,7 @@ class PerceptualNetwork(nn.Module):
         }
 
     def normalise(self, activations: Tensor, layer: str) -> Tensor:
-        """f_hat = (f - mean) / std, per filter of `layer`, in float32."""
+        """f_hat = (f - mean) / std of (N, C, H, W), per filter of `layer`, in float32."""
         mean, std = self.statistics(layer)
         return (activations.float() - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
 
