@@ -104,7 +104,7 @@ def label_pixels(
     nothing = _not_scanned(rgb, mpp) & usable
     usable = usable & ~nothing
     white = glass_colour(rgb, usable)
-    if not _is_bright_field(rgb, usable, np.count_nonzero(nothing)):
+    if not _is_bright_field(rgb, usable, int(np.count_nonzero(nothing))):
         return np.full(usable.shape, BACKGROUND, np.uint8), white
     # By channel and grey level, (3, 256), as the compiled loops look densities up.
     tables = np.ascontiguousarray(density_table(white).T, np.float32)
