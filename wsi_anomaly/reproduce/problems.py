@@ -187,6 +187,22 @@ def mean_of_images(
     return means
 
 
+def chosen_classes(source: Source, classes: Sequence[str]) -> tuple[str, ...]:
+    """Take the classes that were asked for; none named: all.
+
+    Raises
+    ------
+    UsageError
+        The data set has no such class.
+    """
+    unknown = [name for name in classes if name not in source.classes]
+    if unknown:
+        raise UsageError(
+            f"{source.title} has no class {unknown[0]!r}; it has {', '.join(source.classes)}."
+        )
+    return tuple(classes) or source.classes
+
+
 def draw(indices: NDArray[np.intp], most: int | None, seed: int = 0) -> NDArray[np.intp]:
     """At most `most` of the indices, in order; the same ones for the same seed."""
     if most is None or len(indices) <= most:
