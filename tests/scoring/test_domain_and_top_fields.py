@@ -101,7 +101,7 @@ def test_maps_are_made_of_the_gallery_and_on_request_of_what_is_flagged(seed, ma
     fields = fields_of(row, col, shape)
     smoothed = rng.normal(size=3600)
     flagged = rng.random(3600) < share
-    chosen = fields_to_map(fields, smoothed, flagged, many=many, tile_size=64)
+    chosen = fields_to_map(fields, smoothed, flagged, all_flagged=many, tile_size=64)
     gallery = most_anomalous(fields, smoothed, SHOWN, apart_um=256)
     assert set(gallery) <= set(chosen.tolist())
     assert len(set(chosen.tolist())) == len(chosen) <= MOST_MAPS
@@ -115,7 +115,7 @@ def test_maps_are_made_of_the_gallery_and_on_request_of_what_is_flagged(seed, ma
 def test_large_tiles_do_not_make_large_maps():
     row, col = np.divmod(np.arange(3600), 60)
     chosen = fields_to_map(
-        fields_of(row, col, (60, 60)), np.arange(3600.0), np.ones(3600, bool), many=True,
+        fields_of(row, col, (60, 60)), np.arange(3600.0), np.ones(3600, bool), all_flagged=True,
         tile_size=512,
     )  # fmt: skip
     assert len(chosen) * 512**2 * 7 <= 64 * 2**20

@@ -41,14 +41,14 @@ _PORTION = 4  # images
 
 
 def can_run(x: Tensor, *convolutions: nn.Conv2d, resample: int = SAME) -> bool:
-    """Whether these images and convolutions are ones for this module."""
+    """Whether these images (N, C, H, W) and convolutions are ones for this module."""
     widest = max(max(c.in_channels, c.out_channels) for c in convolutions)
     odd = resample == HALF and (x.shape[2] % 2 or x.shape[3] % 2)
     return x.device.type == "cpu" and x.is_floating_point() and widest <= WIDTH and not odd
 
 
 def run_single(x: Tensor, convolution: nn.Conv2d) -> Tensor:
-    """Run a 3x3 convolution with padding 1, in float32."""
+    """Run a 3x3 convolution with padding 1, (N, C, H, W) to (N, K, H, W) float32."""
     y: Tensor = _Single.apply(x.float(), convolution.weight, convolution.bias)  # type: ignore[no-untyped-call]
     return y
 
@@ -135,14 +135,14 @@ class _Block(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, hidden, w1, w2 = ctx.saved_tensors
         images, inside, given = x.numpy(), hidden.numpy(), gradient.contiguous().numpy()
-        t1, t2, how = _turned(w1), _turned(w2), ctx.how
+        turned, how = (_turned(w1), _turned(w2)), ctx.how
         to_x = np.empty_like(images)
         (to_w1, to_b1), (to_w2, to_b2) = _totals(len(x), w1), _totals(len(x), w2)
         _share(
             len(x),
             lambda i, s: block_backward(
-                images[s], inside[s], given[s], t1, t2, how,
-                to_x[s], to_w1[i], to_b1[i], to_w2[i], to_b2[i],
+                images[s], inside[s], given[s], turned, how,
+                to_x[s], (to_w1[i], to_b1[i]), (to_w2[i], to_b2[i]),
             ),
         )  # fmt: skip
         weights = (*_summed(to_w1, to_b1, w1), *_summed(to_w2, to_b2, w2))

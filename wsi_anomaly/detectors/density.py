@@ -21,12 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from wsi_anomaly.core.errors import ModelError, UsageError
+from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of, robust_units
 from wsi_anomaly.detectors.contrast import Tissues, known_tissues
 from wsi_anomaly.detectors.distances import distance_shapes, distances, learn_distances
@@ -40,8 +41,6 @@ _STRETCHES = 16
 _SMALLEST_FIELD = 16
 LARGEST_FIELD_UM = 256
 """What lies in a tile file round the cells that are learned from reaches no further."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class Density(Detector):
             # Neighbours overlap: whole stretches are left out of the first fit.
             left_out = torch.arange(len(found)) * _STRETCHES // max(len(found), 1) % 2 == 1
             tissues = self.tissues(um) if "contrast" in self._parts else None
-            self.state_ |= _under(um, self._learn(found, left_out, tissues))
+            self.state_ |= prefixed(_prefix(um), self._learn(found, left_out, tissues))
         return self
 
     def tissues(self, um: int) -> Tissues:
@@ -157,7 +156,7 @@ class Density(Detector):
         return known_tissues(self.features, self.config.layers, um)
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Distance from normal tiles, in robust units of theirs."""
+        """Distance (N,) from normal tiles, in robust units of theirs."""
         del images
         return self.score_embeddings(self.embed(truth))
 
@@ -167,7 +166,9 @@ class Density(Detector):
 
     def score_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor:
         """Mean over the sizes; see :meth:`Detector.score_fields`."""
-        scores = [self._score(_of(um, self.state_), embeddings[um]) for um in self.fields_um]
+        scores = [
+            self._score(below(_prefix(um), self.state_), embeddings[um]) for um in self.fields_um
+        ]
         return torch.stack(scores).mean(0)
 
     def _score(self, state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
@@ -205,20 +206,12 @@ class Density(Detector):
             return distance_shapes(tensors, self._parts) | units
         expected: dict[str, tuple[int, ...]] = {}
         for um in self.fields_um:
-            expected |= _under(um, distance_shapes(_of(um, tensors), self._parts) | units)
+            expected |= prefixed(
+                _prefix(um), distance_shapes(below(_prefix(um), tensors), self._parts) | units
+            )
         return expected
 
 
-def _under(um: int, values: Mapping[str, T]) -> dict[str, T]:
-    """Names of a state as those of one size of field."""
-    return {f"{um}um.{name}": value for name, value in values.items()}
-
-
-def _of(um: int, values: Mapping[str, T]) -> dict[str, T]:
-    """Take the state of one size of field; the inverse of :func:`_under`."""
-    prefix = f"{um}um."
-    return {
-        name.removeprefix(prefix): value
-        for name, value in values.items()
-        if name.startswith(prefix)
-    }
+def _prefix(um: int) -> str:
+    """Begin the names of the state of one size of field."""
+    return f"{um}um."
