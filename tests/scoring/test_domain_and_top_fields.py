@@ -12,6 +12,7 @@ from test_region_outlines import fields_of
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring import score_slide
 from wsi_anomaly.scoring.domain import domain_warnings
+from wsi_anomaly.scoring.regions import highest_near
 from wsi_anomaly.scoring.top_fields import MOST_MAPS, SHOWN, fields_to_map, most_anomalous
 from wsi_anomaly.stain import reference_target
 from wsi_anomaly.tiles import Preprocessing, SlidePreprocessor
@@ -101,8 +102,12 @@ def test_maps_are_made_of_the_gallery_and_on_request_of_what_is_flagged(seed, ma
     fields = fields_of(row, col, shape)
     smoothed = rng.normal(size=3600)
     flagged = rng.random(3600) < share
-    chosen = fields_to_map(fields, smoothed, flagged, many=many, tile_size=64)
-    gallery = most_anomalous(fields, smoothed, SHOWN, apart_um=256)
+    score = rng.normal(size=3600)
+    chosen = fields_to_map(fields, score, smoothed, flagged, many=many, tile_size=64)
+    gallery = [
+        highest_near(fields, score, i)
+        for i in most_anomalous(fields, smoothed, SHOWN, apart_um=256)
+    ]
     assert set(gallery) <= set(chosen.tolist())
     assert len(set(chosen.tolist())) == len(chosen) <= MOST_MAPS
     assert (np.diff(smoothed[chosen]) <= 0).all()
@@ -112,11 +117,20 @@ def test_maps_are_made_of_the_gallery_and_on_request_of_what_is_flagged(seed, ma
         assert set(np.flatnonzero(flagged).tolist()) <= set(chosen.tolist())
 
 
+def test_a_place_lies_on_the_highest_field_of_those_that_are_averaged():
+    """The average may be highest on the edge, where the field itself is nearly glass."""
+    row, col = np.divmod(np.arange(16), 4)
+    score = np.zeros(16)
+    score[5] = 9.0
+    assert highest_near(fields_of(row, col, (4, 4)), score, 0) == 5
+    assert highest_near(fields_of(row, col, (4, 4)), score, 15) == 10  # none is higher there
+
+
 def test_large_tiles_do_not_make_large_maps():
     row, col = np.divmod(np.arange(3600), 60)
     chosen = fields_to_map(
-        fields_of(row, col, (60, 60)), np.arange(3600.0), np.ones(3600, bool), many=True,
-        tile_size=512,
+        fields_of(row, col, (60, 60)), np.arange(3600.0), np.arange(3600.0), np.ones(3600, bool),
+        many=True, tile_size=512,
     )  # fmt: skip
     assert len(chosen) * 512**2 * 7 <= 64 * 2**20
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsi_anomaly.tiles import SlidePreprocessor
 
@@ -15,6 +16,29 @@ _ANGLE_SLACK_DEGREES = 3.0
 _STRENGTH_SLACK = 1.3
 _MPP_SLACK = 1.15
 _SHARPNESS_SLACK = 1.5
+
+
+def measures(
+    preprocessor: SlidePreprocessor, sharpness: float, score: NDArray[np.floating]
+) -> dict[str, float]:
+    """Put a slide into a few numbers, by which batches of slides are compared.
+
+    Parameters
+    ----------
+    preprocessor
+        Holds the slide's stain profile, unless stains are left alone.
+    sharpness
+        As :func:`domain_warnings` takes it.
+    score
+        (N,) raw scores, NaN where not assessed.
+    """
+    out = {"median score": float(np.nanmedian(score)), "sharpness": float(sharpness)}
+    if preprocessor.stain is not None:
+        strength, colour = preprocessor.stain.maxima, preprocessor.stain.matrix
+        for i, name in enumerate(("hematoxylin", "eosin")):
+            out[f"strength of {name}"] = float(strength[i])
+            out[f"redness of {name}"] = -float(colour[i, 0])  # what absorbs red looks blue
+    return {name: value for name, value in out.items() if np.isfinite(value)}
 
 
 def domain_warnings(

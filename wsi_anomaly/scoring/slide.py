@@ -18,7 +18,7 @@ from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring.assess import assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
-from wsi_anomaly.scoring.domain import domain_warnings
+from wsi_anomaly.scoring.domain import domain_warnings, measures
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
 from wsi_anomaly.scoring.model import (
     ALONE,
@@ -134,7 +134,7 @@ def score_slide(
             )
             meaning = reference.interpret(fields, scores[model.primary], facts.mpp, options, unlike)
             chosen = fields_to_map(
-                fields, meaning.smoothed, meaning.flagged,
+                fields, scores[model.primary], meaning.smoothed, meaning.flagged,
                 many=options.pixel_map, tile_size=model.tile_size,
             )  # fmt: skip
             maps = _pixel_maps(slide, fields, chosen, model, preprocess)
@@ -153,6 +153,7 @@ def score_slide(
         tissue_mm2=tissue_mm2,
         sparse_mm2=sparse_mm2,
         timings=timings,
+        measured=measures(preprocess, found.sharpness, scores[model.primary]),
         pixel_maps=maps,
     )
 
@@ -262,7 +263,8 @@ def _find_tissue(slide: Slide, options: ScoreOptions, note: Note) -> TissueMap:
 
 
 def _mask_warning(fields: Fields, mpp: Mpp) -> str:
-    masked = np.count_nonzero(fields.status == Status.MASKED) * fields.area_mm2((mpp.x, mpp.y))
+    share = fields.tissue_fraction[fields.status == Status.MASKED].sum()
+    masked = float(share) * fields.area_mm2((mpp.x, mpp.y))
     return (
         f"The tissue was given by a mask: nothing outside it was looked at ({masked:.2f} mm2 of "
         "tissue), and silence there does not mean normal."
