@@ -237,12 +237,15 @@ def code_words(page: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("place", "function"),
     [
-        ("tiles", "write_tiles"),
+        ("tiles/writing.py", "_root_attributes"),
+        ("tiles", "tile_slide"),
         ("tiles", "_trident"),
         ("detectors", "save"),
         ("training", "domain_of"),
         ("training", "_provenance"),
         ("results", "build_summary"),
+        ("results/summary.py", "_slide"),
+        ("results/summary.py", "_flagged"),
         ("results", "provenance"),
         ("results", "write_zarr"),
         ("reports", "write_results"),

@@ -144,6 +144,19 @@ def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_function_fits_on_a_screen_and_takes_few_things(path: Path) -> None:
+    """At most 80 lines and 10 parameters; a command has as many as it has options."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if path.parent.name == "cli" and node.name == "command":
+                continue
+            taken = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 80, f"{node.name} is too long"
+            assert len(taken) <= 10, f"{node.name} takes {len(taken)} parameters"
+
+
 def test_the_lock_names_no_host_and_pins_the_torch_pair() -> None:
     lock = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
     assert "://" not in lock

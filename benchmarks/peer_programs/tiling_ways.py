@@ -159,7 +159,7 @@ def ours(job: Job) -> Run:
     from wsi_anomaly.slides import find_tissue, open_slide
     from wsi_anomaly.tiles import Status, plan_fields, read_fields
     from wsi_anomaly.tiles.config import TileConfig
-    from wsi_anomaly.tiles.writing import write_tiles
+    from wsi_anomaly.tiles.writing import tiles_of, write_tiles
 
     magnification = job["magnification"]
     batch = min(_BATCH, 16_000_000 // (job["tile_px"] ** 2 * 3))  # as tile does
@@ -176,7 +176,8 @@ def ours(job: Job) -> Run:
             status = fields.status.copy()
             with write_tiles(
                 Path(job["out"]), slide, fields, status, config=config,
-                magnifications=(magnification,), stain=None, fingerprint="", case="", sources={},
+                magnifications=(magnification,), stain=None,
+                attributes={"fingerprint": "", "case": ""}, planes={},
             ) as writer:  # fmt: skip
                 for indices, images, found in read_fields(
                     slide,
@@ -185,7 +186,7 @@ def ours(job: Job) -> Run:
                     tile_size=job["tile_px"],
                     batch_size=batch,
                 ):
-                    writer.put(magnification, indices, images)
+                    writer.put(tiles_of(magnification), indices, images)
                     status[indices] = found
         return {
             "tiles": len(fields),

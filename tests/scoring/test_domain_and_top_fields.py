@@ -103,7 +103,7 @@ def test_maps_are_made_of_the_gallery_and_on_request_of_what_is_flagged(seed, ma
     smoothed = rng.normal(size=3600)
     flagged = rng.random(3600) < share
     score = rng.normal(size=3600)
-    chosen = fields_to_map(fields, score, smoothed, flagged, many=many, tile_size=64)
+    chosen = fields_to_map(fields, score, smoothed, flagged, all_flagged=many, tile_size=64)
     gallery = [
         highest_near(fields, score, i)
         for i in most_anomalous(fields, smoothed, SHOWN, apart_um=256)
@@ -130,7 +130,7 @@ def test_large_tiles_do_not_make_large_maps():
     row, col = np.divmod(np.arange(3600), 60)
     chosen = fields_to_map(
         fields_of(row, col, (60, 60)), np.arange(3600.0), np.arange(3600.0), np.ones(3600, bool),
-        many=True, tile_size=512,
+        all_flagged=True, tile_size=512,
     )  # fmt: skip
     assert len(chosen) * 512**2 * 7 <= 64 * 2**20
 

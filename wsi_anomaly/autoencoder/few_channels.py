@@ -135,14 +135,14 @@ class _Block(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, hidden, w1, w2 = ctx.saved_tensors
         images, inside, given = x.numpy(), hidden.numpy(), gradient.contiguous().numpy()
-        t1, t2, how = _turned(w1), _turned(w2), ctx.how
+        turned, how = (_turned(w1), _turned(w2)), ctx.how
         to_x = np.empty_like(images)
         (to_w1, to_b1), (to_w2, to_b2) = _totals(len(x), w1), _totals(len(x), w2)
         _share(
             len(x),
             lambda i, s: block_backward(
-                images[s], inside[s], given[s], t1, t2, how,
-                to_x[s], to_w1[i], to_b1[i], to_w2[i], to_b2[i],
+                images[s], inside[s], given[s], turned, how,
+                to_x[s], (to_w1[i], to_b1[i]), (to_w2[i], to_b2[i]),
             ),
         )  # fmt: skip
         weights = (*_summed(to_w1, to_b1, w1), *_summed(to_w2, to_b2, w2))

@@ -47,12 +47,13 @@ def block_forward(x, w1, b1, w2, b2, how, hidden, out):  # pragma: no cover
 
 @_compiled
 def block_backward(  # pragma: no cover
-    x, hidden, gradient, t1, t2, how, to_x, to_w1, to_b1, to_w2, to_b2
+    x, hidden, gradient, turned, how, to_x, to_first, to_second
 ):
-    """Gradients of :func:`block_forward`; `t1`, `t2` are the weights turned round.
+    """Gradients of :func:`block_forward`; `turned` are both weights turned round.
 
-    Those of the weights are added up over the images.
+    Those of the weights and biases of each convolution are added up over the images.
     """
+    (t1, t2), (to_w1, to_b1), (to_w2, to_b2) = turned, to_first, to_second
     slope, resample, skip = how
     channels, height, width = hidden.shape[1:]
     before, between = _padded(x.shape[1], height, width), _padded(channels, height, width)

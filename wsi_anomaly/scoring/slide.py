@@ -16,7 +16,7 @@ from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
 from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
-from wsi_anomaly.scoring.assess import assess_fields, read_tiles
+from wsi_anomaly.scoring.assess import Assessed, assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings, measures
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
@@ -95,49 +95,28 @@ def score_slide(
         with _timed(timings, "tissue and stain"):
             tissue = _find_tissue(slide, options, left_out.append)
             fields = _plan(slide, tissue, model, options)
-            outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
         if model.name == ALONE:
-            from wsi_anomaly.scoring.alone import SlideAlone  # heavy, as all that computes
-
-            if isinstance(model, SlideAlone):  # anybody may call a model folder so
-                with _timed(timings, "learning"):
-                    plane = SlidePlane(slide, tissue, model.magnification, preprocess)
-                    model = model.learned(plane, fields, options.min_tissue)
+            with _timed(timings, "learning"):
+                plane = SlidePlane(slide, tissue, model.magnification, preprocess)
+                model = _learned(model, plane, fields, options.min_tissue)
         with _timed(timings, "read and score"):
             found = assess_fields(
                 slide, tissue, fields, model, preprocess,
                 min_tissue=options.min_tissue, progress=progress,
             )  # fmt: skip
-            timings["network"] = found.network_seconds
-            kept = np.flatnonzero(found.kept)
-            if not len(kept):
-                raise NoTissueError(
-                    f"No field on {slide.path} has at least {options.min_tissue:.0%} tissue; look "
-                    "at it, or lower --min-tissue."
-                )
+            kept = _kept(found, slide, options.min_tissue)
             fields, status = fields.take(kept), found.status[kept]
             span = np.maximum(fields.field_level0, fields.stride_level0)
             sparse_mm2 = tissue.outside_mm2(fields.coords, (span[0], span[1]))
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = _Reference.of(model, facts, controls, options.stride_um)
-            unlike = [f"Not all of the file is looked at: {part}." for part in slide.left_out]
-            if options.tissue_mask is not None:
-                unlike.append(_mask_warning(fields, facts.mpp))
-            unlike += left_out
-            unlike += domain_warnings(
-                model.domain,
-                preprocessor=preprocess,
-                mpp=slide.finest_mpp,
-                sharpness=found.sharpness,
-            )
+            unlike = _not_looked_at(slide, fields, options) + left_out
+            unlike += _unlike_training(slide, model, preprocess, found)
             meaning = reference.interpret(fields, scores[model.primary], facts.mpp, options, unlike)
-            chosen = fields_to_map(
-                fields, scores[model.primary], meaning.smoothed, meaning.flagged,
-                many=options.pixel_map, tile_size=model.tile_size,
-            )  # fmt: skip
-            maps = _pixel_maps(slide, fields, chosen, model, preprocess)
+            primary = scores[model.primary]
+            maps = _pixel_maps(slide, fields, primary, meaning, options, model, preprocess)
     return ScoreMap(
         slide=facts,
         fields=fields,
@@ -149,13 +128,51 @@ def score_slide(
         seen=reference.seen,
         model=facts_of(model),
         settings=scoring_settings(slide.path, model, options, controls),
-        tissue=outline,
-        tissue_mm2=tissue_mm2,
+        tissue=tissue.polygons(),
+        tissue_mm2=tissue.area_mm2(),
         sparse_mm2=sparse_mm2,
-        timings=timings,
+        timings=timings | {"network": found.network_seconds},
         measured=measures(preprocess, found.sharpness, scores[model.primary]),
         pixel_maps=maps,
     )
+
+
+def _learned(
+    model: ScoringModel, plane: SlidePlane, fields: Fields, min_tissue: float
+) -> ScoringModel:
+    """Let a model that has seen no normal slide learn from this one."""
+    from wsi_anomaly.scoring.alone import SlideAlone  # heavy, as all that computes
+
+    # Anybody may call a model folder so.
+    return model.learned(plane, fields, min_tissue) if isinstance(model, SlideAlone) else model
+
+
+def _kept(found: Assessed, slide: Slide, min_tissue: float) -> NDArray[np.intp]:
+    """Positions of the fields with enough tissue."""
+    kept = np.flatnonzero(found.kept)
+    if not len(kept):
+        raise NoTissueError(
+            f"No field on {slide.path} has at least {min_tissue:.0%} tissue; look at it, or lower "
+            "--min-tissue."
+        )
+    return kept
+
+
+def _unlike_training(
+    slide: Slide, model: ScoringModel, preprocess: SlidePreprocessor, found: Assessed
+) -> list[str]:
+    """Say in what the slide differs from those that the model was trained on."""
+    return domain_warnings(
+        model.domain, preprocessor=preprocess, mpp=slide.finest_mpp, sharpness=found.sharpness
+    )
+
+
+def _not_looked_at(slide: Slide, fields: Fields, options: ScoreOptions) -> list[str]:
+    """Say what is not looked at."""
+    found = [f"Not all of the file is looked at: {part}." for part in slide.left_out]
+    if options.tissue_mask is not None:
+        found.append(_mask_warning(fields, slide.mpp))
+    return found
 
 
 def _opened(path: str | Path | Slide, options: ScoreOptions) -> AbstractContextManager[Slide]:
@@ -274,13 +291,19 @@ def _mask_warning(fields: Fields, mpp: Mpp) -> str:
 def _pixel_maps(
     slide: Slide,
     fields: Fields,
-    chosen: NDArray[np.intp],
+    score: NDArray[np.float32],
+    meaning: Interpretation,
+    options: ScoreOptions,
     model: ScoringModel,
     preprocess: SlidePreprocessor,
 ) -> PixelMaps | None:
     """Read some fields once more, for their error maps; those that cannot be read are left out."""
     if not model.tile_methods:
         return None
+    chosen = fields_to_map(
+        fields, score, meaning.smoothed, meaning.flagged,
+        all_flagged=options.pixel_map, tile_size=model.tile_size,
+    )  # fmt: skip
     kept, tiles, maps = [], [], []
     for indices, images, status in read_tiles(slide, fields.take(chosen), model, preprocess):
         good = status == Status.OK

@@ -73,17 +73,17 @@ def fields_to_map(
     smoothed: NDArray[np.floating],
     flagged: NDArray[np.bool_],
     *,
-    many: bool,
+    all_flagged: bool,
     tile_size: int,
 ) -> NDArray[np.intp]:
     """Fields whose error maps are made, most anomalous first.
 
-    Those of the gallery; with `many` also the flagged ones (the highest tenth where none is), at
-    most ``MOST_MAPS`` and 64 MB of pixels.
+    Those of the gallery; with `all_flagged` also the flagged ones (the highest tenth where none
+    is), at most ``MOST_MAPS`` and 64 MB of pixels.
     """
     places = most_anomalous(fields, smoothed, SHOWN, apart_um=CONTEXT_UM)
     chosen = [highest_near(fields, score, i) for i in places]
-    if many:
+    if all_flagged:
         known = np.flatnonzero(np.isfinite(smoothed))
         pool = np.flatnonzero(flagged) if flagged.any() else known
         order = pool[np.argsort(-smoothed[pool], kind="stable")]

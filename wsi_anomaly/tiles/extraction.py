@@ -23,7 +23,7 @@ from wsi_anomaly.core.magnification import served
 from wsi_anomaly.jobs.progress import Progress, unwatched
 from wsi_anomaly.options import Origin
 from wsi_anomaly.slides import Slide, TissueMap, find_tissue, open_slide, slide_fingerprint
-from wsi_anomaly.slides.overview import read_overview
+from wsi_anomaly.slides.overview import Overview, read_overview
 from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.fields import STORED, Fields, Status, plan_fields
 from wsi_anomaly.tiles.inputs import file_for, identity, outlines_from_file, tissue_from_file
@@ -120,16 +120,8 @@ def tile_slide(
     target = Path(out_dir) / f"{name}{SUFFIX}"
     report(0, 0, Stage.OPENING)
     with open_slide(job.slide, mpp=job.mpp, backend=job.backend) as opened:
-        files = {
-            source: file_for(place, job.slide) if place else None
-            for source, place in (
-                ("tissue_mask", job.tissue_mask),
-                ("annotations", job.annotations),
-            )
-        }
-        sources = {
-            source: identity(file, job.origin) if file else "" for source, file in files.items()
-        }
+        files = _files(job)
+        sources = {n: identity(file, job.origin) if file else "" for n, file in files.items()}
         mark = slide_fingerprint(job.slide)
         former, why = (
             finished(target, mark, config, case, opened, sources) if resume else (None, "")
@@ -148,37 +140,40 @@ def tile_slide(
         report(0, 0, Stage.TISSUE)
         overview = read_overview(opened)
         outlines = _outlines(opened, files["annotations"], config, job.origin, note)
-        tissue = (
-            tissue_from_file(opened, files["tissue_mask"], overview, job.origin, note=note)
-            if files["tissue_mask"]
-            else find_tissue(opened, overview)
-        )
+        tissue = _tissue(opened, files["tissue_mask"], overview, job.origin, note)
         fields = _plan(opened, tissue, config, outlines, files["annotations"])
         report(0, len(fields), Stage.STAIN)
         preprocess = config.preprocessing.for_slide(opened, tissue)
         status = fields.status.copy()
         planes = _planes(opened, tissue, config, magnifications, preprocess, outlines)
         with write_tiles(
-            target,
-            opened,
-            fields,
-            status,
-            config=config,
-            magnifications=magnifications,
-            stain=preprocess.stain,
-            fingerprint=mark,
-            case=case,
-            sources=sources,
-            planes=planes,
-        ) as writer:
+            target, opened, fields, status, config=config, magnifications=magnifications,
+            stain=preprocess.stain, planes=planes,
+            attributes={"fingerprint": mark, "case": case, **sources},
+        ) as writer:  # fmt: skip
             _store_planes(planes, writer, report)
             _extract(opened, fields, status, writer, config, magnifications, preprocess, report)
             picture = overview_picture(opened, overview, tissue, fields, status)
             save_picture(target.with_suffix(PICTURE_SUFFIX), picture)
-    seconds = time.perf_counter() - started
     return TileResult(
-        job.slide, target, magnifications, _counts(status), seconds, notes=tuple(notes)
-    )
+        job.slide, target, magnifications, _counts(status), time.perf_counter() - started,
+        notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _files(job: Job) -> dict[str, Path | None]:
+    """Find the files that were given beside the slide."""
+    given = {"tissue_mask": job.tissue_mask, "annotations": job.annotations}
+    return {name: file_for(place, job.slide) if place else None for name, place in given.items()}
+
+
+def _tissue(
+    slide: Slide, mask: Path | None, overview: Overview, origin: Origin, note: Note
+) -> TissueMap:
+    """Take the tissue from a file, or find it."""
+    if mask is None:
+        return find_tissue(slide, overview)
+    return tissue_from_file(slide, mask, overview, origin, note=note)
 
 
 def _outlines(

@@ -121,13 +121,8 @@ def train(
     train_set = tile_set(stores, set(split.train), config)
     validation = tile_set(stores, set(split.validation), config)
     assert train_set is not None
-    spec = network_spec(config.features)
-    if spec is not None and spec.licence:
-        watch.note(f"{config.features}: {spec.licence}.")
-    features = load_features(config.features, weights=feature_weights).to(device)
-    config = with_fields_or_without(config, features, train_set.stores, watch.note)
-    fields = "density" in config.methods and config.density(features.default_layer).fields_um
-    features.set_precision(torch.float32 if fields else working_precision(config.features, device))
+    features = _network(config, feature_weights, device, watch)
+    config = _for_fields(config, features, train_set, device, watch)
     working = _working_folder(output, resume=resume)
     curves = TensorBoardLog(working / "tensorboard")
 
@@ -136,12 +131,7 @@ def train(
         if not rank_and_world()[0]:
             curves.report(method, line)
 
-    fitting = Fitting(
-        device=torch.device(device),
-        checkpoint=make_folder(working),
-        identity={"tiles": sorted(s.fingerprint + s.config_hash for s in train_set.stores)},
-        anomalies=anomaly_set(anomalies, train_set, config),
-    )
+    fitting = _fitting(device, working, train_set, anomaly_set(anomalies, train_set, config))
     remedy = "lower batch_size in the configuration, or give --device cpu"
     with memory_explained(device, remedy):
         detectors = _fit(config, features, train_set, validation, fitting, watch, report)
@@ -160,6 +150,35 @@ def train(
     model = model.save(output, card=model_card(model, config, split), files=files)
     shutil.rmtree(working, ignore_errors=True)
     return model
+
+
+def _fitting(device: str, working: Path, train_set: TileSet, anomalies: TileSet | None) -> Fitting:
+    return Fitting(
+        device=torch.device(device),
+        checkpoint=make_folder(working),
+        identity={"tiles": sorted(s.fingerprint + s.config_hash for s in train_set.stores)},
+        anomalies=anomalies,
+    )
+
+
+def _for_fields(
+    config: TrainConfig, features: PerceptualNetwork, train_set: TileSet, device: str, watch: Watch
+) -> TrainConfig:
+    """Settle whether fields are learned from, and set the network's precision for it."""
+    config = with_fields_or_without(config, features, train_set.stores, watch.note)
+    fields = "density" in config.methods and config.density(features.default_layer).fields_um
+    features.set_precision(torch.float32 if fields else working_precision(config.features, device))
+    return config
+
+
+def _network(
+    config: TrainConfig, weights: Path | None, device: str, watch: Watch
+) -> PerceptualNetwork:
+    """Load the perceptual network, and say its licence."""
+    spec = network_spec(config.features)
+    if spec is not None and spec.licence:
+        watch.note(f"{config.features}: {spec.licence}.")
+    return load_features(config.features, weights=weights).to(device)
 
 
 def _described(
