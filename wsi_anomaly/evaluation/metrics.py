@@ -153,14 +153,14 @@ def interval(
     NaN where all agree: slides that are told apart without error stay so without any of them, which
     shows that they are few, not that the figure is sure.
     """
-    without = np.asarray(without, np.float64)
-    without = without[np.isfinite(without)]
-    n = len(without)
-    if n < LEAST_GROUPS or np.ptp(without) < _ROUNDING:
+    left = np.asarray(without, np.float64)
+    left = left[np.isfinite(left)]
+    n = len(left)
+    if n < LEAST_GROUPS or np.ptp(left) < _ROUNDING:
         return float("nan"), float("nan")
     reach = special.stdtrit((rarer or n) - 1, 0.975) * np.sqrt(1 - 1 / n)
-    inside = share and min(value, without.min()) > 0 and max(value, without.max()) < 1
-    place, places = (special.logit(value), special.logit(without)) if inside else (value, without)
+    inside = share and min(value, left.min()) > 0 and max(value, left.max()) < 1
+    place, places = (special.logit(value), special.logit(left)) if inside else (value, left)
     half = float(reach * np.linalg.norm(places - places.mean()))
     ends = np.array([place - half, place + half])
     low, high = special.expit(ends) if inside else np.clip(ends, 0, 1) if share else ends

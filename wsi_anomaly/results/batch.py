@@ -8,6 +8,9 @@ from typing import Any
 from wsi_anomaly.calibration.shift import BatchShift, batch_shift
 
 
+__all__ = ["BatchShift", "shift_of"]
+
+
 def shift_of(summaries: Sequence[Mapping[str, Any]]) -> BatchShift | None:
     """Compare a batch with its reference, by what the summaries say of each slide.
 
@@ -20,7 +23,7 @@ def shift_of(summaries: Sequence[Mapping[str, Any]]) -> BatchShift | None:
     -------
     None where too little is known: results of older versions, no reference, a single slide.
     """
-    normal = next((s["normal"] for s in summaries if s["normal"]), {})
+    normal: Mapping[str, Any] = next((s["normal"] for s in summaries if s["normal"]), {})
     known = [s["measured"] for s in summaries if s["measured"]]
     if not normal or not known:
         return None
