@@ -7,7 +7,6 @@ from typing import Any
 
 from wsi_anomaly.calibration.shift import BatchShift, batch_shift
 
-
 __all__ = ["BatchShift", "shift_of"]
 
 
