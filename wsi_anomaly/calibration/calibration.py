@@ -132,7 +132,7 @@ class Calibration:
         return float(values[min(index, len(values) - 1)])
 
     def percentile(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Percentage of normal tissue with a score at or below each, 0 to 100; NaN for NaN."""
+        """Percentage (N,) of normal tissue with a score at or below each, 0 to 100; NaN for NaN."""
         return 100.0 * self._mean_over_slides(scores, "right")
 
     @cached_property

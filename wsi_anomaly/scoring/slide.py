@@ -178,7 +178,7 @@ def _not_looked_at(slide: Slide, fields: Fields, options: ScoreOptions) -> list[
 def _opened(path: str | Path | Slide, options: ScoreOptions) -> AbstractContextManager[Slide]:
     if isinstance(path, Slide):
         return nullcontext(path)
-    return open_slide(path, mpp=options.mpp, backend=options.backend)
+    return open_slide(path, mpp=options.mpp, backend=options.backend, scene=options.scene)
 
 
 @contextmanager

@@ -119,7 +119,7 @@ def tile_slide(
     report = progress or unwatched
     target = Path(out_dir) / f"{name}{SUFFIX}"
     report(0, 0, Stage.OPENING)
-    with open_slide(job.slide, mpp=job.mpp, backend=job.backend) as opened:
+    with open_slide(job.slide, mpp=job.mpp, backend=job.backend, scene=job.scene) as opened:
         files = _files(job)
         sources = {n: identity(file, job.origin) if file else "" for n, file in files.items()}
         mark = slide_fingerprint(job.slide)

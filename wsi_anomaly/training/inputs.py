@@ -70,9 +70,11 @@ def _without_copies(stores: Sequence[TileStore], note: Notes) -> list[TileStore]
     Tile files that were cut inside annotations may show different parts of one slide.
     """
     kept: list[TileStore] = []
-    of_slide: dict[str, TileStore] = {}
+    of_slide: dict[tuple[str, int | None], TileStore] = {}
     for store in stores:
-        first = of_slide.setdefault(store.fingerprint, store) if store.label is None else store
+        first = store
+        if store.label is None:
+            first = of_slide.setdefault((store.fingerprint, store.scene), store)
         if first is store:
             kept.append(store)
         else:

@@ -39,6 +39,12 @@ class NormalSlide:
     mpp: float | None = None
     backend: str = "auto"
     named_by: Path | None = None
+    scene: int | None = None
+
+    def check_may_connect(self) -> None:
+        """See that an address is one that the user has given; as :func:`check_may_connect`."""
+        if self.named_by is not None:
+            check_may_connect(self.path, self.named_by)
 
 
 def score_normal_slide(
@@ -64,9 +70,8 @@ def score_normal_slide(
     SlideError, StainError
         The slide cannot be scored.
     """
-    if slide.named_by is not None:
-        check_may_connect(slide.path, slide.named_by)
-    with open_slide(slide.path, mpp=slide.mpp, backend=slide.backend) as opened:
+    slide.check_may_connect()
+    with open_slide(slide.path, mpp=slide.mpp, backend=slide.backend, scene=slide.scene) as opened:
         mark = slide_fingerprint(slide.path)
         check_pixels(opened, model)
         tissue = find_tissue(opened)

@@ -79,6 +79,7 @@ def named_slides(
             # Slides of one name in several folders are cases of their own too.
             cases.get(path, path.stem if stems[path.stem] == 1 else str(path)),
             sizes.get(path, options.mpp),
+            scene=options.scene,
         )
         for path in found
     ]

@@ -223,7 +223,12 @@ def _working_folder(output: Path, *, resume: bool) -> Path:
 def _calibration_slides(stores: Sequence[TileStore], split: Split) -> list[NormalSlide]:
     return [
         NormalSlide(
-            s.slide_path, s.case, s.mpp.x if s.mpp.source == "--mpp" else None, s.backend, s.path
+            s.slide_path,
+            s.case,
+            s.mpp.x if s.mpp.source == "--mpp" else None,
+            s.backend,
+            s.path,
+            scene=s.scene,
         )
         for s in stores
         if s.case in split.calibration
@@ -262,7 +267,7 @@ def calibrate(
             watch.slide(path, done, total)
 
         try:
-            reason = _unfit(slide.path, model, used)
+            reason = _unfit(slide, model, used)
             if reason is not None:
                 watch.note(f"Not used for calibration: {reason}")
                 continue
@@ -280,9 +285,11 @@ def calibrate(
     return {name: Calibration.fit(parts) for name, parts in scores.items() if parts}, seen
 
 
-def _unfit(path: Path, model: Model, used: Mapping[str, Path]) -> str | None:
+def _unfit(slide: NormalSlide, model: Model, used: Mapping[str, Path]) -> str | None:
     """Say why a slide cannot calibrate, before it is scored; None: it may."""
+    path = slide.path
     try:
+        slide.check_may_connect()
         mark = slide_fingerprint(path)
     except (WsiAnomalyError, OSError):
         return None  # opening it will say what is wrong
