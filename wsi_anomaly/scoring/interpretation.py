@@ -151,13 +151,9 @@ def interpret(
     p_value = None if normal is None or unlike_new else normal.p_value(judged)
     field_mm2 = (fields.field_um / 1000) ** 2
     point = _operating_point(
-        calibration,
-        seen,
-        false_regions,
+        calibration, seen, false_regions, incomparable, uncalibrated=uncalibrated,
         area=(known.sum() * fields.area_mm2(mpp) / field_mm2, field_mm2),
-        uncalibrated=uncalibrated,
-        incomparable=incomparable,
-    )
+    )  # fmt: skip
     discovery = None
     if fdr is not None and calibration is not None and p_value is not None:
         flagged, discovery = benjamini_hochberg(p_value, fdr, calibration.p_floor)
@@ -192,10 +188,10 @@ def _operating_point(
     calibration: Calibration | None,
     seen: str | None,
     false_regions: float,
+    incomparable: Sequence[str],
     *,
     area: tuple[float, float],
     uncalibrated: str | None,
-    incomparable: Sequence[str],
 ) -> OperatingPoint:
     """Threshold for a slide of so many fields, each of so many mm2."""
     if calibration is None:
