@@ -1,11 +1,11 @@
 """Does the operating point keep its promise? The full simulation, one command.
 
-    python benchmarks/calibration.py --write
+    python benchmarks/calibration.py
 
 Cohorts of normal slides of twelve kinds (cohorts.py), 4 to 50 calibration cases, new slides of the
 same area and of twenty times as much. For each: regions on normal slides, with and without the
 cap; what the program says of them; lesions found, beside a threshold that knows the truth and
-beside the rule that was here before. `--write` writes docs/results/calibration.md.
+beside the rule that was here before. Writes docs/results/calibration.md.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def page(rows: list[Row], cohorts: int) -> str:
     most = max(float(r["capped"]) for r in rows)
     return f"""# Does the operating point keep its promise?
 
-Written by `python benchmarks/calibration.py --write`: {cohorts} cohorts for each row, {len(rows)}
+Written by `python benchmarks/calibration.py`: {cohorts} cohorts for each row, {len(rows)}
 rows. The promise is at most {PROMISE:g} false region on a normal slide, on average, where a slide
 with more than the cap counts as the cap. The capped mean holds {said} (one-sided {CONFIDENCE:.0%},
 corrected for the number of rows); the highest is {most:.2f}.
@@ -153,11 +153,9 @@ def main() -> None:
     """Simulate, and write the page."""
     parser = parser_of(__doc__, rounds=None)
     parser.add_argument("--cohorts", type=int, default=200)
-    parser.add_argument("--write", action="store_true", help="write docs/results/calibration.md")
     asked = parser.parse_args()
     rows = simulate(KINDS, asked.cohorts)
-    if asked.write:
-        PAGE.write_text(page(rows, asked.cohorts), encoding="utf-8")
+    PAGE.write_text(page(rows, asked.cohorts), encoding="utf-8")
     sys.exit(any(not r["holds"] for r in rows))
 
 

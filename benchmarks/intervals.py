@@ -1,6 +1,6 @@
 """Do 95% intervals of the ROC AUC cover it? Few slides, many cohorts.
 
-    python benchmarks/intervals.py --write
+    python benchmarks/intervals.py
 
 Fields of slides that each have a level of their own (three tenths or six tenths of the variance);
 every slide with both classes, or half of the slides abnormal; and one score a slide. Beside the
@@ -108,7 +108,6 @@ def main() -> None:
     """Simulate, and write the page."""
     parser = parser_of(__doc__, rounds=None)
     parser.add_argument("--cohorts", type=int, default=2000)
-    parser.add_argument("--write", action="store_true", help="write docs/results/intervals.md")
     asked = parser.parse_args()
     lines, least = [], 1.0
     for design in DESIGNS:
@@ -122,13 +121,12 @@ def main() -> None:
                     "| " + " | ".join([design.name, f"{auc:g}", str(slides), *cells]) + " |"
                 )
                 print(lines[-1], flush=True)
-    if asked.write:
-        PAGE.write_text(_PAGE.format(asked.cohorts, LEAST_GROUPS, least, "\n".join(lines)))
+    PAGE.write_text(_PAGE.format(asked.cohorts, LEAST_GROUPS, least, "\n".join(lines)))
 
 
 _PAGE = """# Do 95% intervals cover?
 
-Written by `python benchmarks/intervals.py --write`: {} cohorts for each row. `evaluate` gives an
+Written by `python benchmarks/intervals.py`: {} cohorts for each row. `evaluate` gives an
 interval from {} slides or cases on: a studentised jackknife over them, on the scale of logits. The
 lowest coverage here is {:.3f}. *Old*: the percentiles of a bootstrap over slides. *Given*: share of
 cohorts with an interval; where the figure is the same without any slide there is none.

@@ -1,6 +1,6 @@
 """How often a study without an effect gives a p-value of 0.05 or less.
 
-    python benchmarks/studies.py --write
+    python benchmarks/studies.py
 
 Three groups of five animals, three organs that go together, now and then one missing. Counted is
 the smallest p-value over all organs, as a reader looks for it; and what flags alone would say.
@@ -36,7 +36,6 @@ def main() -> None:
     """Simulate, and write the page."""
     parser = parser_of(__doc__, rounds=None)
     parser.add_argument("--studies", type=int, default=2000)
-    parser.add_argument("--write", action="store_true", help="write docs/results/studies.md")
     asked = parser.parse_args()
     lines = []
     for effect in (0.0, 3.0):
@@ -50,13 +49,12 @@ def main() -> None:
         shares = (np.array(found) <= 0.05).mean(0)
         lines.append(f"| {effect:g} | {len(found)} | {shares[0]:.3f} | {shares[1]:.3f} |")
         print(lines[-1], flush=True)
-    if asked.write:
-        PAGE.write_text(_PAGE + "\n".join(lines) + "\n", encoding="utf-8")
+    PAGE.write_text(_PAGE + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 _PAGE = """# How often does a study without an effect give p <= 0.05?
 
-Written by `python benchmarks/studies.py --write`. Three groups of five animals, three organs whose
+Written by `python benchmarks/studies.py`. Three groups of five animals, three organs whose
 scores go together (heavy tails), now and then an organ missing. Counted is the smallest p-value
 over all organs, corrected for their number, as a page of a study shows it. *Effect*: of the higher
 dose on one organ, in standard deviations of the noise.

@@ -112,11 +112,11 @@ def score_slide(
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = _Reference.of(model, facts, controls, options.stride_um)
-            unlike = _not_looked_at(slide, fields, options) + left_out
+            unlike = [*_not_looked_at(slide, fields, options), *left_out]
             unlike += _unlike_training(slide, model, preprocess, found)
-            meaning = reference.interpret(fields, scores[model.primary], facts.mpp, options, unlike)
-            primary = scores[model.primary]
-            maps = _pixel_maps(slide, fields, primary, meaning, options, model, preprocess)
+            score = scores[model.primary]
+            meaning = reference.interpret(fields, score, facts.mpp, options, unlike)
+            maps = _pixel_maps(slide, fields, score, meaning, options, model, preprocess)
     return ScoreMap(
         slide=facts,
         fields=fields,
@@ -132,7 +132,7 @@ def score_slide(
         tissue_mm2=tissue.area_mm2(),
         sparse_mm2=sparse_mm2,
         timings=timings | {"network": found.network_seconds},
-        measured=measures(preprocess, found.sharpness, scores[model.primary]),
+        measured=measures(preprocess, found.sharpness, score),
         pixel_maps=maps,
     )
 
