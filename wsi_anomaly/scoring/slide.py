@@ -87,8 +87,7 @@ def score_slide(
         The scores of the controls cannot be read.
     """
     options = options or ScoreOptions()
-    timings: dict[str, float] = {}
-    left_out: list[str] = []
+    timings, left_out = dict[str, float](), list[str]()
     with _opened(path, options) as slide:
         check_pixels(slide, model)
         facts = SlideFacts.of(slide)
