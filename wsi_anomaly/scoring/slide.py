@@ -18,7 +18,7 @@ from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring.assess import assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
-from wsi_anomaly.scoring.domain import domain_warnings
+from wsi_anomaly.scoring.domain import domain_warnings, less_sharp
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
 from wsi_anomaly.scoring.model import (
     ALONE,
@@ -127,7 +127,10 @@ def score_slide(
                 mpp=slide.finest_mpp,
                 sharpness=found.sharpness,
             )
-            meaning = reference.interpret(fields, scores[model.primary], facts.mpp, options, unlike)
+            soft = [] if model.name == ALONE else less_sharp(model.domain, found.sharpness)
+            meaning = reference.interpret(
+                fields, scores[model.primary], facts.mpp, options, unlike, soft
+            )
             chosen = fields_to_map(
                 fields, meaning.smoothed, meaning.flagged,
                 many=options.pixel_map, tile_size=model.tile_size,
@@ -232,6 +235,7 @@ class _Reference:
         mpp: Mpp,
         options: ScoreOptions,
         warnings: list[str],
+        incomparable: list[str],
     ) -> Interpretation:
         return interpret(
             fields,
@@ -243,6 +247,7 @@ class _Reference:
             fdr=options.fdr,
             uncalibrated=self.uncalibrated,
             domain_warnings=warnings,
+            incomparable=incomparable,
         )
 
 
