@@ -23,8 +23,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wsi_anomaly.scoring.domain import less_sharp
-from wsi_anomaly.slides import Bounds, Mpp, Region, Slide, find_tissue, open_slide
+from wsi_anomaly.slides import (
+    TISSUE,
+    Bounds,
+    Mpp,
+    Region,
+    Slide,
+    TissueMap,
+    find_tissue,
+    open_slide,
+)
 from wsi_anomaly.slides.base import SlideInfo
+from wsi_anomaly.slides.overview import map_shape
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import Fields, Status, plan_fields
 from wsi_anomaly.tiles.plane import CHUNK_PX, SlidePlane
@@ -60,7 +70,7 @@ class Blurred(Slide):
 
 
 class Painted(Slide):
-    """A picture in memory."""
+    """A picture in memory, all of it tissue."""
 
     backend = "painted"
 
@@ -70,6 +80,9 @@ class Painted(Slide):
         info = SlideInfo(*size, (size,), (1.0,), Mpp(mpp, mpp, "drawn"), Bounds(0, 0, *size))
         super().__init__(Path(f"{name}.tif"), info)
         self.image = image
+        self.tissue = TissueMap.over(
+            self, np.full(map_shape(self), TISSUE, np.uint8), (243.0, 243.0, 243.0)
+        )
 
     def close(self) -> None:
         """Nothing to close."""
@@ -115,13 +128,15 @@ def pale(kind: str, side: int = 2400, mpp: float = 0.5) -> NDArray[np.uint8]:
 
 def measure(slide: Slide, sigma_um: float, whole: Slide, most: int) -> dict[str, Any]:
     """Judge the fields of at most `most` chunks of a slide; the tissue is that of the sharp one."""
-    tissue = find_tissue(whole)
+    tissue = whole.tissue if isinstance(whole, Painted) else find_tissue(whole)
     fields = plan_fields(whole, tissue, field_um=64.0, min_tissue=0.1)
     fields = fields.take(np.flatnonzero(fields.status == Status.OK))
     plane = SlidePlane(Blurred(slide, sigma_um) if sigma_um else slide, tissue, 10)
     fields = _of_some_chunks(plane, fields, most)
     old = np.zeros(plane.status.shape, bool)
-    for row, column in sorted(set(zip(*(v.tolist() for v in chunk_of(plane, fields)), strict=True))):
+    for row, column in sorted(
+        set(zip(*(v.tolist() for v in chunk_of(plane, fields)), strict=True))
+    ):
         pixels = plane.chunk(row, column)
         side = plane.square_px
         for top in range(0, pixels.shape[0] - side + 1, side):

@@ -69,7 +69,7 @@ def test_a_pale_stain_changes_nothing(picture: np.ndarray, sigma_um: float) -> N
 
 
 def test_the_strip_at_the_border_is_judged_too() -> None:
-    picture = stained_picture(660, 872)  # at 1 um: 40 um of the last column, 20 um of the last row
+    picture = stained_picture(650, 872)  # at 1 um: 40 um of the last column, 10 um of the last row
     for image, status in ((picture, Status.OK), (out_of_focus(picture, 4, 1.0), Status.BLURRED)):
         slide = ArraySlide(image, mpp=(1.0, 1.0))
         plane = SlidePlane(slide, find_tissue(ArraySlide(picture, mpp=(1.0, 1.0))), 10)

@@ -75,11 +75,14 @@ def less_sharp(domain: Mapping[str, Any], sharpness: float) -> list[str]:
     limit = min(_LESS_SHARP * low, _SURELY_LESS)
     if not sharpness < limit:
         return []
-    usual = f"the model's normal slides ({low:.2g} and more)" if np.isfinite(low) else "slides in focus"
-    return [
+    usual = (
+        f"the model's normal slides ({low:.2g} and more)" if np.isfinite(low) else "slides in focus"
+    )
+    sentence = (
         f"The slide as a whole cannot be compared: less sharp ({sharpness:.2g}) than {usual}. Look "
         "at its focus; if the scanner gives no more, train on slides of it."
-    ]
+    )
+    return [sentence]
 
 
 def _stain_warnings(domain: Mapping[str, Any], preprocessor: SlidePreprocessor) -> list[str]:

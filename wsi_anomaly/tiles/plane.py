@@ -136,7 +136,6 @@ class Plane(ABC):
                 worst[worse] = found[worse]
         return worst
 
-
     def sharpness_of(self, fields: Fields) -> NDArray[np.float32]:
         """Sharpness (N,) of the square in which the centre of each field lies, as far as read."""
         places = []
@@ -247,6 +246,9 @@ class SlidePlane(Plane):
         sharp = np.empty(status.shape, np.float32)
         for cut, squares in _alike(rgb, side):
             sharp[cut] = sharpness(squares, self._mpp).reshape(sharp[cut].shape)
+        flat = np.isinf(sharp)
+        if not flat.all():  # strips at the border are too narrow to tell
+            sharp[flat] = np.median(sharp[~flat])
         status[(sharp < MIN_SHARPNESS) & (status == Status.OK)] = Status.BLURRED
         self.sharpness[here] = np.where(status == Status.OK, sharp, np.nan)
 
