@@ -36,15 +36,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from common import REPOSITORY, find_slide, finish, parser_of
+from peers.environments import PEERS, python_of
 from reading import at_exactly_10x
-from rivals.environments import PEERS, python_of
 
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.stain import fit_profile, reference_target
 from wsi_anomaly.tiles import plan_fields, read_fields
 from wsi_anomaly.tiles.preprocessing import sample_tissue
 
-RIVALS = REPOSITORY / "benchmarks" / "rivals"
+PEER_PROGRAMS = REPOSITORY / "benchmarks" / "peer_programs"
 TILING = {  # way: environment
     "ours": None,
     "bare_decode": None,
@@ -69,7 +69,7 @@ STAIN = {
 }
 
 
-class Rival:
+class Peer:
     """A way in a process of its own."""
 
     def __init__(self, module: str, way: str, python: Path, job: Path, log: Path) -> None:
@@ -81,7 +81,7 @@ class Rival:
         }
         with log.open("w") as errors:
             self.process = subprocess.Popen(
-                [str(python), str(RIVALS / "worker.py"), module, way, str(job)],
+                [str(python), str(PEER_PROGRAMS / "worker.py"), module, way, str(job)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
                 env=environment,
             )  # fmt: skip
@@ -116,7 +116,7 @@ def compete(
     module: str, ways: dict[str, str | None], jobs: dict[str, Path], rounds: int, cache: Path
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
     """Run all rivals in turn; what each measured in every round, and why some did not run."""
-    rivals: dict[str, Rival] = {}
+    peers: dict[str, Peer] = {}
     failed: dict[str, str] = {}
     measured: dict[str, list[dict[str, Any]]] = {}
     folder = next(iter(jobs.values())).parent
@@ -124,18 +124,18 @@ def compete(
         for way, peer in ways.items():
             try:
                 python = Path(sys.executable) if peer is None else python_of(peer, cache)
-                rivals[way] = Rival(module, way, python, jobs[way], folder / f"{way}.log")
-                rivals[way].run()  # compiled, and in the page cache
+                peers[way] = Peer(module, way, python, jobs[way], folder / f"{way}.log")
+                peers[way].run()  # compiled, and in the page cache
                 measured[way] = []
             except RuntimeError as error:
                 failed[way] = str(error)
             print(f"{way}: {failed.get(way, 'ready')}", file=sys.stderr, flush=True)
         for _ in range(rounds):
             for way, found in measured.items():
-                found.append(rivals[way].run())
+                found.append(peers[way].run())
     finally:
-        for rival in rivals.values():
-            rival.__exit__()
+        for peer in peers.values():
+            peer.__exit__()
     return measured, failed
 
 

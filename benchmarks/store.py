@@ -19,7 +19,7 @@ from common import finish, parser_of
 
 from wsi_anomaly.slides import Bounds, Mpp
 from wsi_anomaly.tiles import Fields, TileConfig, TileSet, TileStore
-from wsi_anomaly.tiles.writing import write_tiles
+from wsi_anomaly.tiles.writing import tiles_of, write_tiles
 
 BATCH = 128
 
@@ -41,11 +41,12 @@ def write_file(path: Path, images: np.ndarray) -> float:
     start = time.perf_counter()
     with write_tiles(
         path, slide, fields, fields.status, config=TileConfig((10,), tile_size=side, stain="none"),
-        magnifications=(10,), stain=None, fingerprint=path.stem, case=path.stem, sources={},
+        magnifications=(10,), stain=None,
+        attributes={"fingerprint": path.stem, "case": path.stem}, planes={},
     ) as writer:  # fmt: skip
         for first in range(0, count, 256):
             indices = np.arange(first, min(first + 256, count))
-            writer.put(10, indices, images[indices[0] : indices[-1] + 1])
+            writer.put(tiles_of(10), indices, images[indices[0] : indices[-1] + 1])
     return time.perf_counter() - start
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # One thread a process: the suite runs on several workers, and results do not depend on the count.
@@ -31,3 +35,21 @@ def real_data() -> Path:
     if not (folder / "slides").is_dir():
         pytest.skip("no real slides here: set WSI_ANOMALY_DATA to their folder")
     return folder
+
+
+@pytest.fixture
+def field_case(tmp_path: Path) -> Callable[[str], Path]:
+    """Make the files of a case of the field by its name (``expected.txt`` says what is right)."""
+    cases = REPOSITORY.parent / "shared" / "cases"
+
+    def made(name: str) -> Path:
+        if not (cases / name / "make.py").is_file():
+            pytest.skip(f"no case {name} here: they lie beside the repository")
+        folder = tmp_path / "cases" / name
+        shutil.copytree(cases / name, folder, copy_function=shutil.copy)
+        folder.chmod(0o755)
+        shutil.copy(cases / "draw.py", folder.parent)
+        subprocess.run([sys.executable, folder / "make.py"], check=True, capture_output=True)
+        return folder
+
+    return made

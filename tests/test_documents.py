@@ -188,7 +188,7 @@ def test_the_reference_names_every_key_and_column() -> None:
     from wsi_anomaly.results.colors import TILE_CLASSES
     from wsi_anomaly.studies.groups import AnimalResult, GroupResult
     from wsi_anomaly.tiles import Status
-    from wsi_anomaly.tiles.ledger import COLUMNS
+    from wsi_anomaly.tiles.slides_table import COLUMNS
     from wsi_anomaly.training.config import PRESETS, TrainConfig
 
     page = (DOCS / "reference.md").read_text(encoding="utf-8")
@@ -237,12 +237,15 @@ def code_words(page: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("place", "function"),
     [
-        ("tiles", "write_tiles"),
+        ("tiles/writing.py", "_root_attributes"),
+        ("tiles", "tile_slide"),
         ("tiles", "_trident"),
         ("detectors", "save"),
         ("training", "domain_of"),
         ("training", "_provenance"),
         ("results", "build_summary"),
+        ("results/summary.py", "_slide"),
+        ("results/summary.py", "_flagged"),
         ("results", "provenance"),
         ("results", "write_zarr"),
         ("reports", "write_results"),
@@ -253,7 +256,7 @@ def code_words(page: Path) -> set[str]:
         ("tuning/files.py", "trials_csv"),
         ("tuning/files.py", "summary"),
         ("tuning/files.py", "_trial"),
-        ("reproduce/cells.py", "run"),
+        ("reproduce/experiment.py", "run"),
         ("reproduce/tables.py", "_as_json"),
         ("reproduce/supervision.py", "_as_json"),
         ("demo/run.py", "figures_as_json"),
@@ -280,7 +283,7 @@ def test_the_reference_names_the_fields_of_what_is_written_whole() -> None:
     from wsi_anomaly.evaluation.metrics import Estimate
     from wsi_anomaly.reproduce.scores import Scores
     from wsi_anomaly.tiles import Preprocessing
-    from wsi_anomaly.tuning.certainty import Comparison
+    from wsi_anomaly.tuning.confidence import Comparison
 
     words = code_words(DOCS / "reference.md") | set(
         re.findall(r"\w+", (DOCS / "reference.md").read_text(encoding="utf-8"))

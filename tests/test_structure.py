@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "options": set(),
     "jobs": set(),
-    "slides": set(),
+    "slides": {"annotations"},
     "annotations": set(),
     "stain": set(),
     "features": set(),
@@ -144,6 +144,19 @@ def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_function_fits_on_a_screen_and_takes_few_things(path: Path) -> None:
+    """At most 80 lines and 10 parameters; a command has as many as it has options."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if path.parent.name == "cli" and node.name == "command":
+                continue
+            taken = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 80, f"{node.name} is too long"
+            assert len(taken) <= 10, f"{node.name} takes {len(taken)} parameters"
+
+
 def test_the_lock_names_no_host_and_pins_the_torch_pair() -> None:
     lock = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
     assert "://" not in lock
@@ -155,6 +168,20 @@ def test_the_lock_names_no_host_and_pins_the_torch_pair() -> None:
     assert torchvision is not None
     # torchvision 0.N is built for torch 2.(N - 15).
     assert int(torchvision[2]) - int(torch[2]) == 15
+
+
+def test_importing_the_package_loads_nothing_else() -> None:
+    """Even typing or pathlib would double the time that it takes."""
+    script = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "import wsi_anomaly\n"
+        "print(sorted(m for m in set(sys.modules) - before if not m.startswith('wsi_anomaly')))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    assert out.stdout.strip() in ("[]", "['__future__']")
 
 
 def test_the_command_line_starts_without_the_heavy_packages() -> None:

@@ -101,7 +101,19 @@ def test_a_self_crossing_outline_is_repaired(read):
     assert outline.polygon.area == pytest.approx(50)
 
 
-def test_dots_measurements_and_stray_clicks_are_passed_over(read):
+@pytest.mark.parametrize("group", ["normal", "Normal"])
+def test_camelyon17s_normal_is_cut_out_and_is_no_lesion(read, group):
+    text = document(
+        annotation(square(0, 0, 100), "metastases"), annotation(square(20, 20, 10), group)
+    )
+    lesion, normal = read(text)
+    assert lesion.label == "metastases"
+    assert lesion.polygon.area == pytest.approx(100**2 - 10**2)
+    assert (lesion.is_normal, normal.is_normal) == (False, True)
+    assert normal.polygon.area == pytest.approx(100)
+
+
+def test_dots_measurements_and_stray_clicks_are_left_out_and_counted(tmp_path):
     text = document(
         annotation([(1, 1)], kind="Dot"),
         annotation([(1, 1), (5, 5)], kind="Measurement"),
@@ -109,7 +121,19 @@ def test_dots_measurements_and_stray_clicks_are_passed_over(read):
         annotation([(1, 1), (2, 2)]),
         annotation(square(0, 0, 10)),
     )
-    assert len(read(text)) == 1
+    path = tmp_path / "slide 1.xml"
+    path.write_text(text)
+    said: list[str] = []
+    assert len(read_outlines(path, note=said.append)) == 1
+    assert "slide 1.xml: 4 of 5 objects are points or lines" in said[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_does_no_harm(tmp_path, encoding):
+    path = tmp_path / "slide 1.xml"
+    text = document(annotation(square(0, 0, 10))).replace('<?xml version="1.0"?>', "")
+    path.write_text(text, encoding=encoding)
+    assert len(read_outlines(path)) == 1
 
 
 def test_no_annotations_are_no_outlines(read):
@@ -127,6 +151,7 @@ EXTERNAL = '<!DOCTYPE x SYSTEM "file:///etc/passwd">\n'
         ("", "broken XML"),
         ("no XML at all", "broken XML"),
         ("<Annotations><Annotation/></Annotations>", "no ASAP annotation"),
+        (document(annotation([(1, 1)], kind="Dot")), "marks no area"),
         (document(head=BOMB), "document type"),
         (document(head=EXTERNAL), "document type"),
         (document(annotation([(0, 0), ("nan", 1), (5, 5)])), "no pair of pixels"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import shapely
@@ -12,8 +14,14 @@ from hypothesis.extra import numpy as hnp
 from outline_files import mask_of_outlines, write_mask
 from PIL import Image
 
-from wsi_anomaly.annotations import Outline, outlines_from_mask, read_mask, read_outlines
+from wsi_anomaly.annotations import Extent, Outline, outlines_from_mask, read_mask, read_outlines
 from wsi_anomaly.core.errors import AnnotationError
+
+
+def whole(width: int, height: int) -> Extent:
+    """A slide that was scanned as a whole."""
+    return Extent(Path("slide.tif"), (width, height), (0, 0, width, height))
+
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 
@@ -56,7 +64,7 @@ def test_a_written_mask_is_read_back(tmp_path):
     path = tmp_path / "mask.png"
     write_mask(path, [outline], (800, 640), downsample=4)
     assert read_mask(path).shape == (160, 200)
-    (back,) = read_outlines(path, level0_size=(800, 640), label="Lesion")
+    (back,) = read_outlines(path, whole(800, 640), label="Lesion")
     assert back.label == "Lesion"
     apart = back.polygon.symmetric_difference(outline.polygon).area
     assert apart < 0.02 * outline.polygon.area
@@ -66,7 +74,7 @@ def test_a_written_mask_is_read_back(tmp_path):
 def test_every_kind_of_png_is_a_mask(tmp_path, mode):
     image = Image.fromarray(np.pad(np.full((4, 4), 255, np.uint8), 2)).convert(mode)
     image.save(tmp_path / "mask.png")
-    (outline,) = read_outlines(tmp_path / "mask.png", level0_size=(80, 80))
+    (outline,) = read_outlines(tmp_path / "mask.png", whole(80, 80))
     assert outline.polygon.bounds == (20, 20, 60, 60)
 
 
@@ -77,7 +85,7 @@ def test_a_pyramidal_tiff_is_read_at_a_reasonable_level(tmp_path):
     with tifffile.TiffWriter(path) as writer:
         writer.write(level0, subifds=1, tile=(64, 64), compression="deflate")
         writer.write(level0[::2, ::2], subfiletype=1, tile=(64, 64), compression="deflate")
-    (outline,) = read_outlines(path, level0_size=(1024, 1024))
+    (outline,) = read_outlines(path, whole(1024, 1024))
     assert outline.polygon.bounds == (256, 256, 512, 512)
 
 

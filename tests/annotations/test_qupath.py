@@ -58,8 +58,54 @@ def test_labels_as_qupath_has_written_them(read):
         feature(classification="Stroma"),
         feature(),
         feature(classification=None),
+        feature(classification={"names": ["Tumor", "in situ"], "color": [200, 0, 0]}),
+        feature(classification={"names": ["Stroma"], "color": [200, 0, 0]}),
+        feature(classification={"name": None}),
     ]
-    assert [o.label for o in read(features)] == ["Tumor: in situ", "Stroma", "", ""]
+    labels = ["Tumor: in situ", "Stroma", "", "", "Tumor: in situ", "Stroma", ""]
+    assert [o.label for o in read(features)] == labels
+
+
+def test_what_encloses_nothing_is_left_out_of_the_good_ones_and_counted(tmp_path):
+    path = tmp_path / "export.geojson"
+    features = [
+        feature([3, 4], "Point"),
+        feature([[3, 4], [9, 4]], "MultiPoint"),
+        feature(),
+        feature([[0, 0], [5, 5]], "LineString"),
+        feature([[[0, 0], [5, 5]]], "MultiLineString"),
+        feature([[[0, 0], [1, 1], [2, 2], [0, 0]]]),
+        {"type": "Feature", "geometry": None, "properties": {}},
+    ]
+    path.write_text(json.dumps(features))
+    said: list[str] = []
+    assert len(read_outlines(path, note=said.append)) == 1
+    assert len(said) == 1
+    assert "export.geojson: 6 of 7 objects are points or lines" in said[0]
+
+
+def test_a_collection_is_its_areas(read):
+    one = feature()
+    line = {"type": "LineString", "coordinates": [[0, 0], [500, 500]]}
+    far = {"type": "Polygon", "coordinates": [[[200, 0], [210, 0], [210, 10], [200, 0]]]}
+    one["geometry"] = {"type": "GeometryCollection", "geometries": [one["geometry"], line, far]}
+    (outline,) = read([one])
+    assert outline.polygon.area == 10_050
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_byte_order_mark_and_other_encodings_do_no_harm(tmp_path, encoding, pack):
+    path = tmp_path / ("a.geojson" if pack is bytes else "a.geojson.gz")
+    text = json.dumps([feature(classification={"name": "Tumör"})], ensure_ascii=False)
+    path.write_bytes(pack(text.encode(encoding)))
+    assert [outline.label for outline in read_outlines(path)] == ["Tumör"]
+
+
+def test_measurements_that_are_no_numbers_do_no_harm(read):
+    text = json.dumps([feature(measurements={"Area": float("nan"), "Ratio": float("inf")})])
+    assert "NaN" in text
+    assert len(read(text)) == 1
 
 
 def test_a_bow_tie_is_repaired_and_pieces_of_a_multipolygon_stay_together(read):
@@ -87,13 +133,17 @@ def test_gzipped_exports_are_read(tmp_path):
         ("{", "no JSON"),
         ({"type": "Topology"}, "no GeoJSON features"),
         ([{"type": "Polygon"}], "object 1: it is no GeoJSON feature"),
-        ([feature(), feature([3, 4], "Point")], "object 2: its geometry is Point"),
+        ([feature(), feature([3, 4], "Sphere")], "object 2: its geometry is Sphere"),
+        ([feature([3, 4], "Point"), feature([[0, 0], [9, 9]], "LineString")], r"objects \(2\)"),
         ([feature([[[0, 0], [1, 1], [0, 0]]])], "fewer than four points"),
         ([feature([[[0, 0], [1, 1], [2, 2], [0, 0]]])], "encloses nothing"),
         ([feature([[[0, 0], [9, 0], [9, 9], [0, 9]]])], "not closed"),
         ([feature([[["0", 0], [9, 0], [9, 9], ["0", 0]]])], "no pair of pixel coordinates"),
         ([feature([])], "outline is empty"),
         ([feature(classification={"name": 7})], "classification has no name"),
+        ([feature(classification={"names": ["Tumor", 7]})], "classification has no name"),
+        ([feature(classification={"class": "Tumor"})], "classification has no name"),
+        ([feature(classification="\ud800")], "classification has no name"),
     ],
 )
 def test_a_bad_file_is_one_sentence_that_says_where(read, document, says):

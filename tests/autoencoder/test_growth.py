@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from shutil import copy
 
@@ -55,7 +57,7 @@ def loop(tmp_path: Path | None = None, *, every: int = 5, held_out=None, **confi
         growth,
         stream,
         [stage.steps for stage in STAGES],
-        LoopConfig(report_every=3, checkpoint_every=every, validate_every=2, patience=2),
+        LoopConfig(report_every=3, checkpoint_every=every, validate_every=2, patience=1),
         validation=validation,
         checkpoint=None if tmp_path is None else tmp_path / "dpa.safetensors",
         identity={"run": 1},
@@ -111,11 +113,11 @@ def test_a_step_learns_and_leaves_the_perceptual_network_alone():
     assert all(torch.equal(t, frozen[n]) for n, t in growth.network.state_dict().items())
 
 
-def test_the_pixel_term_adds_relative_l1_of_pixels():
+def test_the_pixel_term_adds_the_absolute_difference_of_pixels():
     x, y = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
     plain, with_pixels = trainer(identity_network()), trainer(identity_network(), pixel_weight=2.0)
     extra = with_pixels.loss(x, y, 1.0) - plain.loss(x, y, 1.0)
-    assert torch.allclose(extra, 2 * relative_l1(x, y), atol=1e-6)
+    assert torch.allclose(extra, 2 * (x - y).abs().mean((1, 2, 3)), atol=1e-6)
 
 
 def test_the_adversarial_term_trains_a_critic_of_its_own():
@@ -130,6 +132,34 @@ def test_the_adversarial_term_trains_a_critic_of_its_own():
         for a, b in zip(critic, growth.adversary.critic.parameters(), strict=True)
     ]
     assert any(changed)
+
+
+def test_the_critic_pays_for_large_verdicts():
+    """Its loss: 10 (|gradient| - 1)^2 - (D(x) - D(x')) + 0.001 (D(x)^2 + D(x')^2)."""
+    adversary = trainer(adversarial_weight=0.1).adversary
+    for parameter in adversary.critic.parameters():
+        torch.nn.init.zeros_(parameter)
+    adversary.critic.last[1].bias.data.fill_(50.0)  # says 50 of everything, so its gradient is 0
+    images = to_images(textured_tiles(8))
+    adversary.start_stage(16, transition=False)
+    loss = adversary.update(images, images, 1.0)
+    assert loss.item() == pytest.approx(10 + 0.001 * (50**2 + 50**2))
+
+
+def test_grey_images_are_rebuilt_in_one_channel():
+    autoencoder = ProgressiveAutoencoder(replace(ARCHITECTURE, image_channels=1))
+    assert autoencoder.encoder.from_image["16"][0].in_channels == 1
+    grey = torch.rand(2, 1, 16, 16).expand(-1, 3, -1, -1)
+    rebuilt = autoencoder(grey)
+    assert rebuilt.shape == grey.shape
+    assert torch.equal(rebuilt, rebuilt[:, :1].expand(-1, 3, -1, -1))
+    growth = GrowthTrainer(
+        autoencoder, random_network(), STAGES, GrowthConfig(LAYERS, adversarial_weight=0.1)
+    )
+    assert growth.adversary.critic.from_image["16"][0].in_channels == 1
+    assert torch.isfinite(growth.step((grey,) * 3, 0).loss)
+    with pytest.raises(UsageError, match="image_channels is 1 or 3"):
+        replace(ARCHITECTURE, image_channels=2)
 
 
 def test_a_resolution_without_a_layer_is_refused():
@@ -207,7 +237,8 @@ def test_a_checkpoint_of_version_0_1_0_goes_on(tmp_path):
     resumed.run()
     assert [line["step"] for line in resumed.log] == [line["step"] for line in straight.log]
     losses = [[line["loss"] for line in run.log] for run in (resumed, straight)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    # Its critic did not pay for large verdicts yet, so the curves are not quite the same.
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
@@ -221,7 +252,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 
 def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best():
     run = loop(held_out=to_images(textured_tiles(8, seed=9)))
-    losses = iter([1.0, 0.5, 0.5, 0.5])
+    losses = iter([0.5, 0.5, 0.5])  # as published: one look more than the patience says
     kept = []
 
     def validate():
@@ -230,8 +261,8 @@ def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best():
 
     run._validate = validate
     log = run.run()
-    assert [e["validation"] for e in log if e["validation"] is not None] == [1.0, 0.5, 0.5, 0.5]
-    best = kept[1]
+    assert [e["validation"] for e in log if e["validation"] is not None] == [0.5, 0.5, 0.5]
+    best = kept[0]
     assert all(torch.equal(t, best[n]) for n, t in weights(run).items())
 
 
@@ -254,18 +285,35 @@ def test_a_loss_that_is_no_number_stops_and_names_the_step(tmp_path):
     assert loop(tmp_path, every=3).log[-1]["step"] == 6  # the last good state is on the disk
 
 
-def test_two_processes_under_torchrun_match_one(tmp_path):
+def under_torchrun(processes: int, *arguments: str) -> None:
+    """Wait for its end, however busy the machine is.
+
+    Without ``--standalone``: that meets through a store whose heartbeats time out after 5 s, and
+    on one machine nobody needs to be met.
+    """
     script = Path(__file__).with_name("torchrun_job.py")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ran = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--master-addr=127.0.0.1",
+         f"--master-port={port}", f"--nproc-per-node={processes}", str(script), *arguments],
+        check=False, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_two_processes_under_torchrun_match_one(tmp_path):
     results = []
     for count in (1, 2):
         out = tmp_path / f"{count}.pt"
-        subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone",
-             f"--nproc-per-node={count}", str(script), str(out)],
-            check=True, capture_output=True, timeout=300,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        under_torchrun(count, str(out))
         results.append(torch.load(out, weights_only=True))
     one, two = results
     for name, tensor in one.items():
         assert torch.allclose(tensor, two[name], atol=1e-5), name
+
+
+def test_processes_whose_validation_differs_stop_at_the_same_step(tmp_path):
+    under_torchrun(2, str(tmp_path / "last"), "parted")
+    assert (tmp_path / "last.0").read_text() == (tmp_path / "last.1").read_text()

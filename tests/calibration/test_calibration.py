@@ -112,3 +112,11 @@ def test_state_round_trip_and_damage():
 def test_histogram_covers_all_normal_tissue():
     calibration = Calibration.fit(normals(3))
     assert calibration.histogram(np.linspace(0.9, 1.1, 7)).sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("far", [1 << 24, 1 << 62])
+def test_a_field_far_from_all_others_is_refused_before_its_grid_is_made(far):
+    """A model of somebody's with one such row would cost gigabytes."""
+    row = np.array([0, 0, far, -far])
+    with pytest.raises(ValueError, match="lie too far apart"):
+        CaseScores("case", "slide", row, np.array([0, 1, 0, 1]), np.ones(4))

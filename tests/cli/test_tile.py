@@ -60,7 +60,7 @@ def test_a_folder_with_one_bad_slide(
     assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {
         "lesion.h5", "lesion.png", "normal.h5", "normal.png", "slides.csv",
     }  # fmt: skip
-    assert {row["status"] for row in table(out).values()} == {"done", "error"}
+    assert {row["status"] for row in table(out).values()} == {"done", "error", "not a slide"}
 
     assert run(slides / "normal.tif", "-o", out, *FEW) == 0
     assert "kept" in capsys.readouterr().err
@@ -186,7 +186,7 @@ def test_killed_at_any_moment_then_resumed(slides: Path, tmp_path: Path) -> None
             TileStore.open(file)  # raises when it is not whole
     assert run(slides, "-o", tmp_path, *FEW, "-q") == 1  # for the broken slide alone
     assert len([TileStore.open(file) for file in tmp_path.glob("*.h5")]) == 2
-    assert set(table(tmp_path)) == {"normal.tif", "lesion.tif", "broken.tif"}
+    assert set(table(tmp_path)) == {"normal.tif", "lesion.tif", "broken.tif", "lesion.geojson"}
 
 
 def test_two_runs_on_one_folder(slides: Path, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_two_runs_on_one_folder(slides: Path, tmp_path: Path) -> None:
     for process in runs:
         assert "2 of 3 slides done" in process.communicate()[1]
     assert seen
-    assert set(table(tmp_path)) == {"normal.tif", "lesion.tif", "broken.tif"}
+    assert set(table(tmp_path)) == {"normal.tif", "lesion.tif", "broken.tif", "lesion.geojson"}
     assert not list(tmp_path.glob(".*.partial"))
 
 

@@ -44,7 +44,7 @@ from wsi_anomaly.detectors import (
     growing_stages,
 )
 from wsi_anomaly.features.network import PerceptualNetwork
-from wsi_anomaly.learning.batches import ArrayTiles, to_images
+from wsi_anomaly.learning.batches import ArrayTiles, BatchStream, to_images
 
 
 def dpa_config(steps: int = 120) -> DpaConfig:
@@ -213,6 +213,39 @@ def test_training_resumes_from_its_checkpoint(name, tmp_path):
     assert seen == sorted(set(seen))  # no step was done twice
     images = abnormal_tiles(5)
     assert np.array_equal(interrupted.score_samples(images), straight.score_samples(images))
+
+
+def test_flips_are_the_configurations_and_stored_with_the_model(monkeypatch):
+    seen = []
+    make = BatchStream.__init__
+
+    def noted(self, *arguments, **options):
+        seen.append(options["flips"])
+        make(self, *arguments, **options)
+
+    monkeypatch.setattr(BatchStream, "__init__", noted)
+    for flips in (True, False):
+        detector = Dpa(network(), replace(dpa_config(4), flips=flips))
+        detector.fit(ArrayTiles(normal_tiles(20)))
+        assert DpaConfig.from_dict(detector.to_state()[1]).flips is flips
+    assert seen == [True, False]
+    former = {
+        k: v for k, v in dpa_config(4).to_dict().items() if k not in ("flips", "score_pixels")
+    }
+    assert DpaConfig.from_dict(former) == dpa_config(4)  # 0.1.0 flipped always
+
+
+def test_the_score_holds_the_pixel_term_where_it_is_asked_for():
+    config = dpa_config(4)
+    config = replace(config, growth=replace(config.growth, pixel_weight=0.5))
+    plain = Dpa(network(), config).fit(ArrayTiles(normal_tiles(20)))
+    with_pixels = Dpa(plain.features, replace(config, score_pixels=True))
+    with_pixels.autoencoder_ = plain.autoencoder_
+    images = to_images(abnormal_tiles(3))
+    with torch.no_grad():
+        difference = (images - plain.autoencoder_(images)).abs().mean((1, 2, 3))
+    extra = with_pixels.score_samples(abnormal_tiles(3)) - plain.score_samples(abnormal_tiles(3))
+    assert extra == pytest.approx(0.5 * difference.numpy(), abs=1e-5)
 
 
 def test_a_schedule_grows_to_the_final_resolution():

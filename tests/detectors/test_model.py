@@ -12,7 +12,7 @@ import torch
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, Stage
 from wsi_anomaly.calibration import Calibration, CaseScores
-from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.core.errors import MemoryShortError, ModelError, UsageError
 from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.detectors import Density, DensityConfig, Dpa, DpaConfig, Model
 from wsi_anomaly.features import load_features
@@ -83,6 +83,24 @@ def test_a_model_comes_back_as_it_was(model, folder):
     assert loaded.calibration["dpa"].n_cases == 5
     assert (folder / "README.md").read_text() == "# A model"
     assert (folder / "training.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")],
+)
+def test_a_full_memory_is_not_called_a_damaged_model(folder, monkeypatch, error):
+    def full(*_arguments, **_settings):
+        raise error
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(MemoryShortError, match="not enough memory on cpu for the model in"):
+        Model.load(folder)
+
+
+def test_a_model_is_not_loaded_to_a_device_that_is_not_there(folder):
+    with pytest.raises(UsageError, match="'meta' is not supported"):
+        Model.load(folder, device="meta")
 
 
 def test_methods_share_one_pass_and_agree_with_the_detector_alone(model):

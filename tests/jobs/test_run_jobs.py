@@ -27,7 +27,8 @@ ERRORS = {
     "tissue": NoTissueError("tissue has none; leave it out."),
     "disk": OSError(5, "Input/output error"),
     "memory": MemoryError(),
-    "output": OutputError("The disk is full."),
+    "output": OutputError("The disk is full.", for_all=True),
+    "one output": OutputError("A file stands there."),
     "model": StopError("The model is missing."),
     "bug": KeyError("odd\nkey"),
 }
@@ -58,6 +59,7 @@ class Lengths:
         ("disk", "disk cannot be read any more (Input/output error); check the disk and run"),
         ("memory", "memory needs more memory than there is; use fewer --workers."),
         ("output", "The disk is full."),
+        ("one output", "A file stands there."),
         ("model", "The model is missing."),
         ("bug", "bug could not be measured: unexpected KeyError: 'odd\\nkey' (please report it)."),
     ],

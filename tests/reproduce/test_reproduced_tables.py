@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from tiny_sets import make_folder_set
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
-from wsi_anomaly.reproduce.cells import Bench
+from wsi_anomaly.reproduce.experiment import Bench
 from wsi_anomaly.reproduce.plan import Plan
 from wsi_anomaly.reproduce.run import reproduce
 from wsi_anomaly.reproduce.scores import Scores

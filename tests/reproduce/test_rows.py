@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -52,7 +54,7 @@ def test_each_row_of_the_ablation_changes_one_thing() -> None:
     chosen = settings_of("dpa-2", "camelyon16", "healthy", PLAN)
     for row, changed in (
         ("dpa-4", {"adversarial_weight", "learning_rate"}),
-        ("dpa-5", {"pixel_weight"}),
+        ("dpa-5", {"pixel_weight", "score_pixels"}),
     ):
         other = settings_of(row, "camelyon16", "healthy", PLAN)
         assert {k for k in chosen if chosen[k] != other[k]} == changed | {"row"}
@@ -146,5 +148,7 @@ def test_the_papers_figures_are_where_the_paper_has_them() -> None:
         classes = list(svhn[row].tuned.values())
         assert sum(classes) / 10 == pytest.approx(svhn[row].mean[1], abs=0.06)
     assert [FIGURES["camelyon16"][row].tuned["healthy"] for row in ABLATION][-1] == 93.4
-    assert configuration("folder", "normal", "dpa") == configuration("nih", "subset", "dpa")
+    subset = configuration("nih", "subset", "dpa")
+    assert subset is not None
+    assert configuration("folder", "normal", "dpa") == replace(subset, image_channels=3)
     assert configuration("cifar10", "normal", "dpa") is None

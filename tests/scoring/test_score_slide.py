@@ -10,9 +10,9 @@ import pytest
 from scoring_fakes import FakeModel, make_slide
 from shapely.geometry import box, mapping
 
-from wsi_anomaly.core.ahead import ahead
 from wsi_anomaly.core.errors import NotASlideError, NoTissueError, TooCoarseError
 from wsi_anomaly.core.files import fingerprint
+from wsi_anomaly.core.prefetch import prefetch
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring import score_slide
 from wsi_anomaly.tiles import Status
@@ -168,7 +168,7 @@ def test_reading_ahead_passes_on_errors_and_stops_with_its_user():
         yield 1
         raise OSError("disk gone")
 
-    items = ahead(broken(), 2)
+    items = prefetch(broken(), 2)
     assert next(items) == 1
     with pytest.raises(OSError, match="disk gone"):
         next(items)
@@ -177,7 +177,7 @@ def test_reading_ahead_passes_on_errors_and_stops_with_its_user():
         while True:
             yield 1
 
-    items = ahead(endless(), 2)
+    items = prefetch(endless(), 2)
     next(items)
     items.close()
     assert not [t for t in threading.enumerate() if t.name == "read-fields"]

@@ -174,7 +174,7 @@ def viewed(results: Path) -> str:
     thread.start()
     try:
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
-        connection.request("GET", "/data/scan")
+        connection.request("GET", f"/{server.token}/data/scan")
         answer = connection.getresponse()
         assert answer.status != 200
         return answer.read().decode()

@@ -59,11 +59,11 @@ def jpeg_tiles(image: np.ndarray, missing: set[tuple[int, int]] = frozenset(), t
             yield imagecodecs.jpeg8_encode(full, level=90, colorspace="rgb", outcolorspace="rgb")
 
 
-def sparse(path: Path, image: np.ndarray, missing: set[tuple[int, int]]) -> Path:
+def sparse(path: Path, image: np.ndarray, missing: set[tuple[int, int]], **options) -> Path:
     """A tiled TIFF without some of its tiles."""
     with tifffile.TiffWriter(path) as tif:
         tif.write(
             jpeg_tiles(image, missing), shape=image.shape, dtype="uint8", tile=(256, 256),
-            photometric="rgb", compression="jpeg", metadata=None,
+            photometric="rgb", compression="jpeg", metadata=None, **options,
         )  # fmt: skip
     return path

@@ -14,7 +14,7 @@ from PIL import Image
 from slide_files import stained
 
 from wsi_anomaly.core.errors import MissingMppError, NotASlideError
-from wsi_anomaly.core.files import output_name
+from wsi_anomaly.core.file_names import output_name
 from wsi_anomaly.slides import ReadError
 from wsi_anomaly.slides.deepzoom_backend import DeepZoomSlide, deepzoom_fingerprint
 

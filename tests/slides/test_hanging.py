@@ -13,8 +13,8 @@ from slide_files import stained, write
 
 from wsi_anomaly.core.errors import NotASlideError, SlideError, UsageError
 from wsi_anomaly.slides import ReadError, open_slide, read_squares
-from wsi_anomaly.slides.patience import VARIABLE, HangingError, within
 from wsi_anomaly.slides.sources import LocalSource
+from wsi_anomaly.slides.timeout import VARIABLE, HangingError, within
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from slide_files import sparse, stained, write
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.slides import Bounds, open_slide, read_squares
 from wsi_anomaly.slides.base import Mpp, Region, Slide, SlideInfo
-from wsi_anomaly.slides.openslide_backend import composite, exact_downsample
-from wsi_anomaly.slides.physical import find_mpp, objective_power
+from wsi_anomaly.slides.levels import exact_level
+from wsi_anomaly.slides.openslide_backend import composite
+from wsi_anomaly.slides.physical import find_mpp, mpp_problem, objective_power
 from wsi_anomaly.slides.resample import resample
 
 BACKENDS = ["tiff", "openslide"]
@@ -150,9 +151,9 @@ def test_levels_agree_on_where_things_are(tmp_path, backend):
 
 
 def test_rounded_sizes_do_not_stretch_a_level():
-    assert exact_downsample((4443, 3567), (2221, 1783), 2.0005) == 2
-    assert exact_downsample((11264, 11264), (704, 704), 16.0) == 16
-    assert exact_downsample((1000, 1000), (300, 300), 3.3333) == 3.3333
+    assert exact_level((4443, 3567), (2221, 1783), 2.0005) == (2, (2221, 1783))
+    assert exact_level((11264, 11264), (704, 704), 16.0) == (16, (704, 704))
+    assert exact_level((1000, 1000), (300, 300), 3.3333) == (3.3333, (300, 300))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -220,6 +221,19 @@ PROPERTIES = [
     ({"tiff.XResolution": "72", "tiff.YResolution": "72", "tiff.ResolutionUnit": "inch"}, None),
     ({"openslide.mpp-x": "nan", "openslide.mpp-y": "0"}, None),
     ({"aperio.MPP": "unknown", "aperio.AppMag": ""}, None),
+    ({"aperio.MPP": "0,2500", "aperio.AppMag": "20"}, (0.25, 0.25)),
+    ({"openslide.mpp-x": "0,25", "openslide.mpp-y": ",26"}, (0.25, 0.26)),
+    ({"ome.PhysicalSizeX": "5e-1", "ome.PhysicalSizeY": "0,5"}, (0.5, 0.5)),
+    ({"aperio.AppMag": "40x"}, (0.25, 0.25)),
+    ({"ome.NominalMagnification": "20,0"}, (0.5, 0.5)),
+    ({"aperio.MPP": "0", "aperio.AppMag": "40"}, (0.25, 0.25)),
+    ({"aperio.MPP": "1.0", "aperio.AppMag": "40"}, (1.0, 1.0)),  # a reduced copy
+    ({"aperio.MPP": "0.17", "aperio.AppMag": "20"}, (0.17, 0.17)),  # a zoom behind the objective
+    (
+        {"openslide.vendor": "generic-tiff", "openslide.mpp-x": "353", "openslide.mpp-y": "353",
+         "ome.PhysicalSizeX": "0.5", "ome.PhysicalSizeY": "0.5"},
+        (0.5, 0.5),
+    ),
     ({"openslide.mpp-x": "-0.25", "openslide.mpp-y": "-0.25", "aperio.AppMag": "40"}, (0.25, 0.25)),
     ({}, None),
 ]  # fmt: skip
@@ -231,6 +245,36 @@ def test_pixel_size_from_whoever_says_it(properties, expected):
     assert (None if mpp is None else (mpp.x, mpp.y)) == (
         None if expected is None else pytest.approx(expected)
     )
+
+
+@pytest.mark.parametrize(
+    ("stated", "problem"),
+    [
+        ({"aperio.MPP": "unknown"}, "'unknown' (aperio.MPP), which is no number"),
+        ({"aperio.MPP": "0.25 um"}, "'0.25 um' (aperio.MPP), which is no number"),
+        ({"aperio.MPP": "1,000.5"}, "which is no number"),
+        ({"aperio.MPP": "250"}, "250 um per pixel (aperio.MPP), which no slide has"),
+        ({"ome.PhysicalSizeX": "0.5 parsec", "ome.PhysicalSizeY": "0.5 parsec"}, "0.5 parsec"),
+        (
+            {"openslide.vendor": "mirax", "openslide.mpp-x": "250", "openslide.mpp-y": "250"},
+            "250 um per pixel (openslide.mpp)",
+        ),
+        (
+            {"aperio.MPP": "0.025"},
+            "0.025 um per pixel (aperio.MPP) beside an objective of 40x, which gives about 0.25 um",
+        ),
+    ],
+)
+def test_what_cannot_be_a_pixel_size_is_named_and_not_replaced(stated, problem):
+    worse = {
+        "tiff.XResolution": "20000", "tiff.YResolution": "20000",
+        "tiff.ResolutionUnit": "centimeter", "openslide.objective-power": "40",
+    }  # fmt: skip
+    assert find_mpp(stated | worse) is None
+    assert problem in mpp_problem(stated | worse)
+    assert find_mpp(stated | worse, 0.25) == Mpp(0.25, 0.25, "--mpp")
+    assert find_mpp(worse) == Mpp(0.5, 0.5, "TIFF resolution")
+    assert mpp_problem(worse) == ""
 
 
 def test_the_users_pixel_size_wins_and_must_be_plausible():

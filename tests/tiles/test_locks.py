@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -16,7 +17,7 @@ from wsi_anomaly import tile
 from wsi_anomaly.core.errors import OutputError, TileStoreError
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import TileConfig, TileStore
-from wsi_anomaly.tiles.ledger import Ledger, write_ledger
+from wsi_anomaly.tiles.slides_table import SlidesTable, write_slides_table
 
 NO_FCNTL = """
 import sys
@@ -112,6 +113,25 @@ def test_a_disk_without_locks(slide: Path, tmp_path: Path) -> None:
     assert (tmp_path / "sheet.png").is_file()
 
 
+def test_the_case_windows_import(
+    slide: Path, tmp_path: Path, field_case: Callable[[str], Path]
+) -> None:
+    path = os.pathsep.join([str(field_case("windows_import")), os.environ.get("PYTHONPATH", "")])
+    check_tiled(cli("tile", slide, "-o", tmp_path / "t", *COARSE, PYTHONPATH=path), tmp_path / "t")
+
+
+def test_the_case_no_locks(slide: Path, tmp_path: Path, field_case: Callable[[str], Path]) -> None:
+    if sys.platform != "linux" or shutil.which("gcc") is None:
+        pytest.skip("needs Linux and gcc")
+    library = str(field_case("no_locks") / "nolock.so")
+    printed = cli("tile", slide, "-o", tmp_path / "t", *COARSE, LD_PRELOAD=library)
+    check_tiled(printed, tmp_path / "t")
+    out = ("-o", tmp_path / "m", "--detector", "density")
+    printed = cli("train", tmp_path / "t", *out, LD_PRELOAD=library)
+    assert "damaged" not in printed
+    assert (tmp_path / "m" / "model.json").is_file()
+
+
 def locks_fail(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def refuse(_file: int, _operation: int) -> None:
         raise OSError(number, os.strerror(number))
@@ -124,16 +144,16 @@ def test_whatever_a_disk_without_locks_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     locks_fail(monkeypatch, number)
-    ledger = Ledger(tmp_path / "slides.csv")
-    ledger.write()
-    assert "cannot be locked" in ledger.note
+    table = SlidesTable(tmp_path / "slides.csv")
+    table.write()
+    assert "cannot be locked" in table.note
     assert (tmp_path / "slides.csv").is_file()
 
 
 def test_another_failure_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     locks_fail(monkeypatch, errno.EIO)
     with pytest.raises(OutputError, match=r"slides\.csv cannot be written"):
-        write_ledger(tmp_path / "slides.csv", [])
+        write_slides_table(tmp_path / "slides.csv", [])
 
 
 def test_a_program_is_warned(slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

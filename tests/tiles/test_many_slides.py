@@ -16,7 +16,7 @@ from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.jobs import Outcome, attempt
 from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
 from wsi_anomaly.tiles.jobs import Job, plan_jobs
-from wsi_anomaly.tiles.ledger import Ledger, write_ledger
+from wsi_anomaly.tiles.slides_table import SlidesTable, write_slides_table
 from wsi_anomaly.tiles.tiling import TileOutcome, Tiling, tile_slides
 
 CONFIG = TileConfig(max_tiles=5, magnifications=(10,))
@@ -94,10 +94,10 @@ def test_a_dask_cluster_gives_the_same(slides: Path, tmp_path: Path) -> None:
 
 def test_the_table_says_what_became_of_every_slide(slides: Path, tmp_path: Path) -> None:
     jobs = plan_jobs(sorted(slides.glob("*.tif")), tmp_path, cases={slides / "s0.tif": "animal 7"})
-    ledger = Ledger(tmp_path / "slides.csv")
+    table = SlidesTable(tmp_path / "slides.csv")
     for job in jobs:
-        ledger.add(attempt(Tiling(tmp_path, CONFIG), job))
-    ledger.write()
+        table.add(attempt(Tiling(tmp_path, CONFIG), job))
+    table.write()
     table = rows(tmp_path / "slides.csv")
     assert set(table) == {"s0.tif", "s1.tif", "bad.tif"}
     assert table["bad.tif"]["status"] == "error"
@@ -107,7 +107,7 @@ def test_the_table_says_what_became_of_every_slide(slides: Path, tmp_path: Path)
     assert (first["magnifications"], first["tiles"], first["ok"]) == ("10x", "5", "5")
     assert float(first["seconds"]) > 0
 
-    write_ledger(tmp_path / "slides.csv", [attempt(Tiling(tmp_path, CONFIG), jobs[1])])
+    write_slides_table(tmp_path / "slides.csv", [attempt(Tiling(tmp_path, CONFIG), jobs[1])])
     table = rows(tmp_path / "slides.csv")
     assert table["s0.tif"]["status"] == "kept"
     assert table["bad.tif"]["status"] == "error"  # of the former run
@@ -117,7 +117,7 @@ def test_runs_that_share_a_table_lose_nothing(tmp_path: Path) -> None:
     def note(part: int) -> None:
         for k in range(10):
             name = f"{part}-{k}"
-            write_ledger(
+            write_slides_table(
                 tmp_path / "slides.csv", [Outcome(Job(Path(name), name), None, "not there")]
             )
 

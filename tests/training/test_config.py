@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from wsi_anomaly.baselines import COMPARED
+from wsi_anomaly.baselines import BASELINES
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.training.config import PRESETS, TrainConfig, load_config
 
@@ -72,7 +72,7 @@ def test_neither_preset_nor_file():
         load_config("slow")
 
 
-@pytest.mark.parametrize("name", list(COMPARED))
+@pytest.mark.parametrize("name", list(BASELINES))
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_every_compared_system_can_be_chosen(preset, name):
     config = replace(PRESETS[preset].ranked_by(name), seed=7)

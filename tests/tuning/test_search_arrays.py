@@ -10,7 +10,7 @@ from search_cases import DENSITY, TINY, cohort, compact, known
 
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.tuning import Space, Watch, search_arrays
-from wsi_anomaly.tuning import judging as room
+from wsi_anomaly.tuning import fold_scores as room
 from wsi_anomaly.tuning.files import sentences, trials_csv
 from wsi_anomaly.tuning.picture import search_picture
 
@@ -83,14 +83,14 @@ def test_both_methods_are_tried_from_the_start():
 
 def test_hopeless_configurations_stop_after_their_first_fold(monkeypatch):
     """Here each is worse than the one before; after five there is a median to be below."""
-    judge, judged = room.Judge.fold, []
+    scorer, judged = room.FoldScorer.fold, []
 
     def ever_worse(self, config, view, k, progress):
         judged.append(config)
-        result = judge(self, config, view, k, progress)
+        result = scorer(self, config, view, k, progress)
         return replace(result, value=1 / len(judged))
 
-    monkeypatch.setattr(room.Judge, "fold", ever_worse)
+    monkeypatch.setattr(room.FoldScorer, "fold", ever_worse)
     found = search(trials=8, detectors=["density"])
     assert [t.state for t in found.tried] == ["complete"] * 5 + ["pruned"] * 3
     assert [len(t.folds) for t in found.tried] == [3] * 5 + [1] * 3
@@ -98,25 +98,25 @@ def test_hopeless_configurations_stop_after_their_first_fold(monkeypatch):
 
 
 def test_what_cannot_be_trained_is_no_end_of_the_search(monkeypatch):
-    judge = room.Judge.fold
+    scorer = room.FoldScorer.fold
     said = "The loss is no number any more at step 7."
 
     def fails(self, config, view, k, progress):
         if config.density_estimator != "both":
             raise ModelError(said)
-        return judge(self, config, view, k, progress)
+        return scorer(self, config, view, k, progress)
 
     def fails_always(self, config, view, k, progress):
         raise ModelError(said)
 
-    monkeypatch.setattr(room.Judge, "fold", fails)
+    monkeypatch.setattr(room.FoldScorer, "fold", fails)
     found = search(trials=6, detectors=["density"])
     without = [t for t in found.tried if t.reason]
     assert without
     assert all(t.reason == said and t.state == "pruned" for t in without)
     assert said in trials_csv(found.tried, 3)
     assert search_picture(found).startswith(b"\x89PNG")
-    monkeypatch.setattr(room.Judge, "fold", fails_always)
+    monkeypatch.setattr(room.FoldScorer, "fold", fails_always)
     with pytest.raises(ModelError, match="None of the trials could be completed: The loss"):
         search(trials=2, detectors=["density"])
 

@@ -11,6 +11,7 @@ import subprocess
 import threading
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def server(results):
 def get(server, path, host=None):
     """A request with the path exactly as it is: no client tidies it."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
-    connection.putrequest("GET", path, skip_host=True)
+    connection.putrequest("GET", f"/{server.token}{path}", skip_host=True)
     connection.putheader("Host", host or f"127.0.0.1:{server.server_port}")
     connection.endheaders()
     answer = connection.getresponse()
@@ -124,6 +125,34 @@ def test_a_link_among_the_results_is_not_followed(results, tmp_path):
     finally:
         report.unlink()
         kept.rename(report)
+
+
+def test_without_the_token_nothing_is_served(server):
+    """Another user of the machine may see the port, not the address."""
+    assert len(server.token) >= 32
+    assert server.token in server.url
+    for path in ("/", "/view/sl%20ide", "/static/viewer.js", f"/{server.token[:-1]}x/", "/%C3%A4/"):
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert answer.status == 404
+        assert b"open the address" in answer.read()
+
+
+def test_the_browser_is_told_the_address_in_a_file(results, monkeypatch, capsys):
+    """What a program is started with, every user can see."""
+    opened = []
+
+    def told(address):
+        opened.append((address, Path(address.removeprefix("file://")).read_text()))
+
+    monkeypatch.setattr("webbrowser.open", told)
+    monkeypatch.setattr(Viewer, "serve_forever", lambda _self: None)
+    assert main(["view", str(results)]) == 0
+    [(address, page)] = opened
+    url = capsys.readouterr().err.split()[1]
+    assert url in page
+    assert url not in address
 
 
 def test_another_host_name_is_refused(server):

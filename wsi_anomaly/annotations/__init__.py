@@ -2,6 +2,7 @@
 
 from wsi_anomaly.annotations.asap import read_asap
 from wsi_anomaly.annotations.files import read_outlines
+from wsi_anomaly.annotations.frame import Extent
 from wsi_anomaly.annotations.geometry import geojson_geometry
 from wsi_anomaly.annotations.masks import (
     outlines_from_mask,
@@ -11,6 +12,7 @@ from wsi_anomaly.annotations.outlines import Outline, fractions_inside
 from wsi_anomaly.annotations.qupath import read_geojson, write_geojson
 
 __all__ = [
+    "Extent",
     "Outline",
     "fractions_inside",
     "geojson_geometry",

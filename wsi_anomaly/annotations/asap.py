@@ -1,7 +1,8 @@
 """ASAP's XML, the format of the Camelyon challenges.
 
 ASAP knows no holes. Camelyon draws them as annotations of their own, in a group ``_2`` (in later
-releases ``Exclusion``): these are cut out of the outlines that they lie in.
+releases ``Exclusion``, in Camelyon17 ``normal``): these are cut out of the outlines that they lie
+in.
 """
 
 from __future__ import annotations
@@ -13,29 +14,45 @@ from xml.parsers import expat
 
 import shapely
 
-from wsi_anomaly.annotations.geometry import UnusableError, area_of, areas_only, is_pixel
-from wsi_anomaly.annotations.outlines import Outline
+from wsi_anomaly.annotations.geometry import (
+    UnusableError,
+    WithoutAreaError,
+    area_of,
+    areas_only,
+    is_pixel,
+)
+from wsi_anomaly.annotations.outlines import NORMAL, Note, Outline, say_without_area
 from wsi_anomaly.core.errors import AnnotationError
 
 EXCLUSION = "Exclusion"
 _EXCLUSIONS = {"_2", EXCLUSION.casefold()}
+_CUT = {*_EXCLUSIONS, NORMAL}
 _WITHOUT_AREA = {"dot", "pointset", "measurement"}
 _LARGEST_BYTES = 1 << 28
 _ROOT = "ASAP_Annotations"
 
 
-def read_asap(path: str | os.PathLike[str]) -> list[Outline]:
+def read_asap(path: str | os.PathLike[str], *, note: Note = lambda _text: None) -> list[Outline]:
     """Outlines of an ASAP or Camelyon XML file, in the file's order.
 
     The label is the annotation's group (``PartOfGroup``), empty without one. Polygons,
     rectangles and splines (through their points) are taken; dots, measurements and clicks that
-    enclose nothing have no area and are passed over. Self-crossing outlines are repaired.
-    An exclusion is cut from every outline that does not lie wholly inside it.
+    enclose nothing have no area and are left out. Self-crossing outlines are repaired.
+    An exclusion is cut from every outline that does not lie wholly inside it; so is what is of the
+    group ``normal``, which is an outline too.
+
+    Parameters
+    ----------
+    path
+        The file.
+    note
+        Told how many were left out.
 
     Raises
     ------
     AnnotationError
-        The file is missing, broken, no ASAP annotation, or holds something other than points.
+        The file is missing, broken, no ASAP annotation, holds something other than points, or
+        nothing that has an area.
     """
     path = Path(path)
     reader = _Reader()
@@ -57,6 +74,7 @@ def read_asap(path: str | os.PathLike[str]) -> list[Outline]:
         ) from error
     except UnusableError as error:
         raise AnnotationError(f"{path}: {error}; save the annotations in ASAP again.") from error
+    say_without_area(path, reader.without_area, reader.without_area + len(reader.outlines), note)
     return _without_exclusions(reader.outlines)
 
 
@@ -65,6 +83,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.outlines: list[Outline] = []
+        self.without_area = 0
         self._depth = 0
         self._annotation: dict[str, str] | None = None
         self._points: list[tuple[float, float, float]] = []
@@ -96,6 +115,8 @@ class _Reader:
         ring = [(x, y) for _, x, y in sorted(self._points, key=lambda point: point[0])]
         if kind not in _WITHOUT_AREA and len(set(ring)) >= 3:
             self._add([*ring, ring[0]])
+        else:
+            self.without_area += 1
         self._annotation = None
 
     def _add(self, ring: list[tuple[float, float]]) -> None:
@@ -103,7 +124,8 @@ class _Reader:
         group = self._annotation.get("PartOfGroup", "None")
         try:
             area = area_of([[ring]])
-        except UnusableError:  # a slip of the hand on one line
+        except WithoutAreaError:  # a slip of the hand on one line
+            self.without_area += 1
             return
         self.outlines.append(Outline("" if group == "None" else group, area))
 
@@ -121,7 +143,7 @@ class _Reader:
 
 
 def _without_exclusions(outlines: list[Outline]) -> list[Outline]:
-    holes = [o.polygon for o in outlines if o.label.casefold() in _EXCLUSIONS]
+    holes = [o.polygon for o in outlines if o.label.casefold() in _CUT]
     found = []
     for outline in outlines:
         if outline.label.casefold() in _EXCLUSIONS:
@@ -129,6 +151,8 @@ def _without_exclusions(outlines: list[Outline]) -> list[Outline]:
         area = outline.polygon
         # An island drawn inside a hole is meant to be there.
         cut = [h for h in holes if h.intersects(area) and not h.covers(area)]
+        if outline.is_normal:
+            cut = []
         if cut:
             area = areas_only(shapely.difference(area, shapely.union_all(cut)))
         if not area.is_empty:

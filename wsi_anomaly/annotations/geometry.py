@@ -20,6 +20,10 @@ class UnusableError(Exception):
     """Why one object of a file is no outline; readers add the file and the remedy."""
 
 
+class WithoutAreaError(UnusableError):
+    """It is a point or a line, or encloses nothing; readers leave it out, and say so."""
+
+
 def area_of(parts: Sequence[Rings]) -> Polygon | MultiPolygon:
     """Build one valid area from the rings of its parts, self-crossing ones repaired.
 
@@ -30,7 +34,7 @@ def area_of(parts: Sequence[Rings]) -> Polygon | MultiPolygon:
 
     Raises
     ------
-    UnusableError
+    WithoutAreaError
         It encloses nothing.
     """
     polygons = [Polygon(rings[0], rings[1:]) for rings in parts]
@@ -38,7 +42,7 @@ def area_of(parts: Sequence[Rings]) -> Polygon | MultiPolygon:
     if not area.is_valid:
         area = areas_only(shapely.make_valid(area))
     if area.is_empty or area.area == 0:
-        raise UnusableError("its outline encloses nothing")
+        raise WithoutAreaError("its outline encloses nothing")
     return area
 
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
+
+from wsi_anomaly.core.errors import AnnotationError
+
+Note = Callable[[str], None]
+"""Told, in a sentence each, what of a file was left out."""
+
+TISSUE = "Tissue"
+"""Label of the tissue's own outline."""
+NORMAL = "normal"
+"""Label, in any case, of what is never abnormal: Camelyon17's holes in ``metastases``."""
 
 _PIECE_VERTICES = 128
 
@@ -20,7 +31,7 @@ class Outline:
     Attributes
     ----------
     label
-        Class name, such as ``"Lesion"``; empty when the area has none.
+        Class name, such as ``"Lesion"`` or ``"Tumor: Necrosis"``; empty when the area has none.
     polygon
         Valid polygon or multipolygon in level-0 pixels, origin at the slide's (0, 0).
     """
@@ -33,6 +44,31 @@ class Outline:
             raise TypeError(f"an outline is a polygon, not a {type(self.polygon).__name__}")
         if self.polygon.is_empty or not self.polygon.is_valid:
             raise ValueError("an outline is a valid polygon with an area")
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether somebody has marked it as normal."""
+        return self.label.casefold() == NORMAL
+
+
+def say_without_area(path: Path, without: int, every: int, note: Note) -> None:
+    """Say that points, lines and empty outlines of a file were left out, if there are such.
+
+    Raises
+    ------
+    AnnotationError
+        There is nothing else: it may not pass for a file in which nothing is marked.
+    """
+    if without and without == every:
+        raise AnnotationError(
+            f"{path} marks no area: each of its objects ({every}) is a point or a line, or "
+            "encloses nothing; draw round what is meant and export again."
+        )
+    if without:
+        note(
+            f"{path}: {without} of {every} objects are points or lines, or enclose nothing, and "
+            "are left out."
+        )
 
 
 def fractions_inside(

@@ -7,6 +7,7 @@ dashed UUIDs, a classification with a name and a colour, no GeometryCollection.
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import uuid
 import zlib
@@ -17,24 +18,34 @@ from typing import Any
 import orjson
 import shapely
 
+from wsi_anomaly.annotations.frame import Extent, moved
 from wsi_anomaly.annotations.geometry import (
     UnusableError,
+    WithoutAreaError,
     area_of,
     color_of,
     geojson_geometry,
     is_pixel,
 )
-from wsi_anomaly.annotations.outlines import Outline
+from wsi_anomaly.annotations.outlines import Note, Outline, say_without_area
 from wsi_anomaly.core.errors import AnnotationError
 from wsi_anomaly.core.files import atomic_file
 
+FACTS, CORNER = "wsi_anomaly", "qupath_origin_level0"
+"""Where a file of ours says, at its top, which level-0 position it counts from."""
+
 _NAMESPACE = uuid.UUID("6a9e2a52-5d6c-5f0e-9a8e-0d5c7b1f4e11")
 _GRID_PX = 0.01  # QuPath snaps coordinates to it
+_WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 _LARGEST_BYTES = 1 << 30  # unpacked; QuPath itself gives up well before
 
 
 def write_geojson(
-    path: str | os.PathLike[str], outlines: Iterable[Outline], slide_name: str
+    path: str | os.PathLike[str],
+    outlines: Iterable[Outline],
+    slide_name: str,
+    *,
+    corner: tuple[float, float] | None = None,
 ) -> None:
     """Write outlines as QuPath annotations.
 
@@ -45,9 +56,11 @@ def write_geojson(
     path
         The ``.geojson`` file; replaced when it exists.
     outlines
-        Areas in level-0 pixels.
+        Areas in pixels of the full resolution.
     slide_name
         Name of the slide, part of every id and kept in the file.
+    corner
+        Level-0 position that the outlines count from, kept in the file; None: QuPath's (0, 0).
 
     Raises
     ------
@@ -55,44 +68,90 @@ def write_geojson(
         The file cannot be written.
     """
     features = [_feature(outline, i, slide_name) for i, outline in enumerate(outlines)]
-    document = {"type": "FeatureCollection", "slide": slide_name, "features": features}
+    facts = {} if corner is None else {FACTS: {CORNER: corner}}
+    document = {"type": "FeatureCollection", "slide": slide_name, **facts, "features": features}
     with atomic_file(path) as partial:
         partial.write_bytes(orjson.dumps(document))
 
 
-def read_geojson(path: str | os.PathLike[str]) -> list[Outline]:
+def read_geojson(
+    path: str | os.PathLike[str],
+    slide: Extent | None = None,
+    *,
+    note: Note = lambda _text: None,
+) -> list[Outline]:
     """Outlines of a GeoJSON file, in the file's order.
 
-    Taken: a FeatureCollection, one Feature or a bare list of them, with polygons and
-    multipolygons, as ``.geojson`` or ``.geojson.gz``. The label is the classification's name,
-    empty without one. Self-crossing outlines are repaired.
+    They count from where the file says that they do, as our overlays do, else from QuPath's
+    (0, 0) on the slide. Without `slide` they are given as the file has them. Of our own overlay
+    the tiles are passed over: a grid is no outline.
+
+    Taken: a FeatureCollection, one Feature or a bare list of them, with polygons, multipolygons
+    and collections of them, as ``.geojson`` or ``.geojson.gz``. The label is the classification's
+    name, that of a derived class as QuPath shows it ("Tumor: Necrosis"), empty without one.
+    Self-crossing outlines are repaired. `note` is told how many objects have no area.
 
     Raises
     ------
     AnnotationError
-        The file is missing, no GeoJSON, or holds something other than outlines with an area.
+        The file is missing, no GeoJSON, or holds nothing that has an area, or what is no outline.
     """
     path = Path(path)
     try:
-        document = orjson.loads(_content(path))
+        document = _parsed(_content(path))
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is damaged"
         raise AnnotationError(
             f"{path} cannot be read ({reason}); check the path of the annotations."
         ) from error
-    except orjson.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise AnnotationError(
             f"{path} is no JSON ({error}); export the annotations from QuPath as GeoJSON."
         ) from error
+    facts = document.get(FACTS) if isinstance(document, dict) else None
     outlines = []
+    without = 0
     for number, feature in enumerate(_features(document, path), start=1):
+        if facts and _is_tile(feature):
+            continue
         try:
             outlines.append(_outline(feature))
+        except WithoutAreaError:
+            without += 1
         except UnusableError as error:
             raise AnnotationError(
                 f"{path}, object {number}: {error}; remove or redraw it and export again."
             ) from error
-    return outlines
+    say_without_area(path, without, without + len(outlines), note)
+    if slide is None:
+        return outlines
+    corner = _stated_corner(facts, path) or slide.qupath_corner
+    return [moved(outline, corner) for outline in outlines]
+
+
+def _stated_corner(facts: Any, path: Path) -> tuple[float, float] | None:
+    """Level-0 position that a file of ours counts from; None where it does not say."""
+    stated = facts.get(CORNER) if isinstance(facts, dict) else None
+    if stated is None:
+        return None
+    if not (isinstance(stated, list) and len(stated) == 2 and all(map(is_pixel, stated))):
+        raise AnnotationError(
+            f"{path} is damaged: its {FACTS}.{CORNER} is no place; write it again."
+        )
+    return stated[0], stated[1]
+
+
+def _is_tile(feature: Any) -> bool:
+    properties = feature.get("properties") if isinstance(feature, dict) else None
+    return isinstance(properties, dict) and properties.get("objectType") == "tile"
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        # More slowly, but with a byte order mark, in UTF-16, or with NaN among measurements.
+        return json.loads(content)
 
 
 def _content(path: Path) -> bytes:
@@ -138,17 +197,29 @@ def _features(document: Any, path: Path) -> Iterator[Any]:
 def _outline(feature: Any) -> Outline:
     if not isinstance(feature, dict) or feature.get("type") != "Feature":
         raise UnusableError("it is no GeoJSON feature")
-    geometry = feature.get("geometry")
-    geometry = geometry if isinstance(geometry, dict) else {}
-    kind = geometry.get("type")
+    parts = _parts(feature.get("geometry"))
+    if not parts:
+        raise WithoutAreaError("its geometry is a point or a line")
+    return Outline(_label(feature.get("properties")), area_of(parts))
+
+
+def _parts(geometry: Any, *, inside: bool = False) -> list[list[list[tuple[float, float]]]]:
+    """Rings of each polygon of a geometry; none of points and lines."""
+    if geometry is None:
+        return []
+    kind = geometry.get("type") if isinstance(geometry, dict) else None
+    if kind in _WITHOUT_AREA:
+        return []
+    members = geometry.get("geometries") if kind == "GeometryCollection" else None
+    if isinstance(members, list) and not inside:
+        return [part for member in members for part in _parts(member, inside=True)]
     if kind not in ("Polygon", "MultiPolygon"):
         raise UnusableError(f"its geometry is {kind or 'missing'}, not a Polygon or MultiPolygon")
     coordinates = geometry.get("coordinates")
     parts = [coordinates] if kind == "Polygon" else coordinates
     if not isinstance(parts, list) or not parts:
         raise UnusableError("its outline is empty")
-    area = area_of([_rings(rings) for rings in parts])
-    return Outline(_label(feature.get("properties")), area)
+    return [_rings(rings) for rings in parts]
 
 
 def _rings(rings: Any) -> list[list[tuple[float, float]]]:
@@ -172,9 +243,23 @@ def _ring(ring: Any) -> list[tuple[float, float]]:
 
 def _label(properties: Any) -> str:
     classification = properties.get("classification") if isinstance(properties, dict) else None
-    name = classification.get("name") if isinstance(classification, dict) else classification
-    if name is None:
+    if isinstance(classification, dict) and classification:
+        if "names" not in classification and "name" not in classification:
+            raise UnusableError("its classification has no name")
+        # A derived class has names, the other ones a name.
+        classification = classification.get("names") or classification.get("name")
+    if not classification:
         return ""
-    if not isinstance(name, str):
+    names = classification if isinstance(classification, list) else [classification]
+    if not all(isinstance(name, str) and _is_text(name) for name in names):
         raise UnusableError("its classification has no name")
-    return name
+    return ": ".join(names)
+
+
+def _is_text(name: str) -> bool:
+    """Whether it can be written again: half of a surrogate pair cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

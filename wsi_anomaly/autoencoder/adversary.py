@@ -14,6 +14,8 @@ from wsi_anomaly.autoencoder.network import Architecture, Encoder
 from wsi_anomaly.learning.distributed import average_gradients
 
 GRADIENT_PENALTY = 10.0
+NORM_PENALTY = 1e-3
+"""Weight of the squared verdicts, which keeps them near zero."""
 
 
 class Adversary:
@@ -57,15 +59,17 @@ class Adversary:
         )
 
     def update(self, real: Tensor, fake: Tensor, alpha: float) -> Tensor:
-        """One critic update; returns its loss."""
+        """One critic update by images (N, 3, S, S); returns its loss, ()."""
         mix = torch.rand(len(real), 1, 1, 1, device=real.device)
         between = (mix * real + (1 - mix) * fake).requires_grad_()
         gradient: Tensor = torch.autograd.grad(
             self._judge(between, alpha).sum(), between, create_graph=True
         )[0]
         penalty = (torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) - 1).square().mean()
-        distance = self._judge(real, alpha).mean() - self._judge(fake, alpha).mean()
-        loss: Tensor = GRADIENT_PENALTY * penalty - distance
+        of_real, of_fake = self._judge(real, alpha), self._judge(fake, alpha)
+        norm = of_real.square().mean() + of_fake.square().mean()
+        distance = of_real.mean() - of_fake.mean()
+        loss: Tensor = GRADIENT_PENALTY * penalty + NORM_PENALTY * norm - distance
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.optimizer)
@@ -73,7 +77,7 @@ class Adversary:
         return loss.detach()
 
     def term(self, fake: Tensor, alpha: float) -> Tensor:
-        """Return the autoencoder's adversarial term."""
+        """Return the autoencoder's adversarial term, (), of images (N, 3, S, S)."""
         return -self.weight * self._judge(fake, alpha).mean()
 
     def _judge(self, images: Tensor, alpha: float) -> Tensor:

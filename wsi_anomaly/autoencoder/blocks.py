@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsi_anomaly.autoencoder import narrow
+from wsi_anomaly.autoencoder import few_channels
 
 SLOPE = 0.2
 
@@ -23,8 +23,8 @@ class Conv3(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, h, w) to (N, outputs, h, w)."""
-        if self.fused and narrow.can_run(x, self):
-            return narrow.run_single(x, self)
+        if self.fused and few_channels.can_run(x, self):
+            return few_channels.run_single(x, self)
         return super().forward(x)
 
 
@@ -40,18 +40,18 @@ class Residual(nn.Module):
     """
 
     fused = False  # see `fuse`
-    resample = narrow.SAME
+    resample = few_channels.SAME
     branch: nn.Sequential
     skip: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, h, w) to (N, outputs, h', w')."""
         first, second = (c for c in self.branch if isinstance(c, Conv3))
-        if not (self.fused and narrow.can_run(x, first, second, resample=self.resample)):
+        if not (self.fused and few_channels.can_run(x, first, second, resample=self.resample)):
             y: Tensor = self.branch(x) + self.skip(x)
             return y
         plain = first.in_channels == second.out_channels
-        y = narrow.run_block(x, first, second, SLOPE, self.resample, skip=plain)
+        y = few_channels.run_block(x, first, second, SLOPE, self.resample, skip=plain)
         return y if plain else y + self.skip(x)
 
 
@@ -90,7 +90,7 @@ class Block(Residual):
 class Down(Residual):
     """A block that halves height and width; both paths average 2x2 pixels."""
 
-    resample = narrow.HALF
+    resample = few_channels.HALF
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Down(Residual):
 class Up(Residual):
     """A block that doubles height and width by repeating pixels, on both paths."""
 
-    resample = narrow.DOUBLE
+    resample = few_channels.DOUBLE
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -125,12 +125,12 @@ class Up(Residual):
 
 
 def halve(images: Tensor) -> Tensor:
-    """Mean of each 2x2 pixels."""
+    """Mean of each 2x2 pixels: (N, C, H, W) to (N, C, H/2, W/2)."""
     return F.avg_pool2d(images, 2)
 
 
 def double(images: Tensor) -> Tensor:
-    """Each pixel repeated 2x2."""
+    """Each pixel repeated 2x2: (N, C, H, W) to (N, C, 2H, 2W)."""
     return F.interpolate(images, scale_factor=2, mode="nearest")
 
 

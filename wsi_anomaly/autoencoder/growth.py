@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder.adversary import Adversary
 from wsi_anomaly.autoencoder.blocks import halve
-from wsi_anomaly.autoencoder.loss import mix_resolutions, weighted_l1
+from wsi_anomaly.autoencoder.loss import mix_resolutions, pixel_l1, weighted_l1
 from wsi_anomaly.autoencoder.network import ProgressiveAutoencoder
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.features.network import PerceptualNetwork
@@ -62,7 +62,7 @@ class GrowthConfig:
     learning_rate
         Constant; a new Adam with default betas at each stage.
     pixel_weight
-        Weight of the relative L1 distance of pixels beside the perceptual term.
+        Weight of the mean absolute difference of pixels, in [-1, 1], beside the perceptual term.
     adversarial_weight
         Weight of the WGAN-GP term; 0 leaves the critic out.
     critic_steps
@@ -144,7 +144,7 @@ class GrowthTrainer:
         return str(self.stage), self.stage.alpha(step)
 
     def reconstruct(self, inputs: Tensor, alpha: float) -> Tensor:
-        """Rebuild images that are already at the stage's resolution; float32."""
+        """Rebuild images (N, 3, S, S), already at the stage's resolution S px; float32."""
         with torch.autocast(inputs.device.type, self._autocast, enabled=self._autocast is not None):
             images: Tensor = self.autoencoder(inputs, self.stage.resolution, alpha)
         return images.float()
@@ -166,8 +166,7 @@ class GrowthTrainer:
             truth = self.network(inputs, list(layers))
         total = weighted_l1(truth, self.network(rebuilt, list(layers)), layers)
         if self.config.pixel_weight:
-            pixels = weighted_l1({"": inputs}, {"": rebuilt}, {"": 1.0})
-            total = total + self.config.pixel_weight * pixels
+            total = total + self.config.pixel_weight * pixel_l1(inputs, rebuilt)
         return total
 
     def step(self, batches: tuple[Tensor, ...], step: int) -> StepResult:

@@ -38,6 +38,11 @@ def weighted_l1(
     return torch.stack(terms).sum(0) / sum(layers.values())
 
 
+def pixel_l1(images: Tensor, rebuilt: Tensor) -> Tensor:
+    """Mean absolute difference of pixels in [-1, 1], per image (N,)."""
+    return (images - rebuilt).abs().mean((1, 2, 3))
+
+
 def pixel_map(truth: Tensor, found: Tensor, size: int) -> Tensor:
     """Where the error lies: |f(x) - f(x')| over the image's mean |f(x)|, mean over channels.
 
@@ -59,7 +64,7 @@ def pixel_map(truth: Tensor, found: Tensor, size: int) -> Tensor:
 
 
 def shrink(images: Tensor, resolution: int) -> Tensor:
-    """Images averaged down to side `resolution`, a divisor of their own."""
+    """Images (N, C, S, S) averaged down to side `resolution` px, a divisor of S."""
     factor = images.shape[-1] // resolution
     return F.avg_pool2d(images, factor) if factor > 1 else images
 

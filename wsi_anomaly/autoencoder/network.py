@@ -46,7 +46,8 @@ class Architecture:
         Channels at each resolution, from `resolution` down to the latent's (4 when that is 1);
         one number stands for all.
     image_channels
-        3 for RGB.
+        3; or 1 where images are grey, of whose three equal channels the first is encoded and one is
+        rebuilt.
     """
 
     resolution: int = 64
@@ -67,6 +68,8 @@ class Architecture:
                 f"final, not {self.latent_resolution}, {self.first_resolution}, {self.resolution}."
             )
         octaves = len(self._resolutions())
+        if self.image_channels not in (1, 3):
+            raise UsageError(f"image_channels is 1 or 3, not {self.image_channels}.")
         if len(self.widths) not in (1, octaves) or min(*self.widths, self.latent_channels, 1) < 1:
             raise UsageError(
                 f"widths must be one positive number or {octaves} of them (from {self.resolution} "
@@ -129,11 +132,12 @@ class Encoder(nn.Module):
             if a.latent_resolution == 1
             else Block(width(base), a.latent_channels)
         )
-        self._base = base
+        self._base, self._channels = base, a.image_channels
         initialise(self)
 
     def forward(self, images: Tensor, resolution: int, alpha: float = 1.0) -> Tensor:
         """Encode images of side `resolution`; below `alpha` 1 the old path is blended in."""
+        images = images[:, : self._channels]
         x: Tensor = self.from_image[str(resolution)](images)
         at = resolution
         if at > self._base:
@@ -239,7 +243,7 @@ class ProgressiveAutoencoder(nn.Module):
         """
         resolution = resolution or self.architecture.resolution
         image: Tensor = self.decoder(self.encoder(images, resolution, alpha), resolution, alpha)
-        return image
+        return image.expand(-1, 3, -1, -1)
 
     def parts(self, resolution: int, *, transition: bool) -> list[nn.Module]:
         """Modules that a training stage at `resolution` uses, the blended old ones included."""

@@ -16,7 +16,7 @@ from wsi_anomaly.baselines.settings import NetworkSettings
 from wsi_anomaly.detectors.base import Detector
 
 __all__ = [
-    "COMPARED",
+    "BASELINES",
     "Anogan",
     "AnoganConfig",
     "Daol",
@@ -36,7 +36,7 @@ __all__ = [
     "PiadConfig",
 ]
 
-COMPARED: dict[str, type[Detector]] = {
+BASELINES: dict[str, type[Detector]] = {
     d.name: d for d in (DeepIf, DeepGeo, Piad, DeepSvdd, Ganomaly, Anogan, Dsebm, Daol)
 }
 """The compared systems by name; each has its ``config_type``."""

@@ -18,6 +18,7 @@ from wsi_anomaly.core.robust import MAD_TO_SD
 
 _STATE_VERSION = 2
 _READABLE = (1, 2)  # version 1 has a share for slides of which windows were scored
+_MOST_CELLS = 1 << 24  # of the grid of a slide: 26 cm a side in steps of 64 um
 _CALM = 2.0  # the colour range ends this many times as far above the median as the 99th percentile
 # Share of normal tissue, slides equal, that lies below any threshold: one region over half of a
 # normal slide would still be only one region.
@@ -53,6 +54,9 @@ class CaseScores:
             )
         if not np.isfinite(self.score).all():
             raise ValueError(f"the scores of calibration slide {self.slide} are not all finite")
+        cells = [int(np.ptp(np.asarray(at, np.int64))) + 1 for at in (self.row, self.col)]
+        if min(cells) < 1 or cells[0] * cells[1] > _MOST_CELLS:
+            raise ValueError(f"the fields of calibration slide {self.slide} lie too far apart")
 
 
 class Calibration:
@@ -125,7 +129,7 @@ class Calibration:
         return float(values[min(index, len(values) - 1)])
 
     def percentile(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Percentage of normal tissue with a score at or below each, 0 to 100; NaN for NaN."""
+        """Percentage (N,) of normal tissue with a score at or below each, 0 to 100; NaN for NaN."""
         return 100.0 * self._mean_over_slides(scores, "right")
 
     @cached_property

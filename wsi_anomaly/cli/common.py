@@ -59,13 +59,18 @@ def common_options(function: F) -> F:
     )(function)
 
 
-def say_what_failed(outcomes: Sequence[Outcome[Any, Any]]) -> None:
-    """Print the sentence of each failure; with ``--debug`` where it arose, in any process."""
+def say_what_failed(outcomes: Sequence[Outcome[Any, Any]], missed: Sequence[str] = ()) -> None:
+    """Print the sentence of each failure; with ``--debug`` where it arose, in any process.
+
+    Further sentences, of what was missed, come after them.
+    """
     debug = click.get_current_context().meta[_DEBUG]
     for outcome in outcomes:
         if debug and outcome.traceback:
             click.echo(outcome.traceback, err=True)
         click.echo(f"Error: {outcome.error}", err=True)
+    for text in missed:
+        click.echo(f"Error: {text}", err=True)
     if not debug and any(outcome.unexpected for outcome in outcomes):
         click.echo("Run the same command with --debug for the details.", err=True)
 
@@ -109,6 +114,27 @@ def backend_option(options: type) -> Callable[[F], F]:
         show_default=True,
         help="Reader of the slides: auto decodes TIFF files directly, which is faster, and takes "
         "OpenSlide for the rest; the pixels are the same. Or the name of a plug-in.",
+    )
+
+
+def scene_option(function: F) -> F:
+    """Add ``--scene``."""
+    return click.option(
+        "--scene",
+        type=click.IntRange(min=1),
+        help="Which of several images in a file is the slide, counted from 1.  [default: the "
+        "largest]",
+    )(function)
+
+
+def origin_option(options: type, text: str) -> Callable[[F], F]:
+    """Add ``--qupath-origin``."""
+    return option_of(options)(
+        "--qupath-origin",
+        "origin",
+        type=click.Choice(["bounds", "level0"]),
+        show_default=True,
+        help=text,
     )
 
 

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
+import io
 import os
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from typing import Any
 import click
 
 from wsi_anomaly.cli.common import common_options
+from wsi_anomaly.core.caches import provide_caches
+from wsi_anomaly.core.devices import why_no_gpu
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.plugins import DETECTORS, NETWORKS, READERS
 from wsi_anomaly.core.registry import Registry
@@ -65,6 +68,7 @@ def examine() -> list[Finding]:
             findings.append(Finding(subject, True, check()))
         except Exception as error:  # noqa: BLE001 - whatever is broken here is the answer
             findings.append(Finding(subject, False, " ".join(str(error).split())))
+    findings.append(_caches())
     findings += [finding for registry in REGISTRIES for finding in _registered(registry)]
     findings += _licences()
     findings += [_extra(module, extra) for module, extra in EXTRAS.items()]
@@ -116,6 +120,30 @@ def _temporary_folder() -> str:
         free = os.statvfs(folder) if hasattr(os, "statvfs") else None
     space = f", {free.f_bavail * free.f_frsize / 1e9:.0f} GB free" if free else ""
     return f"writable{space}"
+
+
+def _caches() -> Finding:
+    """Compile something and draw something: both libraries keep files, or do without."""
+
+    def one() -> int:
+        return 1
+
+    try:
+        from matplotlib.figure import Figure
+
+        from wsi_anomaly.core.compiling import compiled
+
+        compiled()(one)()
+        Figure(figsize=(1, 1)).savefig(io.BytesIO())
+    except Exception as error:  # noqa: BLE001 - as above
+        return Finding("caches", False, " ".join(str(error).split()))
+    if provide_caches():
+        return Finding("caches", True, "what is compiled is kept")
+    return Finding(
+        "caches",
+        None,
+        "no home that can be written: every start compiles anew",
+    )
 
 
 def _cores() -> int:
@@ -172,7 +200,7 @@ def _gpu() -> Finding:
         import torch
 
         if not torch.cuda.is_available():
-            return Finding("GPU", None, "none found: everything runs on the processor")
+            return Finding("GPU", None, f"none: everything runs on the processor. {why_no_gpu()}")
         properties = torch.cuda.get_device_properties(0)
         memory = properties.total_memory / 1e9
         return Finding("GPU", True, f"{properties.name}, {memory:.0f} GB")

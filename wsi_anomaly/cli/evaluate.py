@@ -31,7 +31,8 @@ option = option_of(EvaluateOptions)
     "classes",
     multiple=True,
     metavar="NAME",
-    help="Class of outlines that is abnormal; may be repeated.  [default: every outline]",
+    help="Class of outlines that is abnormal; may be repeated.  [default: every outline but those "
+    "of the class normal]",
 )
 @option(
     "--unannotated-normal",

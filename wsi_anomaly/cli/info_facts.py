@@ -41,7 +41,7 @@ class Facts:
         return {"kind": self.kind, "path": str(self.path), **self.values}
 
 
-def facts_of(path: Path, mpp: float | None = None) -> Facts:
+def facts_of(path: Path, mpp: float | None = None, scene: int | None = None) -> Facts:
     """Find out what a path is, and its facts.
 
     Parameters
@@ -50,6 +50,8 @@ def facts_of(path: Path, mpp: float | None = None) -> Facts:
         A slide, a tile file, a model folder, a folder of results, or one result.
     mpp
         Micrometres per pixel of a slide, over what it says.
+    scene
+        Which of several images of a slide's file, from 1; None: the largest.
 
     Raises
     ------
@@ -59,7 +61,7 @@ def facts_of(path: Path, mpp: float | None = None) -> Facts:
     from wsi_anomaly.core.remote import is_remote
 
     if is_remote(path) or path.is_file():
-        return tile_file_facts(path) if path.suffix == ".h5" else slide_facts(path, mpp)
+        return tile_file_facts(path) if path.suffix == ".h5" else slide_facts(path, mpp, scene)
     if not path.is_dir():
         raise UsageError(f"{path} does not exist; give a slide, a tile file, a model or results.")
     if (path / "model.json").exists():
@@ -70,17 +72,17 @@ def facts_of(path: Path, mpp: float | None = None) -> Facts:
         return results_facts(path)
     if any(path.glob("*.h5")):
         return tile_folder_facts(path)
-    return slide_folder_facts(path, mpp)
+    return slide_folder_facts(path, mpp, scene)
 
 
-def slide_folder_facts(path: Path, mpp: float | None = None) -> Facts:
+def slide_folder_facts(path: Path, mpp: float | None = None, scene: int | None = None) -> Facts:
     """Facts of a folder of slides, a line each."""
     from wsi_anomaly.slides import find_slides
 
     slides, rows = [], []
     for file in find_slides([path]):
         try:
-            facts = slide_facts(file, mpp)
+            facts = slide_facts(file, mpp, scene)
         except WsiAnomalyError as error:
             slides.append({"path": str(file), "error": str(error)})
             rows.append((file.name, f"cannot be used: {error}"))
@@ -92,14 +94,14 @@ def slide_folder_facts(path: Path, mpp: float | None = None) -> Facts:
     return Facts("folder of slides", path, {"slides": slides}, rows)
 
 
-def slide_facts(path: Path, mpp: float | None = None) -> Facts:
+def slide_facts(path: Path, mpp: float | None = None, scene: int | None = None) -> Facts:
     """Facts of a slide; one without a pixel size is shown too, with the remedy."""
     from wsi_anomaly.core.errors import MissingMppError
     from wsi_anomaly.core.magnification import served
     from wsi_anomaly.core.remote import is_remote
     from wsi_anomaly.slides import open_slide
 
-    with open_slide(path, mpp=mpp, require_mpp=False) as slide:
+    with open_slide(path, mpp=mpp, require_mpp=False, scene=scene) as slide:
         values: dict[str, Any] = {
             "size_px": [slide.width, slide.height],
             "levels": [
@@ -112,6 +114,7 @@ def slide_facts(path: Path, mpp: float | None = None) -> Facts:
             "objective_power": slide.objective_power,
             "vendor": None if is_remote(path) else _vendor(path),
             "backend": slide.backend,
+            "left_out": list(slide.left_out),
             "file_bytes": None if is_remote(path) else path.stat().st_size,
         }
         cropped = (slide.bounds.width, slide.bounds.height) != (slide.width, slide.height)
@@ -135,7 +138,10 @@ def slide_facts(path: Path, mpp: float | None = None) -> Facts:
             rows.append(("serves", served_text or "nothing: too coarse even for 10x (1.2 um)"))
         except MissingMppError:
             values |= {"mpp": None, "mpp_source": None, "size_mm": None, "magnifications": []}
-            rows.append(("pixel size", "unknown: give micrometres per pixel with --mpp"))
+            problem = slide.info.mpp_problem
+            values["mpp_problem"] = problem
+            unknown = f"not used: the file says {problem}" if problem else "unknown"
+            rows.append(("pixel size", f"{unknown}: give micrometres per pixel with --mpp"))
         levels = ", ".join(f"{d:.4g}" for d in slide.level_downsamples)
         rows.append(("levels", f"{len(slide.level_downsamples)}  (downsamples {levels})"))
         if cropped:
@@ -145,6 +151,7 @@ def slide_facts(path: Path, mpp: float | None = None) -> Facts:
             rows.append(("objective", f"{slide.objective_power:g}x, as the scanner noted it"))
         vendor = values["vendor"]
         rows.append(("format", f"{vendor or 'TIFF'}, read by the {slide.backend} reader"))
+        rows += [("looked at", text) for text in slide.left_out]
         if values["file_bytes"] is not None:
             rows.append(("file", megabytes(values["file_bytes"])))
         details = sorted((name, " ".join(text.split())) for name, text in slide.properties.items())

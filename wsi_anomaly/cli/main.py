@@ -7,6 +7,7 @@ Exit codes: 0 all done; 1 something could not be processed, the rest is done; 2 
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 
 import click
@@ -82,6 +83,9 @@ cli.help = laid_out(cli.help)
 
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line and exit the process with the right code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that is no text ends nothing
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main(arguments))
 
 

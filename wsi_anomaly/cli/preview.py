@@ -48,9 +48,9 @@ def command(*, tiles: tuple[Path, ...], output: Path | None, verbosity: int = 0)
             sheet, note = contact_sheet(TileStore.open(file))
             place = _place(file, output, single=len(files) == 1)
             save_picture(place, sheet)
-        except OutputError:
-            raise  # the next one would not find room either
         except WsiAnomalyError as error:
+            if isinstance(error, OutputError) and error.for_all:
+                raise  # the next one would not find room either
             errors.append(str(error))
             continue
         text = f"{file.name} -> {place}"

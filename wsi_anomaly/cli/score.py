@@ -16,9 +16,11 @@ from wsi_anomaly.cli.common import (
     mpp_options,
     noting,
     option_of,
+    origin_option,
     output_option,
     say,
     say_what_failed,
+    scene_option,
 )
 from wsi_anomaly.options import ScoreKeywords, ScoreOptions
 
@@ -102,13 +104,11 @@ option = option_of(ScoreOptions)
 )
 @mpp_options(ScoreOptions)
 @backend_option(ScoreOptions)
-@option(
-    "--qupath-origin",
-    "origin",
-    type=click.Choice(["bounds", "level0"]),
-    show_default=True,
-    help="Where QuPath's (0, 0) lies on slides with bounds; if the overlay is shifted in QuPath, "
-    "take the other.",
+@scene_option
+@origin_option(
+    ScoreOptions,
+    "Where QuPath's (0, 0) lies on slides with bounds; if the overlay is shifted in QuPath, take "
+    "the other.",
 )
 @option("--gzip", is_flag=True, help="Compress the overlay (always above 100,000 fields).")
 @option(
@@ -203,8 +203,9 @@ def _run(run: ScoreRun, out: Console, verbosity: int) -> int:
             else:
                 done.append(outcome.job.folder)
     out.print(f"{len(done)} of {len(run.jobs)} slides done.", markup=False)
-    say_what_failed(failed)
+    missed = run.listing.missed()
+    say_what_failed(failed, missed)
     if done:
         target = done[0] / "report.html" if len(run.jobs) == 1 else run.output / "index.html"
         say(out, f"Open {target}")
-    return 1 if failed else 0
+    return 1 if failed or missed else 0

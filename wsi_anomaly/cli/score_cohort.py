@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wsi_anomaly.options import ScoreOptions
     from wsi_anomaly.scoring import ScoringModel
     from wsi_anomaly.screening import ScoreJob, ScoreOutcome, Scoring
-    from wsi_anomaly.studies import Cohort, Places
+    from wsi_anomaly.studies import Cohort, ResultFolders
 
 
 def models_of_organs(given: Sequence[str], organs: Sequence[str]) -> dict[str, Path]:
@@ -93,7 +93,7 @@ def run_cohort(
     from wsi_anomaly.scoring import load_model
     from wsi_anomaly.screening import Scoring, is_blinded, start_blinding
     from wsi_anomaly.slides import find_slides
-    from wsi_anomaly.studies import Places, read_cohort, write_cohort, write_key
+    from wsi_anomaly.studies import ResultFolders, read_cohort, write_cohort, write_key
     from wsi_anomaly.tiles.inputs import check_files
     from wsi_anomaly.tiles.named import sizes_of
 
@@ -111,11 +111,11 @@ def run_cohort(
         organ: Scoring.of(folder, options, len(cohort.slides))
         for organ, folder in models_of_organs(models, cohort.organs).items()
     }
-    loaded = {organ: load_model(s.model, s.options.device) for organ, s in scorings.items()}
+    loaded = {organ: load_model(s.model, s.device_here) for organ, s in scorings.items()}
     make_folder(output)
     if blinded:
         start_blinding(output)
-    places = Places.of(cohort, output, blinded=is_blinded(output))
+    places = ResultFolders.of(cohort, output, blinded=is_blinded(output))
     study = _Study(
         cohort, sizes_of(found, options.mpp_csv, noting(out)), scorings, loaded, places, output
     )
@@ -157,7 +157,7 @@ class _Study:
         sizes: Mapping[Path, float],
         scorings: Mapping[str, Scoring],
         models: Mapping[str, ScoringModel],
-        places: Places,
+        places: ResultFolders,
         output: Path,
     ) -> None:
         self.cohort, self.sizes, self.scorings, self.models = cohort, sizes, scorings, models

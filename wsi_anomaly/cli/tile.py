@@ -90,7 +90,8 @@ def _run(run: TileRun, out: Console, verbosity: int) -> int:
         f"{len(done)} of {len(run.jobs)} slides done, {sum(result.tiles for result in done):,} "
         f"tiles in {run.output}/",
     )
-    say_what_failed(failed)
+    missed = run.listing.missed()
+    say_what_failed(failed, missed)
     if unwritten:
         raise unwritten
-    return 1 if failed else 0
+    return 1 if failed or missed else 0

@@ -7,7 +7,15 @@ from typing import Any, TypeVar
 
 import click
 
-from wsi_anomaly.cli.common import PATH, backend_option, mpp_options, option_of, output_option
+from wsi_anomaly.cli.common import (
+    PATH,
+    backend_option,
+    mpp_options,
+    option_of,
+    origin_option,
+    output_option,
+    scene_option,
+)
 from wsi_anomaly.options import PRESETS, TileOptions
 from wsi_anomaly.options.tile import ENGINES, STAINS
 
@@ -117,6 +125,11 @@ _OPTIONS = (
         help="Class of the annotations to cut; may be repeated. It also names annotations that "
         "have no class.  [default: all classes]",
     ),
+    origin_option(
+        TileOptions,
+        "Where QuPath's (0, 0) lies on slides with bounds, for masks and annotations that it "
+        "exported.",
+    ),
     mpp_options(TileOptions),
     _option(
         "--cases",
@@ -125,6 +138,7 @@ _OPTIONS = (
         "training and calibration. Without it every slide is a case of its own.",
     ),
     backend_option(TileOptions),
+    scene_option,
     _option("--seed", type=int, show_default=True, help="Draws the fields."),
     _option(
         "--workers", type=click.IntRange(min=1), help="Processes.  [default: one for each core]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -100,14 +101,20 @@ def command(
     """
     from wsi_anomaly import api
     from wsi_anomaly.cli.train_display import TrainDisplay
+    from wsi_anomaly.core.devices import choose_device, passed_over
     from wsi_anomaly.learning.distributed import join, leave
 
     options = TrainOptions(**flags)
-    rank, _ = join()
+    # Each process joins the group of the device that it computes on, so that comes first.
+    slower = passed_over(options.device)
+    options = replace(options, device=choose_device(options.device))
+    rank, _ = join(options.device)
     # Under torchrun one process speaks for all.
     out = console(verbosity if rank == 0 else -1)
     try:
         with TrainDisplay(out, verbosity) as display:
+            if slower:
+                display.watch().note(slower)
             model = api.train(
                 tiles or "tiles", output, config, options=options, watch=display.watch()
             )

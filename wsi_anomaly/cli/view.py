@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import click
@@ -32,7 +33,8 @@ def command(
     RESULTS is the folder that score has written (default: results/). The page lists the slides,
     most abnormal first; on a slide, sliders set the heatmap's opacity and the lowest score shown,
     and the list of regions (or n and p on the keyboard) jumps to each. Only this machine can open
-    it; nothing is sent anywhere. Ctrl-C ends it.
+    it, under the address that is printed, which holds a secret; nothing is sent anywhere. Ctrl-C
+    ends it.
 
     \b
     Examples:
@@ -43,14 +45,18 @@ def command(
 
     server = Viewer(Results(results, slides), port)
     say(console(verbosity), f"Open {server.url} (Ctrl-C ends)")
-    if browser:
-        import webbrowser
+    with tempfile.TemporaryDirectory(prefix="wsi-anomaly-view-") as folder:
+        if browser:
+            import webbrowser
 
-        webbrowser.open(server.url)
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        server.server_close()
+            # Others can see with what a program was started, not what is in our folder.
+            page = Path(folder) / "open.html"
+            page.write_text(f'<meta http-equiv="refresh" content="0; url={server.url}">')
+            webbrowser.open(page.as_uri())
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            server.server_close()
     return 0

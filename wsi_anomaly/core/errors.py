@@ -51,12 +51,26 @@ class ModelError(WsiAnomalyError):
     """A model folder is missing, damaged, of another version, or does not fit the request."""
 
 
+class MemoryShortError(WsiAnomalyError):
+    """The memory of the device or of the machine does not suffice; nothing is damaged."""
+
+
 class AnnotationError(WsiAnomalyError):
     """An annotation file cannot be read or does not lie on the slide."""
 
 
 class OutputError(WsiAnomalyError):
-    """An output cannot be written: no permission, no space, or something in the way."""
+    """An output cannot be written: no permission, no space, or something in the way.
+
+    Attributes
+    ----------
+    for_all
+        Whether the next outputs would fare no better: the disk is full, nothing can be written.
+    """
+
+    def __init__(self, *message: object, for_all: bool = False) -> None:
+        super().__init__(*message)
+        self.for_all = for_all
 
 
 class PluginError(WsiAnomalyError):

@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -30,6 +31,7 @@ _LEFT_BEHIND = re.compile(
     r"\.(?P<name>.+)\.(?P<machine>[0-9a-f]{8})\.(?P<process>\d+)"
     r"(?P<kind>(\.former)?\.partial|\.former)"
 )
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
 _LEFT_BEHIND_SECONDS = 24 * 3600.0
 _SWAPS = 100
@@ -42,6 +44,7 @@ Known = tuple[tuple[int, ...], str]
 # A file changed just now may change again without its times showing it: they have a grain.
 _SETTLED_SECONDS = 2.0
 _known: dict[Path, Known] = {}
+_tidied: set[Path] = set()
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
@@ -99,19 +102,6 @@ def _digest(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def output_name(path: str | os.PathLike[str]) -> str:
-    """Name for the outputs of a slide: its file name without suffix and without leading dots.
-
-    A slide may be called ``..tif``: its outputs must neither be hidden nor climb out of their
-    folder. A DeepZoom tree is often called ``HE.dzi`` in a folder of its case, which then is part
-    of the name.
-    """
-    path = Path(path)
-    name = path.stem.lstrip(".") or "slide"
-    above = path.absolute().parent.name.lstrip(".")
-    return f"{above}-{name}" if path.suffix.lower() == ".dzi" and above else name
-
-
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -131,8 +121,20 @@ def _output_error(path: Path, error: OSError) -> OutputError:
         errno.EROFS: "the file system is read-only; choose another folder with -o",
         errno.EEXIST: "a file stands where a folder is needed; move it or choose another with -o",
         errno.ENOTDIR: "a file stands where a folder is needed; move it or choose another with -o",
+        errno.ENAMETOOLONG: "the name is too long for this disk; rename the slide",
     }.get(error.errno or 0, error.strerror or str(error))
-    return OutputError(f"{path} cannot be written: {reason}.")
+    for_all = error.errno in _FULL or not _takes_files(path)
+    return OutputError(f"{path} cannot be written: {reason}.", for_all=for_all)
+
+
+def _takes_files(path: Path) -> bool:
+    """Whether another file than this one can be written where it was to stand."""
+    try:
+        folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -216,7 +218,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     A folder cannot be replaced in one step: the former one is first moved aside, so for an
     instant neither stands there, but never a mixture of the two. Whatever goes wrong in that
-    instant, the former one comes back. What a killed process left of this very folder goes first.
+    instant, the former one comes back. What killed processes left beside it goes first.
 
     Raises
     ------
@@ -229,7 +231,9 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     partial = _partial_name(path)
     former = partial.with_suffix(_FORMER_SUFFIX)
     shutil.rmtree(partial, ignore_errors=True)
-    remove_left_behind(path.parent, path.name)
+    if path.parent not in _tidied:  # once: a folder of thousands is not listed for each of them
+        remove_left_behind(path.parent)
+        _tidied.add(path.parent)
     try:
         with output_errors(path):
             if former.exists():  # this process could not move it back before
@@ -343,9 +347,12 @@ def _is_left_behind(path: Path, machine: str, process: int) -> bool:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file (UTF-8) atomically."""
+    r"""Write a text file (UTF-8) atomically.
+
+    Of a file's name that is no UTF-8, bytes are written as ``\udce4``: JSON gives them back.
+    """
     with atomic_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

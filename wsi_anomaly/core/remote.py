@@ -13,6 +13,8 @@ from wsi_anomaly.core.errors import NotASlideError
 # ``Path`` folds the two of s3:// into one.
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])")
 
+_CONNECT = "WSI_ANOMALY_CONNECT"
+
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
     """Whether a path is an address that fsspec opens rather than a file of this machine."""
@@ -29,6 +31,30 @@ def url_of(path: str | os.PathLike[str]) -> str:
 def from_anywhere(path: Path) -> Path:
     """Return the path that leads there from any working folder; an address does already."""
     return path if is_remote(path) else path.absolute()
+
+
+def check_may_connect(path: Path, named_by: Path) -> None:
+    """Refuse to open an address that only a file names: it may be a stranger's.
+
+    The environment variable WSI_ANOMALY_CONNECT holds the beginnings of addresses, set apart by
+    spaces, to which connections are made all the same.
+
+    Raises
+    ------
+    NotASlideError
+        It is such an address.
+    """
+    if not is_remote(path):
+        return
+    url = url_of(path)
+    allowed = os.environ.get(_CONNECT, "").split()
+    # fsspec takes what follows "::" for a further address.
+    if "::" not in url and any(url.startswith(f"{start.rstrip('/')}/") for start in allowed):
+        return
+    raise NotASlideError(
+        f"{named_by} says that its slide is at {url}, to which no connection is made unasked; if "
+        f"you know that place, set {_CONNECT} to the beginning of the address."
+    )
 
 
 def open_remote(path: str | os.PathLike[str], block_bytes: int = 1 << 16) -> IO[bytes]:

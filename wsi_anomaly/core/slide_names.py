@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.remote import from_anywhere, url_of
 from wsi_anomaly.core.tables import Row, read_table
 
@@ -216,7 +217,7 @@ def _fitting(index: Iterable[Mapping[str, set[int]]], name: str) -> list[int]:
 
 def _plain(name: str) -> str:
     """Write a path in one way: it may come from Windows, from macOS, or from beside the slides."""
-    text = unicodedata.normalize("NFC", name).replace("\\", "/")
+    text = unicodedata.normalize("NFC", as_text(name)).replace("\\", "/")
     return "/".join(part for part in text.split("/") if part not in ("", ".", ".."))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.file_names import as_text
 
 MOST_BYTES = 100_000_000
 _DELIMITERS = ("\t", ";", ",")  # the comma last: it also stands in numbers and in names
@@ -79,14 +80,24 @@ class Row:
                 f"gives the {column} as {text!r}, whose comma may part thousands or decimals; "
                 "write it without one"
             )
-        value = float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else math.inf
-        if math.isinf(value):
+        value = parse_number(text)
+        if value is None:
             raise self.error(f"gives the {column} as {text!r}, which is no number; mend it")
         return value
 
     def error(self, says: str) -> UsageError:
         """Make the error about this line that a caller raises."""
         return UsageError(f"{self.layout.path}, line {self.line}, {says}.")
+
+
+def parse_number(text: str) -> float | None:
+    """Read a number written with a point or a decimal comma; None for what is none, or infinite.
+
+    >>> parse_number("0,2500"), parse_number("2.5e-1"), parse_number("40x")
+    (0.25, 0.25, None)
+    """
+    value = float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else math.inf
+    return value if math.isfinite(value) else None
 
 
 def read_table(
@@ -188,8 +199,10 @@ def own_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def safe_cell(value: Any) -> Any:
-    """Guard a text cell against being run as a formula by a spreadsheet."""
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+    """Guard a text cell against being run as a formula by a spreadsheet; it can be written."""
+    if not isinstance(value, str):
+        return value
+    return as_text(f"'{value}" if _FORMULA.match(value) else value)
 
 
 def plain_cell(text: str) -> str:

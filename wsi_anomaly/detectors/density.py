@@ -19,12 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from wsi_anomaly.core.errors import ModelError, UsageError
+from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of, robust_units
 from wsi_anomaly.detectors.distances import distance_shapes, distances, learn_distances
 from wsi_anomaly.detectors.settings import Settings
@@ -37,8 +38,6 @@ _STRETCHES = 16
 _SMALLEST_FIELD = 16
 LARGEST_FIELD_UM = 256
 """What lies in a tile file round the cells that are learned from reaches no further."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -140,11 +139,11 @@ class Density(Detector):
             found = embeddings[um]
             # Neighbours overlap: whole stretches are left out of the first fit.
             left_out = torch.arange(len(found)) * _STRETCHES // max(len(found), 1) % 2 == 1
-            self.state_ |= _under(um, self._learn(found, left_out))
+            self.state_ |= prefixed(_prefix(um), self._learn(found, left_out))
         return self
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Distance from normal tiles, in robust units of theirs."""
+        """Distance (N,) from normal tiles, in robust units of theirs."""
         del images
         return self.score_embeddings(self.embed(truth))
 
@@ -154,7 +153,9 @@ class Density(Detector):
 
     def score_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor:
         """Mean over the sizes; see :meth:`Detector.score_fields`."""
-        scores = [self._score(_of(um, self.state_), embeddings[um]) for um in self.fields_um]
+        scores = [
+            self._score(below(_prefix(um), self.state_), embeddings[um]) for um in self.fields_um
+        ]
         return torch.stack(scores).mean(0)
 
     def _score(self, state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
@@ -190,20 +191,12 @@ class Density(Detector):
             return distance_shapes(tensors, self._parts) | units
         expected: dict[str, tuple[int, ...]] = {}
         for um in self.fields_um:
-            expected |= _under(um, distance_shapes(_of(um, tensors), self._parts) | units)
+            expected |= prefixed(
+                _prefix(um), distance_shapes(below(_prefix(um), tensors), self._parts) | units
+            )
         return expected
 
 
-def _under(um: int, values: Mapping[str, T]) -> dict[str, T]:
-    """Names of a state as those of one size of field."""
-    return {f"{um}um.{name}": value for name, value in values.items()}
-
-
-def _of(um: int, values: Mapping[str, T]) -> dict[str, T]:
-    """Take the state of one size of field; the inverse of :func:`_under`."""
-    prefix = f"{um}um."
-    return {
-        name.removeprefix(prefix): value
-        for name, value in values.items()
-        if name.startswith(prefix)
-    }
+def _prefix(um: int) -> str:
+    """Begin the names of the state of one size of field."""
+    return f"{um}um."

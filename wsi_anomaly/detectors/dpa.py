@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig, GrowthTrainer, Stage, pixel_map
-from wsi_anomaly.autoencoder.loss import weighted_l1
+from wsi_anomaly.autoencoder.loss import pixel_l1, weighted_l1
 from wsi_anomaly.autoencoder.network import ProgressiveAutoencoder
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.detectors.base import (
@@ -50,6 +50,11 @@ class DpaConfig:
         In order, ending at the architecture's resolution.
     batch_size, seed
         Of the training.
+    flips
+        Whether tiles are flipped at random, left to right and upside down.
+    score_pixels
+        Whether the score holds the pixel term of the loss too, as row (5) of the paper's ablation
+        does.
     loop
         Validation, early stopping, checkpoints.
     """
@@ -59,6 +64,8 @@ class DpaConfig:
     stages: tuple[Stage, ...]
     batch_size: int = 128
     seed: int = 0
+    flips: bool = True
+    score_pixels: bool = False
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
@@ -94,6 +101,9 @@ class DpaConfig:
             tuple(Stage(**stage) for stage in value["stages"]),
             int(value["batch_size"]),
             int(value["seed"]),
+            # Models of 0.1.0 know neither of the two.
+            bool(value.get("flips", True)),
+            bool(value.get("score_pixels", False)),
             LoopConfig(**value["loop"]),
         )
 
@@ -188,7 +198,15 @@ class Dpa(Detector):
         rank, world = rank_and_world()
         loop = TrainingLoop(
             trainer,
-            BatchStream(tiles, config.batch_size, config.seed, device, rank=rank, world=world),
+            BatchStream(
+                tiles,
+                config.batch_size,
+                config.seed,
+                device,
+                rank=rank,
+                world=world,
+                flips=config.flips,
+            ),
             [stage.steps for stage in config.stages],
             config.loop,
             validation=held_out,
@@ -201,12 +219,16 @@ class Dpa(Detector):
         return self
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """L(x, x'): see :func:`wsi_anomaly.autoencoder.loss.relative_l1`.
+        """L(x, x') of each image, (N,): see :func:`wsi_anomaly.autoencoder.loss.relative_l1`.
 
         Tiles larger than the autoencoder's images are rebuilt whole: it is convolutional.
         """
         layers = self._weights()
-        return weighted_l1(truth, self.features(self.autoencoder_(images), list(layers)), layers)
+        rebuilt = self.autoencoder_(images)
+        score = weighted_l1(truth, self.features(rebuilt, list(layers)), layers)
+        if self.config.score_pixels:
+            score = score + self.config.growth.pixel_weight * pixel_l1(images, rebuilt)
+        return score
 
     def map_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
         """Perceptual error by position; see :func:`wsi_anomaly.autoencoder.loss.pixel_map`."""

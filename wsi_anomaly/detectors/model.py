@@ -8,7 +8,6 @@ model card. The preprocessing travels with the model, so scoring cannot disagree
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,26 +19,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_anomaly.calibration import Calibration
-from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
+from wsi_anomaly.core.devices import choose_device, is_out_of_memory
+from wsi_anomaly.core.errors import MemoryShortError, ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import (
     atomic_folder,
     config_hash,
-    remove_left_behind,
     write_json,
     write_text,
 )
-from wsi_anomaly.core.registry import Registry
-from wsi_anomaly.core.tensors import load_tensors, save_tensors
+from wsi_anomaly.core.prefixes import below, prefixed
+from wsi_anomaly.core.tensors import save_tensors
 from wsi_anomaly.detectors.base import DETECTORS, Detector, batches
+from wsi_anomaly.detectors.stored_model import (
+    CARD,
+    DESCRIPTION,
+    FORMAT,
+    NUMBERS,
+    VERSION,
+    read_stored,
+    refuse_missing,
+)
 from wsi_anomaly.features import NETWORKS, PerceptualNetwork, features_from_state, working_precision
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.learning.batches import to_images
-
-FORMAT = "wsi-anomaly-model"
-VERSION = 2
-READABLE_VERSIONS = (1, 2)
-"""Models of version 1 judge tiles only."""
-DESCRIPTION, NUMBERS, CARD = "model.json", "model.safetensors", "README.md"
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +228,7 @@ class Model:
         # Of a network that nothing asks for only a beginning is kept: it says where to compute.
         layers = self._layers() or self.features.layers[:1]
         tensors, config = self.features.to_state(layers)
-        numbers = {f"features/{key}": value for key, value in tensors.items()}
+        numbers = prefixed("features/", tensors)
         description: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
@@ -252,7 +254,7 @@ class Model:
             description["packages"] = packages
         for name, detector in self.detectors.items():
             tensors, description["detectors"][name] = detector.to_state()
-            numbers |= {f"detector/{name}/{key}": value for key, value in tensors.items()}
+            numbers |= prefixed(f"detector/{name}/", tensors)
         for name, calibration in self.calibration.items():
             arrays, description["calibration"][name] = calibration.to_state()
             numbers |= {
@@ -280,11 +282,12 @@ class Model:
             It is missing, incomplete, damaged, of another version, or contradicts itself.
         """
         folder = Path(folder)
-        description, tensors = _read(folder)
+        device = choose_device(str(device))
+        description, tensors = read_stored(folder)
         try:
-            _refuse_missing(description, folder)
+            refuse_missing(description, folder)
             features = features_from_state(
-                _below(tensors, "features/"), description["features"], str(folder)
+                below("features/", tensors), description["features"], str(folder)
             )
             # The format in which it was learned: bfloat16 shifts the means of whole fields.
             fields = any(c.get("fields_um") for c in description["detectors"].values())
@@ -292,14 +295,14 @@ class Model:
             features.to(device).set_precision(precision)
             detectors: dict[str, Detector] = {}
             for name, config in description["detectors"].items():
-                state = _below(tensors, f"detector/{name}/")
+                state = below(f"detector/{name}/", tensors)
                 with DETECTORS.blaming(name):
                     kind = DETECTORS.get(name)
                     detector = kind.from_state(state, config, features, detectors)
                     detectors[name] = detector.to(device)
             calibration = {
                 str(name): Calibration.from_state(
-                    {k: t.numpy() for k, t in _below(tensors, f"calibration/{name}/").items()},
+                    {k: t.numpy() for k, t in below(f"calibration/{name}/", tensors).items()},
                     meta,
                 )
                 for name, meta in description["calibration"].items()
@@ -321,74 +324,19 @@ class Model:
                 hash=config_hash(description),
             )
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise MemoryShortError(
+                    f"There is not enough memory on {device} for the model in {folder}; end other "
+                    "programs that use it, or give --device cpu."
+                ) from error
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ModelError(
                 f"The model in {folder} is damaged ({reason}); copy it again, or train it anew."
             ) from error
-        except ModelError:
+        except (ModelError, MemoryShortError):
             raise
         except WsiAnomalyError as error:
             raise ModelError(f"The model in {folder} cannot be used: {error}") from error
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not folder.is_dir():
-        # Killed in the instant between the old model and the new: the old one comes back.
-        remove_left_behind(folder.parent, folder.name)
-    if not folder.is_dir():
-        raise ModelError(
-            f"There is no model in {folder}; train one with wsi-anomaly train, or give another "
-            "folder with --model."
-        )
-    for name in (DESCRIPTION, NUMBERS):
-        if not (folder / name).is_file():
-            raise ModelError(f"The model in {folder} lacks {name}; copy the whole folder again.")
-    try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        if description["format"] != FORMAT:
-            raise ValueError("it has another format")
-        version = int(description["version"])
-        if version not in READABLE_VERSIONS:
-            raise ModelError(
-                f"The model in {folder} has version {version}, this program reads {VERSION}; "
-                "train it again, or install the version of wsi-anomaly that made it."
-            )
-        expected = str(description["sha256"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(
-            f"{folder / DESCRIPTION} describes no model of wsi-anomaly ({error}); copy the whole "
-            "folder again."
-        ) from error
-    if hashlib.sha256((folder / NUMBERS).read_bytes()).hexdigest() != expected:
-        raise ModelError(
-            f"{folder / NUMBERS} does not belong to its {DESCRIPTION}, or is damaged; copy the "
-            "whole folder again."
-        )
-    tensors, _ = load_tensors(folder / NUMBERS)
-    return description, tensors
-
-
-def _refuse_missing(description: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a model that needs a network or detector that nothing here brings."""
-    network = str(description["features"]["network"])
-    needed: list[tuple[Registry[Any], str]] = [(NETWORKS, network)]
-    needed += [(DETECTORS, str(name)) for name in description["detectors"]]
-    for registry, name in needed:
-        if name not in registry and not name.startswith("timm:"):
-            package = dict(description.get("packages", {})).get(name)
-            remedy = (
-                f"install the package {str(package)[:80]!r}"
-                if package
-                else "install the version of wsi-anomaly or the package that made it"
-            )
-            raise ModelError(
-                f"The model in {folder} needs the {registry.kind} {name!r}, which is not installed "
-                f"here; {remedy}."
-            )
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def _one_of(value: int, allowed: Any) -> int:

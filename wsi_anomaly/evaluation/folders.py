@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsi_anomaly.annotations import Extent
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.evaluation.results import ScoredSlide
+from wsi_anomaly.options import Origin
 from wsi_anomaly.results.summary import read_summary
 
 
@@ -36,7 +38,7 @@ class Result:
     slide_path: Path
     size: tuple[int, int]
     bounds: tuple[int, int, int, int]
-    qupath_origin: str
+    qupath_origin: Origin
     field_um: float
     seen: str | None
     model: tuple[str, str]
@@ -58,7 +60,7 @@ class Result:
                 slide_path=Path(slide["path"]),
                 size=(int(slide["size_px"][0]), int(slide["size_px"][1])),
                 bounds=tuple(int(v) for v in slide["bounds"]),  # type: ignore[arg-type]
-                qupath_origin=str(summary["qupath_origin"]),
+                qupath_origin="level0" if summary["qupath_origin"] == "level0" else "bounds",
                 field_um=float(summary["fields"]["field_um"]),
                 seen=summary["seen_in"],
                 model=(str(model["name"]), str(model["hash"])),
@@ -67,6 +69,11 @@ class Result:
             raise WsiAnomalyError(
                 f"{folder} holds a damaged summary.json ({error!r}); score the slide again."
             ) from error
+
+    @property
+    def extent(self) -> Extent:
+        """What places outlines on the slide."""
+        return Extent(self.slide_path, self.size, self.bounds, self.qupath_origin)
 
     @property
     def name(self) -> str:

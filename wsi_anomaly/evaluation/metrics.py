@@ -91,7 +91,7 @@ def _both(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Floa
 
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve: how often an abnormal one scores above a normal one."""
+    """Area under the ROC curve of (N,) scores: how often an abnormal one is above a normal one."""
     found = _both(labels, scores)
     if found is None:
         return float("nan")
@@ -100,7 +100,7 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def pr_auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Average precision: area under the precision-recall curve, without interpolation."""
+    """Average precision of (N,) scores: area under the precision-recall curve, uninterpolated."""
     from sklearn.metrics import average_precision_score
 
     found = _both(labels, scores)

@@ -135,6 +135,10 @@ def _evaluate_results(folder: Path, options: EvaluateOptions, watch: Watch) -> E
         notes.append(
             f"{options.labels} also names slides without results: {some(truth.labels.unknown)}."
         )
+    unseen = sorted(set(truth.classes) - truth.labels_found)
+    if unseen and truth.labels_found:
+        there = some(sorted(filter(None, truth.labels_found)))
+        notes.append(f"No outline has the class {' or '.join(unseen)}; there are {there}.")
     notes += about_cases
     settings = {
         "labels": None if options.labels is None else str(options.labels),
@@ -215,7 +219,7 @@ def _judge(
             seen.append(result.name)
             continue
         try:
-            slide = truth.of(result)
+            slide = truth.of(result, notes.append)
         except WsiAnomalyError as error:
             problems.append(str(error))
             continue

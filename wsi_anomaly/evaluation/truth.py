@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +11,13 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
-from wsi_anomaly.annotations import (
-    Outline,
-    fractions_inside,
-    outlines_from_mask,
-    read_mask,
-    read_outlines,
-)
-from wsi_anomaly.annotations.files import MASK_SUFFIXES
+from wsi_anomaly.annotations import Outline, fractions_inside, read_outlines
+from wsi_anomaly.annotations.outlines import Note
 from wsi_anomaly.core.errors import AnnotationError, UsageError, WsiAnomalyError
 from wsi_anomaly.evaluation.folders import Result
 from wsi_anomaly.evaluation.labels import ABNORMAL, IGNORED, NORMAL, label_fields
 from wsi_anomaly.evaluation.tables import LabelTable
-from wsi_anomaly.tiles.inputs import check_files, check_frame, find_file
+from wsi_anomaly.tiles.inputs import check_files, find_file
 
 _ROUNDING_PX = 1.5  # corners that other programs have rounded in another way
 
@@ -58,15 +52,18 @@ class Truth:
     annotations
         A folder of outlines or mask images named as the slides, or the one file of one slide.
     classes
-        Classes of outlines that are abnormal; none: all.
+        Classes of outlines that are abnormal; none: all but ``normal``.
     unannotated_normal
         Whether a slide without an annotation file is normal.
+    labels_found
+        The classes of the outlines that have been read.
     """
 
     labels: LabelTable | None = None
     annotations: Path | None = None
     classes: tuple[str, ...] = ()
     unannotated_normal: bool = False
+    labels_found: set[str] = field(default_factory=set)
 
     def check(self, results: Sequence[Result]) -> None:
         """See that it can be the truth of these slides.
@@ -95,8 +92,10 @@ class Truth:
                 f"{results[0].slide_path.stem}.geojson); name the files as the slides."
             )
 
-    def of(self, result: Result) -> SlideTruth | None:
+    def of(self, result: Result, note: Note = lambda _text: None) -> SlideTruth | None:
         """Find what is known of a slide; None when nothing is.
+
+        `note` is told which outlines do not count.
 
         Raises
         ------
@@ -107,7 +106,7 @@ class Truth:
         corners = None if self.labels is None else self.labels.fields.get(result.name)
         if corners is not None and self.labels is not None:
             return _from_fields(result, self.labels.path, *corners)
-        outlines = self._outlines(result)
+        outlines = self._outlines(result, note)
         if outlines is None and (label == NORMAL or (label is None and self.unannotated_normal)):
             outlines = []
         if outlines is not None:
@@ -122,33 +121,28 @@ class Truth:
         unknown = np.full(len(result.table.coords), IGNORED, np.int8)
         return SlideTruth(unknown, abnormal=True, lesions=None)
 
-    def _outlines(self, result: Result) -> list[Outline] | None:
-        """Outlines of a slide's own file; None without such."""
+    def _outlines(self, result: Result, note: Note) -> list[Outline] | None:
+        """Outlines of what is abnormal in a slide's own file; None without such."""
         place = self.annotations
         path = None if place is None else find_file(place, result.slide_path)
         if path is None:
             return None
-        if path.name.lower().endswith(MASK_SUFFIXES):
-            x, y, width, height = result.bounds
-            found = outlines_from_mask(read_mask(path), (width, height), origin=(x, y))
-        else:
-            found = read_outlines(path)
-            if not path.name.lower().endswith(".xml") and result.qupath_origin == "bounds":
-                # QuPath counts from the scanned area, ASAP from the file's own corner.
-                found = [_moved(outline, result.bounds[:2]) for outline in found]
-        check_frame(result.size, result.slide_path, path, found)
+        found = read_outlines(path, result.extent, note=note)
+        self.labels_found.update(outline.label for outline in found)
         if not self.classes or not found:
-            return found
+            return [outline for outline in found if not outline.is_normal]
         chosen = [outline for outline in found if outline.label in self.classes]
         if not chosen and not any(outline.label for outline in found):
             raise AnnotationError(
                 f"The annotations in {path} have no class; leave --class out, or set it in QuPath."
             )
+        nameless = sum(not outline.label for outline in found)
+        if nameless:
+            note(
+                f"{path}: {nameless} of {len(found)} outlines have no class and do not count as "
+                "abnormal."
+            )
         return chosen
-
-
-def _moved(outline: Outline, by: tuple[int, int]) -> Outline:
-    return Outline(outline.label, shapely.transform(outline.polygon, lambda xy: xy + by))
 
 
 def _from_outlines(result: Result, outlines: list[Outline], *, abnormal: bool) -> SlideTruth:

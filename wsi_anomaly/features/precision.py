@@ -14,7 +14,8 @@ def fast_precision(device: torch.device | str) -> torch.dtype:
     """
     device = torch.device(device)
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        native_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native_bf16 else torch.float32
     # Emulated bfloat16 is slower than float32, so the question is about the instructions.
     native = (
         getattr(torch.cpu, name, lambda: False)()

@@ -66,7 +66,7 @@ class Outcome(Generic[J, R]):
     error
         The sentence that says why.
     fatal
-        Whether the next jobs would fare no better: the output cannot be written.
+        Whether the next jobs would fare no better: no output can be written.
     kind
         Class of the error.
     unexpected
@@ -119,7 +119,7 @@ def _failed(error: Exception, job: J, verb: str, seconds: float) -> Outcome[J, A
         job,
         None,
         _in_words(error, job, verb),
-        fatal=isinstance(error, OutputError | StopError),
+        fatal=isinstance(error, StopError) or (isinstance(error, OutputError) and error.for_all),
         kind=type(error) if isinstance(error, WsiAnomalyError) else WsiAnomalyError,
         unexpected=not isinstance(error, WsiAnomalyError | OSError | MemoryError),
         traceback="".join(traceback.format_exception(error)),

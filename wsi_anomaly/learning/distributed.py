@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import time
+from threading import Event
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 _LETTING_GO_S = 0.5
+_JOINED = Event()  # set while the group is ours to end, not that of the program that called us
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -23,17 +25,24 @@ def rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
-def join() -> tuple[int, int]:
+def join(device: str) -> tuple[int, int]:
     """Join the other processes when ``torchrun`` has started this one.
+
+    Parameters
+    ----------
+    device
+        What this process computes on, as :func:`~wsi_anomaly.core.devices.choose_device` gives it.
 
     Returns
     -------
     Number of this process and of all.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        on_gpu = torch.device(device).type == "cuda"
+        if on_gpu:
+            torch.cuda.set_device(device)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+        _JOINED.set()
     return rank_and_world()
 
 
@@ -44,8 +53,9 @@ def wait_for_all() -> None:
 
 
 def leave() -> None:
-    """End the group, if this process is in one."""
-    if dist.is_available() and dist.is_initialized():
+    """End the group that this process has joined, together with all others."""
+    if _JOINED.is_set() and dist.is_initialized():
+        _JOINED.clear()
         dist.destroy_process_group()
         # A thread of Gloo lets go of its last tensor when it gets its turn with Python's lock. If
         # the interpreter is ending by then, that aborts the process, whose work is done. So the
@@ -69,7 +79,7 @@ def average_gradients(optimizer: torch.optim.Optimizer) -> None:
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """Mean of a value over the processes, the same on each."""
+    """Mean of a tensor (...) over the processes, the same on each."""
     _, world = rank_and_world()
     if world > 1:
         value = value.clone()

@@ -2,8 +2,8 @@
 
 Batches and random draws depend on the seed and the step alone: a run that was interrupted ends as
 one that was not. Early stopping follows the paper's configurations: in the last stage the loss of
-validation tiles is measured every `validate_every` steps, training ends after `patience`
-measurements without an improvement of at least `min_delta`, and the best network is kept.
+validation tiles is measured every `validate_every` steps, training ends when more than `patience`
+measurements in a row bring no improvement of at least `min_delta`, and the best network is kept.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from wsi_anomaly.core.devices import memory_explained
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import config_hash
+from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.core.tensors import load_optimizer, load_tensors, optimizer_tensors, save_tensors
 from wsi_anomaly.learning.batches import BatchStream
 from wsi_anomaly.learning.distributed import mean_over_processes, rank_and_world
@@ -212,19 +214,16 @@ class TrainingLoop:
         ------
         NotFiniteError
             The loss became NaN; the networks hold their last good state.
-        ModelError
+        MemoryShortError
             Memory is short.
         """
+        remedy = f"lower batch_size in the configuration (it is {self.batches.batch_size})"
         try:
-            self._run()
+            with memory_explained(self.batches.device, remedy):
+                self._run()
         except KeyboardInterrupt:
             self.save()
             raise
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                f"There is not enough memory on {self.batches.device} for batches of "
-                f"{self.batches.batch_size} tiles; lower batch_size in the configuration."
-            ) from error
         return self._state.log
 
     def _run(self) -> None:
@@ -251,11 +250,11 @@ class TrainingLoop:
         """Write the checkpoint, if one is wanted; only the first process does."""
         if self._checkpoint is None or rank_and_world()[0]:
             return
-        tensors = {f"best.{name}": t for name, t in self._best.items()}
+        tensors = prefixed("best.", self._best)
         for part, module in self.learner.modules.items():
-            tensors |= {f"{part}.{name}": t for name, t in module.state_dict().items()}
+            tensors |= prefixed(f"{part}.", module.state_dict())
         for part, optimizer in self.learner.optimizers.items():
-            tensors |= {f"{part}/{name}": t for name, t in optimizer_tensors(optimizer).items()}
+            tensors |= prefixed(f"{part}/", optimizer_tensors(optimizer))
         state = asdict(self._state) | {"identity": self._identity}
         if math.isinf(self._state.best):
             state["best"] = None
@@ -276,10 +275,10 @@ class TrainingLoop:
         self._state = _State(**state, best=math.inf if best is None else best)
         self.learner.start_stage(self._state.stage)
         for part, module in self.learner.modules.items():
-            module.load_state_dict(_below(tensors, f"{part}."))
+            module.load_state_dict(below(f"{part}.", tensors))
         for part, optimizer in self.learner.optimizers.items():
-            load_optimizer(optimizer, _below(tensors, f"{part}/"))
-        self._best = _below(tensors, "best.")
+            load_optimizer(optimizer, below(f"{part}/", tensors))
+        self._best = below("best.", tensors)
 
     def _run_stage(self) -> None:
         learner, state, config = self.learner, self._state, self.config
@@ -357,7 +356,9 @@ class TrainingLoop:
         if self.validation is None:
             return None
         parts = torch.split(self.validation.images, _VALIDATION_BATCH)
-        return float(torch.cat([self.validation.loss(part) for part in parts]).mean())
+        loss = torch.cat([self.validation.loss(part) for part in parts]).mean()
+        # One number for all processes: rounding would let some stop and others wait for them.
+        return float(mean_over_processes(loss))
 
     def _settled(self, validation: float) -> bool:
         """Note a validation loss; whether training has nothing more to gain."""
@@ -369,8 +370,4 @@ class TrainingLoop:
             self._best = {name: t.detach().clone() for name, t in own.items()}
         else:
             state.waited += 1
-        return state.waited >= self.config.patience
-
-
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        return state.waited > self.config.patience

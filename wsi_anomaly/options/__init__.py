@@ -4,8 +4,9 @@ A command builds it from its flags, a program from keywords, and both get these 
 heavy is imported here, because ``--help`` reads them.
 """
 
+from wsi_anomaly.options.checks import Origin
 from wsi_anomaly.options.evaluate import EvaluateKeywords, EvaluateOptions
-from wsi_anomaly.options.score import Origin, ScoreKeywords, ScoreOptions
+from wsi_anomaly.options.score import ScoreKeywords, ScoreOptions
 from wsi_anomaly.options.tile import PRESETS, TileChoices, TileKeywords, TileOptions
 from wsi_anomaly.options.train import (
     CalibrateKeywords,

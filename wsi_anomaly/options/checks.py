@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.magnification import check_mpp
 from wsi_anomaly.core.plugins import READERS
 
 MAGNIFICATIONS = (10, 20, 40)
+Origin = Literal["bounds", "level0"]
+"""Where QuPath's (0, 0) lies: at the corner of the scanned area, or of the file."""
 
 
 def make_floats(options: object, *names: str) -> None:
@@ -17,8 +21,16 @@ def make_floats(options: object, *names: str) -> None:
             object.__setattr__(options, name, float(value))
 
 
-def check_slides(mpp: float | None, backend: str = "auto") -> None:
+def check_origin(origin: str) -> None:
+    """See that it is one."""
+    if origin not in ("bounds", "level0"):
+        raise UsageError(f"QuPath's origin is bounds or level0, not {origin!r}.")
+
+
+def check_slides(mpp: float | None, backend: str = "auto", scene: int | None = None) -> None:
     """See that slides can be opened like this."""
+    if scene is not None and scene < 1:
+        raise UsageError(f"The images of a file are counted from 1, not {scene}.")
     if mpp is not None:
         check_mpp(mpp)
     if backend != "auto" and backend not in READERS:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.options.checks import check_share, check_slides, check_workers, make_floats
-
-Origin = Literal["bounds", "level0"]
-"""Where QuPath's (0, 0) lies: at the corner of the scanned area, or of the file."""
+from wsi_anomaly.options.checks import (
+    Origin,
+    check_origin,
+    check_share,
+    check_slides,
+    check_workers,
+    make_floats,
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class ScoreOptions:
         Micrometres per pixel of all slides, and a table of ``slide,mpp`` for single ones.
     backend
         Reader of the slides: "auto", "openslide" or "tiff"; the pixels are the same.
+    scene
+        Which of several images in a file is the slide, from 1; None: the largest.
     origin
         Where QuPath's (0, 0) lies on slides with bounds: "bounds" or "level0".
     gzip
@@ -64,6 +70,7 @@ class ScoreOptions:
     mpp: float | None = None
     mpp_csv: str | Path | None = None
     backend: str = "auto"
+    scene: int | None = None
     origin: Origin = "bounds"
     gzip: bool = False
     workers: int | None = None
@@ -81,9 +88,8 @@ class ScoreOptions:
         if self.fdr is not None and not 0 < self.fdr < 1:
             raise UsageError(f"A false discovery rate lies between 0 and 1, not {self.fdr:g}.")
         check_share(self.min_tissue)
-        if self.origin not in ("bounds", "level0"):
-            raise UsageError(f"QuPath's origin is bounds or level0, not {self.origin!r}.")
-        check_slides(self.mpp, self.backend)
+        check_origin(self.origin)
+        check_slides(self.mpp, self.backend, self.scene)
         check_workers(self.workers)
 
 
@@ -100,6 +106,7 @@ class ScoreKeywords(TypedDict, total=False):
     mpp: float | None
     mpp_csv: str | Path | None
     backend: str
+    scene: int | None
     origin: Origin
     gzip: bool
     workers: int | None

@@ -11,6 +11,8 @@ from typing import Any, Self, TypedDict, Unpack
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.options.checks import (
     MAGNIFICATIONS,
+    Origin,
+    check_origin,
     check_share,
     check_slides,
     check_workers,
@@ -91,6 +93,9 @@ class TileOptions(TileChoices):
         Image of H&E to whose stains all slides are brought; None: the target that ships.
     tissue_mask, annotations
         Where the tissue is, and where to cut: a file, or a folder of files named as the slides.
+    origin
+        Where QuPath's (0, 0) lies on slides with bounds, for files that it exported: "bounds" or
+        "level0".
     mpp, mpp_csv
         Micrometres per pixel of all slides, and a table of ``slide,mpp`` for single ones.
     cases
@@ -98,6 +103,8 @@ class TileOptions(TileChoices):
         is a case of its own.
     backend
         Reader of the slides: "auto", "openslide" or "tiff"; the pixels are the same.
+    scene
+        Which of several images in a file is the slide, from 1; None: the largest.
     workers
         Processes; None: one for each core.
     dask
@@ -111,10 +118,12 @@ class TileOptions(TileChoices):
     target: str | Path | None = None
     tissue_mask: str | Path | None = None
     annotations: str | Path | None = None
+    origin: Origin = "bounds"
     mpp: float | None = None
     mpp_csv: str | Path | None = None
     cases: str | Path | Mapping[str, str] | None = None
     backend: str = "auto"
+    scene: int | None = None
     workers: int | None = None
     dask: str | None = None
     shard: str | None = None
@@ -133,7 +142,8 @@ class TileOptions(TileChoices):
                 "--stain none leaves colours alone; leave the other stain options away."
             )
         make_floats(self, "mpp")
-        check_slides(self.mpp, self.backend)
+        check_origin(self.origin)
+        check_slides(self.mpp, self.backend, self.scene)
         check_workers(self.workers)
 
     @classmethod
@@ -167,10 +177,12 @@ class TileKeywords(TypedDict, total=False):
     target: str | Path | None
     tissue_mask: str | Path | None
     annotations: str | Path | None
+    origin: Origin
     mpp: float | None
     mpp_csv: str | Path | None
     cases: str | Path | Mapping[str, str] | None
     backend: str
+    scene: int | None
     workers: int | None
     dask: str | None
     shard: str | None

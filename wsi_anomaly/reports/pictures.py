@@ -15,7 +15,7 @@ from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.results.raster import faded
 from wsi_anomaly.results.summary import region_position
 from wsi_anomaly.scoring import ScoreMap
-from wsi_anomaly.scoring.places import CONTEXT_UM, SHOWN, most_anomalous
+from wsi_anomaly.scoring.top_fields import CONTEXT_UM, SHOWN, most_anomalous
 from wsi_anomaly.slides import ReadError, Slide
 
 _MAGNIFICATIONS = (10, 20, 40)

@@ -22,6 +22,12 @@ from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.slides import Slide
 
 _PICTURE_PX = 1600
+_HEATMAP_FILES = {
+    "heatmap": "heatmap.png",
+    "heatmap_values": "heatmap.ome.tif",
+    "heatmap_for_qupath": PICTURE,
+    "qupath_script": SCRIPT,
+}
 _SMALL_PX = 320
 
 
@@ -89,8 +95,6 @@ def write_results(
     OutputError
         Something cannot be written; `folder` is as it was.
     """
-    from PIL import Image
-
     folder = Path(folder)
     frame = Frame.of(score_map.slide, origin)
     thumbnail = frame_thumbnail(slide, frame)
@@ -111,16 +115,8 @@ def write_results(
             write_ome_tiff(partial / "heatmap.ome.tif", score_map)
             write_qupath_picture(partial / PICTURE, score_map, frame)
             write_qupath_script(partial / SCRIPT, folder / PICTURE)
-            files |= {
-                "heatmap": "heatmap.png",
-                "heatmap_values": "heatmap.ome.tif",
-                "heatmap_for_qupath": PICTURE,
-                "qupath_script": SCRIPT,
-            }
-        small = Image.fromarray(overlay)
-        small.thumbnail((_SMALL_PX, _SMALL_PX), Image.Resampling.LANCZOS)
-        with atomic_file(partial / "thumbnail.jpg") as file:
-            small.save(file, "JPEG", quality=85)
+            files |= _HEATMAP_FILES
+        _write_thumbnail(partial / "thumbnail.jpg", overlay)
         files["thumbnail"] = "thumbnail.jpg"
         report.result()
         identity = result_hash(
@@ -133,3 +129,12 @@ def write_results(
         )
         write_json(partial / "summary.json", build_summary(score_map, frame, files, identity))
     return folder / "report.html"
+
+
+def _write_thumbnail(path: Path, picture: NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    small = Image.fromarray(picture)
+    small.thumbnail((_SMALL_PX, _SMALL_PX), Image.Resampling.LANCZOS)
+    with atomic_file(path) as file:
+        small.save(file, "JPEG", quality=85)

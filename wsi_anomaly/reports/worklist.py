@@ -9,25 +9,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 from wsi_anomaly.core.errors import OutputError
+from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.reports.report import environment
 from wsi_anomaly.results.summary import FORMAT, read_entry, read_summary
 from wsi_anomaly.scoring import ALONE
+from wsi_anomaly.slides import Other
 
 COHORT_PAGE = "cohort.html"
 INCOMPARABLE = "cannot be compared"
 """Verdict of slides that stand on top of the worklist, without a rank."""
 
 _FAILED = ".failed"
+_BESIDE = ".beside.json"
 _GROWTH = 20
 _PAUSE = 1000  # times as long as writing took
 
@@ -78,7 +82,23 @@ def _failed_row(_file: Path, entry: Mapping[str, Any]) -> Row | None:
     if "path" not in entry or "reason" not in entry:
         return None
     path = str(entry["path"])
-    return Row(slide=Path(path).name, status="failed", note=str(entry["reason"]), path=path)
+    return Row(slide=_name(path), status="failed", note=str(entry["reason"]), path=path)
+
+
+def _rows_beside(results: Path) -> dict[str, Row]:
+    """Rows of what lies beside the slides and is none, by path; a note can be damaged."""
+    file = results / _BESIDE
+    entries = ((read_entry(file) if file.is_file() else None) or {}).get("beside")
+    return {
+        str(e["path"]): Row(_name(e["path"]), str(e["status"]), note=str(e["reason"]),
+                            path=str(e["path"]))
+        for e in (entries if isinstance(entries, list) else [])
+        if isinstance(e, dict) and {"path", "status", "reason"} <= e.keys()
+    }  # fmt: skip
+
+
+def _name(path: Any) -> str:
+    return as_text(Path(str(path)).name)
 
 
 def _row(file: Path, summary: Mapping[str, Any]) -> Row:
@@ -86,7 +106,7 @@ def _row(file: Path, summary: Mapping[str, Any]) -> Row:
     flagged, slide = _dict(summary.get("flagged")), _dict(summary.get("slide"))
     seen = summary.get("seen_in")
     warnings = summary.get("warnings")
-    here = quote(folder.name)
+    here = quote(folder.name, errors="surrogateescape")
     thumbnail = folder / "thumbnail.jpg"
     regions = _float(flagged.get("regions"))
     return Row(
@@ -189,6 +209,7 @@ class Worklist:
     def __init__(self, results: str | Path) -> None:
         self._results = Path(results)
         self._rows = _Rows(self._results)
+        self._trouble: OutputError | None = None
         self._listed = 0
         self._new = 0
         self._next = 0.0
@@ -199,6 +220,25 @@ class Worklist:
     def __exit__(self, _kind: object, error: object, _trace: object) -> None:
         with contextlib.nullcontext() if error is None else contextlib.suppress(OutputError):
             self.write()
+            if self._trouble is not None:
+                raise self._trouble
+
+    def beside(self, others: Iterable[Other]) -> None:
+        """Take in what lies beside the slides; what earlier runs found there stays listed."""
+        known = {
+            path: row for path, row in _rows_beside(self._results).items() if os.path.lexists(path)
+        }
+        known |= {
+            str(o.path): Row(_name(o.path), o.status, note=o.reason, path=str(o.path))
+            for o in others
+        }
+        if known:
+            entries = [
+                {"path": row.path, "status": row.status, "reason": row.note}
+                for row in known.values()
+            ]
+            with self._no_end():
+                write_json(self._results / _BESIDE, {"format": FORMAT, "beside": entries})
 
     def done(self, slide: str) -> None:
         """Take in a slide that is scored; an older failure is forgotten."""
@@ -209,26 +249,42 @@ class Worklist:
     def failed(self, slide: str, reason: str) -> None:
         """Remember that a slide could not be scored, also for runs on other machines."""
         entry = {"format": FORMAT, "path": slide, "reason": reason}
-        write_json(failure_file(self._results, slide), entry)
+        with self._no_end():
+            write_json(failure_file(self._results, slide), entry)
         self._bring_up_to_date()
 
     def _bring_up_to_date(self) -> None:
         self._new += 1
         if self._new * _GROWTH >= self._listed or time.monotonic() > self._next:
-            self.write()
+            with self._no_end():
+                self.write()
+
+    @contextlib.contextmanager
+    def _no_end(self) -> Iterator[None]:
+        """Keep an error about one file of the list for the end: the slides go on."""
+        try:
+            yield
+        except OutputError as error:
+            if error.for_all:
+                raise
+            self._trouble = error
 
     def write(self) -> Path:
         """Write ``index.html`` and ``slides.csv``; see :func:`write_worklist`."""
         started = time.monotonic()
         rows = self._rows.collect()
+        listed = {row.path for row in rows}
+        beside = [row for path, row in _rows_beside(self._results).items() if path not in listed]
         names = [f.name for f in fields(Row) if f.name not in {"thumbnail", "folder"}]
-        table = table_text(names, ([getattr(row, name) for name in names] for row in rows))
+        lines = ([getattr(row, name) for name in names] for row in [*rows, *beside])
+        table = table_text(names, lines)
         write_text(self._results / "slides.csv", table)
         page = (
             environment()
             .get_template("index.html.j2")
             .render(
                 rows=rows,
+                beside=len(beside),
                 flagged=sum(1 for r in rows if r.regions),
                 seen=sum(1 for r in rows if r.status.startswith("seen")),
                 failed=sum(1 for r in rows if r.status == "failed"),

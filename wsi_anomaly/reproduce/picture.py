@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wsi_anomaly.baselines import COMPARED
+from wsi_anomaly.baselines import BASELINES
 from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.reproduce.published import ABLATION
 from wsi_anomaly.reproduce.rows import CONTROLS
@@ -34,7 +34,7 @@ def table_picture(
     figure = Figure(figsize=(8.2, 1.3 + 0.34 * len(rows)), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for k, r in enumerate(rows):
-        colour = CONTROL if r.row in CONTROLS else THEIRS if r.row in COMPARED else OURS
+        colour = CONTROL if r.row in CONTROLS else THEIRS if r.row in BASELINES else OURS
         axes.plot([r.low, r.high], [k, k], color=colour, lw=2)
         axes.plot(r.mean, k, "o", color=colour, ms=7)
         default, tuned = paper_figure(source, r.row, problems)

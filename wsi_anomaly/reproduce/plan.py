@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wsi_anomaly.baselines import COMPARED
+from wsi_anomaly.baselines import BASELINES
 from wsi_anomaly.core.errors import UsageError
 
 ASIDE = 0.1
@@ -65,7 +65,7 @@ class Plan:
                 raise UsageError(f"--{name.replace('_', '-')} is at least {least}.")
         if not 0 <= self.aside <= 0.5:
             raise UsageError("--aside is at least 0 and at most 0.5, half of the normal images.")
-        detectors = ("dpa", "density", *COMPARED)
+        detectors = ("dpa", "density", *BASELINES)
         for option in self.options:
             if option.partition(".")[0] not in detectors or "." not in option:
                 raise UsageError(

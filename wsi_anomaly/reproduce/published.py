@@ -48,6 +48,10 @@ class Published:
         Of the further terms.
     equalise
         Whether the histogram of each image was equalised.
+    flips
+        Whether images were flipped at random, left to right and upside down.
+    image_channels
+        1 where the images are grey and the autoencoder rebuilds one channel.
     """
 
     resolution: int
@@ -62,6 +66,8 @@ class Published:
     adversarial_weight: float = 0.0
     pixel_weight: float = 0.0
     equalise: bool = False
+    flips: bool = False
+    image_channels: int = 3
 
     @property
     def total_steps(self) -> int:
@@ -105,7 +111,7 @@ _SVHN = (
 
 def _camelyon16() -> dict[str, Published]:
     chosen = Published(
-        64, 4, (4,), {64: ("r42",)}, 1e-3, {64: (0, 34_666)}, latent_resolution=8
+        64, 4, (4,), {64: ("r42",)}, 1e-3, {64: (0, 34_666)}, latent_resolution=8, flips=True
     )  # fmt: skip
     return {
         "dpa-1": replace(
@@ -127,23 +133,24 @@ def _nih(part: str) -> dict[str, Published]:
     plain_steps = {"subset": 16_000, "PA": 33_000, "AP": 27_000}[part]
     last_steps = {"subset": 3_500, "PA": 10_000, "AP": 7_000}[part]
     unsupervised = {"subset": 24_333, "PA": 64_333, "AP": 57_666}[part]
+    # Without growing, the configurations list seven widths, 32 32 64 64 64 64 64, of which the
+    # program takes the last five.
     wide = Published(
-        64, 64, (32, 32, 64, 64, 64), {64: (last,)}, 5e-4, {64: (0, plain_steps)}, batch_size=56,
-        equalise=True,
+        64, 64, (64,), {64: (last,)}, 5e-4, {64: (0, plain_steps)}, batch_size=56,
+        equalise=True, image_channels=1,
     )  # fmt: skip
-    chosen = (
-        wide
-        if part == "AP"
-        else Published(64, 16, (16,), {64: (last,)}, 2e-3, {64: (0, plain_steps)})
+    narrow = replace(
+        wide, latent_channels=16, widths=(16,), learning_rate=2e-3, batch_size=128, equalise=False
     )
+    chosen = wide if part == "AP" else narrow
     return {
         "dpa-1": replace(
-            wide, latent_resolution=4, widths=(32, 32, 64, 64, 64), equalise=False,
-            steps={64: (0, unsupervised)},
+            wide, latent_resolution=4, equalise=False, steps={64: (0, unsupervised)}
         ),
         "dpa-2": chosen,
         "dpa": replace(
             chosen,
+            widths=(32, 32, 64, 64, 64) if part == "AP" else (16,),
             first_resolution=8,
             learning_rate=5e-4 if part == "AP" else 1e-3,
             layers={8: ("r12",), 16: ("r22",), 32: ("r32",), 64: (last,)},
@@ -168,10 +175,19 @@ def _with_ablation(three: dict[str, Published]) -> dict[str, Published]:
     }
 
 
+def _nih_ablation() -> dict[str, dict[str, Published]]:
+    parts = {part: _with_ablation(_nih(part)) for part in NIH}
+    # Row (5) of the subset alone looks at two layers.
+    parts["subset"]["dpa-5"] = replace(parts["subset"]["dpa-5"], layers={64: _BOTH})
+    return parts
+
+
 CONFIGURATIONS: dict[str, dict[str, dict[str, Published]]] = {
     "cifar10": {name: {"dpa": run} for name, run in zip(CIFAR10, _CIFAR10, strict=True)},
-    "svhn": {name: {"dpa": run} for name, run in zip(SVHN, _SVHN, strict=True)},
-    "nih": {part: _with_ablation(_nih(part)) for part in NIH},
+    "svhn": {
+        name: {"dpa": replace(run, image_channels=1)} for name, run in zip(SVHN, _SVHN, strict=True)
+    },
+    "nih": _nih_ablation(),
     "camelyon16": {"healthy": _with_ablation(_camelyon16())},
 }
 """Set, problem, row: how the run was configured."""
@@ -282,13 +298,14 @@ GRID = tuple(f"dpa-{latent}-{layer}" for latent in (4, 16, 64) for layer in ("r3
 def configuration(source: str, problem: str, row: str) -> Published | None:
     """Give the published run, or None.
 
-    A set that is not the paper's has none; it takes those of the chest X-ray subset. A row
-    of :data:`GRID` is the published run without progressive growing, with another bottleneck and
-    another layer.
+    A set that is not the paper's has none; it takes those of the chest X-ray subset, without flips
+    in any row, and in colour. A row of :data:`GRID` is the published run without progressive
+    growing, with another bottleneck and another layer.
     """
-    if source not in CONFIGURATIONS:
-        source, problem = "nih", "subset"
     runs = CONFIGURATIONS.get(source, {}).get(problem, {})
+    if source not in CONFIGURATIONS:
+        subset = CONFIGURATIONS["nih"]["subset"]
+        runs = {name: replace(run, image_channels=3) for name, run in subset.items()}
     if row in GRID:
         base = runs.get("dpa-2", runs.get("dpa"))
         _, latent, layer = row.split("-")

@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from wsi_anomaly.autoencoder import Architecture, GrowthConfig
-from wsi_anomaly.baselines import COMPARED
+from wsi_anomaly.baselines import BASELINES
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.detectors import Density, DensityConfig, Detector, Dpa, DpaConfig, growing_stages
@@ -23,7 +23,7 @@ from wsi_anomaly.reproduce.published import ABLATION, GRID, Published, configura
 MEAN_COLOUR, SUPERVISED, FUSION = "mean-colour", "supervised", "fusion"
 RANDOM = "-random"
 CONTROLS = (MEAN_COLOUR, f"density{RANDOM}", f"dpa{RANDOM}", SUPERVISED)
-ROWS = ("dpa", "density", FUSION, *COMPARED, *ABLATION, *CONTROLS)
+ROWS = ("dpa", "density", FUSION, *BASELINES, *ABLATION, *CONTROLS)
 """Every row that can be asked for."""
 
 DEFAULT_ROWS = (
@@ -110,7 +110,7 @@ def settings_of(row: str, source: str, problem: str, plan: Plan) -> dict[str, An
         density = {"layers": layers, "estimator": estimator}
         density |= _given("density", density, plan)
         return found | (density if base == "density" else {"layers": density["layers"]})
-    return found | _compared(base, run, plan, size, layers)
+    return found | _baseline(base, run, plan, size, layers)
 
 
 def _is_dpa(row: str) -> bool:
@@ -127,7 +127,7 @@ def _changed(run: Published, plan: Plan) -> Published:
     """Change a published run as the plan's options say."""
     known = {
         "learning_rate": run.learning_rate, "latent_channels": run.latent_channels,
-        "width": run.widths[0], "layer": run.layers[run.resolution][-1],
+        "width": run.widths[0], "layer": run.layers[run.resolution][-1], "flips": run.flips,
     }  # fmt: skip
     given = _given("dpa", known, plan)
     if "width" in given:
@@ -158,6 +158,7 @@ def _dpa(run: Published, plan: Plan, size: int) -> dict[str, Any]:
         "latent_resolution": run.latent_resolution,
         "latent_channels": run.latent_channels,
         "widths": list(widths),
+        "image_channels": run.image_channels,
         "loss_layers": {
             str(at * times): [deeper.get(name, name) if deeper else "" for name in names]
             for at, names in run.layers.items()
@@ -170,15 +171,17 @@ def _dpa(run: Published, plan: Plan, size: int) -> dict[str, Any]:
         },
         "adversarial_weight": run.adversarial_weight,
         "pixel_weight": run.pixel_weight,
+        "flips": run.flips,
+        "score_pixels": run.pixel_weight > 0,
         "published": [run.total_steps, run.batch_size],
     }
 
 
-def _compared(
+def _baseline(
     name: str, run: Published, plan: Plan, size: int, layers: list[str]
 ) -> dict[str, Any]:
     """Own defaults of a compared system, which are its paper's, scaled like the others."""
-    known: dict[str, Any] = {f.name: f.default for f in fields(COMPARED[name].config_type)}
+    known: dict[str, Any] = {f.name: f.default for f in fields(BASELINES[name].config_type)}
     found: dict[str, Any] = {}
     if "layers" in known:
         found["layers"] = layers
@@ -232,13 +235,13 @@ def make_detector(settings: Mapping[str, Any], features: PerceptualNetwork, seed
     if base in ("density", SUPERVISED):
         estimator = settings.get("estimator", "both")
         return Density(features, DensityConfig(_layers(settings, features), estimator, seed=seed))
-    known = {f.name for f in fields(COMPARED[base].config_type)}
+    known = {f.name for f in fields(BASELINES[base].config_type)}
     values = {k: v for k, v in settings.items() if k in known} | {"seed": seed}
     if "layers" in known:
         values["layers"] = _layers(settings, features)
     if "layer" in known:
         values["layer"] = settings["layer"] or features.default_layer
-    return COMPARED[base](features, COMPARED[base].config_type(**values))
+    return BASELINES[base](features, BASELINES[base].config_type(**values))
 
 
 def _layers(settings: Mapping[str, Any], features: PerceptualNetwork) -> tuple[str, ...]:
@@ -252,6 +255,7 @@ def _dpa_config(settings: Mapping[str, Any], default_layer: str, seed: int) -> D
         latent_resolution=settings["latent_resolution"],
         latent_channels=settings["latent_channels"],
         widths=tuple(settings["widths"]),
+        image_channels=settings["image_channels"],
     )
     growth = GrowthConfig(
         layers={
@@ -263,8 +267,15 @@ def _dpa_config(settings: Mapping[str, Any], default_layer: str, seed: int) -> D
         adversarial_weight=settings["adversarial_weight"],
     )
     steps = {int(at): (pair[0], pair[1]) for at, pair in settings["steps"].items()}
+    stages = growing_stages(architecture, steps)
     return DpaConfig(
-        architecture, growth, growing_stages(architecture, steps), settings["batch_size"], seed
+        architecture,
+        growth,
+        stages,
+        settings["batch_size"],
+        seed,
+        settings["flips"],
+        settings["score_pixels"],
     )
 
 

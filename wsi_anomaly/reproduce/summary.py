@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.baselines import COMPARED
+from wsi_anomaly.baselines import BASELINES
 from wsi_anomaly.evaluation.metrics import LEAST_GROUPS, resampled
 from wsi_anomaly.reproduce.rows import ROWS
 from wsi_anomaly.reproduce.scores import Place, Scores
@@ -155,7 +155,7 @@ Verdict = tuple[RowSummary, RowSummary, float, float, float]
 def best_against_best(rows: Sequence[RowSummary]) -> Verdict | None:
     """Our best detector against the best compared system: the rows, difference, interval."""
     ours = [r for r in rows if r.row in ("dpa", "density", "fusion") and r.whole]
-    theirs = [r for r in rows if r.row in COMPARED and r.whole]
+    theirs = [r for r in rows if r.row in BASELINES and r.whole]
     if not ours or not theirs:
         return None
     first = max(ours, key=lambda r: r.mean)

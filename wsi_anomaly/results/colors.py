@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.annotations.outlines import TISSUE as TISSUE_LABEL
 from wsi_anomaly.scoring import ScoreMap
 
 
@@ -31,13 +32,13 @@ VERY_UNUSUAL = TileClass("Very unusual", (230, 120, 0), "above the 99th percenti
 ANOMALOUS = TileClass("Anomalous", (200, 30, 60), "above the operating point")
 UNCALIBRATED = TileClass("Not calibrated", (140, 140, 200), "raw score only")
 NOT_ASSESSED = TileClass("Not assessed", (120, 120, 120), "not judged, for the reason given")
-TISSUE = TileClass("Tissue", (60, 140, 90), "outline of the tissue")
+TISSUE = TileClass(TISSUE_LABEL, (60, 140, 90), "outline of the tissue")
 
 TILE_CLASSES = (NORMAL, UNUSUAL, VERY_UNUSUAL, ANOMALOUS, UNCALIBRATED, NOT_ASSESSED)
 
 
 def tile_classes(score_map: ScoreMap) -> NDArray[np.uint8]:
-    """Index into ``TILE_CLASSES`` of every field."""
+    """Index (N,) into ``TILE_CLASSES`` of every field."""
     percentile = score_map.interpretation.percentile
     if percentile is None:
         out = np.full(len(score_map.fields), TILE_CLASSES.index(UNCALIBRATED), np.uint8)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
 from wsi_anomaly.annotations import geojson_geometry
+from wsi_anomaly.annotations.qupath import CORNER, FACTS
 from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.results.colors import (
     ANOMALOUS,
@@ -103,9 +104,10 @@ def _write(
     top = {
         **provenance,
         "qupath_origin": frame.origin,
-        "qupath_origin_level0": [frame.x, frame.y],
+        CORNER: [frame.x, frame.y],
     }
-    file.write(b'{"type":"FeatureCollection","wsi_anomaly":' + orjson.dumps(top) + b',"features":[')
+    head = b'{"type":"FeatureCollection","' + FACTS.encode() + b'":'
+    file.write(head + orjson.dumps(top) + b',"features":[')
     separator = b"\n"
     for feature in annotation_features(score_map, frame):
         file.write(separator + orjson.dumps(feature))

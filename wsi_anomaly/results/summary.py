@@ -14,7 +14,7 @@ from wsi_anomaly import __version__
 from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.options import Origin
 from wsi_anomaly.results.frame import Frame
-from wsi_anomaly.scoring import ScoreMap
+from wsi_anomaly.scoring import Interpretation, ScoreMap, SlideFacts
 
 FORMAT = "wsi-anomaly-summary"
 VERSION = 1
@@ -95,6 +95,38 @@ def provenance(score_map: ScoreMap) -> dict[str, Any]:
     }
 
 
+def _slide(slide: SlideFacts) -> dict[str, Any]:
+    return {
+        "name": slide.name,
+        "path": slide.path,
+        "fingerprint": slide.fingerprint,
+        "size_px": [slide.width, slide.height],
+        "mpp": [slide.mpp.x, slide.mpp.y],
+        "mpp_source": slide.mpp.source,
+        "bounds": [slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height],
+        "backend": slide.backend,
+    }
+
+
+def _flagged(found: Interpretation) -> dict[str, Any]:
+    point = found.operating_point
+    return {
+        "possible": found.can_flag,
+        "rule": "benjamini-hochberg" if found.fdr else "false regions per normal slide",
+        "regions": len(found.regions),
+        "area_mm2": sum(region.area_mm2 for region in found.regions),
+        "threshold": _number(point.threshold),
+        "false_regions_promised": point.false_regions,
+        "false_regions_expected": _number(point.expected),
+        "counted_at_most": _number(point.cap),
+        "normal_slides_with_flags": _number(point.any_flag),
+        "calibration_cases": point.cases,
+        "slide_mm2": _number(point.area_mm2),
+        "fdr": None if found.fdr is None else asdict(found.fdr),
+        "reason": point.reason,
+    }
+
+
 def build_summary(
     score_map: ScoreMap, frame: Frame, files: Mapping[str, str], identity: str
 ) -> dict[str, Any]:
@@ -109,8 +141,7 @@ def build_summary(
     identity
         :func:`result_hash`.
     """
-    slide, found = score_map.slide, score_map.interpretation
-    point = found.operating_point
+    found = score_map.interpretation
     regions = [
         {
             "area_mm2": region.area_mm2,
@@ -126,37 +157,14 @@ def build_summary(
         "version": VERSION,
         "status": "done",
         "result_hash": identity,
-        "slide": {
-            "name": slide.name,
-            "path": slide.path,
-            "fingerprint": slide.fingerprint,
-            "size_px": [slide.width, slide.height],
-            "mpp": [slide.mpp.x, slide.mpp.y],
-            "mpp_source": slide.mpp.source,
-            "bounds": [slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height],
-            "backend": slide.backend,
-        },
+        "slide": _slide(score_map.slide),
         "verdict": found.verdict,
         "cannot_be_compared": list(found.incomparable),
         "slide_score": _number(found.slide_score),
         "slide_percentile": _number(found.slide_percentile),
         "mean_of_top_tenth": _number(found.top_mean),
         "color_range": list(found.color_range),
-        "flagged": {
-            "possible": found.can_flag,
-            "rule": "benjamini-hochberg" if found.fdr else "false regions per normal slide",
-            "regions": len(found.regions),
-            "area_mm2": sum(region.area_mm2 for region in found.regions),
-            "threshold": _number(point.threshold),
-            "false_regions_promised": point.false_regions,
-            "false_regions_expected": _number(point.expected),
-            "counted_at_most": _number(point.cap),
-            "normal_slides_with_flags": _number(point.any_flag),
-            "calibration_cases": point.cases,
-            "slide_mm2": _number(point.area_mm2),
-            "fdr": None if found.fdr is None else asdict(found.fdr),
-            "reason": point.reason,
-        },
+        "flagged": _flagged(found),
         "regions": regions,
         "fields": {
             "total": len(score_map.fields),

@@ -14,10 +14,10 @@ from wsi_anomaly.scoring.controls import (
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
 from wsi_anomaly.scoring.loading import load_model
 from wsi_anomaly.scoring.model import ALONE, ScoringModel, grid_of, scoring_settings
-from wsi_anomaly.scoring.places import PixelMaps
 from wsi_anomaly.scoring.regions import AnomalousRegion, merge_regions, union_of_fields
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
 from wsi_anomaly.scoring.slide import score_slide
+from wsi_anomaly.scoring.top_fields import PixelMaps
 
 __all__ = [
     "ALONE",

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.core.ahead import ahead
 from wsi_anomaly.core.magnification import mpp_of
+from wsi_anomaly.core.prefetch import prefetch
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.jobs.progress import unwatched
 from wsi_anomaly.scoring.model import ScoringModel
@@ -142,7 +142,7 @@ def _judge_tiles(
     """Read, normalise and judge every tile, each stage while the others work."""
     done = 0
     batches = read_tiles(slide, found.fields.take(looked_at), model, preprocess)
-    for positions, images, seen in ahead(batches, _QUEUED_BATCHES):
+    for positions, images, seen in prefetch(batches, _QUEUED_BATCHES):
         indices = looked_at[positions]
         found.status[indices] = seen
         good = seen == Status.OK

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from wsi_anomaly.calibration import Calibration, CaseScores
+from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.scoring.score_map import ScoreMap
 
@@ -82,7 +83,12 @@ def _read(scores: tuple[ControlScores, ...]) -> ConcurrentControls | None:
         tensors, _ = load_tensors(entry.path)
         row, col, score = (tensors[name].numpy() for name in ("row", "col", "score"))
         if len(score):
-            cases.append(CaseScores(entry.animal, entry.path.stem, row, col, score))
+            try:
+                cases.append(CaseScores(entry.animal, entry.path.stem, row, col, score))
+            except ValueError as error:
+                raise ModelError(
+                    f"{entry.path} is damaged ({error}); delete it and score again."
+                ) from error
     return ConcurrentControls(cases) if cases else None
 
 

@@ -157,22 +157,18 @@ def interpret(
         false_regions,
         area=(known.sum() * fields.area_mm2(mpp) / field_mm2, field_mm2),
         uncalibrated=uncalibrated,
+        incomparable=incomparable,
     )
-    if incomparable:
-        point = replace(
-            point, threshold=None, reason=f"No field is flagged: {_lower(incomparable[0])}"
-        )
-    flagged = np.zeros(len(score), bool)
     discovery = None
     if fdr is not None and calibration is not None and p_value is not None:
         flagged, discovery = benjamini_hochberg(p_value, fdr, calibration.p_floor)
         point = OperatingPoint(None, false_regions, None, discovery.sentence)
-    elif point.threshold is not None:
-        flagged[known] = smoothed[known] > point.threshold
-    percentile = None if calibration is None else calibration.percentile(score)
+    else:
+        threshold = np.inf if point.threshold is None else point.threshold
+        flagged = known & (smoothed > threshold)
     return Interpretation(
         smoothed=smoothed,
-        percentile=percentile,
+        percentile=None if calibration is None else calibration.percentile(score),
         z=None if calibration is None else calibration.z(score),
         p_value=p_value,
         operating_point=point,
@@ -200,6 +196,7 @@ def _operating_point(
     *,
     area: tuple[float, float],
     uncalibrated: str | None,
+    incomparable: Sequence[str],
 ) -> OperatingPoint:
     """Threshold for a slide of so many fields, each of so many mm2."""
     if calibration is None:
@@ -212,6 +209,10 @@ def _operating_point(
             "calibration.",
         )
     point = calibration.operating_point(false_regions, area[0], field_mm2=area[1])
+    if incomparable:
+        return replace(
+            point, threshold=None, reason=f"No field is flagged: {_lower(incomparable[0])}"
+        )
     if seen is not None and point.threshold is not None:
         return replace(
             point, threshold=None, reason="No field is flagged: the model has seen this slide."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from wsi_anomaly.core.devices import choose_device
 from wsi_anomaly.scoring.model import ScoringModel
 
 
@@ -15,6 +16,7 @@ def load_model(folder: Path | None, device: str, threads: int | None = None) -> 
 
     from wsi_anomaly.detectors import Model
 
+    device = choose_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     if folder is None:

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring.controls import Controls
-from wsi_anomaly.tiles.inputs import file_for
+from wsi_anomaly.tiles.inputs import file_for, identity
 
 if TYPE_CHECKING:
     from wsi_anomaly.features.dense import DenseMaps
@@ -157,7 +156,7 @@ def scoring_settings(
 
     Raises
     ------
-    AnnotationError, OSError
+    AnnotationError
         Its tissue mask is missing, or cannot be read.
     """
     mask = mask_of(path, options)
@@ -168,8 +167,10 @@ def scoring_settings(
         "false_regions": options.false_regions,
         "fdr": options.fdr,
         "pixel_map": options.pixel_map,
-        "tissue_mask": None if mask is None else fingerprint(mask),
+        "tissue_mask": None if mask is None else identity(mask, options.origin),
     }
+    if options.scene is not None:
+        settings["scene"] = options.scene
     return settings if controls is None else settings | {"controls": controls.identity}
 
 

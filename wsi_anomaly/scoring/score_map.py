@@ -13,7 +13,7 @@ from shapely.geometry import MultiPolygon
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.scoring.interpretation import Interpretation
-from wsi_anomaly.scoring.places import PixelMaps
+from wsi_anomaly.scoring.top_fields import PixelMaps
 from wsi_anomaly.slides import Bounds, Mpp, Slide, slide_fingerprint
 from wsi_anomaly.tiles import Fields, Status
 

@@ -16,7 +16,7 @@ from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
 from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
-from wsi_anomaly.scoring.assess import assess_fields, read_tiles
+from wsi_anomaly.scoring.assess import Assessed, assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings, less_sharp
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
@@ -29,8 +29,8 @@ from wsi_anomaly.scoring.model import (
     mask_of,
     scoring_settings,
 )
-from wsi_anomaly.scoring.places import PixelMaps, fields_to_map
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
+from wsi_anomaly.scoring.top_fields import PixelMaps, fields_to_map
 from wsi_anomaly.slides import Mpp, Slide, TissueMap, find_tissue, open_slide
 from wsi_anomaly.slides.overview import read_overview
 from wsi_anomaly.tiles import (
@@ -41,6 +41,7 @@ from wsi_anomaly.tiles import (
     plan_fields,
 )
 from wsi_anomaly.tiles.inputs import tissue_from_file
+from wsi_anomaly.tiles.named import Note
 from wsi_anomaly.tiles.plane import SlidePlane
 
 _OTHER_STRIDE = (
@@ -87,55 +88,37 @@ def score_slide(
     """
     options = options or ScoreOptions()
     timings: dict[str, float] = {}
+    left_out: list[str] = []
     with _opened(path, options) as slide:
         check_pixels(slide, model)
         facts = SlideFacts.of(slide)
         with _timed(timings, "tissue and stain"):
-            tissue = _find_tissue(slide, mask_of(slide.path, options))
+            tissue = _find_tissue(slide, options, left_out.append)
             fields = _plan(slide, tissue, model, options)
-            outline, tissue_mm2 = tissue.polygons(), tissue.area_mm2()
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
         if model.name == ALONE:
-            from wsi_anomaly.scoring.alone import SlideAlone  # heavy, as all that computes
-
-            if isinstance(model, SlideAlone):  # anybody may call a model folder so
-                with _timed(timings, "learning"):
-                    plane = SlidePlane(slide, tissue, model.magnification, preprocess)
-                    model = model.learned(plane, fields, options.min_tissue)
+            with _timed(timings, "learning"):
+                plane = SlidePlane(slide, tissue, model.magnification, preprocess)
+                model = _learned(model, plane, fields, options.min_tissue)
         with _timed(timings, "read and score"):
             found = assess_fields(
                 slide, tissue, fields, model, preprocess,
                 min_tissue=options.min_tissue, progress=progress,
             )  # fmt: skip
-            timings["network"] = found.network_seconds
-            kept = np.flatnonzero(found.kept)
-            if not len(kept):
-                raise NoTissueError(
-                    f"No field on {slide.path} has at least {options.min_tissue:.0%} tissue; look "
-                    "at it, or lower --min-tissue."
-                )
+            kept = _kept(found, slide, options.min_tissue)
             fields, status = fields.take(kept), found.status[kept]
             span = np.maximum(fields.field_level0, fields.stride_level0)
             sparse_mm2 = tissue.outside_mm2(fields.coords, (span[0], span[1]))
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = _Reference.of(model, facts, controls, options.stride_um)
-            unlike = [] if options.tissue_mask is None else [_mask_warning(fields, facts.mpp)]
-            unlike += domain_warnings(
-                model.domain,
-                preprocessor=preprocess,
-                mpp=slide.finest_mpp,
-                sharpness=found.sharpness,
-            )
+            unlike = _not_looked_at(slide, fields, options) + left_out
+            unlike += _unlike_training(slide, model, preprocess, found)
             soft = [] if model.name == ALONE else less_sharp(model.domain, found.sharpness)
             meaning = reference.interpret(
                 fields, scores[model.primary], facts.mpp, options, unlike, soft
             )
-            chosen = fields_to_map(
-                fields, meaning.smoothed, meaning.flagged,
-                many=options.pixel_map, tile_size=model.tile_size,
-            )  # fmt: skip
-            maps = _pixel_maps(slide, fields, chosen, model, preprocess)
+            maps = _pixel_maps(slide, fields, meaning, options, model, preprocess)
     return ScoreMap(
         slide=facts,
         fields=fields,
@@ -147,18 +130,56 @@ def score_slide(
         seen=reference.seen,
         model=facts_of(model),
         settings=scoring_settings(slide.path, model, options, controls),
-        tissue=outline,
-        tissue_mm2=tissue_mm2,
+        tissue=tissue.polygons(),
+        tissue_mm2=tissue.area_mm2(),
         sparse_mm2=sparse_mm2,
-        timings=timings,
+        timings=timings | {"network": found.network_seconds},
         pixel_maps=maps,
     )
+
+
+def _learned(
+    model: ScoringModel, plane: SlidePlane, fields: Fields, min_tissue: float
+) -> ScoringModel:
+    """Let a model that has seen no normal slide learn from this one."""
+    from wsi_anomaly.scoring.alone import SlideAlone  # heavy, as all that computes
+
+    # Anybody may call a model folder so.
+    return model.learned(plane, fields, min_tissue) if isinstance(model, SlideAlone) else model
+
+
+def _kept(found: Assessed, slide: Slide, min_tissue: float) -> NDArray[np.intp]:
+    """Positions of the fields with enough tissue."""
+    kept = np.flatnonzero(found.kept)
+    if not len(kept):
+        raise NoTissueError(
+            f"No field on {slide.path} has at least {min_tissue:.0%} tissue; look at it, or lower "
+            "--min-tissue."
+        )
+    return kept
+
+
+def _unlike_training(
+    slide: Slide, model: ScoringModel, preprocess: SlidePreprocessor, found: Assessed
+) -> list[str]:
+    """Say in what the slide differs from those that the model was trained on."""
+    return domain_warnings(
+        model.domain, preprocessor=preprocess, mpp=slide.finest_mpp, sharpness=found.sharpness
+    )
+
+
+def _not_looked_at(slide: Slide, fields: Fields, options: ScoreOptions) -> list[str]:
+    """Say what is not looked at."""
+    found = [f"Not all of the file is looked at: {part}." for part in slide.left_out]
+    if options.tissue_mask is not None:
+        found.append(_mask_warning(fields, slide.mpp))
+    return found
 
 
 def _opened(path: str | Path | Slide, options: ScoreOptions) -> AbstractContextManager[Slide]:
     if isinstance(path, Slide):
         return nullcontext(path)
-    return open_slide(path, mpp=options.mpp, backend=options.backend)
+    return open_slide(path, mpp=options.mpp, backend=options.backend, scene=options.scene)
 
 
 @contextmanager
@@ -251,12 +272,14 @@ class _Reference:
         )
 
 
-def _find_tissue(slide: Slide, mask: Path | None) -> TissueMap:
+def _find_tissue(slide: Slide, options: ScoreOptions, note: Note) -> TissueMap:
     """Find the tissue; what a mask leaves out of it is MASKED."""
+    mask = mask_of(slide.path, options)
     if mask is None:
         return find_tissue(slide)
     overview = read_overview(slide)
-    return tissue_from_file(slide, mask, overview).with_masked(find_tissue(slide, overview))
+    given = tissue_from_file(slide, mask, overview, options.origin, note=note)
+    return given.with_masked(find_tissue(slide, overview))
 
 
 def _mask_warning(fields: Fields, mpp: Mpp) -> str:
@@ -270,13 +293,18 @@ def _mask_warning(fields: Fields, mpp: Mpp) -> str:
 def _pixel_maps(
     slide: Slide,
     fields: Fields,
-    chosen: NDArray[np.intp],
+    meaning: Interpretation,
+    options: ScoreOptions,
     model: ScoringModel,
     preprocess: SlidePreprocessor,
 ) -> PixelMaps | None:
     """Read some fields once more, for their error maps; those that cannot be read are left out."""
     if not model.tile_methods:
         return None
+    chosen = fields_to_map(
+        fields, meaning.smoothed, meaning.flagged,
+        all_flagged=options.pixel_map, tile_size=model.tile_size,
+    )  # fmt: skip
     kept, tiles, maps = [], [], []
     for indices, images, status in read_tiles(slide, fields.take(chosen), model, preprocess):
         good = status == Status.OK

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from wsi_anomaly.core.devices import passed_over
 from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.core.resources import trained_model
 from wsi_anomaly.jobs import Watch, parse_shard, take_shard
@@ -17,7 +18,7 @@ from wsi_anomaly.scoring import ScoringModel, grid_of, load_model
 from wsi_anomaly.screening.blinding import check_names_may_be_shown
 from wsi_anomaly.screening.slide import ScoreJob, result_folders
 from wsi_anomaly.screening.slides import ScoreOutcome, Scoring, score_slides
-from wsi_anomaly.slides import find_slides
+from wsi_anomaly.slides import Listing, list_slides
 from wsi_anomaly.tiles.inputs import check_files
 from wsi_anomaly.tiles.named import Note, sizes_of
 
@@ -36,12 +37,15 @@ class ScoreRun:
         The model, loaded.
     scoring
         How they are scored.
+    listing
+        Everything that lies where slides were looked for.
     """
 
     output: Path
     jobs: Sequence[ScoreJob]
     model: ScoringModel
     scoring: Scoring
+    listing: Listing
 
     @classmethod
     def plan(
@@ -74,19 +78,22 @@ class ScoreRun:
             A path does not exist, an option makes no sense, or the model cannot be used.
         """
         part = parse_shard(options.shard)
-        every = find_slides(slides)
+        listing = list_slides(slides)
+        every = listing.slides
         if options.tissue_mask is not None:
             check_files("--tissue-mask", Path(options.tissue_mask), every)
         sizes = sizes_of(every, options.mpp_csv, note)
         found = take_shard(every, part)
         output = Path(output)
+        if not options.dask and (slower := passed_over(options.device)):
+            note(slower)
         scoring = Scoring.of(trained_model(model), options, len(found))
         check_names_may_be_shown(output)
-        loaded = load_model(scoring.model, scoring.options.device)
+        loaded = load_model(scoring.model, scoring.device_here)
         grid_of(loaded, options.stride_um)  # wrong usage, not a fault of every slide
         folders = result_folders(found, make_folder(output))
         jobs = [ScoreJob(path, folders[path], sizes.get(path)) for path in found]
-        return cls(output, jobs, loaded, scoring)
+        return cls(output, jobs, loaded, scoring, listing)
 
     def outcomes(self, watch: Watch[ScoreJob] | None = None) -> Generator[ScoreOutcome]:
         """Score them; the worklist is kept up to date.
@@ -102,6 +109,7 @@ class ScoreRun:
         """
         outcomes = score_slides(self.jobs, self.model, self.scoring, watch=watch)
         with closing(outcomes), Worklist(self.output) as worklist:
+            worklist.beside(self.listing.others)
             for outcome in outcomes:
                 name = str(outcome.job.slide)
                 if outcome.error:

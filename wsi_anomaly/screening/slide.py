@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from wsi_anomaly.core.errors import AnnotationError
-from wsi_anomaly.core.files import output_name
+from wsi_anomaly.core.file_names import output_name, same_on_disk
 from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
@@ -55,14 +55,14 @@ def result_folders(slides: Sequence[Path], results: Path) -> dict[Path, Path]:
 
     Names collide within a run, and with an older result of another slide of the same name.
     """
-    names = Counter(output_name(path) for path in slides)
+    names = Counter(same_on_disk(output_name(path)) for path in slides)
     out = {}
     for path in slides:
         name = output_name(path)
         folder = results / name
         older = _slide_of(folder)
         taken = older is not None and older != _identity(path)
-        if names[name] > 1 or taken:
+        if names[same_on_disk(name)] > 1 or taken:
             folder = results / f"{name}-{_identity(path)}"
         out[path] = folder
     return out
@@ -121,7 +121,9 @@ def score_to_folder(
         The slide cannot be scored, or the results cannot be written; nothing is left behind.
     """
     options = job.options(options or ScoreOptions())
-    with open_slide(job.slide, mpp=options.mpp, backend=options.backend) as slide:
+    with open_slide(
+        job.slide, mpp=options.mpp, backend=options.backend, scene=options.scene
+    ) as slide:
         found = score_slide(slide, model, options, controls=job.controls, progress=progress)
         if job.shown_as is not None:
             name = job.shown_as

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from wsi_anomaly.core.devices import choose_device
+from wsi_anomaly.core.devices import choose_device, memory_explained
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.files import remove_left_behind
 from wsi_anomaly.jobs import Outcome, Progress, StopError, Watch, available_cores, run_jobs
@@ -83,7 +83,8 @@ class Scoring:
         UsageError
             The device is unknown, or not there.
         """
-        device = choose_device(options.device)
+        # A worker of a cluster chooses by what it has itself.
+        device = options.device if options.dask else choose_device(options.device)
         # A GPU is kept busy by one process.
         workers = options.workers or (1 if device != "cpu" else min(slides, available_cores()))
         mask = None if options.tissue_mask is None else Path(options.tissue_mask).absolute()
@@ -92,6 +93,11 @@ class Scoring:
             replace(options, device=device, workers=workers, tissue_mask=mask),
             max(1, available_cores() // workers) if workers > 1 and device == "cpu" else None,
         )
+
+    @property
+    def device_here(self) -> str:
+        """What this process computes on: with a cluster it only asks the model what it is."""
+        return "cpu" if self.options.dask else self.options.device
 
     def from_anywhere(self) -> Self:
         """Return the same with a whole path."""
@@ -105,7 +111,8 @@ class Scoring:
 
     def score(self, job: ScoreJob, model: ScoringModel, report: Progress) -> Scored:
         """Score one slide with a loaded model."""
-        found = score_to_folder(job, model, self.options, report)
+        with memory_explained(self.options.device, "use fewer --workers, or --device cpu"):
+            found = score_to_folder(job, model, self.options, report)
         return Scored(read_summary(job.folder) or {}, score_map=found)
 
 

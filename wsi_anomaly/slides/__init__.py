@@ -10,7 +10,8 @@ from wsi_anomaly.slides.base import (
     SlideInfo,
 )
 from wsi_anomaly.slides.batches import Squares, read_squares
-from wsi_anomaly.slides.opening import find_slides, open_slide, slide_fingerprint
+from wsi_anomaly.slides.listing import Listing, Other, find_slides, list_slides
+from wsi_anomaly.slides.opening import open_slide, slide_fingerprint
 from wsi_anomaly.slides.physical import find_mpp
 from wsi_anomaly.slides.tissue import find_tissue
 from wsi_anomaly.slides.tissue_map import (
@@ -32,7 +33,9 @@ __all__ = [
     "TISSUE",
     "UNREADABLE",
     "Bounds",
+    "Listing",
     "Mpp",
+    "Other",
     "ReadError",
     "Region",
     "Slide",
@@ -42,6 +45,7 @@ __all__ = [
     "find_mpp",
     "find_slides",
     "find_tissue",
+    "list_slides",
     "open_slide",
     "read_squares",
     "slide_fingerprint",

@@ -6,7 +6,6 @@ sees (which level, which resampling, what stands where nothing was scanned) is w
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core import plugins
-from wsi_anomaly.core.errors import MissingMppError, SlideError
+from wsi_anomaly.core.errors import MissingMppError, SlideError, UsageError
+from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.registry import Registry
-from wsi_anomaly.slides.patience import HangingError, patience, within
-from wsi_anomaly.slides.resample import falls_on_pixels, margin_px, resample
+from wsi_anomaly.slides.resample import falls_on_pixels, level_span, resample
+from wsi_anomaly.slides.timeout import HangingError, read_timeout, within
 
 RGB = NDArray[np.uint8]
 
@@ -79,7 +79,15 @@ class Region:
 
 @dataclass(frozen=True)
 class SlideInfo:
-    """What a backend knows once it has opened a file."""
+    """What a backend knows once it has opened a file.
+
+    Attributes
+    ----------
+    mpp_problem
+        Where `mpp` is None: what the file says of it and cannot be used, a phrase for people.
+    left_out
+        What else the file holds and is not looked at, a phrase each, for people.
+    """
 
     width: int
     height: int
@@ -90,32 +98,40 @@ class SlideInfo:
     background: tuple[int, int, int] = (255, 255, 255)
     objective_power: float | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    mpp_problem: str = ""
 
 
 class Slide(ABC):
     """An open slide. A context manager; pickled by path, a copy opens the file again.
 
     A reader is a class derived from this one, made with ``(path, mpp=...)``, where `mpp` is what
-    the user says of the pixel size (a number, or an :class:`Mpp`), or None.
+    the user says of the pixel size (a number, or an :class:`Mpp`), or None. One that knows of
+    several images in a file says so with ``has_scenes``, and is made with ``scene=`` too where
+    the user chooses one.
 
     Attributes
     ----------
     path, name
-        File and its name without suffix.
+        File, and its name without suffix as text.
     backend
         Name of the reader: that of its registration.
     suffixes
         Endings of files (".abc") that are this reader's, unless they are among ours.
+    scene
+        The image of the file that the user has chosen, from 1; None: it is chosen here.
     info
         Dimensions, levels, bounds and metadata; its entries are attributes of the slide too.
     """
 
     backend: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]] = ()
+    has_scenes: ClassVar[bool] = False
 
-    def __init__(self, path: Path, info: SlideInfo) -> None:
+    def __init__(self, path: Path, info: SlideInfo, *, scene: int | None = None) -> None:
         self.path = path
-        self.name = path.stem
+        self.scene = scene
+        self.name = as_text(path.stem)
         self.info = info
         self.width, self.height = info.width, info.height
         self.level_dimensions = info.level_dimensions
@@ -124,7 +140,8 @@ class Slide(ABC):
         self.background = info.background
         self.objective_power = info.objective_power
         self.properties = info.properties
-        self._patience = patience()
+        self.left_out = info.left_out
+        self._timeout = read_timeout()
         self._hanging = 0
 
     def __enter__(self) -> Self:
@@ -175,13 +192,13 @@ class Slide(ABC):
             Several reads in a row hang: so will the rest.
         """
         try:
-            region = within(self._patience, read, place)
+            region = within(self._timeout, read, place)
         except HangingError as error:
             self._hanging += 1
             if self._hanging >= _MOST_HANGING:
                 raise SlideError(
                     f"{self.path} does not answer ({_MOST_HANGING} reads in a row came to nothing "
-                    f"within {self._patience:g} s each); check its disk or network and run the "
+                    f"within {self._timeout:g} s each); check its disk or network and run the "
                     "same command again."
                 ) from error
             raise ReadError(f"{self.path} cannot be read: {error}.") from error
@@ -195,11 +212,13 @@ class Slide(ABC):
         Raises
         ------
         MissingMppError
-            Nothing says how large a pixel is.
+            Nothing says how large a pixel is, or what does cannot be used.
         """
         if self.info.mpp is None:
+            problem = self.info.mpp_problem
+            says = f"says {problem}" if problem else "does not say how large a pixel is"
             raise MissingMppError(
-                f"{self.path} does not say how large a pixel is; give micrometres per pixel with "
+                f"{self.path} {says}; give micrometres per pixel with "
                 "--mpp, or for many slides with --mpp-csv FILE (lines of slide,mpp)."
             )
         return self.info.mpp
@@ -211,10 +230,13 @@ class Slide(ABC):
 
     def best_level(self, mpp: float) -> int:
         """Find the coarsest level that still has the detail of `mpp`; level 0 when none has."""
-        for level in reversed(range(len(self.level_downsamples))):
-            if self.finest_mpp * self.level_downsamples[level] <= mpp * LEVEL_TOLERANCE:
-                return level
-        return 0
+        most = mpp * LEVEL_TOLERANCE
+        return self._coarsest(lambda downsample: self.finest_mpp * downsample <= most)
+
+    def _coarsest(self, serves: Callable[[float], bool]) -> int:
+        """Find the coarsest level whose downsample serves, the first of equals."""
+        levels = [level for level, d in enumerate(self.level_downsamples) if serves(d)]
+        return max(levels, key=lambda level: self.level_downsamples[level], default=0)
 
     def read(self, x: float, y: float, size_px: tuple[int, int], mpp: float) -> Region:
         """Read a region at exactly `mpp` micrometres per pixel.
@@ -289,10 +311,7 @@ class Slide(ABC):
         from PIL import Image
 
         scale = max_px / max(self.bounds.width, self.bounds.height)
-        level = 0
-        for i, downsample in enumerate(self.level_downsamples):
-            if downsample * scale <= 1:
-                level = i
+        level = self._coarsest(lambda downsample: downsample * scale <= 1)
         downsample = self.level_downsamples[level]
         size = (
             max(1, round(self.bounds.width * scale)),
@@ -334,7 +353,7 @@ class Slide(ABC):
         return np.concatenate([self._readable(level, *part) for part in parts], axis)
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return _reopen, (str(self.path), self.backend, self.info.mpp)
+        return _reopen, (str(self.path), self.backend, self.info.mpp, self.scene)
 
     def __repr__(self) -> str:
         return f"<Slide {self.path} ({self.backend}, {self.width} x {self.height} px)>"
@@ -344,23 +363,24 @@ READERS: Registry[Any] = plugins.READERS
 """Readers by name: classes derived from :class:`Slide`."""
 
 
-def _reopen(path: str, backend: str, mpp: Mpp | None) -> Slide:
-    """Open the same file again the same way: how a slide travels between processes."""
-    slide: Slide = READERS.get(backend)(Path(path), mpp=mpp)
+def make_slide(reader: str, path: Path, mpp: Mpp | float | None, scene: int | None = None) -> Slide:
+    """Open a file with the reader of a name.
+
+    Raises
+    ------
+    UsageError
+        An image is chosen that this reader cannot choose.
+    """
+    kind: Any = READERS.get(reader)
+    if scene is not None and not kind.has_scenes:
+        if scene != 1:
+            raise UsageError(f"{path} has one image for the {reader} reader; leave --scene away.")
+        scene = None
+    with READERS.blaming(reader):
+        slide: Slide = kind(path, mpp=mpp, **({} if scene is None else {"scene": scene}))
     return slide
 
 
-def level_span(
-    first: float, last: float, count: int, scale: float, limit: int, exact: bool
-) -> tuple[int, int]:
-    """Level pixels, from first to one past last, that regions from `first` to `last` depend on.
-
-    Each has `count` output pixels. `exact`: all are pixels of the level as they are, and depend on
-    no others. Else, what the resampling filter wants beyond is taken from the level where it
-    exists; a region itself is never cut, so that what lies outside the level becomes background.
-    """
-    if exact:
-        return round(first), round(last) + count
-    margin = margin_px(scale)
-    start, stop = math.floor(first + 1e-9), math.ceil(last + count * scale - 1e-9)
-    return min(start, max(start - margin, 0)), max(stop, min(stop + margin, limit))
+def _reopen(path: str, backend: str, mpp: Mpp | None, scene: int | None) -> Slide:
+    """Open the same file again the same way: how a slide travels between processes."""
+    return make_slide(backend, Path(path), mpp, scene)

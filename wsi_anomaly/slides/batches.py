@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.slides.base import ReadError, Region, Slide, level_span
-from wsi_anomaly.slides.resample import falls_on_pixels, resample_many
+from wsi_anomaly.slides.base import ReadError, Region, Slide
+from wsi_anomaly.slides.resample import falls_on_pixels, level_span, resample_batch
 
 _MAX_GAP = 1.0  # squares that lie farther apart than so many of their sides are read one by one
 _MAX_RUN_PX = 4_000_000  # source pixels of one read
@@ -102,5 +102,5 @@ def _read_run(slide: Slide, coords: NDArray[np.int64], mpp: float, out: NDArray[
         return False
     if source.coverage is not None:
         return False
-    resample_many(source.rgb, corners, scale, (left, top), out)
+    resample_batch(source.rgb, corners, scale, (left, top), out)
     return True

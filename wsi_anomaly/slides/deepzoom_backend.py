@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import imagecodecs
 import numpy as np
 
 from wsi_anomaly.core.errors import NotASlideError
-from wsi_anomaly.core.files import output_name
+from wsi_anomaly.core.file_names import output_name
 from wsi_anomaly.core.remote import is_remote, open_remote, reason_of, remote_place, url_of
 from wsi_anomaly.slides.base import MAX_SIDE_PX, READERS, RGB, Bounds, Mpp, SlideInfo
 from wsi_anomaly.slides.jpeg import damage
@@ -175,11 +176,14 @@ def decode_tile(data: bytes, layout: DeepZoomLayout, grid: TileGrid, row: int, c
     Exception
         It is damaged, or of another size than its place: a tile of another image.
     """
+    room = 2 * (layout.tile_size + 2 * layout.overlap) ** 2
     if layout.suffix == "png":
+        if math.prod(struct.unpack(">II", data[16:24].ljust(8, b"\xff"))) > room:
+            raise ValueError("it claims more pixels than its place has")
         pixels = imagecodecs.png_decode(data)
         pixels = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels[..., :3]
     else:
-        reason = damage(data)
+        reason = damage(data, most_px=room)
         if reason:
             raise ValueError(reason)
         pixels = imagecodecs.jpeg8_decode(data, outcolorspace="rgb")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wsi_anomaly.core.compiling import compiled
 from wsi_anomaly.slides.bands import bands
 
 Mask = NDArray[np.bool_]
@@ -70,7 +70,7 @@ def _kept(keep: NDArray[np.bool_], components: NDArray[np.int32]) -> Mask:
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _grow(mask, radius, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """Distance along the row first, then whether a row above or below is near enough."""
     height, width = mask.shape

@@ -1,17 +1,19 @@
-"""Find slides and open them."""
+"""Open slides."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
 from pathlib import Path
 from typing import Any
 
-from wsi_anomaly.core.errors import NotASlideError, PluginError, UsageError
+from wsi_anomaly.core.errors import NotASlideError, UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.remote import is_remote, url_of
-from wsi_anomaly.slides.base import READERS, Slide
-from wsi_anomaly.slides.patience import HangingError, patience, within
+from wsi_anomaly.slides.base import READERS, ReadError, Slide, make_slide
+from wsi_anomaly.slides.dicom import read_dicom
+from wsi_anomaly.slides.tiff_pictures import CONVERT
 from wsi_anomaly.slides.tiff_structure import LayoutError
+from wsi_anomaly.slides.timeout import HangingError, read_timeout, within
 
 SLIDE_SUFFIXES = frozenset(
     {
@@ -20,6 +22,7 @@ SLIDE_SUFFIXES = frozenset(
     }
 )  # fmt: skip
 
+_INDEX_SUFFIXES = frozenset({".mrxs", ".vms", ".vmu"})  # small texts beside the pixels
 AUTO, OPENSLIDE, TIFF, DEEPZOOM = "auto", "openslide", "tiff", "deepzoom"
 _TIFF_MAGIC = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
 
@@ -30,6 +33,7 @@ def open_slide(
     mpp: float | None = None,
     require_mpp: bool = True,
     backend: str = "auto",
+    scene: int | None = None,
 ) -> Slide:
     """Open a slide.
 
@@ -45,6 +49,8 @@ def open_slide(
         "tiff" decodes the tiles of a TIFF directly, "openslide" reads through OpenSlide; "auto"
         takes the first wherever it knows the layout, since it is several times faster, and a
         reader of another package for files with its suffix. Or the name of such a reader.
+    scene
+        Which of several images of a file is the slide, from 1; None: the largest.
 
     Raises
     ------
@@ -62,14 +68,17 @@ def open_slide(
     if not is_remote(path) and not path.is_file():
         kind = "is a folder, not a slide" if path.is_dir() else "does not exist"
         raise NotASlideError(f"{path} {kind}; give the path of a slide.")
-    seconds = patience()
+    seconds = read_timeout()
     try:
-        slide = within(seconds, lambda: _open(path, backend, mpp))
+        slide = within(seconds, lambda: _open(path, backend, mpp, scene))
     except HangingError as error:
         raise NotASlideError(
             f"{path} does not answer (it could not be opened within {seconds:g} s); check its disk "
             "or network and run the same command again."
         ) from error
+    if backend == AUTO and slide.backend == TIFF and scene is None and not is_remote(path):
+        with contextlib.suppress(HangingError):  # the first read will say so
+            slide = within(seconds, lambda: _by_openslide_if_only_it_can(slide, mpp))
     if require_mpp:
         try:
             _ = slide.mpp
@@ -79,18 +88,18 @@ def open_slide(
     return slide
 
 
-def _open(path: Path, backend: str, mpp: float | None) -> Slide:
+def _open(path: Path, backend: str, mpp: float | None, scene: int | None) -> Slide:
     remote = is_remote(path)
     if backend == AUTO:
-        backend = DEEPZOOM if is_deepzoom(path) else _reader_by_suffix(path) or AUTO
+        backend = DEEPZOOM if is_deepzoom(path) else reader_by_suffix(path) or AUTO
     if remote and backend == OPENSLIDE:
         raise UsageError(f"OpenSlide opens files of this machine only, not {url_of(path)}.")
     if backend == AUTO and not remote and not _is_tiff(path):
         backend = OPENSLIDE
     if backend not in (AUTO, TIFF):
-        return _opened_by(backend, path, mpp)
+        return make_slide(backend, path, mpp, scene)
     try:
-        return _opened_by(TIFF, path, mpp)
+        return make_slide(TIFF, path, mpp, scene)
     except LayoutError as error:
         reason = str(error)
     if backend == TIFF or remote:
@@ -99,22 +108,34 @@ def _open(path: Path, backend: str, mpp: float | None) -> Slide:
             + ("copy it to this machine." if remote else "leave the backend to be chosen.")
         )
     try:
-        return _opened_by(OPENSLIDE, path, mpp)
+        return make_slide(OPENSLIDE, path, mpp, scene)
     except NotASlideError as error:
         raise NotASlideError(
-            f"{path} is a TIFF that neither reader takes: {reason}; convert it to a tiled, "
-            "pyramidal TIFF with 8 bits a colour, or leave it out."
+            f"{path} is a TIFF that neither reader takes: {reason}; {CONVERT}."
         ) from error
 
 
-def _opened_by(reader: str, path: Path, mpp: float | None) -> Slide:
-    kind: Any = READERS.get(reader)
-    with READERS.blaming(reader):
-        slide: Slide = kind(path, mpp=mpp)
+def _by_openslide_if_only_it_can(tiff_slide: Any, mpp: float | None) -> Slide:
+    """Ask OpenSlide before a slide is given up whose tiles we cannot decode, none of them."""
+    slide: Slide = tiff_slide
+    corners = tiff_slide.unknown_coding()
+    if not corners:
+        return slide
+    try:
+        other = make_slide(OPENSLIDE, slide.path, mpp)
+    except NotASlideError:
+        return slide
+    if (other.width, other.height) == (slide.width, slide.height):
+        for x, y in corners:
+            with contextlib.suppress(ReadError):
+                other.read_level(0, x, y, 16, 16)
+                slide.close()
+                return other
+    other.close()
     return slide
 
 
-def _reader_by_suffix(path: Path) -> str | None:
+def reader_by_suffix(path: Path) -> str | None:
     """Name of another package's reader for files with this suffix, if it is none of ours."""
     suffix = path.suffix.lower()
     if not suffix or suffix in SLIDE_SUFFIXES:
@@ -136,7 +157,22 @@ def slide_fingerprint(path: str | Path) -> str:
         from wsi_anomaly.slides.deepzoom_backend import deepzoom_fingerprint
 
         return deepzoom_fingerprint(path)
+    if path.suffix.lower() in _INDEX_SUFFIXES and (mark := _quickhash(path)):
+        return mark
+    if may_be_dicom(path) and (dicom := read_dicom(path)) is not None:
+        return dicom.fingerprint
     return fingerprint(path)
+
+
+def _quickhash(path: Path) -> str | None:
+    """OpenSlide's identity of a slide whose pixels lie in other files than its own."""
+    import openslide
+
+    try:
+        with openslide.OpenSlide(path) as slide:
+            return str(slide.properties["openslide.quickhash-1"])[:16]
+    except (openslide.OpenSlideError, OSError, KeyError):
+        return None
 
 
 def is_deepzoom(path: Path) -> bool:
@@ -154,46 +190,7 @@ def _is_tiff(path: Path) -> bool:
         ) from error
 
 
-def _is_slide(file: Path) -> bool:
-    try:
-        return file.suffix.lower() in SLIDE_SUFFIXES or _reader_by_suffix(file) is not None
-    except PluginError:  # a broken package does not keep folders from being searched
-        return False
-
-
-def find_slides(paths: Iterable[str | Path]) -> list[Path]:
-    """Slides among files and folders: folders are searched, a file or address is taken as it is.
-
-    Returns
-    -------
-    Sorted, each once.
-
-    Raises
-    ------
-    UsageError
-        A path does not exist, or there is no slide at all.
-    """
-    places = [Path(path) for path in paths]
-    found: dict[Path, Path] = {}
-    for path in places:
-        if is_remote(path):
-            found.setdefault(path, path)
-            continue
-        if path.is_dir():
-            files = [
-                file
-                for file in path.rglob("*")
-                if _is_slide(file)
-                and not any(part.startswith(".") for part in file.relative_to(path).parts)
-                and file.is_file()
-            ]
-        elif path.exists():
-            files = [path]
-        else:
-            raise UsageError(f"{path} does not exist; give slides or folders of slides.")
-        for file in files:
-            found.setdefault(file.resolve(), file)
-    if not found:
-        names = ", ".join(str(path) for path in places) or "nothing"
-        raise UsageError(f"No slide in {names}; slides end in {' '.join(sorted(SLIDE_SUFFIXES))}.")
-    return sorted(found.values())
+def may_be_dicom(file: Path) -> bool:
+    """Whether a file could be DICOM by its name."""
+    suffix = file.suffix.lower()
+    return suffix == ".dcm" or suffix not in SLIDE_SUFFIXES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,12 @@ from wsi_anomaly.slides.base import (
     Slide,
     SlideInfo,
 )
-from wsi_anomaly.slides.patience import HangingError
-from wsi_anomaly.slides.physical import find_mpp, objective_power
+from wsi_anomaly.slides.decoding import MAX_TILE_BYTES
+from wsi_anomaly.slides.levels import exact_level
+from wsi_anomaly.slides.physical import find_mpp, mpp_problem, objective_power
+from wsi_anomaly.slides.tiff_pictures import CONVERT
 from wsi_anomaly.slides.tile_cache import CACHE_BYTES
+from wsi_anomaly.slides.timeout import HangingError
 
 NAME = "openslide"
 
@@ -69,6 +73,11 @@ class OpenSlideSlide(Slide):
             raise ReadError(
                 f"{self.path}: level {level} at {corner} cannot be read: {error}."
             ) from error
+        if handle.level_dimensions[level] != self.level_dimensions[level]:  # padded: no slide there
+            right, bottom = self.level_dimensions[level]
+            rgba = rgba.copy()
+            rgba[max(0, bottom - y) :] = 0
+            rgba[:, max(0, right - x) :] = 0
         return composite(rgba, self.background)
 
 
@@ -107,16 +116,25 @@ def _info(path: Path, handle: openslide.OpenSlide, mpp: Mpp | float | None) -> S
             f"{path} is damaged: it claims {width} x {height} pixels, which no slide has; copy it "
             "again or leave it out."
         )
-    dimensions = tuple(handle.level_dimensions)
+    pieces = [_tile_size(properties, level) for level in range(handle.level_count)]
+    for tile in filter(None, pieces):
+        if 4 * math.prod(tile) > MAX_TILE_BYTES:
+            raise NotASlideError(
+                f"{path} cannot be used: it holds {tile[0]} x {tile[1]} pixels in one compressed "
+                f"piece, too much to decode at once; {CONVERT}."
+            )
+    reported = zip(handle.level_dimensions, handle.level_downsamples, strict=True)
+    levels = [
+        exact_level((width, height), size, downsample, pieces[level])
+        for level, (size, downsample) in enumerate(reported)
+    ]
     return SlideInfo(
         width=width,
         height=height,
-        level_dimensions=dimensions,
-        level_downsamples=tuple(
-            exact_downsample((width, height), size, downsample)
-            for size, downsample in zip(dimensions, handle.level_downsamples, strict=True)
-        ),
+        level_dimensions=tuple(size for _, size in levels),
+        level_downsamples=tuple(downsample for downsample, _ in levels),
         mpp=find_mpp(properties, mpp),
+        mpp_problem=mpp_problem(properties),
         bounds=_bounds(properties, width, height),
         background=_background(properties),
         objective_power=objective_power(properties),
@@ -124,16 +142,14 @@ def _info(path: Path, handle: openslide.OpenSlide, mpp: Mpp | float | None) -> S
     )
 
 
-def exact_downsample(full: tuple[int, int], size: tuple[int, int], reported: float) -> float:
-    """Downsample of a level without the error that its rounded size brings.
-
-    A level of 2221 of 4443 pixels was made by halving; 4443 / 2221 = 2.0005 would move its far
-    end by a pixel.
-    """
-    whole = round(reported)
-    if all(abs(n * whole - m) < max(whole, 2) for n, m in zip(size, full, strict=True)):
-        return float(whole)
-    return float(reported)
+def _tile_size(properties: dict[str, str], level: int) -> tuple[int, int] | None:
+    try:
+        width, height = (
+            int(properties[f"openslide.level[{level}].tile-{side}"]) for side in ("width", "height")
+        )
+    except (KeyError, ValueError):
+        return None
+    return (width, height) if width > 0 and height > 0 else None
 
 
 def _bounds(properties: dict[str, str], width: int, height: int) -> Bounds:

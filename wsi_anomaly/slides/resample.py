@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from wsi_anomaly.core.compiling import compiled
 
 _SUPPORT = 2.0  # half width of the cubic, in output pixels
 _EXACT = 0.02  # a region that is off by less than this many pixels is copied, not resampled
@@ -23,7 +24,7 @@ def margin_px(scale: float) -> int:
     return math.ceil(_SUPPORT * max(scale, 1.0)) + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def falls_on_pixels(start, scale, count):  # type: ignore[no-untyped-def]
     """Whether `count` output pixels from `start` (or each of many) are source pixels as they are.
 
@@ -67,7 +68,7 @@ def resample(
     return out
 
 
-def resample_many(
+def resample_batch(
     source: NDArray[np.uint8],
     corners: NDArray[np.float64],
     scale: tuple[float, float],
@@ -89,10 +90,10 @@ def resample_many(
     out
         (N, height, width, 3) uint8, filled.
     """
-    _fill_many(np.ascontiguousarray(source), origin, corners, scale[0], scale[1], out)
+    _fill_batch(np.ascontiguousarray(source), origin, corners, scale[0], scale[1], out)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _taps(  # type: ignore[no-untyped-def]
     start, scale, count, origin, limit
 ):  # pragma: no cover - compiled
@@ -127,7 +128,7 @@ def _taps(  # type: ignore[no-untyped-def]
     return first, length, weights
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _resample(  # type: ignore[no-untyped-def]
     source, origin, x, y, scale_x, scale_y, out
 ):  # pragma: no cover - compiled
@@ -164,15 +165,15 @@ def _resample(  # type: ignore[no-untyped-def]
                 out[j, i, c] = np.uint8(min(max(column[j], np.float32(0)), np.float32(255)))
 
 
-@numba.njit(cache=True, nogil=True)
-def _fill_many(  # type: ignore[no-untyped-def]
+@compiled()
+def _fill_batch(  # type: ignore[no-untyped-def]
     source, origin, corners, scale_x, scale_y, out
 ):  # pragma: no cover - compiled
     for i in range(len(corners)):
         _fill(source, origin, corners[i, 0], corners[i, 1], scale_x, scale_y, out[i])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _fill(  # type: ignore[no-untyped-def]
     source, origin, x, y, scale_x, scale_y, out
 ):  # pragma: no cover - compiled
@@ -191,3 +192,19 @@ def _fill(  # type: ignore[no-untyped-def]
                 to[j] = from_[left * 3 + j]
     else:
         _resample(source, origin, x, y, scale_x, scale_y, out)
+
+
+def level_span(
+    first: float, last: float, count: int, scale: float, limit: int, exact: bool
+) -> tuple[int, int]:
+    """Level pixels, from first to one past last, that regions from `first` to `last` depend on.
+
+    Each has `count` output pixels. `exact`: all are pixels of the level as they are, and depend on
+    no others. Else, what the resampling filter wants beyond is taken from the level where it
+    exists; a region itself is never cut, so that what lies outside the level becomes background.
+    """
+    if exact:
+        return round(first), round(last) + count
+    margin = margin_px(scale)
+    start, stop = math.floor(first + 1e-9), math.ceil(last + count * scale - 1e-9)
+    return min(start, max(start - margin, 0)), max(stop, min(stop + margin, limit))

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import NotASlideError
 from wsi_anomaly.slides.base import READERS, RGB, Bounds, Mpp, SlideInfo
-from wsi_anomaly.slides.openslide_backend import exact_downsample
-from wsi_anomaly.slides.physical import find_mpp, objective_power
+from wsi_anomaly.slides.jpeg import CUT_OFF, ZEROED
+from wsi_anomaly.slides.levels import exact_level
+from wsi_anomaly.slides.physical import find_mpp, mpp_problem, objective_power
 from wsi_anomaly.slides.sources import Source, open_source
+from wsi_anomaly.slides.tiff_pictures import StoredError
 from wsi_anomaly.slides.tiff_structure import (
     DamagedError,
     LayoutError,
@@ -29,6 +31,8 @@ from wsi_anomaly.slides.tiled import TiledSlide, TileGrid
 
 NAME = "tiff"
 _WHITE = (255, 255, 255)
+_TRIED_TILES = 16
+_PROVEN = frozenset({CUT_OFF, ZEROED})  # OpenSlide makes pictures of what is not there
 
 
 @READERS.register(NAME)
@@ -45,19 +49,24 @@ class TiffSlide(TiledSlide):
         It is damaged.
     """
 
-    def __init__(self, path: Path, *, mpp: Mpp | float | None = None) -> None:
+    has_scenes = True
+
+    def __init__(
+        self, path: Path, *, mpp: Mpp | float | None = None, scene: int | None = None
+    ) -> None:
         self._source: Source | None = _open(path)
         try:
-            structure = _structure(path, self._source)
+            structure = _structure(path, self._source, scene)
         except BaseException:
             self._source.close()
             raise
         self._levels = structure.levels
+        info = _info(structure, mpp)
         grids = tuple(
-            TileGrid(level.width, level.height, level.tile_width, level.tile_height)
-            for level in structure.levels
+            TileGrid(width, height, level.tile_width, level.tile_height)
+            for level, (width, height) in zip(structure.levels, info.level_dimensions, strict=True)
         )
-        super().__init__(path, _info(structure, mpp), grids)
+        super().__init__(path, info, grids, scene=scene)
 
     def close(self) -> None:
         """Close the file and let go of decoded tiles."""
@@ -65,6 +74,34 @@ class TiffSlide(TiledSlide):
         if self._source is not None:
             self._source.close()
             self._source = None
+
+    def unknown_coding(self) -> list[tuple[int, int]]:
+        """Find out whether none of the tiles can be decoded though none is proven to be damaged.
+
+        Returns
+        -------
+        Corners of tiles that were tried, level-0 pixels; empty once one was decoded, or is damaged
+        beyond doubt.
+        """
+        tried: list[tuple[int, int]] = []
+        for level in reversed(range(len(self._levels))):
+            tiles = self._levels[level]
+            stored = np.argwhere((tiles.byte_counts > 0).all(axis=0))
+            some = np.linspace(0, len(stored) - 1, min(len(stored), _TRIED_TILES)).astype(int)
+            for row, column in stored[some].tolist():
+                try:
+                    self._decode(level, row, column)
+                except OSError:
+                    return []
+                except Exception as error:  # noqa: BLE001 - codecs raise errors of many kinds
+                    if str(error) in _PROVEN:
+                        return []
+                else:
+                    return []
+                scale = self.level_downsamples[level]
+                corner = (column * tiles.tile_width, row * tiles.tile_height)
+                tried.append((int(corner[0] * scale), int(corner[1] * scale)))
+        return tried
 
     def _decode(self, level: int, row: int, column: int) -> RGB | None:
         tiles = self._levels[level]
@@ -78,7 +115,7 @@ class TiffSlide(TiledSlide):
             size = int(tiles.byte_counts[plane, row, column])
             data = self._source.read(int(tiles.offsets[plane, row, column]), size)
             if len(data) < size:
-                raise ValueError("the file ends inside it")
+                raise ValueError(CUT_OFF)
             planes.append(decode(data, index + plane * tiles.offsets[0].size))
         pixels = planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
         if pixels.ndim == 2:
@@ -93,10 +130,12 @@ def _open(path: Path) -> Source:
         raise NotASlideError(f"{path} cannot be opened: {error.strerror or error}.") from error
 
 
-def _structure(path: Path, source: Source) -> TiffStructure:
+def _structure(path: Path, source: Source, scene: int | None) -> TiffStructure:
     try:
         with source.open() as file:
-            return read_structure(file)
+            return read_structure(file, path.name, scene)
+    except StoredError as error:
+        raise NotASlideError(f"{path} cannot be used: {error}; {error.remedy}.") from error
     except DamagedError as error:
         raise NotASlideError(
             f"{path} is damaged: {error}; copy it again or leave it out."
@@ -106,21 +145,28 @@ def _structure(path: Path, source: Source) -> TiffStructure:
 def _info(structure: TiffStructure, mpp: Mpp | float | None) -> SlideInfo:
     full = structure.levels[0]
     size = (full.width, full.height)
-    dimensions = tuple((level.width, level.height) for level in structure.levels)
+    levels = [
+        exact_level(
+            size,
+            (level.width, level.height),
+            (full.width / level.width + full.height / level.height) / 2,
+            (level.tile_width, level.tile_height),
+        )
+        for level in structure.levels
+    ]
     properties = structure.properties
     return SlideInfo(
         width=full.width,
         height=full.height,
-        level_dimensions=dimensions,
-        level_downsamples=tuple(
-            exact_downsample(size, (w, h), (full.width / w + full.height / h) / 2)
-            for w, h in dimensions
-        ),
+        level_dimensions=tuple(dimensions for _, dimensions in levels),
+        level_downsamples=tuple(downsample for downsample, _ in levels),
         mpp=find_mpp(properties, mpp),
+        mpp_problem=mpp_problem(properties),
         bounds=_bounds(full),
         background=_WHITE,
         objective_power=objective_power(properties),
         properties=properties,
+        left_out=structure.left_out,
     )
 
 

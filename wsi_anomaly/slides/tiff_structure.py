@@ -6,12 +6,10 @@ whose tiles (or strips) make up the picture without overlap. The rest is left to
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
 import struct
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -22,11 +20,18 @@ import tifffile
 from numpy.typing import NDArray
 
 from wsi_anomaly.slides.base import MAX_SIDE_PX
-from wsi_anomaly.slides.decoding import Decoder, UnknownCodingError, decoder_of
+from wsi_anomaly.slides.decoding import (
+    MAX_TILE_BYTES,
+    Decoder,
+    UnknownCodingError,
+    decoder_of,
+    used_bits,
+)
+from wsi_anomaly.slides.levels import is_halved_and_padded
+from wsi_anomaly.slides.tiff_pictures import StoredError, choose, pictures_of
 
 _VENDORS = frozenset({"avs", "bif", "eer", "ndpi", "ndtiff", "philips", "qpi", "scn", "ventana"})
 _MAX_TILE_PX = 1 << 16
-_MAX_TILE_BYTES = 200_000_000  # a larger strip or tile, decoded, does not fit a worker
 _VIRTUAL_STRIP_BYTES = 1_000_000  # an uncompressed strip is read in parts of this size
 _UNITS = {1: "", 2: "inch", 3: "centimeter"}
 
@@ -75,30 +80,48 @@ class TiffLevel:
 
 @dataclass(frozen=True)
 class TiffStructure:
-    """A slide's levels, finest first, and its properties, named as OpenSlide names them."""
+    """A slide's levels, finest first, and its properties, named as OpenSlide names them.
+
+    Attributes
+    ----------
+    left_out
+        What else the file holds and is not looked at, a phrase each.
+    """
 
     levels: tuple[TiffLevel, ...]
     properties: dict[str, str]
+    left_out: tuple[str, ...] = ()
 
 
-def read_structure(file: IO[bytes]) -> TiffStructure:
+def read_structure(file: IO[bytes], name: str = "", scene: int | None = None) -> TiffStructure:
     """Parse a TIFF.
+
+    Parameters
+    ----------
+    file
+        The file, from its beginning.
+    name
+        Its name, under which an OME set knows it.
+    scene
+        Which of several pictures is the slide, from 1; None: the largest.
 
     Raises
     ------
     LayoutError
         It is not a TIFF, or one that this reader does not take.
+    StoredError
+        Its pixels cannot be used, nor by OpenSlide.
     DamagedError
         It is one, but damaged.
     """
     reading = _READING.set(True)
     try:
-        return _parsed(file)
+        return _parsed(file, name, scene)
     finally:
         _READING.reset(reading)
 
 
-def _parsed(file: IO[bytes]) -> TiffStructure:
+def _parsed(file: IO[bytes], name: str, scene: int | None) -> TiffStructure:
     try:
         tif = tifffile.TiffFile(file)
     except tifffile.TiffFileError as error:
@@ -106,12 +129,12 @@ def _parsed(file: IO[bytes]) -> TiffStructure:
     except Exception as error:  # a damaged header fails in many ways
         raise DamagedError(f"its header cannot be read ({error})") from error
     try:
-        structure = _structure(tif)
+        structure = _structure(tif, name, scene)
         _check_end(tif, structure, file.seek(0, os.SEEK_END))
         return structure
     except UnknownCodingError as error:
         raise LayoutError(str(error)) from error
-    except DamagedError:
+    except (DamagedError, StoredError):
         raise
     except Exception as error:
         raise DamagedError(f"its directories cannot be read ({error})") from error
@@ -133,21 +156,18 @@ def _check_end(tif: tifffile.TiffFile, structure: TiffStructure, size: int) -> N
         )
 
 
-def _structure(tif: tifffile.TiffFile) -> TiffStructure:
+def _structure(tif: tifffile.TiffFile, name: str, scene: int | None) -> TiffStructure:
     first: Any = tif.pages[0]
     vendor = _VENDORS & {flag.lower() for flag in tif.flags}
     software = str(first.software or "")
     if vendor or software.startswith(("MedScan", "Philips")):
         raise LayoutError("its layout is its vendor's own")
-    properties = _tag_properties(first)
-    if tif.is_ome:
-        properties |= _ome_properties(tif.ome_metadata or "")
-        pages = _ome_pages(tif)
-    else:
-        if tif.is_svs:
-            properties |= _aperio_properties(first.description)
-        pages = [[page] for page in _pyramid_pages(tif)]
-    levels = [_level(parts) for parts in pages]
+    picture, left_out = choose(pictures_of(tif, name), scene)
+    properties = _tag_properties(picture.levels[0][0].keyframe)
+    if tif.is_svs:
+        properties |= _aperio_properties(first.description)
+    properties |= picture.properties
+    levels = [_level(pages) for pages in picture.levels]
     full = levels[0]
     levels = [
         level
@@ -156,34 +176,20 @@ def _structure(tif: tifffile.TiffFile) -> TiffStructure:
     ]
     if tif.is_svs and any((level.byte_counts == 0).any() for level in levels[1:]):
         raise LayoutError("tiles are missing, which Aperio fills from a finer level")
-    return TiffStructure(tuple(sorted(levels, key=lambda v: -v.width)), properties)
-
-
-def _pyramid_pages(tif: tifffile.TiffFile) -> list[Any]:
-    """Level 0, and what is a reduced copy of it, by OpenSlide's rules."""
-    pages: list[Any] = list(tif.pages)
-    first = pages[0]
-    if not first.is_tiled:
-        return [first]
-    tiled = [page for page in pages[1:] if page.is_tiled]
-    return [first, *(page for page in tiled if tif.is_svs or page.subfiletype & 1)]
-
-
-def _ome_pages(tif: tifffile.TiffFile) -> list[list[Any]]:
-    """Pages of each level of the first image, three where each colour has a page of its own."""
-    series = tif.series[0]
-    axes = [(name, n) for name, n in zip(series.axes, series.shape, strict=True) if n > 1]
-    others = [name for name, _ in axes if name not in "YX"]
-    colours = dict(axes).get("S", 0) or dict(axes).get("C", 0)
-    if others and (len(others) > 1 or others[0] not in "SC" or colours not in {3, 4}):
-        raise LayoutError(f"it has the axes {series.axes} {series.shape}, not one colour picture")
-    return [[page for page in level.pages if page is not None] for level in series.levels]
+    levels = sorted(levels, key=lambda level: -level.width)
+    return TiffStructure(tuple(levels), properties, tuple(left_out))
 
 
 def _check_pixels(pages: Sequence[Any]) -> None:
     page = pages[0].keyframe
     samples = len(pages) * int(page.samplesperpixel)
+    if page.dtype is None or page.dtype.kind != "u" or page.bitspersample > 16:
+        kind = "floating point numbers" if page.sampleformat == 3 else "numbers, not as 8 bits"
+        raise StoredError(f"its pixels are stored as {page.bitspersample}-bit {kind}")
     if page.dtype != np.uint8 or page.bitspersample != 8:
+        used = used_bits(page)
+        if used is not None:
+            raise StoredError(f"its pixels use {used} of the {page.bitspersample} bits a colour")
         raise LayoutError(f"its pixels have {page.bitspersample} bits, not 8 a colour")
     if samples not in {1, 3} or (len(pages) > 1 and page.samplesperpixel != 1):
         raise LayoutError(f"its pixels have {samples} samples, not red, green and blue")
@@ -228,8 +234,8 @@ def _level(pages: Sequence[Any]) -> TiffLevel:
     )
     if not page.is_tiled and page.compression == 1 and rows == 1:
         return _in_virtual_strips(level, width * int(page.samplesperpixel) // planes)
-    if tile_width * tile_height * 3 > _MAX_TILE_BYTES:
-        raise LayoutError(
+    if tile_width * tile_height * 3 > MAX_TILE_BYTES:
+        raise StoredError(  # OpenSlide would decode it, in gigabytes
             f"it holds {tile_width} x {tile_height} pixels in one compressed piece, too much to "
             "decode at once"
         )
@@ -250,7 +256,10 @@ def _in_virtual_strips(level: TiffLevel, line_bytes: int) -> TiffLevel:
 
 
 def _same_proportions(full: TiffLevel, level: TiffLevel) -> bool:
-    """Whether a page is a reduced copy: sizes are rounded, by a pixel or to whole tiles' halves."""
+    """Whether a page is a reduced copy: sizes are rounded by a pixel, or padded to whole tiles."""
+    tile = (level.tile_width, level.tile_height)
+    if is_halved_and_padded((full.width, full.height), (level.width, level.height), tile):
+        return True
     x, y = full.width / level.width, full.height / level.height
     slack = max(x, y) / min(level.width, level.height) * 1.5
     return x >= 1 and abs(x - y) <= max(0.01 * x, slack)
@@ -278,29 +287,4 @@ def _aperio_properties(description: str) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if equals:
             properties[f"aperio.{name.strip()}"] = value.strip()
-    return properties
-
-
-_UM_PER = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
-
-
-def _ome_properties(text: str) -> dict[str, str]:
-    """Pixel size, um, and objective of the first image of an OME-XML text."""
-    properties: dict[str, str] = {}
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        return properties  # OME-XML has neither, and entities can be made to explode
-    with contextlib.suppress(ET.ParseError):
-        for element in ET.fromstring(text).iter():  # noqa: S314 - no entities, see above
-            tag = element.tag.rpartition("}")[2]
-            if tag == "Pixels" and "ome.PhysicalSizeX" not in properties:
-                for axis in "XY":
-                    um = _UM_PER.get(element.get(f"PhysicalSize{axis}Unit", "µm"))
-                    with contextlib.suppress(TypeError, ValueError):
-                        size = float(element.get(f"PhysicalSize{axis}", "")) * (um or math.nan)
-                        if math.isfinite(size):
-                            properties[f"ome.PhysicalSize{axis}"] = repr(size)
-            elif tag == "Objective" and element.get("NominalMagnification"):
-                properties.setdefault(
-                    "ome.NominalMagnification", element.get("NominalMagnification", "")
-                )
     return properties

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import SlideError
 from wsi_anomaly.slides.base import RGB, ReadError, Region, Slide, SlideInfo
-from wsi_anomaly.slides.patience import HangingError
 from wsi_anomaly.slides.tile_cache import TileCache
+from wsi_anomaly.slides.timeout import HangingError
 
 TileKey = tuple[int, int, int]
 """Level, row and column of a tile."""
@@ -43,11 +43,18 @@ class TileGrid:
 class TiledSlide(Slide):
     """A slide that is read tile by tile. Safe for threads."""
 
-    def __init__(self, path: Path, info: SlideInfo, grids: tuple[TileGrid, ...]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        info: SlideInfo,
+        grids: tuple[TileGrid, ...],
+        *,
+        scene: int | None = None,
+    ) -> None:
         self._grids = grids
         self._cache = TileCache()
         self._hung: set[TileKey] = set()  # each costs its waiting only once
-        super().__init__(path, info)
+        super().__init__(path, info, scene=scene)
 
     def close(self) -> None:
         """Let go of decoded tiles."""

@@ -13,15 +13,15 @@ from scipy import ndimage
 
 from wsi_anomaly.core.optical_density import density_table
 from wsi_anomaly.core.robust import MAD_TO_SD
-from wsi_anomaly.slides.bands import bands
-from wsi_anomaly.slides.base import Slide
-from wsi_anomaly.slides.density import (
+from wsi_anomaly.slides.absorption import (
     INKS,
     excess_density,
     has_ink,
     ink_colours,
     total_density,
 )
+from wsi_anomaly.slides.bands import bands
+from wsi_anomaly.slides.base import Slide
 from wsi_anomaly.slides.morphology import (
     closed,
     connected,

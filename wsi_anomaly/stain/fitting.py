@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsi_anomaly.core.errors import StainError
 from wsi_anomaly.core.optical_density import WHITE
-from wsi_anomaly.stain.density import concentrations, optical_density
+from wsi_anomaly.stain.concentrations import concentrations, optical_density
 from wsi_anomaly.stain.macenko import plane_angles
 from wsi_anomaly.stain.profile import StainProfile
 from wsi_anomaly.stain.vahadane import learn_dictionary

@@ -8,12 +8,12 @@ processor's cache.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.core.compiling import compiled
 from wsi_anomaly.core.optical_density import density_table
-from wsi_anomaly.stain.density import LAMBDA_CONCENTRATION
+from wsi_anomaly.stain.concentrations import LAMBDA_CONCENTRATION
 from wsi_anomaly.stain.profile import StainProfile
 
 # An entry's place is made of all bits of red, the lower 7 of green and the lower 6 of blue.
@@ -28,9 +28,9 @@ _GREEN_TAG, _BLUE_TAG = np.uint32(5), np.uint32(6)
 class StainNormalizer:
     """Maps 8-bit pixels of one slide to the target's stains.
 
-    Concentrations are solved as in :func:`~wsi_anomaly.stain.density.concentrations`, scaled so
-    that the 99th percentiles agree, and rendered with the target's vectors on its glass. Glass
-    stays glass; no value can become NaN, and nothing becomes black.
+    Concentrations are solved as in :func:`wsi_anomaly.stain.concentrations`, scaled so that the
+    99th percentiles agree, and rendered with the target's vectors on its glass. Glass stays glass;
+    no value can become NaN, and nothing becomes black.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class StainNormalizer:
         return {**self.__dict__, "_table": None}
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _apply(  # type: ignore[no-untyped-def]
     pixels, out, table, density, source, render, white, penalty
 ):  # pragma: no cover - compiled

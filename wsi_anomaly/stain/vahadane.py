@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.core.compiling import compiled
 from wsi_anomaly.core.errors import StainError
 
 LAMBDA_FIT = 0.1
@@ -61,7 +61,7 @@ def learn_dictionary(density: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.ascontiguousarray(atoms)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _sums(density, atoms, penalty):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """Sum over pixels of a a^T (2, 2) and a x^T (2, 3), for the lasso solution a of each pixel."""
     aa = np.zeros((2, 2))

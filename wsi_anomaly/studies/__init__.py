@@ -4,7 +4,7 @@ from wsi_anomaly.studies.key import write_key
 from wsi_anomaly.studies.report import write_cohort
 from wsi_anomaly.studies.slides import (
     ControlScoring,
-    Places,
+    ResultFolders,
     blind,
     control_jobs,
     for_reference,
@@ -16,7 +16,7 @@ __all__ = [
     "Cohort",
     "CohortSlide",
     "ControlScoring",
-    "Places",
+    "ResultFolders",
     "blind",
     "control_jobs",
     "for_reference",

@@ -57,7 +57,10 @@ class ControlScoring(Scoring):
 def _reference_options(options: ScoreOptions) -> ScoreOptions:
     """Leave to the controls the options that decide raw scores; a reference never overlaps."""
     return ScoreOptions(
-        mpp=options.mpp, min_tissue=options.min_tissue, tissue_mask=options.tissue_mask
+        mpp=options.mpp,
+        min_tissue=options.min_tissue,
+        tissue_mask=options.tissue_mask,
+        origin=options.origin,
     )
 
 
@@ -92,7 +95,7 @@ def control_jobs(
 
 
 @dataclass(frozen=True)
-class Places:
+class ResultFolders:
     """Where the results of a study's slides go, and under which names.
 
     Attributes
@@ -110,7 +113,7 @@ class Places:
     secret: bytes | None
 
     @classmethod
-    def of(cls, cohort: Cohort, results: Path, *, blinded: bool) -> Places:
+    def of(cls, cohort: Cohort, results: Path, *, blinded: bool) -> ResultFolders:
         """Give every slide of a study its place."""
         paths = [slide.path for slide in cohort.slides]
         if not blinded:
@@ -124,7 +127,7 @@ def slide_jobs(
     cohort: Cohort,
     organ: str,
     controls: Mapping[Path, Path],
-    places: Places,
+    places: ResultFolders,
     sizes: Mapping[Path, float],
 ) -> list[ScoreJob]:
     """Slides of one organ, each with its reference.

@@ -88,12 +88,10 @@ def _table(
     aspect: tuple[float, float],
     h: tuple[float, float],
     e: float = 0.25,
-    angle: NDArray[np.float64] | None = None,
-    turn: float = 0.0,
+    angle: tuple[NDArray[np.float64], float] | None = None,
     irregular: float = 0.10,
     coarse: float = 0.3,
     kind: float = NUCLEUS,
-    size: float = 1.0,
 ) -> Cells:
     """Rows for cells at `points`; pairs are mean and spread (log-normal for lengths)."""
     n = len(points)
@@ -101,9 +99,9 @@ def _table(
     if n == 0:
         return cells
     cells[:, :2] = points
-    cells[:, A] = a[0] * size * np.exp(a[1] * np.clip(rng.normal(0, 1, n), -1.9, 1.9))
+    cells[:, A] = a[0] * np.exp(a[1] * np.clip(rng.normal(0, 1, n), -1.9, 1.9))
     cells[:, B] = cells[:, A] * np.clip(aspect[0] * np.exp(rng.normal(0, aspect[1], n)), 0.12, 1)
-    direction = rng.uniform(0, np.pi, n) if angle is None else angle
+    direction, turn = (rng.uniform(0, np.pi, n), 0.0) if angle is None else angle
     cells[:, ANGLE] = direction + rng.normal(0, 1, n) * turn
     # A section cuts nuclei at every height: some are pale caps, some lie out of focus.
     cells[:, H] = np.clip(rng.normal(h[0], h[1], n), 0.15, None) * rng.uniform(0.78, 1.08, n)
@@ -149,8 +147,9 @@ def _fibroblasts(rng: np.random.Generator, layout: Layout, habit: Habit) -> Cell
     points, _ = _scatter(rng, layout, spacing, _stroma(layout) * density * _per_point(spacing))
     angle = _direction(layout.fields[..., t.ACROSS], points) + np.pi / 2
     return _table(
-        rng, points, a=(6.8, 0.24), aspect=(0.27, 0.25), h=(1.25, 0.2), angle=angle, turn=0.22,
-        irregular=0.12, coarse=habit.coarseness * 0.7, size=habit.size,
+        rng, points, a=(6.8 * habit.size, 0.24), aspect=(0.27, 0.25), h=(1.25, 0.2),
+        angle=(angle, 0.22),
+        irregular=0.12, coarse=habit.coarseness * 0.7,
     )  # fmt: skip
 
 
@@ -161,16 +160,16 @@ def _lymphocytes(rng: np.random.Generator, layout: Layout, habit: Habit) -> Cell
     probability = tissue * ~lumen * layout.lymphoid * habit.crowding * _per_point(spacing)
     points, _ = _scatter(rng, layout, spacing, probability)
     return _table(
-        rng, points, a=(3.1, 0.09), aspect=(0.9, 0.08), h=(1.55, 0.18), irregular=0.07,
-        coarse=habit.coarseness, size=habit.size,
+        rng, points, a=(3.1 * habit.size, 0.09), aspect=(0.9, 0.08), h=(1.55, 0.18), irregular=0.07,
+        coarse=habit.coarseness,
     )  # fmt: skip
 
 
 def _endothelium(rng: np.random.Generator, layout: Layout, habit: Habit) -> Cells:
     points, normal = _along_contour(rng, layout.fields[..., t.VESSEL], -1.5, 16.0, 3.0)
     return _table(
-        rng, points, a=(5.2, 0.15), aspect=(0.28, 0.2), h=(1.3, 0.15), angle=normal + np.pi / 2,
-        turn=0.1, coarse=habit.coarseness, size=habit.size,
+        rng, points, a=(5.2 * habit.size, 0.15), aspect=(0.28, 0.2), h=(1.3, 0.15),
+        angle=(normal + np.pi / 2, 0.1), coarse=habit.coarseness,
     )  # fmt: skip
 
 
@@ -207,8 +206,9 @@ def _gland_cells(rng: np.random.Generator, layout: Layout, habit: Habit) -> Cell
     points = np.concatenate([points, second[oblique]])
     normal = np.concatenate([normal, second_normal[oblique]])
     return _table(
-        rng, points, a=(4.4, 0.10), aspect=(0.60, 0.10), h=(1.15, 0.14), angle=normal, turn=0.16,
-        irregular=0.08, coarse=habit.coarseness, size=habit.size,
+        rng, points, a=(4.4 * habit.size, 0.10), aspect=(0.60, 0.10), h=(1.15, 0.14),
+        angle=(normal, 0.16),
+        irregular=0.08, coarse=habit.coarseness,
     )  # fmt: skip
 
 
@@ -219,7 +219,7 @@ def _goblets(rng: np.random.Generator, layout: Layout, habit: Habit) -> Cells:
     keep &= t.interpolate(layout.fields[..., t.LUMEN], points) < -2
     return _table(
         rng, points[keep], a=(5.6, 0.14), aspect=(0.72, 0.1), h=(0.16, 0.05), e=0.10,
-        angle=normal[keep], turn=0.1, irregular=0.06, coarse=0.5, kind=CLEAR,
+        angle=(normal[keep], 0.1), irregular=0.06, coarse=0.5, kind=CLEAR,
     )  # fmt: skip
 
 
@@ -230,12 +230,14 @@ def _solid_cells(rng: np.random.Generator, layout: Layout, habit: Habit) -> Cell
     upper, _ = _scatter(rng, layout, spacing, np.where(solid > 11, 0.93, 0.0))
     rows = [
         _table(
-            rng, basal, a=(4.0, 0.10), aspect=(0.62, 0.1), h=(1.25, 0.14), angle=normal, turn=0.2,
-            irregular=0.08, coarse=habit.coarseness, size=habit.size,
+            rng, basal, a=(4.0 * habit.size, 0.10), aspect=(0.62, 0.1), h=(1.25, 0.14),
+            angle=(normal, 0.2),
+            irregular=0.08, coarse=habit.coarseness,
         ),
         _table(
-            rng, upper, a=(4.0, 0.11), aspect=(0.80, 0.1), h=(0.92, 0.14), irregular=0.08,
-            coarse=habit.coarseness, size=habit.size,
+            rng, upper, a=(4.0 * habit.size, 0.11), aspect=(0.80, 0.1), h=(0.92, 0.14),
+            irregular=0.08,
+            coarse=habit.coarseness,
         ),
     ]  # fmt: skip
     return np.concatenate(rows)
@@ -282,7 +284,8 @@ def _lesion_cells(rng: np.random.Generator, layout: Layout, habit: Habit, atypia
         rng.random(len(points)) < atypia.disorder, rng.uniform(0, np.pi, len(points)), 0
     )
     return _table(
-        rng, points, a=(4.1 * atypia.enlargement, atypia.variation), aspect=(0.72, 0.16),
-        h=(1.9, 0.25), angle=direction + turn, turn=0.2, irregular=atypia.irregularity,
-        coarse=atypia.coarseness, size=habit.size,
+        rng, points, a=(4.1 * atypia.enlargement * habit.size, atypia.variation),
+        aspect=(0.72, 0.16),
+        h=(1.9, 0.25), angle=(direction + turn, 0.2), irregular=atypia.irregularity,
+        coarse=atypia.coarseness,
     )  # fmt: skip

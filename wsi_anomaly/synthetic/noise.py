@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-F = TypeVar("F", bound=Callable[..., Any])
+from wsi_anomaly.core.compiling import compiled
 
 Plane = NDArray[np.float32]
 
 BANK_SIZE = 512
 PIXELS_PER_UNIT = 4.0
 _BLUR_PX = 1.6
-
-
-def compiled(function: F) -> F:
-    """Compile with numba, once per machine; same arithmetic everywhere (no fast mathematics)."""
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
 
 
 def noise_bank(rng: np.random.Generator) -> Plane:
@@ -31,7 +22,7 @@ def noise_bank(rng: np.random.Generator) -> Plane:
     return np.asarray((smooth - smooth.mean()) / smooth.std(), dtype=np.float32)
 
 
-@compiled
+@compiled()
 def sample(bank: Plane, x: float, y: float) -> float:
     """Noise at (x, y), in units of its feature size; period 128 units."""
     fx = x * PIXELS_PER_UNIT
@@ -73,7 +64,7 @@ def smooth_noise(
     return np.asarray(values, dtype=np.float64) * 1.3
 
 
-@compiled
+@compiled()
 def ramp(value: float, low: float, high: float) -> float:
     """0 below `low`, 1 above `high`, smooth between."""
     x = (value - low) / (high - low)
@@ -81,7 +72,7 @@ def ramp(value: float, low: float, high: float) -> float:
     return x * x * (3 - 2 * x)
 
 
-@compiled
+@compiled()
 def hashed(i: int, j: int, k: int) -> float:
     """Hash to a number in [0, 1)."""
     n = (i * 374761393 + j * 668265263 + k * 1274126177) & 0xFFFFFFFF
@@ -89,7 +80,7 @@ def hashed(i: int, j: int, k: int) -> float:
     return ((n ^ (n >> 16)) & 0xFFFFFF) / 16777216.0
 
 
-@compiled
+@compiled()
 def mosaic(x: float, y: float) -> tuple[float, float]:
     """Distance to the nearest border of a mosaic of cells of size 1, and the cell's own number."""
     column, row = int(np.floor(x)), int(np.floor(y))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.synthetic.noise import Plane, compiled, hashed
+from wsi_anomaly.core.compiling import compiled
+from wsi_anomaly.synthetic.noise import Plane, hashed
 
 
-@compiled
+@compiled()
 def transmitted(planes: Plane, densities: NDArray[np.float64], white: Plane, out: Plane) -> None:
     """Beer and Lambert: light through hematoxylin, eosin and ink.
 
@@ -31,7 +32,7 @@ def transmitted(planes: Plane, densities: NDArray[np.float64], white: Plane, out
                 out[i, j, k] = white[k] * np.exp(np.float32(-density))
 
 
-@compiled
+@compiled()
 def blurred(image: Plane, kernel: Plane, out: Plane) -> None:
     """Blur (H, W, 3) with a separable kernel; `out` loses half a kernel at top and bottom."""
     half = len(kernel) // 2
@@ -53,7 +54,7 @@ def blurred(image: Plane, kernel: Plane, out: Plane) -> None:
                 out[i - half, j, k] = total
 
 
-@compiled
+@compiled()
 def sensed(image: Plane, grain: Plane, top: int, sigma: float, out: NDArray[np.uint8]) -> None:
     """Add the sensor's noise to (H, W, 3) grey levels and round them."""
     size = grain.shape[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.core.compiling import compiled
 from wsi_anomaly.synthetic.cells import (
     ANGLE,
     CLEAR,
@@ -21,12 +22,12 @@ from wsi_anomaly.synthetic.cells import (
     X,
     Y,
 )  # fmt: skip
-from wsi_anomaly.synthetic.noise import Plane, compiled, ramp, sample
+from wsi_anomaly.synthetic.noise import Plane, ramp, sample
 from wsi_anomaly.synthetic.substance import substance
 from wsi_anomaly.synthetic.tissue import FIELDS, FOLD, GRID_UM, LESION, PEN, THICK, TISSUE
 
 
-@compiled
+@compiled()
 def tissue_concentrations(
     fields: Plane,
     bank: Plane,
@@ -92,7 +93,7 @@ def tissue_concentrations(
             out[1, i, j] = e * body * (1 + inside * (balance[1] - 1))
 
 
-@compiled
+@compiled()
 def draw_cells(
     cells: Plane, bank: Plane, fields: Plane, top: int, mpp: float,
     balance: NDArray[np.float64], out: Plane,

@@ -6,7 +6,8 @@ in um.
 
 from __future__ import annotations
 
-from wsi_anomaly.synthetic.noise import Plane, compiled, mosaic, ramp, sample
+from wsi_anomaly.core.compiling import compiled
+from wsi_anomaly.synthetic.noise import Plane, mosaic, ramp, sample
 from wsi_anomaly.synthetic.tissue import (
     ACROSS,
     ALONG,
@@ -21,7 +22,7 @@ from wsi_anomaly.synthetic.tissue import (
 _FAT_CELL_UM = 62.0
 
 
-@compiled
+@compiled()
 def substance(f: Plane, bank: Plane, x: float, y: float, basophilia: float) -> tuple[float, float]:
     """Hematoxylin and eosin of the tissue at one point, cells left out."""
     fine = sample(bank, x / 2.2, y / 2.2)
@@ -48,7 +49,7 @@ def substance(f: Plane, bank: Plane, x: float, y: float, basophilia: float) -> t
     return max(h, 0.0), max(e, 0.0)
 
 
-@compiled
+@compiled()
 def _stroma(
     f: Plane, bank: Plane, x: float, y: float, fine: float, medium: float
 ) -> tuple[float, float]:
@@ -79,7 +80,7 @@ def _stroma(
     return h, e
 
 
-@compiled
+@compiled()
 def _gland(
     f: Plane, bank: Plane, x: float, y: float, gland: float, fine: float, medium: float,
     basophilia: float,
@@ -105,7 +106,7 @@ def _gland(
     return ch, ce
 
 
-@compiled
+@compiled()
 def _solid(
     f: Plane, bank: Plane, x: float, y: float, fine: float, medium: float
 ) -> tuple[float, float]:
@@ -118,7 +119,7 @@ def _solid(
     return ch, ce
 
 
-@compiled
+@compiled()
 def _fat(bank: Plane, x: float, y: float, fine: float, medium: float) -> tuple[float, float]:
     """Membranes around emptiness."""
     warp = 0.10 * sample(bank, x / 55, y / 55 + 3)

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import WsiAnomalyError
+from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.magnification import mpp_of
+from wsi_anomaly.core.remote import check_may_connect
 from wsi_anomaly.slides import Slide, open_slide, read_squares
 from wsi_anomaly.tiles.fields import Status
 from wsi_anomaly.tiles.picture import INK, STATUS_COLOURS, font
@@ -98,7 +100,13 @@ def _before(store: TileStore, shown: NDArray[np.intp]) -> tuple[Pixels | None, s
         return None, ""
     power = max(store.magnifications)
     try:
-        with open_slide(store.slide_path, mpp=_override(store), backend=store.backend) as slide:
+        check_may_connect(store.slide_path, store.path)
+    except WsiAnomalyError as error:
+        return None, str(error).rstrip(".")
+    try:
+        with open_slide(
+            store.slide_path, mpp=_override(store), backend=store.backend, scene=store.scene
+        ) as slide:
             if (slide.width, slide.height) != store.slide_size:
                 return None, f"{store.slide_path} is another slide now"
             return _squares(slide, store, shown, power), ""
@@ -125,7 +133,7 @@ def _cell(pixels: Pixels) -> Image.Image:
 
 
 def _header(draw: ImageDraw.ImageDraw, store: TileStore) -> None:
-    draw.text((_MARGIN, 18), store.slide_path.name, INK, font(30))
+    draw.text((_MARGIN, 18), as_text(store.slide_path.name), INK, font(30))
     counts = ", ".join(
         f"{np.count_nonzero(store.status == kind):,} {kind.name.lower()}"
         for kind in Status

@@ -10,21 +10,23 @@ from pathlib import Path
 
 import numpy as np
 
+from wsi_anomaly.annotations import Outline
+from wsi_anomaly.annotations.outlines import Note
 from wsi_anomaly.core.errors import (
     AnnotationError,
     NotASlideError,
     NoTissueError,
     TooCoarseError,
 )
-from wsi_anomaly.core.files import fingerprint as fingerprint_of
-from wsi_anomaly.core.files import output_name
+from wsi_anomaly.core.file_names import output_name
 from wsi_anomaly.core.magnification import served
 from wsi_anomaly.jobs.progress import Progress, unwatched
+from wsi_anomaly.options import Origin
 from wsi_anomaly.slides import Slide, TissueMap, find_tissue, open_slide, slide_fingerprint
 from wsi_anomaly.slides.overview import Overview, read_overview
 from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.fields import STORED, Fields, Status, plan_fields
-from wsi_anomaly.tiles.inputs import file_for, outlines_from_file, tissue_from_file
+from wsi_anomaly.tiles.inputs import file_for, identity, outlines_from_file, tissue_from_file
 from wsi_anomaly.tiles.jobs import Job
 from wsi_anomaly.tiles.picture import PICTURE_SUFFIX, overview_picture, save_picture
 from wsi_anomaly.tiles.plane import CHUNK_PX, SQUARE_UM, SlidePlane
@@ -117,70 +119,80 @@ def tile_slide(
     report = progress or unwatched
     target = Path(out_dir) / f"{name}{SUFFIX}"
     report(0, 0, Stage.OPENING)
-    with open_slide(job.slide, mpp=job.mpp, backend=job.backend) as opened:
-        files = {
-            source: file_for(place, job.slide) if place else None
-            for source, place in (
-                ("tissue_mask", job.tissue_mask),
-                ("annotations", job.annotations),
-            )
-        }
-        sources = {source: _mark(file) for source, file in files.items()}
+    with open_slide(job.slide, mpp=job.mpp, backend=job.backend, scene=job.scene) as opened:
+        files = _files(job)
+        sources = {n: identity(file, job.origin) if file else "" for n, file in files.items()}
         mark = slide_fingerprint(job.slide)
         former, why = (
             finished(target, mark, config, case, opened, sources) if resume else (None, "")
         )
         if former is not None:
             return TileResult(
-                job.slide, target, former.magnifications, _counts(former.status), 0.0, skipped=True
-            )
-        notes = [why] if why else []
+                job.slide, target, former.magnifications, _counts(former.status), 0.0,
+                skipped=True, notes=opened.left_out,
+            )  # fmt: skip
+        notes = [*opened.left_out, *([why] if why else [])]
+
+        def note(sentence: str) -> None:
+            notes.append(sentence.removesuffix("."))  # they stand in a row
+
         magnifications = _served(opened, config, notes)
         report(0, 0, Stage.TISSUE)
         overview = read_overview(opened)
-        tissue, fields = _plan(opened, overview, config, **files)
+        outlines = _outlines(opened, files["annotations"], config, job.origin, note)
+        tissue = _tissue(opened, files["tissue_mask"], overview, job.origin, note)
+        fields = _plan(opened, tissue, config, outlines, files["annotations"])
         report(0, len(fields), Stage.STAIN)
         preprocess = config.preprocessing.for_slide(opened, tissue)
         status = fields.status.copy()
-        planes = _planes(opened, tissue, config, magnifications, preprocess, files["annotations"])
+        planes = _planes(opened, tissue, config, magnifications, preprocess, outlines)
         with write_tiles(
-            target,
-            opened,
-            fields,
-            status,
-            config=config,
-            magnifications=magnifications,
-            stain=preprocess.stain,
-            fingerprint=mark,
-            case=case,
-            sources=sources,
-            planes=planes,
-        ) as writer:
+            target, opened, fields, status, config=config, magnifications=magnifications,
+            stain=preprocess.stain, planes=planes,
+            attributes={"fingerprint": mark, "case": case, **sources},
+        ) as writer:  # fmt: skip
             _store_planes(planes, writer, report)
             _extract(opened, fields, status, writer, config, magnifications, preprocess, report)
             picture = overview_picture(opened, overview, tissue, fields, status)
             save_picture(target.with_suffix(PICTURE_SUFFIX), picture)
-    seconds = time.perf_counter() - started
     return TileResult(
-        job.slide, target, magnifications, _counts(status), seconds, notes=tuple(notes)
-    )
+        job.slide, target, magnifications, _counts(status), time.perf_counter() - started,
+        notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _files(job: Job) -> dict[str, Path | None]:
+    """Find the files that were given beside the slide."""
+    given = {"tissue_mask": job.tissue_mask, "annotations": job.annotations}
+    return {name: file_for(place, job.slide) if place else None for name, place in given.items()}
+
+
+def _tissue(
+    slide: Slide, mask: Path | None, overview: Overview, origin: Origin, note: Note
+) -> TissueMap:
+    """Take the tissue from a file, or find it."""
+    if mask is None:
+        return find_tissue(slide, overview)
+    return tissue_from_file(slide, mask, overview, origin, note=note)
+
+
+def _outlines(
+    slide: Slide, file: Path | None, config: TileConfig, origin: Origin, note: Note
+) -> list[Outline] | None:
+    """Where to cut; None: anywhere."""
+    if file is None:
+        return None
+    return outlines_from_file(slide, file, config.labels, origin, note=note)
 
 
 def _plan(
     slide: Slide,
-    overview: Overview,
+    tissue: TissueMap,
     config: TileConfig,
-    *,
-    tissue_mask: Path | None,
+    outlines: list[Outline] | None,
     annotations: Path | None,
-) -> tuple[TissueMap, Fields]:
-    """Find the tissue, and the fields to cut."""
-    outlines = outlines_from_file(slide, annotations, config.labels) if annotations else None
-    tissue = (
-        tissue_from_file(slide, tissue_mask, overview)
-        if tissue_mask
-        else find_tissue(slide, overview)
-    )
+) -> Fields:
+    """Choose the fields to cut."""
     fields = plan_fields(
         slide,
         tissue,
@@ -193,19 +205,7 @@ def _plan(
     )
     if not len(fields):
         raise _nothing_to_cut(slide, config, annotations)
-    return tissue, fields
-
-
-def _mark(file: Path | None) -> str:
-    """Fingerprint of a file that was given beside the slide; "" for none."""
-    if file is None:
-        return ""
-    try:
-        return fingerprint_of(file)
-    except OSError as error:
-        raise AnnotationError(
-            f"{file} cannot be read ({error.strerror or error}); check its path."
-        ) from error
+    return fields
 
 
 def _served(slide: Slide, config: TileConfig, notes: list[str]) -> tuple[int, ...]:
@@ -287,12 +287,11 @@ def _planes(
     config: TileConfig,
     magnifications: tuple[int, ...],
     preprocess: SlidePreprocessor,
-    annotations: Path | None,
+    outlines: list[Outline] | None,
 ) -> dict[int, PlaneToStore]:
     """Choose what is stored of the plane of each magnification."""
     if not config.preprocessing.is_pixelwise:
         return {}
-    outlines = outlines_from_file(slide, annotations, config.labels) if annotations else None
     cells = plan_fields(
         slide, tissue, field_um=SQUARE_UM, min_tissue=config.min_tissue, outlines=outlines
     )

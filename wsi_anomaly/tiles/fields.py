@@ -157,10 +157,7 @@ def plan_fields(
     inside = shares[:, TISSUE] + shares[:, PEN] + shares[:, FOLD] + shares[:, UNREADABLE]
     fraction = inside + shares[:, MASKED]
     least = min_tissue - _ROUNDING
-    status = np.full(len(coords), Status.OK, np.uint8)
-    status[shares[:, FOLD] >= FOLD_SHARE] = Status.FOLDED
-    status[shares[:, PEN] >= PEN_SHARE] = Status.PEN
-    status[shares[:, UNREADABLE] >= UNREADABLE_SHARE] = Status.FAILED
+    status = _status(shares)
     status[inside < least] = Status.MASKED
     fields = Fields(
         coords,
@@ -185,6 +182,15 @@ def plan_fields(
         pool = good if len(good) >= max_tiles else kept
         kept = np.sort(np.random.default_rng(seed).choice(pool, max_tiles, replace=False))
     return fields.take(kept)
+
+
+def _status(shares: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Say what speaks against each field, from its shares (N, labels) of the tissue map."""
+    status = np.full(len(shares), Status.OK, np.uint8)
+    status[shares[:, FOLD] >= FOLD_SHARE] = Status.FOLDED
+    status[shares[:, PEN] >= PEN_SHARE] = Status.PEN
+    status[shares[:, UNREADABLE] >= UNREADABLE_SHARE] = Status.FAILED
+    return status
 
 
 def _labels(

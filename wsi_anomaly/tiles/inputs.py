@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import shapely
-
-from wsi_anomaly.annotations import Outline, outlines_from_mask, read_mask, read_outlines
+from wsi_anomaly.annotations import Extent, Outline, read_mask, read_outlines
 from wsi_anomaly.annotations.files import MASK_SUFFIXES, SUFFIXES
+from wsi_anomaly.annotations.outlines import TISSUE, Note
 from wsi_anomaly.core.errors import AnnotationError, UsageError
+from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.remote import from_anywhere
+from wsi_anomaly.options import Origin
 from wsi_anomaly.slides import Slide, TissueMap
 from wsi_anomaly.slides.overview import Overview
 
-_MIN_ON_SLIDE = 0.9  # outlines of which less lies on the slide were drawn in another frame
+_FRAMELESS = (".xml", *MASK_SUFFIXES)  # QuPath's origin makes no difference to these
 
 
 def file_for(place: Path, slide: Path) -> Path:
@@ -80,8 +81,41 @@ def check_files(option: str, place: Path, slides: Sequence[Path]) -> None:
             )
 
 
-def tissue_from_file(slide: Slide, path: Path, overview: Overview) -> TissueMap:
+def extent_of(slide: Slide, origin: Origin = "bounds") -> Extent:
+    """Tell what places outlines on a slide."""
+    b = slide.bounds
+    size = (slide.width, slide.height)
+    return Extent(slide.path, size, (b.x, b.y, b.width, b.height), origin)
+
+
+def identity(path: Path, origin: Origin) -> str:
+    """Tell whether a file would be read as before: its fingerprint, and the frame it is read in.
+
+    Raises
+    ------
+    AnnotationError
+        It cannot be read.
+    """
+    try:
+        mark = fingerprint(path)
+    except OSError as error:
+        raise AnnotationError(
+            f"{path} cannot be read ({error.strerror or error}); check its path."
+        ) from error
+    return mark if path.name.lower().endswith(_FRAMELESS) else f"{mark} {origin}"
+
+
+def tissue_from_file(
+    slide: Slide,
+    path: Path,
+    overview: Overview,
+    origin: Origin = "bounds",
+    *,
+    note: Note = lambda _text: None,
+) -> TissueMap:
     """Tissue as somebody has marked it: outlines, or an image over the scanned area.
+
+    Where outlines have the class Tissue, as ours have, those of other classes are none.
 
     Raises
     ------
@@ -90,12 +124,19 @@ def tissue_from_file(slide: Slide, path: Path, overview: Overview) -> TissueMap:
     """
     if path.name.lower().endswith(MASK_SUFFIXES):
         return TissueMap.from_image(slide, read_mask(path), overview)
-    outlines = read_outlines(path)
-    check_frame((slide.width, slide.height), slide.path, path, outlines)
-    return TissueMap.from_polygons(slide, [outline.polygon for outline in outlines], overview)
+    outlines = read_outlines(path, extent_of(slide, origin), note=note)
+    tissue = [outline for outline in outlines if outline.label == TISSUE] or outlines
+    return TissueMap.from_polygons(slide, [outline.polygon for outline in tissue], overview)
 
 
-def outlines_from_file(slide: Slide, path: Path, labels: Sequence[str]) -> list[Outline]:
+def outlines_from_file(
+    slide: Slide,
+    path: Path,
+    labels: Sequence[str],
+    origin: Origin = "bounds",
+    *,
+    note: Note = lambda _text: None,
+) -> list[Outline]:
     """Annotations of a slide to cut tiles from, each with a label.
 
     Parameters
@@ -107,6 +148,10 @@ def outlines_from_file(slide: Slide, path: Path, labels: Sequence[str]) -> list[
     labels
         The classes to take; none: all. A single name also labels annotations that have no class
         (a mask, or outlines none of which was given one).
+    origin
+        Where QuPath's (0, 0) lies, see :class:`~wsi_anomaly.annotations.Extent`.
+    note
+        Told what was left out.
 
     Raises
     ------
@@ -114,16 +159,9 @@ def outlines_from_file(slide: Slide, path: Path, labels: Sequence[str]) -> list[
         The file cannot be read, was made for something else, or has none of these classes.
     """
     only = labels[0] if len(labels) == 1 else ""
-    if path.name.lower().endswith(MASK_SUFFIXES):
-        bounds = slide.bounds
-        outlines = outlines_from_mask(
-            read_mask(path), (bounds.width, bounds.height), only, origin=(bounds.x, bounds.y)
-        )
-    else:
-        outlines = read_outlines(path)
+    outlines = read_outlines(path, extent_of(slide, origin), label=only, note=note)
     if not outlines:
         raise AnnotationError(f"{path} holds no annotation; draw one, or leave {slide.path} out.")
-    check_frame((slide.width, slide.height), slide.path, path, outlines)
     if not any(outline.label for outline in outlines):
         if not only:
             raise AnnotationError(
@@ -138,25 +176,7 @@ def outlines_from_file(slide: Slide, path: Path, labels: Sequence[str]) -> list[
             f"{path} has no annotation of class {' or '.join(labels)}, only {present}; give one of "
             "those as --label."
         )
+    nameless = sum(not outline.label for outline in outlines)
+    if nameless:
+        note(f"{path}: {nameless} of {len(outlines)} annotations have no class and are left out.")
     return chosen
-
-
-def check_frame(
-    size: tuple[int, int], slide: Path, path: Path, outlines: Sequence[Outline]
-) -> None:
-    """See that outlines were drawn on a slide of this width and height, level-0 pixels.
-
-    Raises
-    ------
-    AnnotationError
-        More than a tenth of them lies beyond it.
-    """
-    whole = shapely.box(0, 0, *size)
-    area = shapely.union_all([outline.polygon for outline in outlines])
-    inside = shapely.intersection(area, whole).area
-    if outlines and inside < _MIN_ON_SLIDE * area.area:
-        raise AnnotationError(
-            f"{path} was not drawn on {slide}: {1 - inside / area.area:.0%} of it lies beyond "
-            f"its {size[0]} x {size[1]} pixels; outlines are in pixels of the full "
-            "resolution."
-        )

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Self
 
 from wsi_anomaly.core.errors import TileStoreError
-from wsi_anomaly.core.files import output_name
+from wsi_anomaly.core.file_names import output_name, same_on_disk
 from wsi_anomaly.core.remote import from_anywhere
+from wsi_anomaly.options import Origin
 from wsi_anomaly.slides import slide_fingerprint
 from wsi_anomaly.tiles.inputs import check_files
 from wsi_anomaly.tiles.store import SUFFIX, TileStore
@@ -33,6 +34,10 @@ class Job:
     tissue_mask, annotations
         Files that say where the tissue is, and where to cut; or folders of files named as the
         slides.
+    origin
+        Where QuPath's (0, 0) lies in these files: "bounds" or "level0".
+    scene
+        Which of several images in the file, from 1; None: the largest.
     backend
         Reader: "auto", "openslide" or "tiff".
     """
@@ -44,6 +49,8 @@ class Job:
     tissue_mask: Path | None = None
     annotations: Path | None = None
     backend: str = "auto"
+    scene: int | None = None
+    origin: Origin = "bounds"
 
     def from_anywhere(self) -> Self:
         """Return the same with whole paths."""
@@ -65,6 +72,8 @@ def plan_jobs(
     tissue_mask: Path | None = None,
     annotations: Path | None = None,
     backend: str = "auto",
+    scene: int | None = None,
+    origin: Origin = "bounds",
 ) -> list[Job]:
     """Give every slide a tile file of its own and its options.
 
@@ -77,7 +86,7 @@ def plan_jobs(
         Micrometres per pixel of every slide, and of single slides (these win).
     cases
         Case of each slide.
-    tissue_mask, annotations, backend
+    tissue_mask, annotations, backend, scene, origin
         As in :class:`Job`.
 
     Raises
@@ -88,7 +97,7 @@ def plan_jobs(
     for option, place in (("--tissue-mask", tissue_mask), ("--annotations", annotations)):
         if place is not None:
             check_files(option, place, slides)
-    names = Counter(output_name(slide) for slide in slides)
+    names = Counter(same_on_disk(output_name(slide)) for slide in slides)
     there = {file.stem for file in out_dir.glob(f"*{SUFFIX}")}
     marked = {stem[:-9] for stem in there if stem[-9:-8] == "-"}
     return [
@@ -98,7 +107,7 @@ def plan_jobs(
                 slide,
                 out_dir,
                 there,
-                alone=names[output_name(slide)] == 1,
+                alone=names[same_on_disk(output_name(slide))] == 1,
                 marked=output_name(slide) in marked,
             ),
             (mpp_of or {}).get(slide, mpp),
@@ -106,6 +115,8 @@ def plan_jobs(
             tissue_mask,
             annotations,
             backend,
+            scene,
+            origin,
         )
         for slide in slides
     ]

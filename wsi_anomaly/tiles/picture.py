@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.slides import TISSUE, ReadError, Slide, TissueMap
 from wsi_anomaly.slides.overview import MAP_MPP, Overview
@@ -129,7 +130,8 @@ def _with_legend(
     top = picture.height + 10
     draw.text(
         (12, top),
-        f"{slide.path.name}   {slide.width:,} x {slide.height:,} px   {slide.mpp.x:.4g} um/px   "
+        f"{as_text(slide.path.name)}   {slide.width:,} x {slide.height:,} px   "
+        f"{slide.mpp.x:.4g} um/px   "
         f"{len(fields):,} fields of {fields.field_um:g} um",
         INK,
         font(20),

@@ -11,11 +11,11 @@ from typing import Self
 from wsi_anomaly.core.files import make_folder, remove_left_behind
 from wsi_anomaly.jobs import Watch, available_cores, parse_shard, take_shard
 from wsi_anomaly.options import TileOptions
-from wsi_anomaly.slides import find_slides
+from wsi_anomaly.slides import Listing, list_slides
 from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.jobs import Job, plan_jobs
-from wsi_anomaly.tiles.ledger import Ledger
 from wsi_anomaly.tiles.named import Note, cases_of, sizes_of
+from wsi_anomaly.tiles.slides_table import SlidesTable
 from wsi_anomaly.tiles.tiling import TileOutcome, tile_slides
 
 
@@ -35,6 +35,8 @@ class TileRun:
         How the work is done.
     note
         Told what the user should read.
+    listing
+        Everything that lies where slides were looked for.
     """
 
     output: Path
@@ -42,6 +44,7 @@ class TileRun:
     config: TileConfig
     options: TileOptions
     note: Note
+    listing: Listing
 
     @classmethod
     def plan(
@@ -75,7 +78,8 @@ class TileRun:
         """
         part = parse_shard(options.shard)
         config = config or TileConfig.of(options)
-        found = find_slides(slides)
+        listing = list_slides(slides)
+        found = listing.slides
         cases = cases_of(found, options.cases, note)
         sizes = sizes_of(found, options.mpp_csv, note)
         jobs = plan_jobs(
@@ -87,9 +91,11 @@ class TileRun:
             tissue_mask=_path(options.tissue_mask),
             annotations=_path(options.annotations),
             backend=options.backend,
+            scene=options.scene,
+            origin=options.origin,
         )
         # Names are those of the whole run, whichever part of it this is.
-        return cls(Path(output), take_shard(jobs, part), config, options, note)
+        return cls(Path(output), take_shard(jobs, part), config, options, note, listing)
 
     def outcomes(self, watch: Watch[Job] | None = None) -> Generator[TileOutcome]:
         """Tile them, and say in ``slides.csv`` what became of each.
@@ -104,7 +110,7 @@ class TileRun:
             The table cannot be written; the tile files are.
         """
         remove_left_behind(self.output)
-        ledger = Ledger(self.output / "slides.csv")
+        table = SlidesTable(self.output / "slides.csv", self.listing.others)
         outcomes = tile_slides(
             self.jobs,
             self.output,
@@ -117,12 +123,12 @@ class TileRun:
         try:
             with closing(outcomes):
                 for outcome in outcomes:
-                    ledger.add(outcome)
+                    table.add(outcome)
                     yield outcome
         finally:
-            ledger.write()
-            if ledger.note:
-                self.note(ledger.note)
+            table.write()
+            if table.note:
+                self.note(table.note)
 
 
 def _path(place: str | Path | None) -> Path | None:

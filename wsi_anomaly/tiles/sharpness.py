@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wsi_anomaly.core.compiling import compiled
 from wsi_anomaly.tiles.fields import Fields, Status
 
 MIN_SHARPNESS = 0.25
@@ -86,7 +86,7 @@ def _ratio(powers: NDArray[np.float32]) -> NDArray[np.float32]:
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _smoothed(source, height, width, step, by, line, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """Binomial mean over 5 x 5 points, `step` apart, at every `by`-th; the size of the result."""
     wide = (width - 4 * step + by - 1) // by
@@ -109,7 +109,7 @@ def _smoothed(source, height, width, step, by, line, out):  # type: ignore[no-un
     return high, wide
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _difference(fine, smooth, high, wide, step, by):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """Mean square of what smoothing took away."""
     total = np.float32(0)
@@ -122,7 +122,7 @@ def _difference(fine, smooth, high, wide, step, by):  # type: ignore[no-untyped-
     return total / np.float32(high * wide)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _band_powers(images, factor, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """One pass over each tile while it is in the cache; 2 um are enough for the coarser bands."""
     side, width = images.shape[1] // factor, images.shape[2] // factor

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.core.remote import is_remote, url_of
 from wsi_anomaly.slides import Slide, TissueMap
@@ -22,6 +23,7 @@ from wsi_anomaly.tiles.fields import Fields
 from wsi_anomaly.tiles.plane import CHUNK_PX
 from wsi_anomaly.tiles.plane_file import PlaneToStore
 
+_TEXT = h5py.string_dtype()  # the bytes of a path may be no UTF-8: they come back as they are
 _PAGE = 4096  # images start on one: whole pages are written and mapped
 
 
@@ -66,9 +68,7 @@ def write_tiles(
     config: TileConfig,
     magnifications: tuple[int, ...],
     stain: StainProfile | None,
-    fingerprint: str,
-    case: str,
-    sources: Mapping[str, str],
+    attributes: Mapping[str, str],
     planes: Mapping[int, PlaneToStore],
 ) -> Iterator[TileWriter]:
     """Create a tile file; it takes its name when the block ends well, and not before.
@@ -77,8 +77,9 @@ def write_tiles(
     ----------
     status
         (N,) uint8, filled in by the caller while it reads; stored at the end.
-    sources
-        Further root attributes: fingerprints of the files that were given beside the slide.
+    attributes
+        Further root attributes: ``fingerprint``, ``case``, and fingerprints of the files that were
+        given beside the slide.
     planes
         The plane of each magnification that is to be stored, and what of it.
 
@@ -87,30 +88,6 @@ def write_tiles(
     OutputError
         It cannot be written.
     """
-    attributes = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "slide_name": slide.name,
-        "slide_path": url_of(slide.path) if is_remote(slide.path) else str(slide.path.resolve()),
-        "slide_size": (slide.width, slide.height),
-        "fingerprint": fingerprint,
-        "case": case,
-        "mpp_x": slide.mpp.x,
-        "mpp_y": slide.mpp.y,
-        "mpp_source": slide.mpp.source,
-        "bounds": (slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height),
-        "backend": slide.backend,
-        "config": json.dumps(config.to_dict(), sort_keys=True),
-        "config_hash": config.hash,
-        "preprocessing": json.dumps(config.preprocessing.to_dict(), sort_keys=True),
-        **sources,
-    }
-    if stain is not None:
-        attributes |= {
-            "stain_matrix": stain.matrix,
-            "stain_maxima": stain.maxima,
-            "stain_white": stain.white,
-        }
     side = {m: config.tile_size * m // 10 for m in magnifications}
     with atomic_file(path) as partial:
         with h5py.File(
@@ -121,7 +98,8 @@ def write_tiles(
             alignment_threshold=_PAGE,
             alignment_interval=_PAGE,
         ) as file:
-            file.attrs.update(attributes)
+            file.attrs.create("slide_path", os.fsencode(_whole_path(slide)), dtype=_TEXT)
+            file.attrs.update(_root_attributes(slide, config, stain) | dict(attributes))
             coords = file.create_dataset("coords", data=fields.coords)
             coords.attrs.update(_trident(slide, fields, config, magnifications, path))
             file["row"], file["col"] = fields.row, fields.col
@@ -148,6 +126,37 @@ def write_tiles(
             for m, stored in planes.items():  # judged while they were read
                 file[f"{m}x/square_status"] = stored.plane.status
                 file[f"{m}x/square_sharpness"] = stored.plane.sharpness
+
+
+def _root_attributes(
+    slide: Slide, config: TileConfig, stain: StainProfile | None
+) -> dict[str, Any]:
+    attributes = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "slide_name": slide.name,
+        "slide_size": (slide.width, slide.height),
+        "mpp_x": slide.mpp.x,
+        "mpp_y": slide.mpp.y,
+        "mpp_source": slide.mpp.source,
+        "bounds": (slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height),
+        "backend": slide.backend,
+        "scene": slide.scene or 0,
+        "config": json.dumps(config.to_dict(), sort_keys=True),
+        "config_hash": config.hash,
+        "preprocessing": json.dumps(config.preprocessing.to_dict(), sort_keys=True),
+    }
+    if stain is not None:
+        attributes |= {
+            "stain_matrix": stain.matrix,
+            "stain_maxima": stain.maxima,
+            "stain_white": stain.white,
+        }
+    return attributes
+
+
+def _whole_path(slide: Slide) -> str:
+    return url_of(slide.path) if is_remote(slide.path) else str(slide.path.resolve())
 
 
 def tiles_of(magnification: int) -> str:
@@ -211,7 +220,7 @@ def _trident(
         "target_magnification": finest,
         "overlap": max(0, size - stride),
         "name": slide.name,
-        "savetodir": str(path.parent),
+        "savetodir": as_text(str(path.parent)),
         "level0_width": slide.width,
         "level0_height": slide.height,
     }

@@ -11,7 +11,7 @@ from typing import Any
 from wsi_anomaly.calibration import MIN_CASES
 from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.detectors import Model
-from wsi_anomaly.detectors.model import CARD
+from wsi_anomaly.detectors.stored_model import CARD
 from wsi_anomaly.scoring.model import grid_of
 from wsi_anomaly.training.config import TrainConfig
 from wsi_anomaly.training.splits import Split

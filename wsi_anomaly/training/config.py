@@ -20,7 +20,7 @@ from wsi_anomaly.detectors import DETECTORS, DensityConfig, DpaConfig, Settings,
 from wsi_anomaly.features import network_spec
 from wsi_anomaly.learning.loop import LoopConfig
 from wsi_anomaly.options import TrainOptions, TuneOptions
-from wsi_anomaly.training.compared_options import PUBLISHED, QUICK, over_quick
+from wsi_anomaly.training.baseline_presets import PUBLISHED, QUICK, over_quick
 
 _LISTS = ("widths", "density_layers", "density_fields_um", "beside", "tuned_on")
 
@@ -58,6 +58,9 @@ class TrainConfig:
         Fields need tile files with planes; with no field, tiles are judged.
     learning_rate, batch_size, pixel_weight, adversarial_weight
         Of the autoencoder's training.
+    flips
+        Whether training flips tiles at random, left to right and upside down. Tissue has no
+        upside; images that have one want it off.
     validate_every, patience
         Early stopping in the last stage.
     seed
@@ -88,6 +91,7 @@ class TrainConfig:
     batch_size: int = 128
     pixel_weight: float = 0.0
     adversarial_weight: float = 0.0
+    flips: bool = True
     validate_every: int = 1000
     patience: int = 3
     seed: int = 0
@@ -188,7 +192,9 @@ class TrainConfig:
         )
         stages: tuple[Stage, ...] = growing_stages(architecture, self.steps)
         loop = LoopConfig(validate_every=self.validate_every, patience=self.patience)
-        return DpaConfig(architecture, growth, stages, self.batch_size, self.seed, loop)
+        return DpaConfig(
+            architecture, growth, stages, self.batch_size, self.seed, self.flips, loop=loop
+        )
 
     def density(self, default_layer: str) -> DensityConfig:
         """Configure ``density``."""
@@ -207,7 +213,7 @@ class TrainConfig:
             **self._embedding(default_layer),
             "layer": self._usual_loss_layers().get(resolution, default_layer),
             "resolution": resolution,
-            "flips": kind.may_flip,
+            "flips": kind.may_flip and self.flips,
             "seed": self.seed,
         }
         known = {f.name for f in fields(kind)}

@@ -61,7 +61,25 @@ def read_stores(
         )
     # All parts alike, those that only calibrate too.
     TileSet(stores, config.magnification, tile_size=config.tile_size)
-    return stores
+    return _without_copies(stores, note)
+
+
+def _without_copies(stores: Sequence[TileStore], note: Notes) -> list[TileStore]:
+    """Keep one tile file a slide: copies of a slide are no further cases.
+
+    Tile files that were cut inside annotations may show different parts of one slide.
+    """
+    kept: list[TileStore] = []
+    of_slide: dict[tuple[str, int | None], TileStore] = {}
+    for store in stores:
+        first = store
+        if store.label is None:
+            first = of_slide.setdefault((store.fingerprint, store.scene), store)
+        if first is store:
+            kept.append(store)
+        else:
+            note(f"{store.path} is of the same slide as {first.path} and is left out.")
+    return kept
 
 
 def tiles_of_cases(stores: Sequence[TileStore]) -> Mapping[str, int]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from wsi_anomaly.calibration import CaseScores
 from wsi_anomaly.core.errors import NoTissueError
+from wsi_anomaly.core.remote import check_may_connect
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.scoring.assess import assess_fields
@@ -27,12 +28,22 @@ MIN_TISSUE = 0.1
 
 @dataclass(frozen=True)
 class NormalSlide:
-    """A normal slide and what identifies it."""
+    """A normal slide and what identifies it.
+
+    `named_by` is the file that names it; None: the user does.
+    """
 
     path: Path
     case: str
     mpp: float | None = None
     backend: str = "auto"
+    named_by: Path | None = None
+    scene: int | None = None
+
+    def check_may_connect(self) -> None:
+        """See that an address is one that the user has given; as :func:`check_may_connect`."""
+        if self.named_by is not None:
+            check_may_connect(self.path, self.named_by)
 
 
 def score_normal_slide(
@@ -58,7 +69,8 @@ def score_normal_slide(
     SlideError, StainError
         The slide cannot be scored.
     """
-    with open_slide(slide.path, mpp=slide.mpp, backend=slide.backend) as opened:
+    slide.check_may_connect()
+    with open_slide(slide.path, mpp=slide.mpp, backend=slide.backend, scene=slide.scene) as opened:
         mark = slide_fingerprint(slide.path)
         check_pixels(opened, model)
         tissue = find_tissue(opened)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsi_anomaly.core.devices import choose_device
+from wsi_anomaly.core.devices import choose_device, memory_explained
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.resources import find_model, own_folder
 from wsi_anomaly.detectors import Model
@@ -68,11 +68,13 @@ def recalibrate_on(
             # Slides of one name in several folders are cases of their own too.
             cases.get(path, path.stem if stems[path.stem] == 1 else str(path)),
             sizes.get(path, options.mpp),
+            scene=options.scene,
         )
         for path in found
     ]
     device = choose_device(options.device)
-    calibrated, used = recalibrate(folder, slides, target, device=device, watch=watch)
+    with memory_explained(device, "end other programs that use it, or give --device cpu"):
+        calibrated, used = recalibrate(folder, slides, target, device=device, watch=watch)
     return Recalibrated(calibrated, target, used, len(slides))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wsi_anomaly import __version__
 from wsi_anomaly.calibration import Calibration, CaseScores
+from wsi_anomaly.core.devices import memory_explained
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.detectors import DETECTORS, Detector, Fitting, Model
@@ -26,8 +27,9 @@ from wsi_anomaly.features import (
     working_precision,
 )
 from wsi_anomaly.features.dense import DenseMaps
-from wsi_anomaly.learning.distributed import rank_and_world, wait_for_all
+from wsi_anomaly.learning.distributed import leave, rank_and_world, wait_for_all
 from wsi_anomaly.learning.loop import Report
+from wsi_anomaly.slides import slide_fingerprint
 from wsi_anomaly.tiles import TileSet, TileStore
 from wsi_anomaly.training.card import log_csv, model_card
 from wsi_anomaly.training.config import TrainConfig
@@ -119,13 +121,8 @@ def train(
     train_set = tile_set(stores, set(split.train), config)
     validation = tile_set(stores, set(split.validation), config)
     assert train_set is not None
-    spec = network_spec(config.features)
-    if spec is not None and spec.licence:
-        watch.note(f"{config.features}: {spec.licence}.")
-    features = load_features(config.features, weights=feature_weights).to(device)
-    config = with_fields_or_without(config, features, train_set.stores, watch.note)
-    fields = "density" in config.methods and config.density(features.default_layer).fields_um
-    features.set_precision(torch.float32 if fields else working_precision(config.features, device))
+    features = _network(config, feature_weights, device, watch)
+    config = _for_fields(config, features, train_set, device, watch)
     working = _working_folder(output, resume=resume)
     curves = TensorBoardLog(working / "tensorboard")
 
@@ -134,23 +131,54 @@ def train(
         if not rank_and_world()[0]:
             curves.report(method, line)
 
-    fitting = Fitting(
-        device=torch.device(device),
-        checkpoint=make_folder(working),
-        identity={"tiles": sorted(s.fingerprint + s.config_hash for s in train_set.stores)},
-        anomalies=anomaly_set(anomalies, train_set, config),
-    )
-    detectors = _fit(config, features, train_set, validation, fitting, watch, report)
+    fitting = _fitting(device, working, train_set, anomaly_set(anomalies, train_set, config))
+    remedy = "lower batch_size in the configuration, or give --device cpu"
+    with memory_explained(device, remedy):
+        detectors = _fit(config, features, train_set, validation, fitting, watch, report)
     model = _described(detectors, config, stores, split, train_set, validation)
-    if rank_and_world()[0]:
+    rank = rank_and_world()[0]
+    # What is left is for the first process alone; the others must not wait for it, nor it for them.
+    wait_for_all()
+    leave()
+    if rank:
         return model
-    calibration, _ = calibrate(model, _calibration_slides(stores, split), watch=watch)
+    with memory_explained(device, remedy):
+        calibration, _ = calibrate(model, _calibration_slides(stores, split), watch=watch)
     model = replace(model, calibration=calibration)
     watch.stage("writing")
     files = _figures(model, validation or train_set, curves)
     model = model.save(output, card=model_card(model, config, split), files=files)
     shutil.rmtree(working, ignore_errors=True)
     return model
+
+
+def _fitting(device: str, working: Path, train_set: TileSet, anomalies: TileSet | None) -> Fitting:
+    return Fitting(
+        device=torch.device(device),
+        checkpoint=make_folder(working),
+        identity={"tiles": sorted(s.fingerprint + s.config_hash for s in train_set.stores)},
+        anomalies=anomalies,
+    )
+
+
+def _for_fields(
+    config: TrainConfig, features: PerceptualNetwork, train_set: TileSet, device: str, watch: Watch
+) -> TrainConfig:
+    """Settle whether fields are learned from, and set the network's precision for it."""
+    config = with_fields_or_without(config, features, train_set.stores, watch.note)
+    fields = "density" in config.methods and config.density(features.default_layer).fields_um
+    features.set_precision(torch.float32 if fields else working_precision(config.features, device))
+    return config
+
+
+def _network(
+    config: TrainConfig, weights: Path | None, device: str, watch: Watch
+) -> PerceptualNetwork:
+    """Load the perceptual network, and say its licence."""
+    spec = network_spec(config.features)
+    if spec is not None and spec.licence:
+        watch.note(f"{config.features}: {spec.licence}.")
+    return load_features(config.features, weights=weights).to(device)
 
 
 def _described(
@@ -194,7 +222,14 @@ def _working_folder(output: Path, *, resume: bool) -> Path:
 
 def _calibration_slides(stores: Sequence[TileStore], split: Split) -> list[NormalSlide]:
     return [
-        NormalSlide(s.slide_path, s.case, s.mpp.x if s.mpp.source == "--mpp" else None, s.backend)
+        NormalSlide(
+            s.slide_path,
+            s.case,
+            s.mpp.x if s.mpp.source == "--mpp" else None,
+            s.backend,
+            s.path,
+            scene=s.scene,
+        )
         for s in stores
         if s.case in split.calibration
     ]
@@ -224,7 +259,7 @@ def calibrate(
     """
     watch = watch or Watch()
     scores: dict[str, list[CaseScores]] = {name: [] for name in model.methods}
-    seen: dict[str, str] = {}
+    used: dict[str, Path] = {}
     for slide in slides:
         watch.stage(f"calibrating on {slide.path.name}")
 
@@ -232,23 +267,35 @@ def calibrate(
             watch.slide(path, done, total)
 
         try:
+            reason = _unfit(slide, model, used)
+            if reason is not None:
+                watch.note(f"Not used for calibration: {reason}")
+                continue
             mark, found = score_normal_slide(slide, model, progress=progress)
         except (WsiAnomalyError, OSError) as error:
             watch.note(f"Not used for calibration: {error}")
             continue
-        if model.seen.get(mark) in ("train", "validation"):
-            watch.note(
-                f"Not used for calibration: the model has learned from {slide.path}, so its "
-                "scores there are too low."
-            )
-            continue
         if not found:
             watch.note(f"Not used for calibration: nothing on {slide.path} could be assessed.")
             continue
-        seen[mark] = "calibration"
+        used[mark] = slide.path
         for name, values in found.items():
             scores[name].append(values)
+    seen = dict.fromkeys(used, "calibration")
     return {name: Calibration.fit(parts) for name, parts in scores.items() if parts}, seen
+
+
+def _unfit(slide: NormalSlide, model: Model, used: Mapping[str, Path]) -> str | None:
+    """Say why a slide cannot calibrate, before it is scored; None: it may."""
+    path = slide.path
+    try:
+        slide.check_may_connect()
+        mark = slide_fingerprint(path)
+    except (WsiAnomalyError, OSError):
+        return None  # opening it will say what is wrong
+    if model.seen.get(mark) in ("train", "validation"):
+        return f"the model has learned from {path}, so its scores there are too low."
+    return f"{path} is a copy of {used[mark]}." if mark in used else None
 
 
 def _fit(

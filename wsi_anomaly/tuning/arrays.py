@@ -5,22 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.learning.batches import ArrayTiles
-from wsi_anomaly.options.train import SEARCHED
+from wsi_anomaly.options import TuneOptions
 from wsi_anomaly.training.config import TrainConfig
-from wsi_anomaly.tuning.judging import Judge
-from wsi_anomaly.tuning.material import Material, grouped_folds
+from wsi_anomaly.tuning.fold_scores import FoldScorer
 from wsi_anomaly.tuning.records import Found, Watch
+from wsi_anomaly.tuning.search_data import SearchData, grouped_folds
 from wsi_anomaly.tuning.space import Space
 from wsi_anomaly.tuning.study import open_study
 from wsi_anomaly.tuning.trials import Search
 
 Images = NDArray[np.uint8] | Mapping[str, NDArray[np.uint8]]
+
+
+class SearchKeywords(TypedDict, total=False):
+    """Those fields of :class:`TuneOptions` that serve images in memory."""
+
+    trials: int
+    folds: int
+    criterion: str
+    detectors: Sequence[str]
+    storage: str | None
 
 
 def search_arrays(
@@ -32,13 +43,9 @@ def search_arrays(
     networks: Mapping[str, PerceptualNetwork],
     *,
     space: Space | None = None,
-    detectors: Sequence[str] = SEARCHED,
-    trials: int = 30,
-    folds: int = 3,
-    criterion: str = "roc-auc",
-    storage: str | None = None,
     working: Path | None = None,
     watch: Watch | None = None,
+    **options: Unpack[SearchKeywords],
 ) -> Found:
     """Choose a configuration for images that lie in memory.
 
@@ -57,16 +64,12 @@ def search_arrays(
         Perceptual networks to choose among, by name, on the device to compute on.
     space
         What may be chosen; :meth:`Space.around` of the base by default.
-    detectors
-        Methods to choose among, when no space is given.
-    trials, folds, criterion
-        See :func:`wsi_anomaly.tuning.tune`.
-    storage
-        Database of the study; None: in memory.
     working
         Folder for checkpoints and finished folds; None: nothing is kept.
     watch
         Who is told what.
+    options
+        As for :func:`wsi_anomaly.tuning.tune`; a study without a `storage` lies in memory.
 
     Returns
     -------
@@ -79,33 +82,36 @@ def search_arrays(
     ModelError
         Not one trial could be completed.
     """
+    asked = TuneOptions(**options)
     views = {name: ArrayTiles(images) for name, images in _named(normal).items()}
     strange = {name: ArrayTiles(images) for name, images in _named(abnormal).items()}
     sides = {name: (10, tiles.tile_size) for name, tiles in views.items()}
     magnification, field_um = next(iter(sides.values()))
     base = replace(base, magnification=magnification, field_um=field_um)
-    space = space or Space.around(base, sides, networks, detectors, "preprocessing")
-    if criterion == "reconstruction":
+    space = space or Space.around(base, sides, networks, asked.detectors, "preprocessing")
+    if asked.criterion == "reconstruction":
         space = space.for_reconstruction(base)
     cases, groups = np.asarray(normal_groups, np.str_), np.asarray(abnormal_groups, np.str_)
-    material = Material(views, cases, strange, groups)
+    data = SearchData(views, cases, strange, groups)
     identity = {
         "search space": space.to_dict(),
         "starting configuration": base.to_dict(),
         "images": [len(cases), len(groups)],
-        "folds": folds,
-        "criterion": criterion,
+        "folds": asked.folds,
+        "criterion": asked.criterion,
     }
-    judge = Judge(
-        material,
-        grouped_folds(cases, folds, base.seed),
+    scorer = FoldScorer(
+        data,
+        grouped_folds(cases, asked.folds, base.seed),
         networks,
-        criterion,
+        asked.criterion,
         working=working,
         identity=identity,
     )
-    study = open_study(storage, identity, maximize=criterion == "roc-auc", seed=base.seed)
-    return Search(judge, space, base, study, storage, watch or Watch()).run(trials)
+    maximize = asked.criterion == "roc-auc"
+    study = open_study(asked.storage, identity, maximize=maximize, seed=base.seed)
+    search = Search(scorer, space, base, study, asked.storage, watch or Watch())
+    return search.run(asked.trials)
 
 
 def _named(images: Images) -> Mapping[str, NDArray[np.uint8]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.training.config import TrainConfig
-from wsi_anomaly.tuning.certainty import DRAWS, SURE_FROM, Comparison
+from wsi_anomaly.tuning.confidence import DRAWS, SURE_FROM, Comparison
 from wsi_anomaly.tuning.records import Found, Tried
 
 _FEW = 8

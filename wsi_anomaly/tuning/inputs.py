@@ -14,7 +14,7 @@ from wsi_anomaly.tiles import Status, TileSet, TileStore, find_tile_files
 from wsi_anomaly.training.config import TrainConfig
 from wsi_anomaly.training.inputs import anomaly_set, read_stores, tiles_of_cases
 from wsi_anomaly.training.splits import split_cases
-from wsi_anomaly.tuning.material import Material, Part, at_most
+from wsi_anomaly.tuning.search_data import Part, SearchData, at_most
 
 _MOST_OF_A_CASE = 500
 _LEAST_CASES = 3
@@ -29,7 +29,7 @@ class Inputs:
 
     Attributes
     ----------
-    material
+    data
         The tiles of the cases that take part, and the anomalies; a view for each magnification.
     views
         Name of each view to its magnification and the side of its tiles in um.
@@ -41,7 +41,7 @@ class Inputs:
         Identity of the files that took part.
     """
 
-    material: Material
+    data: SearchData
     views: dict[str, tuple[int, int]]
     cases: tuple[str, ...]
     calibration: tuple[str, ...]
@@ -96,14 +96,14 @@ def read_inputs(
     kept = at_most(cases, _MOST_OF_A_CASE, base.seed)
     groups = _cases(next(iter(strange.values()))) if strange else np.empty(0, np.str_)
     few = at_most(groups, _MOST_OF_A_CASE, base.seed)
-    material = Material(
+    data = SearchData(
         {f"{m}x": Part(tiles_, kept) for m, tiles_ in sets.items()},
         cases[kept],
         {f"{m}x": Part(tiles_, few) for m, tiles_ in strange.items()},
         groups[few],
     )
     return Inputs(
-        material,
+        data,
         {f"{m}x": (m, base.field_um) for m in views},
         tuple(sorted(taking)),
         split.calibration,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.learning.loop import Report
 from wsi_anomaly.training.config import TrainConfig
-from wsi_anomaly.tuning.certainty import Comparison
+from wsi_anomaly.tuning.confidence import Comparison
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -43,7 +43,7 @@ class Tried:
     config
         The configuration.
     sums
-        Of each fold; see :class:`~wsi_anomaly.tuning.judging.FoldResult`.
+        Of each fold; see :class:`~wsi_anomaly.tuning.fold_scores.FoldResult`.
     start
         Whether it is the configuration that the search began with.
     reason

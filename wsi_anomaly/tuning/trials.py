@@ -10,8 +10,8 @@ import numpy as np
 
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.training.config import TrainConfig
-from wsi_anomaly.tuning.certainty import Comparison, compared, resampled
-from wsi_anomaly.tuning.judging import Judge
+from wsi_anomaly.tuning.confidence import Comparison, compare, resampled
+from wsi_anomaly.tuning.fold_scores import FoldScorer
 from wsi_anomaly.tuning.records import START, Found, Tried, Watch
 from wsi_anomaly.tuning.space import Space
 from wsi_anomaly.tuning.study import database_errors, fail_silent_trials
@@ -38,7 +38,7 @@ class Search:
 
     Attributes
     ----------
-    judge, space, base
+    scorer, space, base
         Who judges, what may be chosen, and what the choices are put into.
     study
         Where trials are kept; processes that share it share the work.
@@ -48,7 +48,7 @@ class Search:
         Who is told what.
     """
 
-    judge: Judge
+    scorer: FoldScorer
     space: Space
     base: TrainConfig
     study: Study
@@ -59,7 +59,7 @@ class Search:
     @property
     def maximize(self) -> bool:
         """Whether a higher value is better."""
-        return self.judge.criterion == "roc-auc"
+        return self.scorer.criterion == "roc-auc"
 
     def run(self, trials: int) -> Found:
         """Run until `trials` trials have ended; what others run meanwhile is waited for.
@@ -142,14 +142,14 @@ class Search:
         best = complete[0]
         start = next((t for t in complete if t.start), None)
         second = next((t for t in complete[1:] if t.config != best.config), None)
-        counts = [self.judge.pairs(k) for k in range(len(self.judge.folds))]
+        counts = [self.scorer.pairs(k) for k in range(len(self.scorer.folds))]
         values = resampled([t.sums for t in complete], counts)
         column = {t.number: values[:, j] for j, t in enumerate(complete)}
 
         def against(other: Tried | None) -> Comparison | None:
             if other is None or other.config == best.config:
                 return None
-            return compared(column[best.number], column[other.number], maximize=self.maximize)
+            return compare(column[best.number], column[other.number], maximize=self.maximize)
 
         ends = np.percentile(values, [2.5, 97.5], axis=0)
         return Found(
@@ -160,7 +160,7 @@ class Search:
             against(start),
             against(second),
             {t.number: (float(ends[0, j]), float(ends[1, j])) for j, t in enumerate(complete)},
-            self.judge.criterion,
+            self.scorer.criterion,
             sum(len(cases) for cases, _ in counts),
             len(counts[0][1]) if self.maximize else 0,
         )
@@ -208,9 +208,9 @@ class Search:
         trial.set_user_attr("config", config.to_dict())
         self.watch.trial(trial.number, trial.params)
         values: list[float] = []
-        for k in range(len(self.judge.folds)):
+        for k in range(len(self.scorer.folds)):
             try:
-                result = self.judge.fold(config, view, k, self.watch.report)
+                result = self.scorer.fold(config, view, k, self.watch.report)
             except ModelError as error:
                 trial.set_user_attr("reason", str(error))
                 raise optuna.TrialPruned from error
@@ -221,7 +221,7 @@ class Search:
             values.append(result.value)
             self.watch.fold(k, result.value)
             trial.report(float(np.mean(values)), k)
-            more = k + 1 < len(self.judge.folds)
+            more = k + 1 < len(self.scorer.folds)
             # What the search began with is always judged to the end: the choice is held against it.
             if more and START not in trial.user_attrs and trial.should_prune():
                 raise optuna.TrialPruned

@@ -22,11 +22,11 @@ from wsi_anomaly.features import PerceptualNetwork, load_features, working_preci
 from wsi_anomaly.options import TuneOptions
 from wsi_anomaly.training.config import PRESETS, TrainConfig, chosen_config
 from wsi_anomaly.tuning.files import config_toml, sentences, summary, trials_csv
+from wsi_anomaly.tuning.fold_scores import FoldScorer
 from wsi_anomaly.tuning.inputs import Inputs, Paths, read_inputs
-from wsi_anomaly.tuning.judging import Judge
-from wsi_anomaly.tuning.material import grouped_folds
 from wsi_anomaly.tuning.picture import search_picture
 from wsi_anomaly.tuning.records import Found, Tried, Watch
+from wsi_anomaly.tuning.search_data import grouped_folds
 from wsi_anomaly.tuning.space import Space
 from wsi_anomaly.tuning.study import default_storage, open_study
 from wsi_anomaly.tuning.trials import Search
@@ -94,9 +94,9 @@ def tune(
     study = open_study(storage, identity, maximize=maximize, seed=base.seed, resume=options.resume)
     if not options.resume:
         shutil.rmtree(folder / _FOLDS, ignore_errors=True)
-    judge = Judge(
-        inputs.material,
-        grouped_folds(inputs.material.cases, options.folds, base.seed),
+    scorer = FoldScorer(
+        inputs.data,
+        grouped_folds(inputs.data.cases, options.folds, base.seed),
         networks,
         options.criterion,
         working=folder / _FOLDS,
@@ -105,12 +105,12 @@ def tune(
     former = watch.ended
 
     def ended(tried: tuple[Tried, ...], latest: int) -> None:
-        write_text(folder / TRIALS, trials_csv(tried, len(judge.folds)))
+        write_text(folder / TRIALS, trials_csv(tried, len(scorer.folds)))
         former(tried, latest)
 
-    search = Search(judge, space, base, study, storage, replace(watch, ended=ended))
+    search = Search(scorer, space, base, study, storage, replace(watch, ended=ended))
     found = search.run(options.trials)
-    _write(found, inputs, folder, len(judge.folds))
+    _write(found, inputs, folder, len(scorer.folds))
     return found
 
 

@@ -103,7 +103,7 @@ def page_data(name: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, 
     grid = stored.grid()
     assessed = np.full(stored.fields.grid_shape, 0, np.uint8)  # 0: no field, 1: scored, 2: not
     assessed[stored.fields.row, stored.fields.col] = np.where(np.isfinite(stored.score), 1, 2)
-    figure = _figure(world, stored, f"/tile/{quote(name, safe='')}/{{Z}}/{{X}}/{{Y}}.jpg")
+    figure = _figure(world, stored, f"../tile/{quote(name, safe='')}/{{Z}}/{{X}}/{{Y}}.jpg")
     colors = paint(np.linspace(0, 1, _COLORS), 0.0, 1.0).tolist()
     return {
         "figure": json_item(figure, ID("figure")),

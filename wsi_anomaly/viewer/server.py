@@ -1,7 +1,8 @@
 """``wsi-anomaly view``: a page on this machine for looking at results beside their slides.
 
-A plain server for one reader: the loopback address only, nothing but the results folder and the
-slides it names, no request to anywhere else. Bokeh's JavaScript comes from its wheel.
+A plain server for one reader: the loopback address only, below a secret of this run that other
+users of the machine do not know, nothing but the results folder and the slides it names, no
+request to anywhere else. Bokeh's JavaScript comes from its wheel.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import secrets
 import threading
 from collections.abc import Callable
 from functools import cached_property
@@ -105,8 +107,11 @@ class Results:
         with self._lock:
             if name not in self._open:
                 summary = self.summary(name)
+                settings = summary["settings"]
                 self._open[name] = open_slide(
-                    self._find(summary["slide"]), mpp=summary["settings"].get("mpp")
+                    self._find(summary["slide"]),
+                    mpp=settings.get("mpp"),
+                    scene=settings.get("scene"),
                 )
             return self._open[name]
 
@@ -193,6 +198,7 @@ class Viewer(ThreadingHTTPServer):
 
     def __init__(self, results: Results, port: int = 0) -> None:
         self.results = results
+        self.token = secrets.token_urlsafe(24)
         try:
             super().__init__((HOST, port), _Handler)
         except (OSError, OverflowError) as error:
@@ -200,8 +206,8 @@ class Viewer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Address of the first page."""
-        return f"http://{HOST}:{self.server_port}/"
+        """Address of the first page; whoever knows it can read the slides."""
+        return f"http://{HOST}:{self.server_port}/{self.token}/"
 
     @cached_property
     def hosts(self) -> set[str]:
@@ -239,7 +245,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         results = self.server.results
         # Split first, decode after: an encoded slash stays part of a name, and names are looked up.
-        parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
+        token, _, path = urlsplit(self.path).path.removeprefix("/").partition("/")
+        if not secrets.compare_digest(token.encode(), self.server.token.encode()):
+            raise NotHereError("There is no such page; open the address that 'view' has printed.")
+        parts = [unquote(part) for part in path.strip("/").split("/")]
         routes: dict[tuple[str, int], Callable[..., tuple[bytes, str]]] = {
             ("", 1): lambda _: (results.index().encode(), ".html"),
             ("view", 2): lambda _, name: (results.page(name).encode(), ".html"),

@@ -119,8 +119,9 @@ class Challenge:
         errors = []
         for name in sorted(by_kind["tumor"] | tumour_test):
             try:
-                outlines = [Outline(LABEL, o.polygon) for o in read_asap(xml[name])]
-                write_geojson(folder / f"{name}.geojson", outlines, name)
+                lesions = [o for o in read_asap(xml[name]) if not o.is_normal]
+                outlines = [Outline(LABEL, lesion.polygon) for lesion in lesions]
+                write_geojson(folder / f"{name}.geojson", outlines, name, corner=(0, 0))
             except AnnotationError as error:
                 errors.append(str(error))
                 (folder / f"{name}.geojson").unlink(missing_ok=True)

@@ -10,13 +10,13 @@ function fail(text) {
 }
 
 async function start() {
-  const answer = await fetch(`/data/${slide}`);
+  const answer = await fetch(`../data/${slide}`);
   if (!answer.ok) throw new Error(await answer.text());
   const data = await answer.json();
   await Bokeh.embed.embed_item(data.figure);
   const page = Bokeh.documents[0];
   new View(data, page);
-  const probe = await fetch(`/tile/${slide}/0/0/0.jpg`);
+  const probe = await fetch(`../tile/${slide}/0/0/0.jpg`);
   if (!probe.ok) fail(await probe.text());
   document.body.dataset.ready = "yes";
 }

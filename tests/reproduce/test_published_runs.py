@@ -1,0 +1,72 @@
+"""Every configuration of the paper's autoencoder, held against facts written down by us.
+
+``published_runs.csv`` holds one line a run: what the configurations of the authors' repository
+(ninatu/anomaly_detection, configs/dpa, run_0) make its program do. Widths are those that the
+program takes of a longer list; steps are ``resolution:transition+stabilisation``.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from wsi_anomaly.reproduce.published import CONFIGURATIONS, GRID, Published, configuration
+
+FACTS = Path(__file__).with_name("published_runs.csv")
+
+
+def facts() -> dict[tuple[str, str, str], dict[str, str]]:
+    with FACTS.open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    return {(line.pop("set"), line.pop("problem"), line.pop("row")): line for line in lines}
+
+
+def as_written(run: Published) -> dict[str, str]:
+    """A run of ours in the words of the file."""
+    return {
+        "resolution": str(run.resolution),
+        "first_resolution": str(run.first_resolution or run.resolution),
+        "latent_resolution": str(run.latent_resolution),
+        "latent_channels": str(run.latent_channels),
+        "widths": " ".join(map(str, run.widths)),
+        "layers": " ".join(f"{at}:{'+'.join(names)}" for at, names in run.layers.items()),
+        "learning_rate": f"{run.learning_rate:g}",
+        "batch_size": str(run.batch_size),
+        "steps": " ".join(f"{at}:{grow}+{stay}" for at, (grow, stay) in run.steps.items()),
+        "adversarial_weight": f"{run.adversarial_weight:g}",
+        "pixel_weight": f"{run.pixel_weight:g}",
+        "equalise": str(int(run.equalise)),
+        "flips": str(int(run.flips)),
+        "image_channels": str(run.image_channels),
+    }
+
+
+def test_every_run_is_configured_as_published() -> None:
+    ours = {
+        (name, problem, row): as_written(run)
+        for name, problems in CONFIGURATIONS.items()
+        for problem, runs in problems.items()
+        for row, run in runs.items()
+    }
+    assert ours == facts()
+    assert len(ours) == 10 + 10 + 3 * 7 + 7
+
+
+def test_a_row_of_the_curve_has_the_flips_and_channels_of_its_set() -> None:
+    for source, problem, expected in (
+        ("cifar10", "automobile", (False, 3)),
+        ("nih", "PA", (False, 1)),
+        ("camelyon16", "healthy", (True, 3)),
+    ):
+        for row in GRID:
+            run = configuration(source, problem, row)
+            assert run is not None
+            assert (run.flips, run.image_channels) == expected
+
+
+def test_no_row_of_a_folder_flips_and_all_are_in_colour() -> None:
+    for row in ("dpa", *(f"dpa-{k}" for k in range(1, 7)), *GRID):
+        run = configuration("folder", "folder", row)
+        assert run is not None
+        assert not run.flips
+        assert run.image_channels == 3

@@ -1,0 +1,98 @@
+"""DICOM slides: one slide is a series of files, one for each level and for label and macro."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wsi_anomaly.core.remote import is_remote
+
+_MAGIC, _MAGIC_AT = b"DICM", 128
+_TAGS = ("ImageType", "SeriesInstanceUID", "TotalPixelMatrixColumns", "TotalPixelMatrixRows")
+_LAST_TAG = 0x00480007  # TotalPixelMatrixRows; pixels and the places of tiles come after it
+_DEFLATED = "1.2.840.10008.1.2.1.99"  # no slide is, and it could inflate to anything
+
+
+@dataclass(frozen=True)
+class DicomFile:
+    """What a file says of its slide.
+
+    Attributes
+    ----------
+    series
+        Identity of the slide: equal for all of its files.
+    volume_px
+        Pixels of the whole picture; 0 for label, macro and thumbnail.
+    """
+
+    series: str
+    volume_px: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the slide, 16 hexadecimal digits."""
+        return hashlib.sha256(f"dicom {self.series}".encode()).hexdigest()[:16]
+
+
+def read_dicom(path: Path) -> DicomFile | None:
+    """Read the head of a DICOM file; None for any other file, and for one that is damaged.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    if is_remote(path):
+        return None
+    with path.open("rb") as file:
+        file.seek(_MAGIC_AT)
+        if file.read(len(_MAGIC)) != _MAGIC:
+            return None
+        from pydicom.filereader import read_file_meta_info, read_partial
+        from pydicom.tag import Tag
+
+        try:
+            if read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
+                return None
+            file.seek(0)
+            head: Any = read_partial(
+                file,
+                lambda tag, _vr, _length: tag > _LAST_TAG,
+                specific_tags=[Tag(name) for name in _TAGS],
+            )
+            series = str(head.SeriesInstanceUID)
+            volume = "VOLUME" in head.get("ImageType", ())
+            sides = (head.get("TotalPixelMatrixColumns", 0), head.get("TotalPixelMatrixRows", 0))
+            return DicomFile(series, int(sides[0] or 0) * int(sides[1] or 0) if volume else 0)
+        except OSError:
+            raise
+        except Exception:  # noqa: BLE001 - a damaged head fails in many ways
+            return None
+
+
+def parts_of_slides(files: Iterable[Path]) -> dict[Path, Path]:
+    """Find files that are parts of another file's slide.
+
+    Of a series in one folder the file of its finest level stands for the slide.
+
+    Returns
+    -------
+    Each such file, and the file that stands for its slide.
+    """
+    series: defaultdict[tuple[Path, str], list[tuple[int, Path]]] = defaultdict(list)
+    for path in files:
+        try:
+            found = read_dicom(path)
+        except OSError:
+            continue  # opening it will say what is wrong
+        if found is not None:
+            series[path.parent.resolve(), found.series].append((-found.volume_px, path))
+    parts: dict[Path, Path] = {}
+    for members in series.values():
+        (_, whole), *others = sorted(members)
+        parts |= {path: whole for _, path in others}
+    return parts
