@@ -13,7 +13,10 @@ from wsi_anomaly.reproduce.plan import Plan
 from wsi_anomaly.reproduce.run import Outcome, reproduce
 from wsi_anomaly.reproduce.sources.folders import Folder
 
-ROWS = ("fusion", "dpa", "density", "deep-if", "mean-colour", "density-random", "supervised")
+ROWS = (
+    "fusion", "dpa", "density", "deep-if", "mean-colour", "density-random", "dpa-untrained",
+    "dpa-denominator", "supervised",
+)  # fmt: skip
 PLAN = Plan(features="compact", steps=6, batch_size=8)
 
 

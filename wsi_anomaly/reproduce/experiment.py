@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from wsi_anomaly import __version__
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import config_hash, make_folder, write_json
-from wsi_anomaly.detectors import Density
-from wsi_anomaly.detectors.base import Fitting, fit_missing_statistics
+from wsi_anomaly.detectors import Density, Detector, Dpa
+from wsi_anomaly.detectors.base import Fitting, batches, device_of, fit_missing_statistics
 from wsi_anomaly.detectors.fusion import supported_weights
 from wsi_anomaly.evaluation import ColourControl, mean_colours
 from wsi_anomaly.features import (
@@ -31,7 +31,7 @@ from wsi_anomaly.features import (
     network_spec,
     working_precision,
 )
-from wsi_anomaly.learning.batches import ArrayTiles
+from wsi_anomaly.learning.batches import ArrayTiles, to_images
 from wsi_anomaly.learning.loop import Report
 from wsi_anomaly.reproduce.embeddings import Embeddings
 from wsi_anomaly.reproduce.plan import ASIDE, Plan
@@ -43,11 +43,13 @@ from wsi_anomaly.reproduce.problems import (
     mean_of_images,
 )
 from wsi_anomaly.reproduce.rows import (
+    DENOMINATOR,
     FUSED,
     FUSION,
     MEAN_COLOUR,
     RANDOM,
     SUPERVISED,
+    UNTRAINED,
     make_detector,
     settings_of,
     used_layers,
@@ -188,6 +190,11 @@ class Bench:
             return scored(
                 lambda tiles: detector.score_embeddings(embeddings.of(tiles)).numpy()
             ), more
+        if place.row == UNTRAINED:
+            assert isinstance(detector, Dpa)
+            return scored(detector.start().score_samples), more
+        if place.row == DENOMINATOR:
+            return scored(lambda tiles: denominator(detector, tiles)), more
         fitting = Fitting(
             torch.device(self.plan.device),
             make_folder(place.training),
@@ -280,3 +287,13 @@ class Bench:
             "weights": {name: round(float(w), 3) for name, w in zip(FUSED, weights, strict=True)},
             "support": {name: round(a, 3) for name, a in zip(FUSED, support, strict=True)},
         }
+
+
+@torch.no_grad()
+def denominator(detector: Detector, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """1 / mean|f_hat(x)| of tiles (N, S, S, 3), (N,): what the score is without its numerator."""
+    parts = []
+    for batch in batches(tiles):
+        truth = detector.features(to_images(batch, device_of(detector.features)), detector.layers)
+        parts.append(sum(1 / f.abs().mean((1, 2, 3)) for f in truth.values()).cpu())
+    return torch.cat(parts).numpy()
