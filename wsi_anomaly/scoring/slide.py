@@ -107,16 +107,14 @@ def score_slide(
             )  # fmt: skip
             kept = _kept(found, slide, options.min_tissue)
             fields, status = fields.take(kept), found.status[kept]
-            span = np.maximum(fields.field_level0, fields.stride_level0)
-            sparse_mm2 = tissue.outside_mm2(fields.coords, (span[0], span[1]))
+            sparse_mm2 = _sparse_mm2(tissue, fields)
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = _Reference.of(model, facts, controls, options.stride_um)
             unlike = _not_looked_at(slide, fields, options) + left_out
             unlike += _unlike_training(slide, model, preprocess, found)
-            soft = [] if model.name == ALONE else less_sharp(model.domain, found.sharpness)
             meaning = reference.interpret(
-                fields, scores[model.primary], facts.mpp, options, unlike, soft
+                fields, scores[model.primary], facts.mpp, options, unlike, _soft(model, found)
             )
             maps = _pixel_maps(slide, fields, meaning, options, model, preprocess)
     return ScoreMap(
@@ -174,6 +172,17 @@ def _not_looked_at(slide: Slide, fields: Fields, options: ScoreOptions) -> list[
     if options.tissue_mask is not None:
         found.append(_mask_warning(fields, slide.mpp))
     return found
+
+
+def _sparse_mm2(tissue: TissueMap, fields: Fields) -> float:
+    """Area of tissue that no field stands for."""
+    width, height = np.maximum(fields.field_level0, fields.stride_level0).tolist()
+    return tissue.outside_mm2(fields.coords, (width, height))
+
+
+def _soft(model: ScoringModel, found: Assessed) -> list[str]:
+    """Say that the slide is less sharp than what it is compared with, if it is."""
+    return [] if model.name == ALONE else less_sharp(model.domain, found.sharpness)
 
 
 def _opened(path: str | Path | Slide, options: ScoreOptions) -> AbstractContextManager[Slide]:
