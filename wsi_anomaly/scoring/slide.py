@@ -18,7 +18,7 @@ from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring.assess import Assessed, assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
-from wsi_anomaly.scoring.domain import domain_warnings, measures
+from wsi_anomaly.scoring.domain import domain_warnings, less_sharp, measures
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
 from wsi_anomaly.scoring.model import (
     ALONE,
@@ -106,15 +106,14 @@ def score_slide(
             )  # fmt: skip
             kept = _kept(found, slide, options.min_tissue)
             fields, status = fields.take(kept), found.status[kept]
-            span = np.maximum(fields.field_level0, fields.stride_level0)
-            sparse_mm2 = tissue.outside_mm2(fields.coords, (span[0], span[1]))
+            sparse_mm2 = _sparse_mm2(tissue, fields)
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = _Reference.of(model, facts, controls, options.stride_um)
             unlike = [*_not_looked_at(slide, fields, options), *left_out]
             unlike += _unlike_training(slide, model, preprocess, found)
-            score = scores[model.primary]
-            meaning = reference.interpret(fields, score, facts.mpp, options, unlike)
+            score, soft = scores[model.primary], _soft(model, found)
+            meaning = reference.interpret(fields, score, facts.mpp, options, unlike, soft)
             maps = _pixel_maps(slide, fields, score, meaning, options, model, preprocess)
     return ScoreMap(
         slide=facts,
@@ -172,6 +171,17 @@ def _not_looked_at(slide: Slide, fields: Fields, options: ScoreOptions) -> list[
     if options.tissue_mask is not None:
         found.append(_mask_warning(fields, slide.mpp))
     return found
+
+
+def _sparse_mm2(tissue: TissueMap, fields: Fields) -> float:
+    """Area of tissue that no field stands for."""
+    width, height = np.maximum(fields.field_level0, fields.stride_level0).tolist()
+    return tissue.outside_mm2(fields.coords, (width, height))
+
+
+def _soft(model: ScoringModel, found: Assessed) -> list[str]:
+    """Say that the slide is less sharp than what it is compared with, if it is."""
+    return [] if model.name == ALONE else less_sharp(model.domain, found.sharpness)
 
 
 def _opened(path: str | Path | Slide, options: ScoreOptions) -> AbstractContextManager[Slide]:
@@ -254,6 +264,7 @@ class _Reference:
         mpp: Mpp,
         options: ScoreOptions,
         warnings: list[str],
+        incomparable: list[str],
     ) -> Interpretation:
         return interpret(
             fields,
@@ -265,6 +276,7 @@ class _Reference:
             fdr=options.fdr,
             uncalibrated=self.uncalibrated,
             domain_warnings=warnings,
+            incomparable=incomparable,
         )
 
 
