@@ -134,4 +134,5 @@ def contrast(state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
     """Distances (N,) of embeddings (N, D) from normal ones, float32."""
     z = (embedding.float() - state["mean"]) / state["scale"]
     along = torch.nn.functional.normalize(z, dim=1) @ state["axes"].T
-    return torch.linalg.vector_norm(along - state["centre"], dim=1)
+    distance: Tensor = torch.linalg.vector_norm(along - state["centre"], dim=1)
+    return distance
