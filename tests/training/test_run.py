@@ -261,7 +261,7 @@ def test_the_range_of_sharpness_comes_from_all_over_a_slide(tmp_path, monkeypatc
     store = TileStore.open(tile_slide(tmp_path / "s.tif", tmp_path / "tiles", config).path)
     tiles = TileSet([store], 10)
     monkeypatch.setattr("wsi_anomaly.training.inputs._SHARPNESS_TILES", 20)
-    low, high = domain_of(tiles)["sharpness_range"]
+    low, high = domain_of(tiles)["detail_range"]
     values = sharpness(tiles.all(), 1.0)
     assert low == high
     assert low == pytest.approx(np.median(values), rel=0.2)

@@ -298,6 +298,7 @@ def model_facts(path: Path) -> Facts:
 
 def result_facts(path: Path) -> Facts:
     """Facts of one slide's result."""
+    from wsi_anomaly.reports.report import above_normal
     from wsi_anomaly.results import read_summary
 
     summary = read_summary(path)
@@ -307,7 +308,8 @@ def result_facts(path: Path) -> Facts:
         flagged = summary["flagged"]
         percentile = summary["slide_percentile"]
         score = summary["slide_score"]
-        rank = "" if percentile is None else f"  (percentile {percentile:.4g} of normal slides)"
+        slides = (summary["calibration"] or {}).get("slides")
+        rank = "" if percentile is None else f"  ({above_normal(percentile, slides)})"
         rows = [
             ("slide", f"{summary['slide']['name']}  ({summary['slide']['path']})"),
             ("slide score", "none" if score is None else f"{score:.4g}{rank}"),

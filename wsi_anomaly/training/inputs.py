@@ -138,7 +138,7 @@ def domain_of(tiles: TileSet) -> dict[str, Any]:
     ]
     domain: dict[str, Any] = {
         "mpp_range": [min(mpp), max(mpp)],
-        "sharpness_range": [min(sharp), max(sharp)],
+        "detail_range": [min(sharp), max(sharp)],
     }
     stains = [s.stain for s in stores if s.stain is not None]
     if stains:

@@ -17,6 +17,7 @@ from wsi_anomaly.core.remote import check_may_connect
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.scoring.assess import assess_fields
+from wsi_anomaly.scoring.domain import measures
 from wsi_anomaly.scoring.model import grid_of
 from wsi_anomaly.scoring.slide import check_pixels
 from wsi_anomaly.slides import find_tissue, open_slide, slide_fingerprint
@@ -79,12 +80,13 @@ def score_normal_slide(
         )
         if not len(fields):
             raise NoTissueError(f"No tissue was found on {slide.path}; leave it out.")
+        preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(opened, tissue)
         found = assess_fields(
             opened,
             tissue,
             fields,
             model,
-            Preprocessing.from_dict(model.preprocessing).for_slide(opened, tissue),
+            preprocess,
             min_tissue=MIN_TISSUE,
             progress=progress,
         )
@@ -98,5 +100,6 @@ def score_normal_slide(
                 fields.row[at],
                 fields.col[at],
                 values[at],
+                measures(preprocess, found.sharpness, values),
             )
     return mark, out

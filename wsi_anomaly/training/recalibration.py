@@ -58,11 +58,22 @@ def recalibrate_on(
     watch = watch or Watch()
     folder = find_model(model)
     target = own_folder(folder) if output is None else Path(output)
-    found = find_slides(normals)
+    slides = named_slides(normals, options, watch)
+    device = choose_device(options.device)
+    with memory_explained(device, "end other programs that use it, or give --device cpu"):
+        calibrated, used = recalibrate(folder, slides, target, device=device, watch=watch)
+    return Recalibrated(calibrated, target, used, len(slides))
+
+
+def named_slides(
+    paths: Sequence[str | Path], options: CalibrateOptions, watch: Watch
+) -> list[NormalSlide]:
+    """Find slides, whose they are, and the sizes of their pixels."""
+    found = find_slides(paths)
     cases = cases_of(found, options.cases, watch.note)
     sizes = sizes_of(found, options.mpp_csv, watch.note)
     stems = Counter(path.stem for path in found)
-    slides = [
+    return [
         NormalSlide(
             path,
             # Slides of one name in several folders are cases of their own too.
@@ -72,10 +83,6 @@ def recalibrate_on(
         )
         for path in found
     ]
-    device = choose_device(options.device)
-    with memory_explained(device, "end other programs that use it, or give --device cpu"):
-        calibrated, used = recalibrate(folder, slides, target, device=device, watch=watch)
-    return Recalibrated(calibrated, target, used, len(slides))
 
 
 def recalibrate(

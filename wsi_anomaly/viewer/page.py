@@ -121,10 +121,12 @@ def page_data(name: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, 
                     np.asarray(region["peak_qupath_px"], float) + np.asarray(world.origin)
                 ).tolist(),
                 "area_mm2": region["area_mm2"],
-                "max_score": region["max_score"],
+                # What they are ordered by; results of older versions have the highest raw score.
+                "score": region.get("highest_smoothed", region["max_score"]),
             }
-            for region in summary["regions"][:200]
+            for region in summary["regions"]
         ],
+        "regions_in_all": summary["flagged"]["regions"],
         "extent": [world.width_um, world.height_um, world.side_um],
     }
 

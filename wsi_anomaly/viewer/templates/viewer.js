@@ -102,7 +102,7 @@ class View {
       for (const text of [
         `${i + 1}`,
         `${region.area_mm2.toFixed(3)} mm²`,
-        region.max_score.toPrecision(4),
+        region.score.toPrecision(4),
       ]) {
         const part = document.createElement("span");
         part.textContent = text;
@@ -113,6 +113,8 @@ class View {
       item.append(button);
       list.append(item);
     });
+    const left = this.data.regions_in_all - this.data.regions.length;
+    byId("more").textContent = left > 0 ? `and ${left} more in overlay.geojson` : "";
     byId("none").hidden = this.data.regions.length > 0;
   }
 
