@@ -111,6 +111,17 @@ def test_pen_is_pen_on_glass_and_on_tissue(ink):
     assert (labels[60:240, 80:185] == TISSUE).mean() > 0.97
 
 
+def test_a_stroke_from_glass_onto_tissue_is_pen_and_no_fold():
+    """Dark blue over tissue has the colour of a fold; the same stroke on glass has not."""
+    image = picture()
+    stain(image, BLOCK, hematoxylin_eosin((180, 240)))
+    stroke = np.s_[20:130, 200:212]
+    stain(image, stroke, (2.2, 1.7, 0.8))
+    labels = labelled(image)
+    assert (labels[stroke] == PEN).mean() > 0.9
+    assert not (labels == FOLD).any()
+
+
 def test_things_that_are_grey_are_not_tissue():
     """A black border, a coverslip's edge, dust, and shading from field to field."""
     image = picture()
@@ -326,8 +337,9 @@ def test_black_where_nothing_was_scanned_is_no_ink(seed):
     image = picture()
     stain(image, BLOCK, hematoxylin_eosin((180, 240)))
     missing = np.zeros(image.shape[:2], bool)
-    for y, x in rng.integers((0, 0), (260, 360), (4, 2)):
-        missing[y : y + 40, x : x + 40] = True
+    for side in (40, 20, 13, 12, 10, 8):
+        y, x = rng.integers((0, 0), (260, 360))
+        missing[y : y + side, x : x + side] = True
     row, column = np.indices(missing.shape)
     missing |= row < rng.uniform(-0.3, 0.3) * (column - 200)
     before = labelled(image)

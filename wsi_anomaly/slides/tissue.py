@@ -44,6 +44,7 @@ _MIN_PIECE_UM2 = 10_000.0  # a piece of tissue smaller than 100 x 100 um is debr
 _MAX_HOLE_UM2 = 10_000.0  # lumina and fat cells up to 100 x 100 um belong to the tissue
 _MIN_INK_UM2 = 20_000.0
 _MIN_FADED_UM2 = 10000.0
+_MIN_MISSING_UM2 = 2_000.0  # a tile of 256 px that was not scanned has twice as much at 40x
 _INK_REACH_UM = 1000.0  # a stroke's faded parts are looked for so far from its dense ones
 _CLOSE_UM = 20.0
 _LUMEN_UM = 64.0  # clear glass wider than this (a vessel, a duct) is no tissue; no fat cell is
@@ -123,7 +124,11 @@ def label_pixels(
 
     labels = np.full(tissue.shape, BACKGROUND, np.uint8)
     labels[tissue] = TISSUE
-    labels[tissue & _folds(rgb, tables, tissue, mpp)] = FOLD
+    folds = tissue & _folds(rgb, tables, tissue, mpp)
+    labels[folds] = FOLD
+    if pen.any():  # a stroke over dense tissue has the colours of both, and goes on from its ink
+        near = folds & grow(pen, _INK_REACH_UM / mpp)
+        pen |= connected(near, near & grow(pen, _EDGE_PX))
     labels[pen] = PEN
     return labels, white
 
@@ -205,7 +210,7 @@ def _over_channels(choose: np.ufunc, rgb: NDArray[np.uint8]) -> NDArray[np.uint8
 def _not_scanned(rgb: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
     """Black that no ink is: the scanner's frame, and what a file without transparency lacks."""
     darkest = _over_channels(np.maximum, rgb) <= _NO_LIGHT
-    missing = without_small(darkest, _MIN_INK_UM2 / mpp**2)
+    missing = without_small(darkest, _MIN_MISSING_UM2 / mpp**2)
     return _border(rgb) | (grow(missing, _EDGE_PX) if missing.any() else missing)
 
 
