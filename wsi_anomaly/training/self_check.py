@@ -18,9 +18,9 @@ from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.detectors import Model
+from wsi_anomaly.learning.batches import Tiles
 from wsi_anomaly.scoring.model import grid_of
 from wsi_anomaly.slides import open_slide
-from wsi_anomaly.tiles import TileSet
 from wsi_anomaly.training.inputs import Notes
 from wsi_anomaly.training.normals import NormalSlide
 
@@ -59,7 +59,7 @@ def self_check(model: Model) -> list[str]:
     return out
 
 
-def tell_known(model: Model, anomalies: TileSet | None, note: Notes) -> None:
+def tell_known(model: Model, anomalies: Tiles | None, note: Notes) -> None:
     """Say what share of known abnormal tiles would be flagged, where that can be known."""
     reference = model.calibration.get(model.primary)
     threshold = None if reference is None else reference.operating_point().threshold
