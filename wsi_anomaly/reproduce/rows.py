@@ -39,9 +39,11 @@ FUSED = ("dpa", "density")
 
 _POOLED_FROM = 64
 
+_PUBLISHED_LAYERS = ("r12", "r22", "r32", "r42")
+
 # Layers of other networks that are as deep as VGG19's: r32 sees 4 px apart, r42 8 px.
 _AS_DEEP = {
-    **{vgg: {name: name for name in ("r12", "r22", "r32", "r42")} for vgg in ("vgg19", "vgg16")},
+    **{vgg: {name: name for name in _PUBLISHED_LAYERS} for vgg in ("vgg19", "vgg16")},
     "squeezenet": {"r12": "fire2", "r22": "fire3", "r32": "fire4", "r42": "fire7"},
     "compact": {"r12": "c2", "r22": "c2", "r32": "c2", "r42": "c3"},
 }
@@ -152,7 +154,6 @@ def _dpa(run: Published, plan: Plan, size: int) -> dict[str, Any]:
     first = min(lengths)
     lengths[first] = (0, lengths[first][1])
     share = plan.scaled(run.total_steps) / sum(map(sum, lengths.values()))
-    deeper = _AS_DEEP.get(plan.features)
     octaves_more = times.bit_length() - 1
     widths = run.widths if len(run.widths) == 1 else run.widths[:1] * octaves_more + run.widths
     return {
@@ -163,7 +164,7 @@ def _dpa(run: Published, plan: Plan, size: int) -> dict[str, Any]:
         "widths": list(widths),
         "image_channels": run.image_channels,
         "loss_layers": {
-            str(at * times): [deeper.get(name, name) if deeper else "" for name in names]
+            str(at * times): [_as_deep(name, plan.features) for name in names]
             for at, names in run.layers.items()
             if at * times in lengths
         },
@@ -180,6 +181,13 @@ def _dpa(run: Published, plan: Plan, size: int) -> dict[str, Any]:
     }
 
 
+def _as_deep(layer: str, features: str) -> str:
+    """Layer of a network in the place of a published one, "" for its usual one; others as given."""
+    if layer not in _PUBLISHED_LAYERS:
+        return layer
+    return _AS_DEEP.get(features, {}).get(layer, "")
+
+
 def _baseline(
     name: str, run: Published, plan: Plan, size: int, layers: list[str]
 ) -> dict[str, Any]:
@@ -189,8 +197,7 @@ def _baseline(
     if "layers" in known:
         found["layers"] = layers
     if "layer" in known:  # of a perceptual loss: that of the published autoencoder
-        deeper = _AS_DEEP.get(plan.features)
-        found["layer"] = deeper[run.layers[run.resolution][-1]] if deeper else ""
+        found["layer"] = _as_deep(run.layers[run.resolution][-1], plan.features)
     if "resolution" in known:
         found["resolution"] = size
     if "steps" in known:
