@@ -48,6 +48,8 @@ SIZES = (64, 128, 256)
 MOST_CELLS = 6000  # of a class and slide
 REGION, REGIONS = 16, 8  # cells a side; of a slide without outlines
 
+EXAMPLE = "tubularadenoma-flat"  # no part of what ships: the project's example is cut from it
+
 Data = dict[str, NDArray[Any]]
 
 
@@ -150,13 +152,17 @@ def read_cache(cache: Path, lines: list[dict[str, str]]) -> dict[str, Data]:
     return {case: dict(np.load(path)) for case, path in paths.items() if path.exists()}
 
 
+def known_cases() -> set[str]:
+    """Outlined cases whose normal tissue is known to `contrast`."""
+    return {line["case"] for line in cases() if line["half"] == "choose"} - {EXAMPLE}
+
+
 def tissues_without(
     case: str, data: Mapping[str, Data], others: Mapping[str, Data], config: DensityConfig
 ) -> dict[int, Tissues]:
     """What other slides know of tissues, by size of field: never those of the untouched half."""
-    half = {line["case"]: line["half"] for line in cases()}
     chosen = columns(list(config.layers))
-    normal = [d for c, d in data.items() if c != case and half[c] == "choose"]
+    normal = [d for c, d in data.items() if c in known_cases() - {case}]
     return {
         um: tissues_of(
             [d[f"um{um}"][d["label"] == 0][:, chosen] for d in normal]
@@ -174,8 +180,7 @@ def write_tissues(
     others = read_cache(cache, cases("without_outlines")) if whole else {}
     (um,) = config.fields_um
     found = tissues_without("", data, others, config)[um]
-    half = {line["case"]: line["half"] for line in cases()}
-    slides = [*(case for case in data if half[case] == "choose"), *others]
+    slides = [*(case for case in data if case in known_cases()), *others]
     tensors = {name: torch.from_numpy(getattr(found, name)).half() for name in TENSORS}
     made = {
         "network": "lite0", "weights": weights_of(load_features("lite0"), config.layers),
@@ -205,7 +210,7 @@ def table(cache: Path, half: str, config: DensityConfig, whole: bool) -> dict[st
             for um in config.fields_um
         }
         model = Unseen(load_features("lite0"), config)
-        if config.estimator == "contrast":
+        if "contrast" in config.estimator:
             model.known = tissues_without(case, data, beside, config)
         model.fit_fields(joined, torch.from_numpy(np.concatenate([d["share"] for d in normal])))
         own = data[case]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,22 @@ def test_calibrate_is_the_command(study: Path, tmp_path: Path) -> None:
     assert calibrated.calibration["density"].n_slides == 2
     assert calibrated.calibration["density"].n_cases == 1
     assert model_files(tmp_path / "verb") == model_files(tmp_path / "command")
+
+
+def test_check_compares_a_batch_and_writes_nothing(
+    study: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run("calibrate", study / "normals", "--model", study / "model", "-o", tmp_path / "model",
+        "--mpp-csv", study / "sizes.csv")  # fmt: skip
+    before = model_files(tmp_path / "model")
+    capfd.readouterr()
+    run("check", study / "normals", "--model", tmp_path / "model",
+        "--mpp-csv", study / "sizes.csv")  # fmt: skip
+    said = "".join(capfd.readouterr())
+    assert "2 of 2 slides looked at" in said
+    assert "Too few slides to see" in said
+    assert re.search(r"median score +\+0\.0 standard deviations", said)  # the reference itself
+    assert model_files(tmp_path / "model") == before
 
 
 def test_tune_is_the_command(study: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "options": set(),
     "jobs": set(),
-    "slides": set(),
+    "slides": {"annotations"},
     "annotations": set(),
     "stain": set(),
     "features": set(),
@@ -168,6 +168,20 @@ def test_the_lock_names_no_host_and_pins_the_torch_pair() -> None:
     assert torchvision is not None
     # torchvision 0.N is built for torch 2.(N - 15).
     assert int(torchvision[2]) - int(torch[2]) == 15
+
+
+def test_importing_the_package_loads_nothing_else() -> None:
+    """Even typing or pathlib would double the time that it takes."""
+    script = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "import wsi_anomaly\n"
+        "print(sorted(m for m in set(sys.modules) - before if not m.startswith('wsi_anomaly')))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    assert out.stdout.strip() in ("[]", "['__future__']")
 
 
 def test_the_command_line_starts_without_the_heavy_packages() -> None:

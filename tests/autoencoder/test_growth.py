@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -285,12 +286,21 @@ def test_a_loss_that_is_no_number_stops_and_names_the_step(tmp_path):
 
 
 def under_torchrun(processes: int, *arguments: str) -> None:
+    """Wait for its end, however busy the machine is.
+
+    Without ``--standalone``: that meets through a store whose heartbeats time out after 5 s, and
+    on one machine nobody needs to be met.
+    """
     script = Path(__file__).with_name("torchrun_job.py")
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone",
-         f"--nproc-per-node={processes}", str(script), *arguments],
-        check=True, capture_output=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ran = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--master-addr=127.0.0.1",
+         f"--master-port={port}", f"--nproc-per-node={processes}", str(script), *arguments],
+        check=False, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_two_processes_under_torchrun_match_one(tmp_path):

@@ -134,7 +134,7 @@ def test_a_disk_with_shorter_names_costs_one_slide(
         real(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
-    code, printed = run_cli("score", "slides", "--model", model)
+    code, printed = run_cli("score", "slides", "--model", model, "--workers", "1")
     assert code == 1
     assert "the name is too long for this disk; rename the slide" in printed
     assert sorted(statuses(here / "results").values()) == ["done", "done", "failed"]

@@ -120,3 +120,19 @@ def test_it_never_needs_a_gpu(monkeypatch):
     gpu = by_subject()["GPU"]
     assert gpu.ok is None
     assert "processor" in gpu.says
+
+
+def test_readers_are_tried_on_a_slide_not_only_imported(monkeypatch):
+    [finding] = [f for f in doctor.examine() if f.subject == "slide readers"]
+    assert finding.ok
+    assert "DICOM" in finding.says
+
+    def not_this_one(*_):
+        raise OSError("libjpeg.so: cannot open shared object")
+
+    monkeypatch.setattr(
+        "wsi_anomaly.slides.openslide_backend.OpenSlideSlide.read_level", not_this_one
+    )
+    [finding] = [f for f in doctor.examine() if f.subject == "slide readers"]
+    assert finding.ok is False
+    assert "libjpeg.so" in finding.says

@@ -17,6 +17,7 @@ import wsi_anomaly
 from wsi_anomaly.annotations import fractions_inside, read_geojson, write_geojson
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.evaluation import ScoredSlide, label_fields
+from wsi_anomaly.evaluation.metrics import LEAST_GROUPS
 
 NAMES = ("unseen lesion 1", "unseen lesion 2", "unseen normal")
 
@@ -140,7 +141,9 @@ def test_labels_of_slides_alone(small_demo: Ran, tmp_path: Path) -> None:
     assert found["slides"]["highest region"]["roc_auc"]["low"] is None  # two cases are no sample
     assert "figures are of slides alone" in printed
     assert "labels.csv also names slides without results: another." in printed
-    assert "No intervals: they need at least 3 slides or cases, here are 2." in printed
+    assert (
+        f"No intervals: they need at least {LEAST_GROUPS} slides or cases, here are 2." in printed
+    )
 
 
 def test_labels_of_fields(small_demo: Ran, evaluated: Ran, tmp_path: Path) -> None:

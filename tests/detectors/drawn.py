@@ -23,6 +23,7 @@ def network() -> PerceptualNetwork:
         ],
         SYMMETRIC,
         "b",
+        of_tissue=True,  # scaled by the drawn tiles, the only images that it knows
     )
 
 

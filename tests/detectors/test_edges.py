@@ -1,4 +1,4 @@
-"""Scores in units of fields with as much tissue: the edge of tissue is not an anomaly."""
+"""Scores above those of fields with as much tissue: the edge of tissue is not an anomaly."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from wsi_anomaly.detectors import Density, DensityConfig
-from wsi_anomaly.detectors.edges import MOST_KNOTS, standardised, usual_by_share
+from wsi_anomaly.detectors.edges import MOST_KNOTS, above_usual, usual_by_share
 from wsi_anomaly.features import load_features
 
 FIELDS = 6000
 
 
 def at_edges(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Normal scores that are higher and wider where there is less tissue; most fields are whole."""
+    """Normal scores that are higher where there is less tissue; most fields are whole."""
     share = np.where(rng.random(FIELDS) < 0.7, 1.0, rng.uniform(0.1, 1, FIELDS))
-    spread = 1 + 2 * (1 - share)
-    return 3 * (1 - share) + spread * rng.normal(0, 1, FIELDS), share
+    return 6 * (1 - share) + rng.normal(0, 1, FIELDS), share
 
 
 def test_normal_fields_of_every_share_are_alike_and_a_lesion_inside_stands_out() -> None:
     score, share = at_edges(np.random.default_rng(0))
     usual = torch.from_numpy(usual_by_share(score, share))
     new_score, new_share = at_edges(np.random.default_rng(1))
-    found = standardised(torch.from_numpy(new_score), torch.from_numpy(new_share), usual).numpy()
+    found = above_usual(torch.from_numpy(new_score), torch.from_numpy(new_share), usual).numpy()
     for low, high in ((0.1, 0.4), (0.4, 0.7), (0.7, 1), (1, 2)):
         here = found[(new_share >= low) & (new_share < high)]
         assert abs(np.median(here)) < 0.25
-        assert np.quantile(here, 0.9) == pytest.approx(1.28, abs=0.35)
+        assert np.quantile(here, 0.9) == pytest.approx(1.28, abs=0.4)
     # 4 spreads above the middle of whole fields: below many an edge before, above nearly all after.
-    lesion = float(standardised(torch.tensor([4.0]), torch.tensor([1.0]), usual))
+    lesion = float(above_usual(torch.tensor([4.0]), torch.tensor([1.0]), usual))
     assert (new_score > 4).mean() > 3 * (found > lesion).mean()
 
 
@@ -53,10 +52,9 @@ def test_whatever_is_learned_from_gives_finite_scores_in_the_order_of_the_raw_on
     assert usual is not None
     assert usual.shape[1] <= MOST_KNOTS
     assert (np.diff(usual[0]) > 0).all()
-    assert (usual[2] > 0).all()
     grid = torch.linspace(-20, 20, 9)
     for one in (0.0, 0.1, 0.33, 1.0):
-        found = standardised(grid, torch.full((9,), one), torch.from_numpy(usual))
+        found = above_usual(grid, torch.full((9,), one), torch.from_numpy(usual))
         assert found.isfinite().all()
         assert (found.diff() > 0).all()
 

@@ -71,14 +71,14 @@ def test_without_lesions_there_is_no_figure() -> None:
 
 def test_the_interval_is_over_cases() -> None:
     """Slides on which everything is found, and slides on which nothing is."""
-    lesions = np.where(np.arange(40) < 20, 0.9, np.nan)
-    slide = np.arange(40) // 5
-    found = froc(lesions, slide, [0.5] * 8, np.arange(8), np.arange(8))
+    lesions = np.where(np.arange(60) < 30, 0.9, np.nan)
+    slide = np.arange(60) // 5
+    found = froc(lesions, slide, [0.5] * 12, np.arange(12), np.arange(12))
     assert found.mean.value == 0.5
     assert found.mean.low < 0.3
     assert found.mean.high > 0.7
     assert set(found.at) == set(FALSE_PER_SLIDE)
-    cases = froc(lesions, slide, [0.5] * 8, np.arange(8), np.arange(8) // 2)
+    cases = froc(lesions, slide, [0.5] * 12, np.arange(12), np.arange(12) // 2)
     assert cases.mean.low <= found.mean.low
 
 

@@ -6,6 +6,10 @@ FAULTS_COUNTER
     A file that grows by a byte with every change of the file system below FAULTS_BELOW.
 FAULTS_DIE_AT
     Right before this change the whole process group is killed, as by ``kill -9``.
+FAULTS_FAIL_AT
+    This change fails: the disk answers "Input/output error".
+FAULTS_EIO_ON
+    Reads of pixels of the slide with this word in its name fail in the same way.
 FAULTS_CHECKPOINT_EVERY
     Steps between the checkpoints of a training (500 without): a training of seconds then has as
     many moments as one of hours.
@@ -22,6 +26,7 @@ Workers import this file through ``in_workers``, so the faults are in them as we
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -33,7 +38,7 @@ from typing import Any
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.utime"}
 
 
-def _count_changes(counter: str, below: str, die_at: int) -> None:
+def _count_changes(counter: str, below: str, die_at: int, fail_at: int) -> None:
     file = os.open(counter, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
@@ -49,7 +54,10 @@ def _count_changes(counter: str, below: str, die_at: int) -> None:
         if not inside and not (event in {"os.remove", "os.rmdir"} and arguments[-1] != -1):
             return
         os.write(file, b".")
-        if os.fstat(file).st_size == die_at:
+        number = os.fstat(file).st_size
+        if number == fail_at:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if number == die_at:
             os.killpg(os.getpgrp(), signal.SIGKILL)
             signal.pause()
 
@@ -107,15 +115,33 @@ def _hang_on(word: str) -> None:
     LocalSource.read = read
 
 
+def _fail_on(word: str) -> None:
+    from wsi_anomaly.slides.sources import LocalSource
+
+    real = LocalSource.read
+
+    def read(self: LocalSource, offset: int, size: int) -> bytes:
+        if word in self._path.name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(self, offset, size)
+
+    LocalSource.read = read
+
+
 _wanted = os.environ.get
 if _wanted("FAULTS_COUNTER"):  # (conftest.py imports this file without any of them)
     _count_changes(
-        os.environ["FAULTS_COUNTER"], os.environ["FAULTS_BELOW"], int(_wanted("FAULTS_DIE_AT", "0"))
+        os.environ["FAULTS_COUNTER"],
+        os.environ["FAULTS_BELOW"],
+        int(_wanted("FAULTS_DIE_AT", "0")),
+        int(_wanted("FAULTS_FAIL_AT", "0")),
     )
 if _wanted("FAULTS_CHECKPOINT_EVERY") and __name__ == "__main__":
     often_saved(int(os.environ["FAULTS_CHECKPOINT_EVERY"]))
 if _wanted("FAULTS_KILL_WORKER_ON"):
     _kill_worker_on(os.environ["FAULTS_KILL_WORKER_ON"])
+if _wanted("FAULTS_EIO_ON"):
+    _fail_on(os.environ["FAULTS_EIO_ON"])
 if _wanted("FAULTS_HANG_ON"):
     _hang_on(os.environ["FAULTS_HANG_ON"])
 if _wanted("FAULTS_VANISH"):

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 from faults_running import (
-    FULL,
     Ended,
-    count,
     differences,
     end,
     fresh,
@@ -76,6 +74,7 @@ MAKES = {"tile": "tiles", "train": "model", "score": "results"}
 def test_kill_at_random_moments(
     command: str, world: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    only_in_full()
     expected = request.getfixturevalue(MAKES[command])
     work, folder = WORK[command], tmp_path / "run"
     tally = Tally(
@@ -84,9 +83,8 @@ def test_kill_at_random_moments(
         "the files of an undisturbed run, byte for byte; nothing half-written left",
     )
     moments = random.Random(command)
-    seconds = _seconds_of_work(world, folder, work) if FULL else 1.0
-    wanted = count(20, 1)
-    for _ in range(3 * wanted):
+    seconds = _seconds_of_work(world, folder, work)
+    while tally.tried < 20:
         fresh(world, folder, *work.needs)
         wait = moments.uniform(0, seconds)
         process = start(folder, *work.arguments, **work.faults)
@@ -95,10 +93,23 @@ def test_kill_at_random_moments(
         with tally.attempt(f"{wait:.2f} s after its beginning"):
             ended = run(folder, *work.arguments, **work.faults)
             is_as_undisturbed(ended, expected, folder, work.output)
-        if tally.tried == wanted:
-            break
-    assert tally.tried == wanted
     tally.finish()
+
+
+@pytest.mark.parametrize("command", WORK)
+def test_killed_at_work(
+    command: str, world: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """One kill that no load can come too late for: the work itself says when."""
+    expected = request.getfixturevalue(MAKES[command])
+    work, folder, counter = WORK[command], tmp_path / "run", tmp_path / "changes"
+    fresh(world, folder, *work.needs)
+    moment = random.Random(command).randint(5, 15)
+    faults = {"FAULTS_COUNTER": str(counter), "FAULTS_BELOW": str(folder)}
+    ended = run(folder, *work.arguments, **work.faults, **faults, FAULTS_DIE_AT=str(moment))
+    assert ended.code == -9, ended.printed
+    ended = run(folder, *work.arguments, **work.faults)
+    is_as_undisturbed(ended, expected, folder, work.output)
 
 
 @pytest.mark.parametrize("command", WORK)

@@ -42,6 +42,25 @@ def test_the_written_file_serves_as_weights_with_these_statistics(folder: Path) 
     assert not torch.equal(network.statistics("c3")[0], shipped.statistics("c3")[0])
 
 
+def test_the_authors_file_gives_its_layers_their_statistics(tmp_path: Path) -> None:
+    """By layer (mean, standard deviation), (1, C, 1, 1) each; layers that we lack are left out."""
+    held = {
+        name: (torch.full((1, width, 1, 1), 0.5), torch.full((1, width, 1, 1), 2.0))
+        for name, width in (("c2", 48), ("c3", 96), ("p5", 7))
+    }
+    torch.save(held, tmp_path / "theirs.pt")
+    output = tmp_path / "network.safetensors"
+    given = ["--statistics", str(tmp_path / "theirs.pt"), "-o", str(output)]
+    assert main(["compact", *given]) == 0
+    network, shipped = load_features("compact", weights=output), load_features("compact")
+    for layer in ("c2", "c3"):
+        assert [set(t.tolist()) for t in network.statistics(layer)] == [{0.5}, {2.0}]
+    assert torch.equal(network.statistics("c4")[0], shipped.statistics("c4")[0])
+    for wrong in ({"x": 1}, {"c2": torch.zeros(3)}, {"c2": (torch.zeros(3), torch.ones(3))}):
+        torch.save(wrong, tmp_path / "theirs.pt")
+        assert main(["compact", *given]) == 1
+
+
 def test_images_give_equal_shares_of_the_tiles(folder: Path) -> None:
     files = image_files([folder])
     assert sum(len(batch) for batch in image_tiles(files, 64, 3)) == 3
@@ -57,6 +76,9 @@ def test_images_give_equal_shares_of_the_tiles(folder: Path) -> None:
         (["compact", "EMPTY", "-o", "x.safetensors"], 2, "no images"),
         (["compact", "BROKEN", "-o", "x.safetensors"], 2, "no readable image"),
         (["compact", "IMAGES", "-o", "x.pth"], 2, ".safetensors"),
+        (["compact", "-o", "x.safetensors"], 2, "Give images"),
+        (["compact", "IMAGES", "--statistics", "f.pt", "-o", "x.safetensors"], 2, "Give images"),
+        (["compact", "--statistics", "nowhere.pt", "-o", "x.safetensors"], 1, "nowhere.pt"),
         (["compact", "IMAGES", "-o", "x.safetensors", "--size", "2"], 2, "--size"),
         (["nothing", "IMAGES", "-o", "x.safetensors"], 2, "no network"),
         (["vgg19", "IMAGES", "-o", "x.safetensors", "--feature-weights", "NO"], 1, "no weights"),

@@ -250,6 +250,52 @@ def _summary() -> bytes:
     return json.dumps(summary).encode()
 
 
+def _read_deepzoom(path: Path) -> None:
+    from wsi_anomaly.slides import open_slide
+
+    tile = path.with_name(f"{path.stem}_files") / "5" / "0_0.png"
+    if not tile.exists():
+        tile.parent.mkdir(parents=True, exist_ok=True)
+        tile.write_bytes(_png())
+    with open_slide(path, require_mpp=False) as slide:
+        for level in range(len(slide.level_dimensions)):
+            slide.read_level(level, 0, 0, 8, 8)
+
+
+def _read_plane(path: Path) -> None:
+    from wsi_anomaly.tiles import TileStore
+
+    opened = TileStore.open(path).plane(10)
+    if opened is not None:
+        plane, _cells = opened
+        plane.chunk(0, 0)
+
+
+def _read_slides_table(path: Path) -> object:
+    from wsi_anomaly.core.tables import own_rows
+    from wsi_anomaly.tiles.slides_table import COLUMNS
+
+    return own_rows(path, COLUMNS)
+
+
+def _read_beside(path: Path) -> object:
+    from wsi_anomaly.reports.worklist import write_worklist
+
+    return write_worklist(path.parent)
+
+
+_DZI = (
+    b'<?xml version="1.0"?><Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="png" '
+    b'Overlap="1" TileSize="254"><Size Width="24" Height="16"/></Image>'
+)
+_BESIDE = (
+    b'{"format": "wsi-anomaly-summary", "beside": [{"path": "a/b.txt", "status": "not a slide", '
+    b'"reason": ""}]}'
+)
+_SLIDES_TABLE = (
+    b"slide,status,reason,tile_file,case,magnifications,tiles,ok,failed,blurred,pen,folded,seconds"
+    b"\na.svs,done,,a.h5,a,10x,5,5,0,0,0,0,1.0\n"
+)
 _TOML = (
     b'batch_size = 16\nlearning_rate = 1e-3\ndetector = "dpa"\n'
     b"[steps]\n16 = [0, 3]\n32 = [2, 3]\n64 = [1, 9]\n"
@@ -275,6 +321,10 @@ PARSERS: dict[str, Parser] = {
         _read_slide,
     ),
     "tile_file": Parser("a.h5", lambda: [_tile_file()], _read_tile_file),
+    "plane_file": Parser("a.h5", lambda: [_tile_file()], _read_plane),
+    "deepzoom": Parser("HE.dzi", lambda: [_DZI], _read_deepzoom, text=True),
+    "slides_csv": Parser("slides.csv", lambda: [_SLIDES_TABLE], _read_slides_table, text=True),
+    "beside_json": Parser(".beside.json", lambda: [_BESIDE], _read_beside, text=True),
     "model_json": Parser(
         "model.json", lambda: [(_model_folder() / "model.json").read_bytes()], _read_model,
         text=True,

@@ -9,7 +9,8 @@ import pytest
 from mutations import mutated
 from parsers import PARSERS
 
-SLOW = {"model_json": 15, "tile_file": 60}
+SLOW = {"model_json": 15, "tile_file": 60, "plane_file": 30}
+NEVER_REFUSED = ("summary_json", "slides_csv", "beside_json")  # read as far as they can be
 
 
 @pytest.mark.parametrize("name", PARSERS)
@@ -29,4 +30,4 @@ def test_mutated_files_are_refused_or_read(name: str, tmp_path: Path) -> None:
             refused += not parser.accepts(path)
         except Exception as error:
             raise AssertionError(f"{data!r:.2000}") from error
-    assert refused or name == "summary_json", "nothing was refused: the mutations are too weak"
+    assert refused or name in NEVER_REFUSED, "nothing was refused: the mutations are too weak"

@@ -112,3 +112,35 @@ def test_slides_of_other_machines_appear_and_a_new_result_replaces_the_old(tmp_p
     summary.write_text(json.dumps(facts | {"slide_score": 30.0}), encoding="utf-8")
     running.done("slide 1")
     assert listed(tmp_path) == ["slide 1", "slide 2"]
+
+
+def test_slides_that_cannot_be_compared_stand_on_top_without_a_rank(tmp_path: Path) -> None:
+    for number in range(3):
+        finish(tmp_path, number)
+    file = tmp_path / "slide 0" / "summary.json"
+    facts = json.loads(file.read_text()) | {"verdict": "cannot be compared"}
+    file.write_text(json.dumps(facts))
+    page = write_worklist(tmp_path).read_text(encoding="utf-8")
+    with open(tmp_path / "slides.csv", newline="", encoding="utf-8") as table:
+        rows = [(row["slide"], row["rank"], row["verdict"]) for row in csv.DictReader(table)]
+    assert rows == [
+        ("slide 0", "", "cannot be compared"), ("slide 2", "1", ""), ("slide 1", "2", "")
+    ]  # fmt: skip
+    assert "1 slide cannot be compared with normal slides" in page
+
+
+@pytest.mark.parametrize(
+    ("shift", "said"),
+    [(0.0, "No shift of the batch is seen"), (9.0, "is unlike the normal slides")],
+)
+def test_its_head_says_whether_the_batch_is_like_the_normal_slides(
+    tmp_path: Path, shift: float, said: str
+) -> None:
+    normal = {"measured": {"median score": [1.0, 1.5, 2.0, 2.5, 3.0, 3.5]}, "name": "6 cases"}
+    for number in range(6):
+        finish(tmp_path, number)
+        file = tmp_path / f"slide {number}" / "summary.json"
+        measured = {"median score": 1.2 + number / 3 + shift, "sharpness": 1.0}
+        facts = json.loads(file.read_text()) | {"measured": measured, "calibration": normal}
+        file.write_text(json.dumps(facts))
+    assert said in write_worklist(tmp_path).read_text(encoding="utf-8")

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tiny_sets import make_folder_set
 
+from wsi_anomaly.features import broad
 from wsi_anomaly.reproduce.plan import Plan
 from wsi_anomaly.reproduce.run import Outcome, reproduce
 from wsi_anomaly.reproduce.sources.folders import Folder
 
-ROWS = ("fusion", "dpa", "density", "deep-if", "mean-colour", "density-random", "supervised")
+ROWS = (
+    "fusion", "dpa", "density", "deep-if", "mean-colour", "density-random", "dpa-untrained",
+    "dpa-denominator", "supervised",
+)  # fmt: skip
 PLAN = Plan(features="compact", steps=6, batch_size=8)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_broad_images() -> Iterator[None]:
+    """Scale random networks by two images rather than all: what is tested does not depend on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(broad, "IMAGES", dict(list(broad.IMAGES.items())[:2]))
+        yield
 
 
 @pytest.fixture(scope="session")

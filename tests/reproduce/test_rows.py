@@ -64,6 +64,26 @@ def test_each_row_of_the_ablation_changes_one_thing() -> None:
     )
 
 
+def test_the_controls_of_the_autoencoder_are_configured_as_it_is() -> None:
+    own = settings_of("dpa", "cifar10", "bird", PLAN)
+    for row in ("dpa-untrained", "dpa-denominator", "dpa-random"):
+        assert settings_of(row, "cifar10", "bird", PLAN) == own | {"row": row}
+
+
+def test_the_published_layers_are_those_of_either_vgg() -> None:
+    for features in ("vgg16", "vgg19"):
+        plan = Plan(features=features)
+        assert settings_of("dpa", "cifar10", "airplane", plan)["loss_layers"] == {"32": ["r32"]}
+
+
+def test_a_layer_that_is_asked_for_is_taken_on_any_network() -> None:
+    for features in ("lite0", "compact"):
+        plan = Plan(features=features, options={"dpa.layer": "b6"})
+        assert settings_of("dpa", "cifar10", "bird", plan)["loss_layers"] == {"32": ["b6"]}
+    usual = settings_of("dpa", "cifar10", "bird", Plan(features="lite0"))
+    assert usual["loss_layers"] == {"32": [""]}
+
+
 def test_lengths_are_scaled_stage_by_stage() -> None:
     tenth = settings_of("dpa", "camelyon16", "healthy", Plan(fraction=0.1))
     assert tenth["steps"] == {"16": [0, 2000], "32": [2000, 2000], "64": [2000, 867]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,8 @@ from test_region_outlines import fields_of
 
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring import score_slide
-from wsi_anomaly.scoring.domain import domain_warnings
+from wsi_anomaly.scoring.domain import domain_warnings, less_sharp
+from wsi_anomaly.scoring.regions import highest_near
 from wsi_anomaly.scoring.top_fields import MOST_MAPS, SHOWN, fields_to_map, most_anomalous
 from wsi_anomaly.stain import reference_target
 from wsi_anomaly.tiles import Preprocessing, SlidePreprocessor
@@ -22,11 +25,11 @@ DOMAIN = {
     "stain_angle_max_deg": 4.0,
     "maxima_range": [[1.5, 2.5], [1.2, 2.2]],
     "mpp_range": [0.23, 0.27],
-    "sharpness_range": [0.5, 1.0],
+    "detail_range": [1.0, 2.0],
 }
 
 
-def warnings(stain=TARGET, mpp=0.25, sharpness=0.7, domain=DOMAIN):
+def warnings(stain=TARGET, mpp=0.25, sharpness=1.4, domain=DOMAIN):
     preprocessor = SlidePreprocessor(Preprocessing(), stain)
     return domain_warnings(domain, preprocessor=preprocessor, mpp=mpp, sharpness=sharpness)
 
@@ -54,8 +57,8 @@ def test_a_slide_like_the_training_slides_gives_no_warning():
         ({"stain": type(TARGET)(TARGET.matrix, [0.5, 2.0])}, "hematoxylin is weaker"),
         ({"stain": type(TARGET)(TARGET.matrix, [2.0, 4.0])}, "eosin is stronger"),
         ({"mpp": 0.5}, "pixels measure 0.5 um"),
-        ({"sharpness": 0.2}, "less sharp"),
-        ({"sharpness": 3.0}, "noisier"),
+        ({"sharpness": 0.6}, "less sharp"),
+        ({"sharpness": 3.5}, "noisier"),
     ],
 )
 def test_each_difference_is_named(kind, word):
@@ -67,9 +70,33 @@ def test_a_model_that_says_nothing_of_its_slides_gives_no_warning():
     assert warnings(stain=turned(40), mpp=9, sharpness=99, domain={}) == []
 
 
+@pytest.mark.parametrize(
+    ("domain", "sharpness", "said"),
+    [
+        (DOMAIN, 0.6, None),
+        (DOMAIN, 0.5, r"less sharp \(0\.5\) than the model's normal slides \(1 and more\)"),
+        ({"detail_range": [3.0, 4.0]}, 0.66, None),  # tissue and scanner may be others
+        ({"detail_range": [0.4, 0.5]}, 0.3, None),  # the model's own scanner is soft
+        ({"sharpness_range": [0.5, 1.0]}, 0.66, None),  # a model of 0.1.0, with another measure
+        ({"sharpness_range": [0.5, 1.0]}, 0.5, "than slides in focus"),
+        (DOMAIN, float("nan"), None),
+    ],
+)
+def test_a_slide_evenly_less_sharp_than_the_normals_cannot_be_compared(domain, sharpness, said):
+    found = less_sharp(domain, sharpness)
+    if said is None:
+        assert found == []
+    else:
+        (sentence,) = found
+        assert sentence.startswith("The slide as a whole cannot be compared: less sharp")
+        assert re.search(said, sentence)
+        # It is said once.
+        assert warnings(sharpness=sharpness, domain=domain) == []
+
+
 def test_the_warning_reaches_the_result(tmp_path):
     model = FakeModel()
-    model.domain = {"mpp_range": [0.25, 0.25], "sharpness_range": [1e-4, 1e-3]}
+    model.domain = {"mpp_range": [0.25, 0.25], "detail_range": [1e-4, 1e-3]}
     found = score_slide(make_slide(tmp_path / "s.tif"), model).interpretation
     assert any("pixels measure 1 um" in warning for warning in found.warnings)
     assert any("texture" in warning for warning in found.warnings)
@@ -101,8 +128,12 @@ def test_maps_are_made_of_the_gallery_and_on_request_of_what_is_flagged(seed, ma
     fields = fields_of(row, col, shape)
     smoothed = rng.normal(size=3600)
     flagged = rng.random(3600) < share
-    chosen = fields_to_map(fields, smoothed, flagged, all_flagged=many, tile_size=64)
-    gallery = most_anomalous(fields, smoothed, SHOWN, apart_um=256)
+    score = rng.normal(size=3600)
+    chosen = fields_to_map(fields, score, smoothed, flagged, all_flagged=many, tile_size=64)
+    gallery = [
+        highest_near(fields, score, i)
+        for i in most_anomalous(fields, smoothed, SHOWN, apart_um=256)
+    ]
     assert set(gallery) <= set(chosen.tolist())
     assert len(set(chosen.tolist())) == len(chosen) <= MOST_MAPS
     assert (np.diff(smoothed[chosen]) <= 0).all()
@@ -112,11 +143,20 @@ def test_maps_are_made_of_the_gallery_and_on_request_of_what_is_flagged(seed, ma
         assert set(np.flatnonzero(flagged).tolist()) <= set(chosen.tolist())
 
 
+def test_a_place_lies_on_the_highest_field_of_those_that_are_averaged():
+    """The average may be highest on the edge, where the field itself is nearly glass."""
+    row, col = np.divmod(np.arange(16), 4)
+    score = np.zeros(16)
+    score[5] = 9.0
+    assert highest_near(fields_of(row, col, (4, 4)), score, 0) == 5
+    assert highest_near(fields_of(row, col, (4, 4)), score, 15) == 10  # none is higher there
+
+
 def test_large_tiles_do_not_make_large_maps():
     row, col = np.divmod(np.arange(3600), 60)
     chosen = fields_to_map(
-        fields_of(row, col, (60, 60)), np.arange(3600.0), np.ones(3600, bool), all_flagged=True,
-        tile_size=512,
+        fields_of(row, col, (60, 60)), np.arange(3600.0), np.arange(3600.0), np.ones(3600, bool),
+        all_flagged=True, tile_size=512,
     )  # fmt: skip
     assert len(chosen) * 512**2 * 7 <= 64 * 2**20
 

@@ -42,9 +42,12 @@ def test_regions_are_valid_and_cover_their_fields(seed, share, stride):
         assert region.max_score >= region.mean_score
         squares = union_of_fields(fields, region.fields)
         assert squares.difference(region.outline).area < 1
-        assert region.area_mm2 * 1e6 / 0.25 >= squares.area - 1
-    peaks = [score[r.peak] for r in regions]
-    assert peaks == sorted(peaks, reverse=True)
+        tissue = fields.tissue_fraction[region.fields].sum() * stride**2
+        assert region.area_mm2 * 1e6 / 0.25 == pytest.approx(tissue, rel=1e-5)
+        assert region.peak in region.fields
+        assert region.highest == score[region.fields].max()
+    highest = [r.highest for r in regions]
+    assert highest == sorted(highest, reverse=True)
 
 
 def test_small_gaps_are_closed_and_large_holes_stay():

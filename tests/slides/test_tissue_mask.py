@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from shapely.geometry import MultiPolygon, Polygon, box
 from slide_files import tissue_slide
 
+from wsi_anomaly.annotations.masks import rasterized
 from wsi_anomaly.core.errors import AnnotationError
 from wsi_anomaly.slides import BACKGROUND, TISSUE, TissueMap, open_slide
-from wsi_anomaly.slides.tissue_map import _rasterized
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_rasterizing_agrees_with_point_in_polygon(corners):
     polygon = polygon.difference(hole)
     if not isinstance(polygon, Polygon):
         return
-    mask = _rasterized(polygon, (40, 50))
+    mask = rasterized(polygon, (40, 50))
     y, x = np.mgrid[:40, :50] + 0.5
     edge = shapely.distance(polygon.boundary, shapely.points(x, y)) < 1e-6
     inside = shapely.contains_xy(polygon, x, y)

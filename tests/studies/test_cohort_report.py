@@ -103,7 +103,7 @@ def test_the_page_shows_every_animal_and_says_what_it_lacks(study, tmp_path):
     assert "<title>h1: 3, 2 flagged regions</title>" in page
     assert "1 slide could not be scored" in page
     assert "has learned from 1 of these slides" in page
-    assert "no test of significance" in page
+    assert "how many chance gives" in page
     assert "at most 1 flagged region on average" in page
     assert 'href="h1a/report.html"' in page
     assert "against concurrent controls (4 animals)" in page

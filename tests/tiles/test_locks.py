@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -110,6 +111,25 @@ def test_a_disk_without_locks(slide: Path, tmp_path: Path) -> None:
     printed = cli("preview", made, "-o", tmp_path / "sheet.png", LD_PRELOAD=str(library))
     assert "damaged" not in printed
     assert (tmp_path / "sheet.png").is_file()
+
+
+def test_the_case_windows_import(
+    slide: Path, tmp_path: Path, field_case: Callable[[str], Path]
+) -> None:
+    path = os.pathsep.join([str(field_case("windows_import")), os.environ.get("PYTHONPATH", "")])
+    check_tiled(cli("tile", slide, "-o", tmp_path / "t", *COARSE, PYTHONPATH=path), tmp_path / "t")
+
+
+def test_the_case_no_locks(slide: Path, tmp_path: Path, field_case: Callable[[str], Path]) -> None:
+    if sys.platform != "linux" or shutil.which("gcc") is None:
+        pytest.skip("needs Linux and gcc")
+    library = str(field_case("no_locks") / "nolock.so")
+    printed = cli("tile", slide, "-o", tmp_path / "t", *COARSE, LD_PRELOAD=library)
+    check_tiled(printed, tmp_path / "t")
+    out = ("-o", tmp_path / "m", "--detector", "density")
+    printed = cli("train", tmp_path / "t", *out, LD_PRELOAD=library)
+    assert "damaged" not in printed
+    assert (tmp_path / "m" / "model.json").is_file()
 
 
 def locks_fail(monkeypatch: pytest.MonkeyPatch, number: int) -> None:

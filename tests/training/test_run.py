@@ -48,6 +48,7 @@ def test_the_folder_holds_all_that_scoring_needs(trained, cohort):
     )  # fmt: skip
     assert names - {"tensorboard"} == {
         "model.json", "model.safetensors", "README.md", "training.csv", "training.png",
+        "self_check.png",
     }  # fmt: skip
     loaded = Model.load(cohort / "model")
     assert loaded.methods == ("dpa", "density")
@@ -261,7 +262,7 @@ def test_the_range_of_sharpness_comes_from_all_over_a_slide(tmp_path, monkeypatc
     store = TileStore.open(tile_slide(tmp_path / "s.tif", tmp_path / "tiles", config).path)
     tiles = TileSet([store], 10)
     monkeypatch.setattr("wsi_anomaly.training.inputs._SHARPNESS_TILES", 20)
-    low, high = domain_of(tiles)["sharpness_range"]
+    low, high = domain_of(tiles)["detail_range"]
     values = sharpness(tiles.all(), 1.0)
     assert low == high
     assert low == pytest.approx(np.median(values), rel=0.2)

@@ -35,13 +35,14 @@ def test_the_choice_depends_on_names_and_seed_alone():
     assert split_cases(tiles, seed=1) != split_cases(tiles)
 
 
-def test_with_very_few_cases_the_largest_teaches_and_the_user_is_told():
-    one = split_cases({"a": 10})
-    assert (one.train, one.calibration) == (("a",), ())
-    assert "only one case" in one.note
-    two = split_cases({"large": 2000, "small": 300})
-    assert (two.train, two.calibration) == (("large",), ("small",))
-    assert "too few" in two.note
+def test_with_two_or_three_cases_all_of_them_teach_and_the_user_is_told():
+    for count, words in ((1, "only one case"), (2, "only 2 cases"), (3, "only 3 cases")):
+        split = split_cases({f"case{i}": 10 for i in range(count)})
+        assert len(split.train) == count
+        assert split.calibration == split.validation == ()
+        assert words in split.note
+        assert "nothing is flagged" in split.note
+    assert "too few" in split_cases({f"case{i}": 10 for i in range(4)}).note
 
 
 @given(st.integers(3, 40), st.integers(0, 5), st.integers(0, 5), st.integers(0, 10))

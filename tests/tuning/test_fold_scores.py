@@ -90,9 +90,10 @@ def test_a_finished_fold_is_read_not_judged_again(tmp_path, monkeypatch):
         again.fold(DENSITY, "10x", 0, print)
 
 
-def test_a_network_without_statistics_gets_those_of_the_tiles():
+def test_an_encoder_of_tissue_gets_statistics_of_the_tiles():
     own = data()
     network = load_features("compact", random_seed=3)
+    network.of_tissue = True
     scorer = FoldScorer(own, grouped_folds(own.cases, 2), {"compact": network})
     assert isinstance(scorer.fold(DENSITY, "10x", 0, print), FoldResult)
     assert not network.has_statistics("c3"), "another view may need others"

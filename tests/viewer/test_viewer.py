@@ -200,11 +200,14 @@ def test_tiles_are_the_slide(server, results):
 
 
 def test_the_map_lies_on_the_slide(results):
-    """Regions of the summary, in world coordinates, fall on the highest scores of the map."""
+    """Regions of the summary, in world coordinates, fall on high scores of the map."""
     folder = results / "sl ide"
     summary = json.loads((folder / "summary.json").read_text())
     data = page_data("sl ide", folder, summary)
     assert len(data["regions"]) == summary["flagged"]["regions"] >= 1
+    assert data["regions_in_all"] == len(data["regions"])
+    low, high = data["own_range"]  # the switch to the colours of this slide alone
+    assert low < high <= data["highest"]
     (document,) = [data["figure"]["doc"]]
     source = next(
         r for r in _models(document) if r.get("attributes", {}).get("name") == "map"
@@ -217,7 +220,7 @@ def test_the_map_lies_on_the_slide(results):
         col = int((region["um"][0] - values["x"]) / values["dw"] * cols)
         row = rows - 1 - int((region["um"][1] - values["y"]) / values["dh"] * rows)
         around = grid[max(0, row - 1) : row + 2, max(0, col - 1) : col + 2]
-        assert np.nanmax(around) > np.nanquantile(scores, 0.95)
+        assert np.nanmax(around) > np.nanquantile(scores, 0.8)
 
 
 def _models(value):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry import Polygon
 
 from wsi_anomaly.annotations.outlines import Outline
 from wsi_anomaly.core.errors import AnnotationError
@@ -61,7 +61,7 @@ def outlines_from_mask(
     scale = (level0_size[0] / width, level0_size[1] / height)
     return [
         Outline(label, shapely.transform(piece, lambda xy: xy * scale + origin))
-        for piece in _pieces(mask != 0)
+        for piece in mask_polygons(mask != 0)
     ]
 
 
@@ -89,26 +89,74 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[Any]:
         ) from error
 
 
-def _pieces(inside: NDArray[np.bool_]) -> list[Polygon | MultiPolygon]:
-    """Polygons of the 4-connected pieces of a mask, in its pixels, row by row."""
+def mask_polygons(inside: NDArray[np.bool_]) -> list[Polygon]:
+    """Polygons of the 4-connected pieces of a mask (h, w), with holes, in its pixels, row by row.
+
+    They run exactly along the pixels; those that meet in a corner only are apart.
+    """
     padded = np.pad(inside, 1)
-    # Unit edges between a pixel inside and one outside; they meet at whole numbers only.
-    row, column = np.nonzero(padded[1:] != padded[:-1])
-    flat = np.stack([column - 1, row, column, row], axis=1)
-    row, column = np.nonzero(padded[:, 1:] != padded[:, :-1])
-    upright = np.stack([column, row - 1, column, row], axis=1)
-    edges = np.concatenate([flat, upright]).astype(np.float64)
-    if not len(edges):
+    across = padded[1:, 1:-1] != padded[:-1, 1:-1]  # edges below and above a pixel
+    upright = padded[1:-1, 1:] != padded[1:-1, :-1]
+    lines = np.concatenate([_runs(across, upright), _runs(upright.T, across.T)[..., ::-1]])
+    if not len(lines):
         return []
-    lines = shapely.linestrings(edges.reshape(-1, 2, 2))
-    faces = shapely.get_parts(shapely.polygonize(lines))
+    faces = shapely.get_parts(shapely.polygonize(shapely.linestrings(lines.astype(np.float64))))
     # The holes are faces as well: tell them by the pixel below the face's topmost left corner.
     found = []
-    for face in shapely.simplify(faces, 0):
+    for face in faces:
         y, x = min((y, x) for x, y in face.exterior.coords)
         if inside[int(y), int(x)]:
             found.append(((y, x), face))
     return [face for _, face in sorted(found, key=lambda item: item[0])]
+
+
+def rasterized(shape: Polygon, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels of a mask (h, w) whose centres lie inside a polygon and outside its holes.
+
+    Parameters
+    ----------
+    shape
+        In pixels of the mask; may reach beyond it.
+    size
+        Height and width of the mask.
+    """
+    from skimage.draw import polygon2mask
+
+    mask = np.zeros(size, bool)
+    left, top, right, bottom = shape.bounds
+    here = np.s_[
+        max(0, int(top)) : max(0, int(bottom) + 1), max(0, int(left)) : max(0, int(right) + 1)
+    ]
+    window = mask[here]
+    if window.size:
+        corner = (here[0].start + 0.5, here[1].start + 0.5)
+        rings = [np.asarray(ring.coords)[:, 1::-1] for ring in (shape.exterior, *shape.interiors)]
+        outside, *holes = (polygon2mask(window.shape, ring - corner) for ring in rings)  # type: ignore[no-untyped-call]
+        window[:] = outside
+        for hole in holes:
+            window &= ~hole
+    return mask
+
+
+def _runs(along: NDArray[np.bool_], crossing: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Find the ends (n, 2, 2), x and y, of horizontal edges joined where no other edge meets them.
+
+    Parameters
+    ----------
+    along
+        (h + 1, w) horizontal edges of pixels.
+    crossing
+        (h, w + 1) upright ones.
+    """
+    meets = np.zeros((along.shape[0], crossing.shape[1]), np.bool_)  # at the corners of pixels
+    meets[:-1] |= crossing
+    meets[1:] |= crossing
+    first, last = along.copy(), along.copy()
+    first[:, 1:] &= ~along[:, :-1] | meets[:, 1:-1]
+    last[:, :-1] &= ~along[:, 1:] | meets[:, 1:-1]
+    row, start = np.nonzero(first)
+    end = np.nonzero(last)[1] + 1
+    return np.stack([np.stack([start, row], 1), np.stack([end, row], 1)], 1)
 
 
 def _read_image(path: Path) -> NDArray[Any]:

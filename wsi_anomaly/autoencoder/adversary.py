@@ -59,7 +59,7 @@ class Adversary:
         )
 
     def update(self, real: Tensor, fake: Tensor, alpha: float) -> Tensor:
-        """One critic update; returns its loss."""
+        """One critic update by images (N, 3, S, S); returns its loss, ()."""
         mix = torch.rand(len(real), 1, 1, 1, device=real.device)
         between = (mix * real + (1 - mix) * fake).requires_grad_()
         gradient: Tensor = torch.autograd.grad(
@@ -77,7 +77,7 @@ class Adversary:
         return loss.detach()
 
     def term(self, fake: Tensor, alpha: float) -> Tensor:
-        """Return the autoencoder's adversarial term."""
+        """Return the autoencoder's adversarial term, (), of images (N, 3, S, S)."""
         return -self.weight * self._judge(fake, alpha).mean()
 
     def _judge(self, images: Tensor, alpha: float) -> Tensor:

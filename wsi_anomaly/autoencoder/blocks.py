@@ -125,12 +125,12 @@ class Up(Residual):
 
 
 def halve(images: Tensor) -> Tensor:
-    """Mean of each 2x2 pixels."""
+    """Mean of each 2x2 pixels: (N, C, H, W) to (N, C, H/2, W/2)."""
     return F.avg_pool2d(images, 2)
 
 
 def double(images: Tensor) -> Tensor:
-    """Each pixel repeated 2x2."""
+    """Each pixel repeated 2x2: (N, C, H, W) to (N, C, 2H, 2W)."""
     return F.interpolate(images, scale_factor=2, mode="nearest")
 
 

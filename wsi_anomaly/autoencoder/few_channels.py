@@ -41,14 +41,14 @@ _PORTION = 4  # images
 
 
 def can_run(x: Tensor, *convolutions: nn.Conv2d, resample: int = SAME) -> bool:
-    """Whether these images and convolutions are ones for this module."""
+    """Whether these images (N, C, H, W) and convolutions are ones for this module."""
     widest = max(max(c.in_channels, c.out_channels) for c in convolutions)
     odd = resample == HALF and (x.shape[2] % 2 or x.shape[3] % 2)
     return x.device.type == "cpu" and x.is_floating_point() and widest <= WIDTH and not odd
 
 
 def run_single(x: Tensor, convolution: nn.Conv2d) -> Tensor:
-    """Run a 3x3 convolution with padding 1, in float32."""
+    """Run a 3x3 convolution with padding 1, (N, C, H, W) to (N, K, H, W) float32."""
     y: Tensor = _Single.apply(x.float(), convolution.weight, convolution.bias)  # type: ignore[no-untyped-call]
     return y
 

@@ -144,7 +144,7 @@ class GrowthTrainer:
         return str(self.stage), self.stage.alpha(step)
 
     def reconstruct(self, inputs: Tensor, alpha: float) -> Tensor:
-        """Rebuild images that are already at the stage's resolution; float32."""
+        """Rebuild images (N, 3, S, S), already at the stage's resolution S px; float32."""
         with torch.autocast(inputs.device.type, self._autocast, enabled=self._autocast is not None):
             images: Tensor = self.autoencoder(inputs, self.stage.resolution, alpha)
         return images.float()

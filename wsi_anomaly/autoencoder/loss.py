@@ -64,7 +64,7 @@ def pixel_map(truth: Tensor, found: Tensor, size: int) -> Tensor:
 
 
 def shrink(images: Tensor, resolution: int) -> Tensor:
-    """Images averaged down to side `resolution`, a divisor of their own."""
+    """Images (N, C, S, S) averaged down to side `resolution` px, a divisor of S."""
     factor = images.shape[-1] // resolution
     return F.avg_pool2d(images, factor) if factor > 1 else images
 

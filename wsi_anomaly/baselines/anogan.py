@@ -146,11 +146,11 @@ class Anogan(NetworkDetector):
             return scores.detach(), painted.detach()
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Weighted sum of the residual and of the difference of features."""
+        """Weighted sum (N,) of the residual and of the difference of features."""
         return self.search(self.resized(images), self.config.search_steps)[0]
 
     def map_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Residual by position, mean over colours; as slow as the score."""
+        """Residual (N, S, S) by position, mean over colours; as slow as the score."""
         x, size = self.resized(images), images.shape[-1]
         painted = self.search(x, self.config.search_steps)[1]
         residual = (x - painted).abs().mean(1, keepdim=True)

@@ -70,7 +70,7 @@ class NetworkDetector(Detector):
         return self
 
     def resized(self, images: Tensor) -> Tensor:
-        """Images at the side that the networks see."""
+        """Images (N, 3, S, S) at the side S px that the networks see."""
         return resized(images, self.config.resolution)
 
     def to(self, device: torch.device | str) -> Self:

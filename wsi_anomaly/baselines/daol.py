@@ -52,11 +52,11 @@ class Daol(Ganomaly):
         return _Learner(networks, self.config, device)
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Mean absolute difference between image and rebuilt image."""
+        """Mean absolute difference (N,) between image and rebuilt image."""
         return self._error(images).mean((1, 2))
 
     def map_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Absolute difference by position."""
+        """Absolute difference (N, S, S) by position."""
         error, size = self._error(images)[:, None], images.shape[-1]
         return F.interpolate(error, (size, size), mode="bilinear", align_corners=False)[:, 0]
 

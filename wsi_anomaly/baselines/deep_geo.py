@@ -215,7 +215,7 @@ class DeepGeo(NetworkDetector):
         self._alpha().copy_(fit_dirichlet(mean_log, mean))
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Return minus the mean log-likelihood of the 72 answers, up to a constant."""
+        """Return minus the mean log-likelihood (N,) of the 72 answers, up to a constant."""
         alpha = self._alpha()
         found = [(log_p * (alpha[k] - 1)).sum(1) for k, log_p in enumerate(self._answers(images))]
         return -torch.stack(found).mean(0)

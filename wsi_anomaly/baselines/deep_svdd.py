@@ -173,7 +173,7 @@ class _Learner(Learner):
 
 
 def contrast_normalised(images: Tensor) -> Tensor:
-    """Images with mean 0 and mean absolute value 1, each on its own; flat ones become 0."""
+    """Images (N, C, H, W) with mean 0 and mean absolute value 1, each alone; flat ones are 0."""
     centred = images - images.mean((1, 2, 3), keepdim=True)
     return centred / centred.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-3)
 
@@ -202,7 +202,7 @@ class DeepSvdd(NetworkDetector):
         return _Learner(networks, self.config, tiles, device)
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Squared distance to the centre."""
+        """Squared distance (N,) to the centre."""
         encoded = self.networks_["encoder"](self.resized(images))
         scores: Tensor = self.networks_["centre"](encoded)
         return scores

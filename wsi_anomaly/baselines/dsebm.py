@@ -124,14 +124,14 @@ class Dsebm(NetworkDetector):
         return _Learner(networks["energy"], self.config, device)
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Energy, or squared length of its gradient."""
+        """Energy (N,), or squared length of its gradient."""
         if self.config.criterion == "reconstruction":
             return self._residual(images).square().sum((1, 2, 3))
         scores: Tensor = self.networks_["energy"](self.resized(images))
         return scores
 
     def map_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Absolute residual of the reconstruction by position, mean over colours."""
+        """Absolute residual (N, S, S) of the reconstruction, mean over colours."""
         residual, size = self._residual(images).abs().mean(1, keepdim=True), images.shape[-1]
         return F.interpolate(residual, (size, size), mode="bilinear", align_corners=False)[:, 0]
 

@@ -97,7 +97,7 @@ class EncodeDecodeEncode(Learner):
         return StepResult(loss.detach(), judged.detach())
 
     def adversarial(self, images: Tensor, rebuilt: Tensor) -> Tensor:
-        """Distance between the discriminator's features of images and of rebuilt ones."""
+        """Distance, (), of the discriminator's features of images (N, 3, S, S) and rebuilt ones."""
         with torch.no_grad():
             wanted = self._discriminator.body(images)
         return F.mse_loss(self._discriminator.body(rebuilt), wanted)
@@ -132,7 +132,7 @@ class Ganomaly(NetworkDetector):
         return EncodeDecodeEncode(networks, self.config, device)
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Mean squared difference of the two vectors."""
+        """Mean squared difference (N,) of the two vectors."""
         vector = self.networks_["encoder"](self.resized(images))
         again = self.networks_["second"](self.networks_["decoder"](vector))
         scores: Tensor = (vector - again).square().mean((1, 2, 3))

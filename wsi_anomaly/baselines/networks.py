@@ -81,14 +81,14 @@ def as_in_dcgan(network: nn.Module) -> None:
 
 
 def discriminator_loss(of_real: Tensor, of_fake: Tensor) -> Tensor:
-    """Mean cross-entropy of a discriminator's logits for real and for generated images."""
+    """Mean cross-entropy, (), of logits (N,) for real and for generated images."""
     real = F.binary_cross_entropy_with_logits(of_real, torch.ones_like(of_real))
     fake = F.binary_cross_entropy_with_logits(of_fake, torch.zeros_like(of_fake))
     return (real + fake) / 2
 
 
 def fooling_loss(of_fake: Tensor) -> Tensor:
-    """Cross-entropy of generated images that want to be taken for real."""
+    """Cross-entropy, (), of logits (N,) of generated images that want to be taken for real."""
     return F.binary_cross_entropy_with_logits(of_fake, torch.ones_like(of_fake))
 
 

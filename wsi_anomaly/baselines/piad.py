@@ -213,11 +213,11 @@ class Piad(NetworkDetector):
         return _Learner(networks, self.features, self.config, device)
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Relative perceptual distance to the reconstruction."""
+        """Relative perceptual distance (N,) to the reconstruction."""
         return relative_l1(*self._pair(images, truth))
 
     def map_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Perceptual error by position."""
+        """Perceptual error (N, S, S) by position."""
         return pixel_map(*self._pair(images, truth), images.shape[-1])
 
     def _pair(self, images: Tensor, truth: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

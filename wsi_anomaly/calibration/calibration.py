@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsi_anomaly.calibration.operating_point import OperatingPoint, Reference
-from wsi_anomaly.calibration.regions import region_thresholds, smooth_scores
+from wsi_anomaly.calibration.regions import label_regions, region_thresholds, smooth_scores
 from wsi_anomaly.calibration.risk import MIN_CASES, CaseRegions, highest_cap
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.robust import MAD_TO_SD
@@ -39,6 +39,8 @@ class CaseScores:
         (n,) indices of the fields on the slide's grid (stride: one field).
     score
         (n,) raw scores, finite.
+    measured
+        What the slide is like as a whole, by name; empty where it is not known.
     """
 
     case: str
@@ -46,6 +48,7 @@ class CaseScores:
     row: NDArray[np.integer]
     col: NDArray[np.integer]
     score: NDArray[np.floating]
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not len(self.row) == len(self.col) == len(self.score) or not len(self.score):
@@ -129,7 +132,7 @@ class Calibration:
         return float(values[min(index, len(values) - 1)])
 
     def percentile(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Percentage of normal tissue with a score at or below each, 0 to 100; NaN for NaN."""
+        """Percentage (N,) of normal tissue with a score at or below each, 0 to 100; NaN for NaN."""
         return 100.0 * self._mean_over_slides(scores, "right")
 
     @cached_property
@@ -174,6 +177,20 @@ class Calibration:
         floor = self.p_floor
         return np.maximum(floor, (1 - floor) * (1 - self._mean_over_slides(scores, "left")) + floor)
 
+    def measured(self) -> dict[str, list[float]]:
+        """Say what every slide is like, by measure; median scores alone where no more is known."""
+        names = [n for n in self.slides[0].measured if all(n in s.measured for s in self.slides)]
+        out = {name: [float(s.measured[name]) for s in self.slides] for name in names}
+        return out or {"median score": [float(np.median(s.score)) for s in self.slides]}
+
+    def regions_above(self, threshold: float) -> float:
+        """Mean number of regions of a calibration slide above a threshold."""
+        counts = [
+            label_regions(s.row, s.col, smoothed > threshold)[1]
+            for s, smoothed in zip(self.slides, self.smoothed, strict=True)
+        ]
+        return float(np.mean(counts))
+
     @cached_property
     def smoothed(self) -> list[NDArray[np.float32]]:
         """Smoothed score map of each calibration slide."""
@@ -209,19 +226,44 @@ class Calibration:
         usual = float(np.median([len(s.score) for s in self.slides]))
         if false_regions not in self._references:
             self._references[false_regions] = Reference(
-                self._regions(false_regions), self.name, self.case_noun, self._least_threshold
+                self._regions(false_regions),
+                self.name,
+                self.case_noun,
+                self.of_smoothed.quantile(_NEVER_FLAGGED),
             )
         return self._references[false_regions].operating_point(
             false_regions, usual if fields is None else max(fields, 1.0), field_mm2
         )
 
+    def left_out(self) -> dict[str, int]:
+        """Regions on each case, were it new, at a promise of one; those that could be flagged."""
+        cases = dict(
+            zip(dict.fromkeys(s.case for s in self.slides), self._regions(1.0), strict=True)
+        )
+        found: dict[str, int] = {}
+        for s, smoothed in zip(self.slides, self.smoothed, strict=True):
+            others = [regions for case, regions in cases.items() if case != s.case]
+            least = self.of_smoothed.quantile(_NEVER_FLAGGED)
+            reference = Reference(others, self.name, self.case_noun, least)
+            threshold = reference.operating_point(1.0, len(s.score), None).threshold
+            if threshold is not None:
+                count = label_regions(s.row, s.col, smoothed > threshold)[1]
+                found[s.case] = found.get(s.case, 0) + count
+        return found
+
     @cached_property
-    def _least_threshold(self) -> float:
-        maps = [
-            CaseScores(s.case, s.slide, s.row, s.col, smoothed)
-            for s, smoothed in zip(self.slides, self.smoothed, strict=True)
-        ]
-        return Calibration(maps).quantile(_NEVER_FLAGGED)
+    def of_smoothed(self) -> Calibration:
+        """The same reference for smoothed scores: like is compared with like."""
+        return type(self)(
+            [
+                CaseScores(s.case, s.slide, s.row, s.col, smoothed)
+                for s, smoothed in zip(self.slides, self.smoothed, strict=True)
+            ]
+        )
+
+    def slide_percentile(self, highest: float) -> float:
+        """Percentage of the normal slides whose highest smoothed score is not above `highest`."""
+        return 100.0 * float(np.mean([smoothed.max() <= highest for smoothed in self.smoothed]))
 
     def _regions(self, false_regions: float) -> list[CaseRegions]:
         """Regions of each case: all that count where a part is as small as the smallest case."""
@@ -260,7 +302,13 @@ class Calibration:
         meta = {
             "version": _STATE_VERSION,
             "slides": [
-                {"case": s.case, "slide": s.slide, "fields": len(s.score)} for s in self.slides
+                {
+                    "case": s.case,
+                    "slide": s.slide,
+                    "fields": len(s.score),
+                    "measured": dict(s.measured),
+                }
+                for s in self.slides
             ],
         }
         return arrays, meta
@@ -295,6 +343,7 @@ class Calibration:
                         row[e - n : e],
                         col[e - n : e],
                         score[e - n : e],
+                        {str(k): float(v) for k, v in s.get("measured", {}).items()},
                     )
                     for s, e, n in zip(meta["slides"], ends, sizes, strict=True)
                 ]

@@ -14,6 +14,7 @@ from wsi_anomaly.cli.common import (
     device_option,
     mpp_options,
     option_of,
+    scene_option,
 )
 from wsi_anomaly.options import CalibrateKeywords, CalibrateOptions
 
@@ -38,6 +39,7 @@ from wsi_anomaly.options import CalibrateKeywords, CalibrateOptions
     "slide is a case of its own.",
 )
 @mpp_options(CalibrateOptions)
+@scene_option
 @device_option(CalibrateOptions)
 @common_options
 def command(

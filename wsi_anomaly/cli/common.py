@@ -117,6 +117,16 @@ def backend_option(options: type) -> Callable[[F], F]:
     )
 
 
+def scene_option(function: F) -> F:
+    """Add ``--scene``."""
+    return click.option(
+        "--scene",
+        type=click.IntRange(min=1),
+        help="Which of several images in a file is the slide, counted from 1.  [default: the "
+        "largest]",
+    )(function)
+
+
 def origin_option(options: type, text: str) -> Callable[[F], F]:
     """Add ``--qupath-origin``."""
     return option_of(options)(

@@ -59,6 +59,7 @@ def examine() -> list[Finding]:
         *((name, _importer(module, name)) for module, name in REQUIRED.items()),
         ("torch + torchvision", _torch_pair),
         ("OpenSlide library", _openslide_library),
+        ("slide readers", _slide_readers),
         ("shipped models", _models),
         ("temporary folder", _temporary_folder),
     ]
@@ -102,6 +103,29 @@ def _openslide_library() -> str:
     import openslide
 
     return str(openslide.__library_version__)
+
+
+def _slide_readers() -> str:
+    """Read a small slide with both readers of files, not only import them."""
+    import numpy as np
+    import tifffile
+
+    from wsi_anomaly.slides import open_slide
+
+    image = np.arange(64 * 64 * 3, dtype=np.uint32).astype(np.uint8).reshape(64, 64, 3)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "slide.tif"
+        tifffile.imwrite(
+            path, image, tile=(64, 64), photometric="rgb", compression="deflate", metadata=None
+        )
+        for reader in ("tiff", "openslide"):
+            with open_slide(path, mpp=0.5, backend=reader) as slide:
+                if not np.array_equal(slide.read_level(0, 0, 0, 64, 64).rgb, image):
+                    raise RuntimeError(f"the {reader} reader gives other pixels than are stored")
+    return (
+        "TIFF, SVS and OME-TIFF directly; NDPI, MIRAX, SCN, BIF, DICOM and others through "
+        "OpenSlide; DeepZoom; other formats with a plug-in"
+    )
 
 
 def _models() -> str:

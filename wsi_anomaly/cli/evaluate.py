@@ -56,7 +56,7 @@ option = option_of(EvaluateOptions)
     "--cases",
     type=PATH,
     metavar="CSV",
-    help="Lines of slide,case: intervals resample cases.  [default: every slide is a case]",
+    help="Lines of slide,case: intervals are over cases.  [default: every slide is a case]",
 )
 @option(
     "--method",
@@ -90,7 +90,7 @@ def command(
     RESULTS is the folder that score has written (default: results/). Give outlines of the lesions,
     labels of slides, or labels of fields. Figures: ROC AUC, PR AUC and sensitivity at fixed
     specificities of fields, raw and over 3 x 3 fields; the same of slides; FROC of lesions; mean
-    colour alone as a control. Intervals come from resampling slides or cases, never fields. The
+    colour alone as a control. Intervals come from leaving out slides or cases, never fields. The
     report shows the curves, every slide, and the fields that are missed or falsely high.
 
     A field is abnormal where outlines cover at least half of it, normal where none touches it;

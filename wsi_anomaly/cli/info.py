@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from wsi_anomaly.cli.common import PATH, QUIET, VERBOSE, common_options
+from wsi_anomaly.cli.common import PATH, QUIET, VERBOSE, common_options, scene_option
 
 
 @click.command()
@@ -16,10 +16,16 @@ from wsi_anomaly.cli.common import PATH, QUIET, VERBOSE, common_options
     type=click.FloatRange(min=0.01, max=20.0),
     help="Micrometres per pixel of these slides, over what they say.",
 )
+@scene_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a list with one entry a path.")
 @common_options
 def command(
-    *, paths: tuple[Path, ...], mpp: float | None, as_json: bool, verbosity: int = 0
+    *,
+    paths: tuple[Path, ...],
+    mpp: float | None,
+    scene: int | None,
+    as_json: bool,
+    verbosity: int = 0,
 ) -> int:
     r"""Show what is known of slides, tile files, models and results.
 
@@ -48,7 +54,7 @@ def command(
     shown, errors = [], []
     for path in paths:
         try:
-            facts = facts_of(path, mpp)
+            facts = facts_of(path, mpp, scene)
         except WsiAnomalyError as error:
             errors.append(error)
             continue

@@ -41,7 +41,7 @@ class Facts:
         return {"kind": self.kind, "path": str(self.path), **self.values}
 
 
-def facts_of(path: Path, mpp: float | None = None) -> Facts:
+def facts_of(path: Path, mpp: float | None = None, scene: int | None = None) -> Facts:
     """Find out what a path is, and its facts.
 
     Parameters
@@ -50,6 +50,8 @@ def facts_of(path: Path, mpp: float | None = None) -> Facts:
         A slide, a tile file, a model folder, a folder of results, or one result.
     mpp
         Micrometres per pixel of a slide, over what it says.
+    scene
+        Which of several images of a slide's file, from 1; None: the largest.
 
     Raises
     ------
@@ -59,7 +61,7 @@ def facts_of(path: Path, mpp: float | None = None) -> Facts:
     from wsi_anomaly.core.remote import is_remote
 
     if is_remote(path) or path.is_file():
-        return tile_file_facts(path) if path.suffix == ".h5" else slide_facts(path, mpp)
+        return tile_file_facts(path) if path.suffix == ".h5" else slide_facts(path, mpp, scene)
     if not path.is_dir():
         raise UsageError(f"{path} does not exist; give a slide, a tile file, a model or results.")
     if (path / "model.json").exists():
@@ -70,17 +72,17 @@ def facts_of(path: Path, mpp: float | None = None) -> Facts:
         return results_facts(path)
     if any(path.glob("*.h5")):
         return tile_folder_facts(path)
-    return slide_folder_facts(path, mpp)
+    return slide_folder_facts(path, mpp, scene)
 
 
-def slide_folder_facts(path: Path, mpp: float | None = None) -> Facts:
+def slide_folder_facts(path: Path, mpp: float | None = None, scene: int | None = None) -> Facts:
     """Facts of a folder of slides, a line each."""
     from wsi_anomaly.slides import find_slides
 
     slides, rows = [], []
     for file in find_slides([path]):
         try:
-            facts = slide_facts(file, mpp)
+            facts = slide_facts(file, mpp, scene)
         except WsiAnomalyError as error:
             slides.append({"path": str(file), "error": str(error)})
             rows.append((file.name, f"cannot be used: {error}"))
@@ -92,14 +94,14 @@ def slide_folder_facts(path: Path, mpp: float | None = None) -> Facts:
     return Facts("folder of slides", path, {"slides": slides}, rows)
 
 
-def slide_facts(path: Path, mpp: float | None = None) -> Facts:
+def slide_facts(path: Path, mpp: float | None = None, scene: int | None = None) -> Facts:
     """Facts of a slide; one without a pixel size is shown too, with the remedy."""
     from wsi_anomaly.core.errors import MissingMppError
     from wsi_anomaly.core.magnification import served
     from wsi_anomaly.core.remote import is_remote
     from wsi_anomaly.slides import open_slide
 
-    with open_slide(path, mpp=mpp, require_mpp=False) as slide:
+    with open_slide(path, mpp=mpp, require_mpp=False, scene=scene) as slide:
         values: dict[str, Any] = {
             "size_px": [slide.width, slide.height],
             "levels": [
@@ -296,6 +298,7 @@ def model_facts(path: Path) -> Facts:
 
 def result_facts(path: Path) -> Facts:
     """Facts of one slide's result."""
+    from wsi_anomaly.reports.report import above_normal
     from wsi_anomaly.results import read_summary
 
     summary = read_summary(path)
@@ -305,7 +308,8 @@ def result_facts(path: Path) -> Facts:
         flagged = summary["flagged"]
         percentile = summary["slide_percentile"]
         score = summary["slide_score"]
-        rank = "" if percentile is None else f"  (percentile {percentile:.4g} of normal slides)"
+        slides = (summary["calibration"] or {}).get("slides")
+        rank = "" if percentile is None else f"  ({above_normal(percentile, slides)})"
         rows = [
             ("slide", f"{summary['slide']['name']}  ({summary['slide']['path']})"),
             ("slide score", "none" if score is None else f"{score:.4g}{rank}"),

@@ -22,6 +22,7 @@ COMMANDS = {
     "preview": "Draw a contact sheet of a tile file.",
     "train": "Learn normal tissue from tiles of normal slides.",
     "tune": "Choose hyperparameters by a few known anomalies.",
+    "check": "See whether new slides are like a model's normal slides.",
     "calibrate": "Make a lab's own normal slides the reference of a model.",
     "score": "Score new slides; write heatmaps, QuPath overlays and reports.",
     "evaluate": "Compare results with known truth: ROC AUC, FROC, intervals, plots.",

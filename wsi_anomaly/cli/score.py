@@ -20,6 +20,7 @@ from wsi_anomaly.cli.common import (
     output_option,
     say,
     say_what_failed,
+    scene_option,
 )
 from wsi_anomaly.options import ScoreKeywords, ScoreOptions
 
@@ -103,6 +104,7 @@ option = option_of(ScoreOptions)
 )
 @mpp_options(ScoreOptions)
 @backend_option(ScoreOptions)
+@scene_option
 @origin_option(
     ScoreOptions,
     "Where QuPath's (0, 0) lies on slides with bounds; if the overlay is shifted in QuPath, take "

@@ -14,6 +14,7 @@ from wsi_anomaly.cli.common import (
     option_of,
     origin_option,
     output_option,
+    scene_option,
 )
 from wsi_anomaly.options import PRESETS, TileOptions
 from wsi_anomaly.options.tile import ENGINES, STAINS
@@ -137,6 +138,7 @@ _OPTIONS = (
         "training and calibration. Without it every slide is a case of its own.",
     ),
     backend_option(TileOptions),
+    scene_option,
     _option("--seed", type=int, show_default=True, help="Draws the fields."),
     _option(
         "--workers", type=click.IntRange(min=1), help="Processes.  [default: one for each core]"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
+# pathlib, shutil and tempfile would double the time of `import wsi_anomaly`.
+# ruff: noqa: PTH103, PTH108, PTH111, PTH117, PTH118, PTH119
 import os
-import shutil
-import tempfile
-from pathlib import Path
 
 _PLACES = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME")
 
@@ -21,13 +19,21 @@ def provide_caches() -> bool:
     bool
         Whether it stays.
     """
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    probe = os.path.join(folder, f".wsi-anomaly-{os.getpid()}")
     try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return "wsi-anomaly-caches-" not in folder.name
-    except (OSError, RuntimeError):  # no such user, or not to be written
+        if not os.path.isabs(folder):
+            raise OSError("no such user")
+        os.makedirs(folder, exist_ok=True)
+        os.close(os.open(probe, os.O_CREAT | os.O_WRONLY))
+        os.unlink(probe)
+        return "wsi-anomaly-caches-" not in os.path.basename(folder)
+    except OSError:  # no such user, or not to be written
         pass
+    import atexit
+    import shutil
+    import tempfile
+
     try:
         made = tempfile.mkdtemp(prefix="wsi-anomaly-caches-")
     except OSError:

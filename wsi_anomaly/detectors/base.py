@@ -25,6 +25,7 @@ from wsi_anomaly.core.registry import Registry
 from wsi_anomaly.core.robust import MAD_TO_SD
 from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.features.broad import broad_tiles
 from wsi_anomaly.learning.batches import Tiles, to_images
 from wsi_anomaly.learning.loop import Report
 
@@ -344,13 +345,18 @@ def sample_images(tiles: Tiles, most: int, seed: int = 0) -> NDArray[np.uint8]:
 def fit_missing_statistics(
     features: PerceptualNetwork, tiles: Tiles, layers: Sequence[str], most: int = 2048
 ) -> None:
-    """Measure per-filter statistics on the tiles, for layers that have none yet.
+    """Measure per-filter statistics of layers that have none yet.
 
-    Networks that ship with statistics of a broad image set keep them (those of a handful of like
-    images explode for near-dead filters).
+    They are those of a broad set of images (:mod:`wsi_anomaly.features.broad`): statistics of a
+    handful of like images make much of filters that hardly ever answer. Only encoders that know
+    nothing but tissue are measured on the tiles, at most `most`.
     """
     missing = [layer for layer in layers if not features.has_statistics(layer)]
-    if missing:
-        device = device_of(features)
-        images = batches(sample_images(tiles, most))
-        features.fit_statistics((to_images(b, device) for b in images), missing)
+    if not missing:
+        return
+    device = device_of(features)
+    if features.of_tissue:
+        images = (to_images(part, device) for part in batches(sample_images(tiles, most)))
+    else:
+        images = (part.to(device) for part in broad_tiles())
+    features.fit_statistics(images, missing)

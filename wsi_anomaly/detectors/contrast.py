@@ -11,7 +11,6 @@ et al. 2024).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +23,7 @@ from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.core.tensors import load_tensors
 from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.features.weights import digest_of
 
 MOST_OF_A_SLIDE = 600
 TENSORS = ("mean", "scale", "centres", "within")
@@ -102,11 +102,9 @@ def known_tissues(features: PerceptualNetwork, layers: Sequence[str], field_um: 
 
 def weights_of(features: PerceptualNetwork, layers: Sequence[str]) -> str:
     """Fingerprint of a network's weights in these layers."""
-    digest = hashlib.sha256()
-    for layer in layers:
-        for tensor in features.stages[layer].state_dict().values():
-            digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return digest_of(
+        {f"{n}.{k}": v for n in layers for k, v in features.stages[n].state_dict().items()}
+    )
 
 
 def learn_contrast(found: Tensor, tissues: Tissues) -> dict[str, Tensor]:
@@ -136,4 +134,5 @@ def contrast(state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
     """Distances (N,) of embeddings (N, D) from normal ones, float32."""
     z = (embedding.float() - state["mean"]) / state["scale"]
     along = torch.nn.functional.normalize(z, dim=1) @ state["axes"].T
-    return torch.linalg.vector_norm(along - state["centre"], dim=1)
+    distance: Tensor = torch.linalg.vector_norm(along - state["centre"], dim=1)
+    return distance

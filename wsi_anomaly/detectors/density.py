@@ -21,28 +21,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from wsi_anomaly.core.errors import ModelError, UsageError
+from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of, robust_units
 from wsi_anomaly.detectors.contrast import Tissues, known_tissues
 from wsi_anomaly.detectors.distances import distance_shapes, distances, learn_distances
-from wsi_anomaly.detectors.edges import MOST_KNOTS, standardised, usual_by_share
+from wsi_anomaly.detectors.edges import MOST_KNOTS, above_usual, usual_by_share
 from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.learning.batches import Tiles
 
-ESTIMATORS = ("mahalanobis", "directional", "knn", "both", "contrast")
-_PARTS = {"both": ("mahalanobis", "directional")}
+ESTIMATORS = ("mahalanobis", "directional", "knn", "both", "contrast", "contrast+directional")
+_PARTS = {
+    "both": ("mahalanobis", "directional"),
+    "contrast+directional": ("contrast", "directional"),
+}
 _STRETCHES = 16
 _SMALLEST_FIELD = 16
 LARGEST_FIELD_UM = 256
 """What lies in a tile file round the cells that are learned from reaches no further."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class DensityConfig(Settings):
                 f"Fields of density are {_SMALLEST_FIELD} to {LARGEST_FIELD_UM} um wide, not "
                 f"{', '.join(map(str, self.fields_um))}."
             )
-        if self.estimator == "contrast" and not self.fields_um:
+        if "contrast" in self.estimator and not self.fields_um:
             raise UsageError(
                 "The estimator contrast judges fields, not tiles; give density fields of 256 um, "
                 "or take the estimator both."
@@ -111,7 +113,7 @@ class Density(Detector):
     state_ : dict of Tensor
         As in :mod:`wsi_anomaly.detectors.distances`, and ``units`` (2, n): median and robust
         deviation of each distance over normal embeddings. With fields, all of it once for each
-        size: ``256um.mean`` and so on, and ``usual`` (3, K), what is usual by share of tissue (see
+        size: ``256um.mean`` and so on, and ``usual`` (2, K), what is usual by share of tissue (see
         :mod:`wsi_anomaly.detectors.edges`); without it scores are raw distances.
     """
 
@@ -152,12 +154,11 @@ class Density(Detector):
             left_out = torch.arange(len(found)) * _STRETCHES // max(len(found), 1) % 2 == 1
             tissues = self.tissues(um) if "contrast" in self._parts else None
             learned, unseen = self._learn(found, left_out, tissues)
-            self.state_ |= _under(um, learned)
+            self.state_ |= prefixed(_prefix(um), learned)
             scores.append(unseen)
         if shares is not None:
-            usual = usual_by_share(
-                torch.stack(scores).mean(0).numpy(), shares.cpu()[left_out].numpy()
-            )
+            score, share = torch.stack(scores).mean(0), shares.cpu()[left_out]
+            usual = usual_by_share(score.numpy(), share.numpy())
             if usual is not None:
                 self.state_["usual"] = torch.from_numpy(usual)
         return self
@@ -167,7 +168,7 @@ class Density(Detector):
         return known_tissues(self.features, self.config.layers, um)
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Distance from normal tiles, in robust units of theirs."""
+        """Distance (N,) from normal tiles, in robust units of theirs."""
         del images
         return self.score_embeddings(self.embed(truth))
 
@@ -179,9 +180,11 @@ class Density(Detector):
         self, embeddings: Mapping[int, Tensor], shares: Tensor | None = None
     ) -> Tensor:
         """Mean over the sizes; see :meth:`Detector.score_fields`."""
-        scores = [self._score(_of(um, self.state_), embeddings[um]) for um in self.fields_um]
+        scores = [
+            self._score(below(_prefix(um), self.state_), embeddings[um]) for um in self.fields_um
+        ]
         score, usual = torch.stack(scores).mean(0), self.state_.get("usual")
-        return score if usual is None or shares is None else standardised(score, shares, usual)
+        return score if usual is None or shares is None else above_usual(score, shares, usual)
 
     def _score(self, state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
         middle, spread = state["units"]
@@ -225,22 +228,14 @@ class Density(Detector):
             return distance_shapes(tensors, self._parts) | units
         expected: dict[str, tuple[int, ...]] = {}
         for um in self.fields_um:
-            expected |= _under(um, distance_shapes(_of(um, tensors), self._parts) | units)
+            expected |= prefixed(
+                _prefix(um), distance_shapes(below(_prefix(um), tensors), self._parts) | units
+            )
         if "usual" in tensors:
-            expected["usual"] = (3, min(max(tensors["usual"].shape[-1], 2), MOST_KNOTS))
+            expected["usual"] = (2, min(max(tensors["usual"].shape[-1], 1), MOST_KNOTS))
         return expected
 
 
-def _under(um: int, values: Mapping[str, T]) -> dict[str, T]:
-    """Names of a state as those of one size of field."""
-    return {f"{um}um.{name}": value for name, value in values.items()}
-
-
-def _of(um: int, values: Mapping[str, T]) -> dict[str, T]:
-    """Take the state of one size of field; the inverse of :func:`_under`."""
-    prefix = f"{um}um."
-    return {
-        name.removeprefix(prefix): value
-        for name, value in values.items()
-        if name.startswith(prefix)
-    }
+def _prefix(um: int) -> str:
+    """Begin the names of the state of one size of field."""
+    return f"{um}um."

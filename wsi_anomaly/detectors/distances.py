@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.detectors.contrast import Tissues, contrast, learn_contrast
 
 _LEAST_SCALE = 0.1  # of the median deviation
@@ -57,7 +58,7 @@ def learn_distances(
             learned["knn.references"] = unit[np.sort(order[:references])]
         elif part == "contrast":
             assert tissues is not None
-            learned |= {f"contrast.{key}": v for key, v in learn_contrast(found, tissues).items()}
+            learned |= prefixed("contrast.", learn_contrast(found, tissues))
         else:
             gaussian = _gaussian(z if part == "mahalanobis" else unit, variance)
             learned |= {f"{part}.{key}": value for key, value in gaussian.items()}
@@ -80,7 +81,7 @@ def distances(
             found.append(1 - similar.topk(k, 1).values.mean(1))
             continue
         if part == "contrast":
-            found.append(contrast(_of_contrast(state), embedding))
+            found.append(contrast(below("contrast.", state), embedding))
             continue
         projected = (z if part == "mahalanobis" else _unit(z)) @ state[f"{part}.components"].T
         whitened = (projected - state[f"{part}.centre"]) @ state[f"{part}.root"]
@@ -109,11 +110,6 @@ def distance_shapes(
                 f"{part}.root": (kept, kept),
             }
     return expected
-
-
-def _of_contrast(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    prefix = "contrast."
-    return {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -179,10 +179,7 @@ class Dpa(Detector):
             tiles = Crops(tiles, size)
             validation = None if validation is None else Crops(validation, size)
         fit_missing_statistics(self.features, tiles, self.fitting_layers)
-        torch.manual_seed(config.seed)
-        autoencoder = ProgressiveAutoencoder(config.architecture).to(
-            device, memory_format=torch.channels_last
-        )  # type: ignore[call-overload]
+        autoencoder = self._untrained(device)
         trainer = GrowthTrainer(
             autoencoder,
             self.features,
@@ -218,8 +215,21 @@ class Dpa(Detector):
         self.autoencoder_ = autoencoder.grown().eval().requires_grad_(requires_grad=False)
         return self
 
+    def start(self) -> Self:
+        """Take the autoencoder as it is before its first step: a control, not a detector."""
+        untrained = self._untrained(device_of(self.features)).grown()
+        self.autoencoder_ = untrained.eval().requires_grad_(requires_grad=False)
+        return self
+
+    def _untrained(self, device: torch.device) -> ProgressiveAutoencoder:
+        torch.manual_seed(self.config.seed)
+        autoencoder: ProgressiveAutoencoder = ProgressiveAutoencoder(self.config.architecture).to(
+            device, memory_format=torch.channels_last
+        )  # type: ignore[call-overload]
+        return autoencoder
+
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """L(x, x'): see :func:`wsi_anomaly.autoencoder.loss.relative_l1`.
+        """L(x, x') of each image, (N,): see :func:`wsi_anomaly.autoencoder.loss.relative_l1`.
 
         Tiles larger than the autoencoder's images are rebuilt whole: it is convolutional.
         """

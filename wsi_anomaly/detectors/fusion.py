@@ -103,7 +103,7 @@ class Fusion(Detector):
         return torch.stack([torch.from_numpy(m.score_samples(images)) for m in self.members], 1)
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Weighted mean of the members' scores in robust units."""
+        """Weighted mean (N,) of the members' scores in robust units."""
         used = torch.nonzero(self.weights_).flatten().tolist()
         total = torch.zeros(len(images), device=images.device)
         for k in used:
@@ -113,7 +113,7 @@ class Fusion(Detector):
         return total
 
     def map_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor | None:
-        """Map of the member with the largest weight that has one."""
+        """Map (N, S, S) of the member with the largest weight that has one."""
         for k in torch.argsort(self.weights_, descending=True).tolist():
             found: Tensor | None = self.members[k].map_batch(images, truth)
             if found is not None:

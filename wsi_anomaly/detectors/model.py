@@ -27,6 +27,7 @@ from wsi_anomaly.core.files import (
     write_json,
     write_text,
 )
+from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.core.tensors import save_tensors
 from wsi_anomaly.detectors.base import DETECTORS, Detector, batches
 from wsi_anomaly.detectors.stored_model import (
@@ -230,7 +231,7 @@ class Model:
         # Of a network that nothing asks for only a beginning is kept: it says where to compute.
         layers = self._layers() or self.features.layers[:1]
         tensors, config = self.features.to_state(layers)
-        numbers = {f"features/{key}": value for key, value in tensors.items()}
+        numbers = prefixed("features/", tensors)
         description: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
@@ -256,7 +257,7 @@ class Model:
             description["packages"] = packages
         for name, detector in self.detectors.items():
             tensors, description["detectors"][name] = detector.to_state()
-            numbers |= {f"detector/{name}/{key}": value for key, value in tensors.items()}
+            numbers |= prefixed(f"detector/{name}/", tensors)
         for name, calibration in self.calibration.items():
             arrays, description["calibration"][name] = calibration.to_state()
             numbers |= {
@@ -289,7 +290,7 @@ class Model:
         try:
             refuse_missing(description, folder)
             features = features_from_state(
-                _below(tensors, "features/"), description["features"], str(folder)
+                below("features/", tensors), description["features"], str(folder)
             )
             # The format in which it was learned: bfloat16 shifts the means of whole fields.
             fields = any(c.get("fields_um") for c in description["detectors"].values())
@@ -297,14 +298,14 @@ class Model:
             features.to(device).set_precision(precision)
             detectors: dict[str, Detector] = {}
             for name, config in description["detectors"].items():
-                state = _below(tensors, f"detector/{name}/")
+                state = below(f"detector/{name}/", tensors)
                 with DETECTORS.blaming(name):
                     kind = DETECTORS.get(name)
                     detector = kind.from_state(state, config, features, detectors)
                     detectors[name] = detector.to(device)
             calibration = {
                 str(name): Calibration.from_state(
-                    {k: t.numpy() for k, t in _below(tensors, f"calibration/{name}/").items()},
+                    {k: t.numpy() for k, t in below(f"calibration/{name}/", tensors).items()},
                     meta,
                 )
                 for name, meta in description["calibration"].items()
@@ -339,10 +340,6 @@ class Model:
             raise
         except WsiAnomalyError as error:
             raise ModelError(f"The model in {folder} cannot be used: {error}") from error
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def _one_of(value: int, allowed: Any) -> int:

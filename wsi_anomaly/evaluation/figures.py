@@ -43,7 +43,7 @@ class JudgedSlide:
     Attributes
     ----------
     name, case
-        The slide, and whose it is: the same for slides that are resampled together.
+        The slide, and whose it is: the same for slides that are left out together.
     labels
         (N,) 1, 0 or -1.
     raw
@@ -124,7 +124,6 @@ def compute(
     method: str,
     *,
     specificities: Sequence[float] = SPECIFICITIES,
-    seed: int = 0,
 ) -> Figures:
     """Compute every figure that the truth allows.
 
@@ -148,7 +147,7 @@ def compute(
     counted = labels[judged(labels, own)]
     both = bool((counted == ABNORMAL).any() and (counted == NORMAL).any())
     rows = tuple(_row(slide, method) for slide in slides)
-    by_slide = _slide_figures(rows, specificities, seed)
+    by_slide = _slide_figures(rows, specificities)
     if not both and not by_slide:
         raise WsiAnomalyError(_one_class(slides, counted))
     methods = [name for name in slides[0].raw if all(name in slide.raw for slide in slides)]
@@ -159,15 +158,13 @@ def compute(
         group = case_of[slide_of]
         for name in methods:
             for kind, scores in pooled(name).items():
-                tables[kind][name] = performance(
-                    labels, scores, group, specificities=specificities, seed=seed
-                )
+                tables[kind][name] = performance(labels, scores, group, specificities=specificities)
         for kind, scores in pooled(method).items():
-            macro[kind] = macro_roc_auc(labels, scores, slide_of, group, seed=seed)
+            macro[kind] = macro_roc_auc(labels, scores, slide_of, group)
             if COLOUR in methods:
                 control = pooled(COLOUR)[kind]
-                above[kind] = roc_auc_difference(labels, scores, control, group, seed=seed)
-    found, small = _froc(slides, method, seed)
+                above[kind] = roc_auc_difference(labels, scores, control, group)
+    found, small = _froc(slides, method)
     return Figures(
         method, tables["raw"], tables["smoothed"], above, macro, by_slide, found, small, rows
     )
@@ -210,14 +207,14 @@ def _row(slide: JudgedSlide, method: str) -> SlideRow:
 
 
 def _slide_figures(
-    rows: Sequence[SlideRow], specificities: Sequence[float], seed: int
+    rows: Sequence[SlideRow], specificities: Sequence[float]
 ) -> dict[str, Performance]:
     labels = np.array([IGNORED if r.abnormal is None else int(r.abnormal) for r in rows])
     if not {ABNORMAL, NORMAL} <= set(labels.tolist()):
         return {}
     cases = [row.case for row in rows]
     return {
-        name: performance(labels, values, cases, specificities=specificities, seed=seed)
+        name: performance(labels, values, cases, specificities=specificities)
         for name, values in (
             ("highest region", [row.highest for row in rows]),
             ("mean of the top tenth", [row.top_mean for row in rows]),
@@ -225,7 +222,7 @@ def _slide_figures(
     }
 
 
-def _froc(slides: Sequence[JudgedSlide], method: str, seed: int) -> tuple[Froc | None, int]:
+def _froc(slides: Sequence[JudgedSlide], method: str) -> tuple[Froc | None, int]:
     known = [s for s in slides if s.lesions is not None and s.table is not None and s.smoothed]
     hits: list[Floats] = []
     false: list[Floats] = []
@@ -239,9 +236,7 @@ def _froc(slides: Sequence[JudgedSlide], method: str, seed: int) -> tuple[Froc |
         return None, small
     places = [np.repeat(np.arange(len(known)), list(map(len, part))) for part in (hits, false)]
     cases = [slide.case for slide in known]
-    return froc(
-        np.concatenate(hits), places[0], np.concatenate(false), places[1], cases, seed=seed
-    ), small
+    return froc(np.concatenate(hits), places[0], np.concatenate(false), places[1], cases), small
 
 
 def hits_and_misses(slide: JudgedSlide, method: str) -> tuple[Floats, Floats, int]:

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsi_anomaly.evaluation.metrics import (
-    DRAWS,
     LEAST_GROUPS,
     Estimate,
     Floats,
-    group_draws,
+    each_left_out,
     interval,
 )
 
@@ -51,7 +50,7 @@ class Froc:
 
 
 class _Steps:
-    """Detections in the order of falling scores: sorted once, counted for every resample."""
+    """Detections in the order of falling scores: sorted once, counted for any weights."""
 
     def __init__(self, lesions: ArrayLike, false: ArrayLike) -> None:
         lesions, false = np.asarray(lesions, np.float64), np.asarray(false, np.float64)
@@ -93,11 +92,8 @@ def froc(
     false: ArrayLike,
     false_slide: ArrayLike,
     group: ArrayLike,
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
 ) -> Froc:
-    """FROC of several slides, with bootstrap intervals over their groups.
+    """FROC of several slides, with intervals over their groups.
 
     Parameters
     ----------
@@ -109,8 +105,6 @@ def froc(
         (L,), (F,) index of the slide that each lies on.
     group
         (S,) case of each slide, any values; the slide itself where cases are not known.
-    draws, seed
-        Of the bootstrap; without intervals for fewer than three groups.
     """
     lesion_slide, false_slide = (np.asarray(v, np.intp) for v in (lesion_slide, false_slide))
     names, group_of = np.unique(np.asarray(group), return_inverse=True)
@@ -118,20 +112,24 @@ def froc(
     steps = _Steps(lesions, false)
     curve = steps.curve(np.ones(steps.lesions), np.ones(steps.false), slides)
     values = sensitivity_at(*curve, FALSE_PER_SLIDE)
-    drawn: list[NDArray[np.float64]] = []
-    if len(names) >= LEAST_GROUPS and len(np.unique(group_of[lesion_slide])) > 1:
-        for counts in group_draws(len(names), draws, seed):
+    without: list[NDArray[np.float64]] = []
+    with_lesions = len(np.unique(group_of[lesion_slide]))
+    if with_lesions >= LEAST_GROUPS:
+        for counts in each_left_out(len(names)):
             weight = counts[group_of]
-            resample = steps.curve(weight[lesion_slide], weight[false_slide], float(weight.sum()))
-            drawn.append(sensitivity_at(*resample, FALSE_PER_SLIDE))
-    table = np.array(drawn).reshape(-1, len(FALSE_PER_SLIDE))
+            others = steps.curve(weight[lesion_slide], weight[false_slide], float(weight.sum()))
+            without.append(sensitivity_at(*others, FALSE_PER_SLIDE))
+    table = np.array(without).reshape(-1, len(FALSE_PER_SLIDE))
+    mean = float(values.mean())
     return Froc(
         *curve,
         at={
-            false_positives: Estimate(float(value), *interval(column))
+            false_positives: Estimate(
+                float(value), *interval(float(value), column, rarer=with_lesions)
+            )
             for false_positives, value, column in zip(FALSE_PER_SLIDE, values, table.T, strict=True)
         },
-        mean=Estimate(float(values.mean()), *interval(table.mean(axis=1))),
+        mean=Estimate(mean, *interval(mean, table.mean(axis=1), rarer=with_lesions)),
         lesions=len(lesion_slide),
         slides=slides,
     )

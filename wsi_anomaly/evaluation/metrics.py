@@ -4,7 +4,7 @@ Labels are 1 (abnormal), 0 (normal) or -1 (left out); higher scores are more abn
 NaN was not assessed and is left out. The figures themselves are scikit-learn's. A figure that
 cannot be computed, for want of one of the two classes, is NaN.
 
-Fields of one slide are dependent, slides are the sample: intervals come from resampling groups
+Fields of one slide are dependent, slides are the sample: intervals come from leaving out groups
 (slides, or cases where slides share one), never fields.
 """
 
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from wsi_anomaly.core import ranking
 from wsi_anomaly.evaluation.labels import ABNORMAL, IGNORED, NORMAL
 from wsi_anomaly.options import EvaluateOptions
 
-DRAWS = 1000
-LEAST_GROUPS = 3
-"""Fewer groups are no sample to resample."""
+LEAST_GROUPS = 6
+"""Groups from which each class must come, for an interval that covers what it says."""
 SPECIFICITIES = EvaluateOptions.specificities
 
 _MOST_TURNS = 2048  # abnormal scores at which resampled curves may turn; exact up to here
@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95% interval; the interval is NaN where there is nothing to resample."""
+    """A figure with its 95% interval; the interval is NaN where there are too few groups."""
 
     value: float
     low: float = float("nan")
@@ -91,7 +91,7 @@ def _both(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Floa
 
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve: how often an abnormal one scores above a normal one."""
+    """Area under the ROC curve of (N,) scores: how often an abnormal one is above a normal one."""
     found = _both(labels, scores)
     if found is None:
         return float("nan")
@@ -100,7 +100,7 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def pr_auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Average precision: area under the precision-recall curve, without interpolation."""
+    """Average precision of (N,) scores: area under the precision-recall curve, uninterpolated."""
     from sklearn.metrics import average_precision_score
 
     found = _both(labels, scores)
@@ -123,25 +123,47 @@ def _sensitivities(
     return {s: float(true[false <= 1 - s + _ROUNDING].max()) for s in specificities}
 
 
-def group_draws(groups: int, draws: int = DRAWS, seed: int = 0) -> Floats:
-    """How often each group is drawn in each resample, (draws, groups): with replacement."""
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(groups, np.full(groups, 1 / groups), size=draws)
-    return counts.astype(np.float64)
+def each_left_out(groups: int) -> Floats:
+    """How often each group counts with one left out in turn, (groups, groups): once, or not."""
+    return 1.0 - np.eye(groups)
 
 
-def interval(values: ArrayLike) -> tuple[float, float]:
-    """2.5th and 97.5th percentile of resampled figures; draws without a figure are left out.
+def interval(
+    value: float, without: ArrayLike, *, rarer: int | None = None, share: bool = True
+) -> tuple[float, float]:
+    """95% interval of a figure, studentised by the jackknife over groups.
 
-    NaN where all draws agree: slides that are told apart without error stay so in every resample,
-    which shows that they are few, not that the figure is sure.
+    Student's t with as many degrees as groups of the rarer class less one, on the scale of logits
+    for a share. The percentiles of a bootstrap, which such intervals often are, cover far less than
+    95% with few slides.
+
+    Parameters
+    ----------
+    value
+        The figure.
+    without
+        (groups,) the figure with each group left out; NaN where there is none then.
+    rarer
+        Number of groups with the class that fewer have; None: that of all.
+    share
+        Whether it lies between 0 and 1.
+
+    Returns
+    -------
+    NaN where all agree, and where a share is 0 or 1 or would be without one group: slides that are
+    told apart without error are few, which does not make the figure sure.
     """
-    values = np.asarray(values, np.float64)
-    finite = values[np.isfinite(values)]
-    if not len(finite) or np.ptp(finite) < _ROUNDING:
+    left = np.asarray(without, np.float64)
+    left = left[np.isfinite(left)]
+    n = len(left)
+    too_sure = share and (min(value, *left) <= 0 or max(value, *left) >= 1) if n else True
+    if n < LEAST_GROUPS or np.ptp(left) < _ROUNDING or too_sure:
         return float("nan"), float("nan")
-    low, high = np.percentile(finite, (2.5, 97.5))
-    return float(low), float(high)
+    reach = special.stdtrit((rarer or n) - 1, 0.975) * np.sqrt(1 - 1 / n)
+    place, places = (special.logit(value), special.logit(left)) if share else (value, left)
+    half = float(reach * np.linalg.norm(places - places.mean()))
+    low, high = place - half, place + half
+    return (float(special.expit(low)), float(special.expit(high))) if share else (low, high)
 
 
 def performance(
@@ -150,26 +172,21 @@ def performance(
     group: ArrayLike,
     *,
     specificities: Sequence[float] = SPECIFICITIES,
-    draws: int = DRAWS,
-    seed: int = 0,
 ) -> Performance:
-    """Compute all figures of some scores, with bootstrap intervals over groups.
+    """Compute all figures of some scores, with intervals over groups.
 
     Parameters
     ----------
     labels, scores
         (N,) as everywhere in this module.
     group
-        (N,) slide or case of each entry, any values; whole groups are resampled.
+        (N,) slide or case of each entry, any values; whole groups are left out.
     specificities
         At which the sensitivity is asked for.
-    draws, seed
-        Of the bootstrap.
 
     Notes
     -----
-    Intervals are NaN with fewer than three groups, or if a class comes from one group only: there
-    is nothing that could vary.
+    Intervals are NaN if a class comes from fewer than ``LEAST_GROUPS`` groups: too few to say.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
     keep = judged(labels, scores)
@@ -177,18 +194,18 @@ def performance(
     labels, scores = labels[keep], scores[keep]
     abnormal = labels == ABNORMAL
     groups_of = [len(np.unique(index[part])) for part in (abnormal, ~abnormal)]
-    ranges: dict[str | float, tuple[float, float]] = {}
-    if len(names) >= LEAST_GROUPS and min(groups_of) > 1:
-        drawn = resampled(
-            abnormal, scores, index, group_draws(len(names), draws, seed), specificities
-        )
-        ranges = {name: interval(values) for name, values in drawn.items()}
-    nothing = (float("nan"), float("nan"))
+    without: dict[str | float, Floats] = {}
+    if min(groups_of) >= LEAST_GROUPS:
+        without = resampled(abnormal, scores, index, each_left_out(len(names)), specificities)
+
+    def estimate(name: str | float, value: float) -> Estimate:
+        return Estimate(value, *interval(value, without.get(name, ()), rarer=min(groups_of)))
+
     return Performance(
-        roc_auc=Estimate(roc_auc(labels, scores), *ranges.get("roc_auc", nothing)),
-        pr_auc=Estimate(pr_auc(labels, scores), *ranges.get("pr_auc", nothing)),
+        roc_auc=estimate("roc_auc", roc_auc(labels, scores)),
+        pr_auc=estimate("pr_auc", pr_auc(labels, scores)),
         sensitivity={
-            s: Estimate(value, *ranges.get(s, nothing))
+            s: estimate(s, value)
             for s, value in _sensitivities(labels, scores, specificities).items()
         },
         abnormal=int(abnormal.sum()),
@@ -202,14 +219,11 @@ def roc_auc_difference(
     scores: ArrayLike,
     control: ArrayLike,
     group: ArrayLike,
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
 ) -> Estimate:
     """ROC AUC of some scores minus that of a control, with an interval over groups.
 
-    Both are asked about the entries that have both scores, and resampled in the same draws: the
-    interval is narrower than those of the two figures would let one think.
+    Both are asked about the entries that have both scores, without the same groups: the interval
+    is narrower than those of the two figures would let one think.
     """
     labels, group = np.asarray(labels), np.asarray(group)
     pair = [np.asarray(values, np.float64) for values in (scores, control)]
@@ -217,11 +231,13 @@ def roc_auc_difference(
     names, index = np.unique(group[keep], return_inverse=True)
     abnormal = labels[keep] == ABNORMAL
     first, second = (roc_auc(labels[keep], values[keep]) for values in pair)
-    if len(names) < LEAST_GROUPS or abnormal.all() or not abnormal.any():
+    rarer = min(len(np.unique(index[part])) for part in (abnormal, ~abnormal))
+    if rarer < LEAST_GROUPS:
         return Estimate(first - second)
-    weights = group_draws(len(names), draws, seed)
+    weights = each_left_out(len(names))
     one, other = (resampled(abnormal, v[keep], index, weights)["roc_auc"] for v in pair)
-    return Estimate(first - second, *interval(one - other))
+    ends = interval(first - second, one - other, rarer=rarer, share=False)
+    return Estimate(first - second, *ends)
 
 
 def macro_roc_auc(
@@ -229,9 +245,6 @@ def macro_roc_auc(
     scores: ArrayLike,
     slide: ArrayLike,
     group: ArrayLike,
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
 ) -> tuple[Estimate, int]:
     """Mean ROC AUC within slides: no difference between slides can raise or lower it.
 
@@ -239,8 +252,6 @@ def macro_roc_auc(
     ----------
     labels, scores, slide, group
         (N,) as :func:`performance` takes them, and the slide of each entry.
-    draws, seed
-        Of the bootstrap, over groups.
 
     Returns
     -------
@@ -256,11 +267,12 @@ def macro_roc_auc(
         return Estimate(float("nan")), 0
     groups = [group[part[0]] for part, known in zip(parts, both, strict=True) if known]
     names, index = np.unique(groups, return_inverse=True)
-    range_ = (float("nan"), float("nan"))
-    if len(names) >= LEAST_GROUPS:
-        weights = group_draws(len(names), draws, seed)[:, index]
-        range_ = interval(weights @ aucs[both] / weights.sum(axis=1))
-    return Estimate(float(aucs[both].mean()), *range_), int(both.sum())
+    value = float(aucs[both].mean())
+    if len(names) < LEAST_GROUPS:
+        return Estimate(value), int(both.sum())
+    weights = each_left_out(len(names))[:, index]
+    found = interval(value, weights @ aucs[both] / weights.sum(axis=1))
+    return Estimate(value, *found), int(both.sum())
 
 
 def resampled(
@@ -270,7 +282,7 @@ def resampled(
     weights: Floats,
     specificities: Sequence[float] = (),
 ) -> dict[str | float, Floats]:
-    """Figures of many resamples at once: "roc_auc", "pr_auc" and each specificity, (draws,).
+    """Figures under many weights of the groups at once, (draws,).
 
     Parameters
     ----------
@@ -279,7 +291,11 @@ def resampled(
     group
         (N,) index of each entry's group.
     weights
-        (draws, groups) how often each group is drawn.
+        (draws, groups) how often each group counts.
+
+    Returns
+    -------
+    "roc_auc", "pr_auc" and each specificity.
 
     Notes
     -----

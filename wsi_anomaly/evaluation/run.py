@@ -127,7 +127,7 @@ def _evaluate_results(folder: Path, options: EvaluateOptions, watch: Watch) -> E
     files = Results(folder, None if options.slides is None else Path(options.slides))
     judged, without = _with_colour(known, judged, files, method, watch)
     watch("computing intervals")
-    figures = compute(judged, method, specificities=options.specificities, seed=options.seed)
+    figures = compute(judged, method, specificities=options.specificities)
     notes += _notes(judged, figures)
     if without:
         notes.append(without)
@@ -148,7 +148,6 @@ def _evaluate_results(folder: Path, options: EvaluateOptions, watch: Watch) -> E
         "cases": options.cases is not None,
         "method": method,
         "specificities": list(options.specificities),
-        "seed": options.seed,
     }
     watch("reading pictures")
     return Evaluation(
@@ -176,12 +175,12 @@ def _evaluate_scores(scores: Path, options: EvaluateOptions) -> Evaluation:
         judged = [_from_table("all", table.score, table.label)]
         notes.append(
             "The table names no slides: there are no intervals, because scores of one slide are "
-            "alike and only slides can be resampled; add a column slide."
+            "alike and only slides can be left out; add a column slide."
         )
-    figures = compute(judged, SCORE, specificities=options.specificities, seed=options.seed)
+    figures = compute(judged, SCORE, specificities=options.specificities)
     if table.has_slides:
         notes += _notes(judged, figures)
-    settings = {"specificities": list(options.specificities), "seed": options.seed}
+    settings = {"specificities": list(options.specificities)}
     return Evaluation(scores, figures, judged, tuple(notes), (), settings)
 
 
@@ -352,7 +351,8 @@ def _notes(judged: Sequence[JudgedSlide], figures: Figures) -> list[str]:
         )
     elif figures.raw and np.isnan(figures.raw[figures.method].roc_auc.low):
         notes.append(
-            "No intervals for fields: all fields of one class come from one slide or case."
+            "No intervals for fields: those of one class come from fewer than "
+            f"{LEAST_GROUPS} slides or cases."
         )
     if not figures.raw:
         notes.append("Fields of only one class are known: figures are of slides alone.")

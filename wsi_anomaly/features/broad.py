@@ -1,10 +1,13 @@
-"""The named set of images whose per-filter statistics ship: photographs and textures.
+"""The named set of images that filters are scaled by: photographs and textures.
 
     python -m wsi_anomaly.features.broad lite0 -o models/lite0-statistics.safetensors
 
-measures a network on them anew. They are files of scikit-image and scikit-learn, which are
-installed anyway: portraits, animals, streets, things, textures, print, sky, microscopy, a retina.
-No image of a set that the project is judged on is among them, and no drawn slide.
+writes the statistics that ship for a network's published weights. Networks with other weights,
+random ones among them, are measured on the same images when they are first used.
+
+The images are files of scikit-image and scikit-learn, which are installed anyway: portraits,
+animals, streets, things, textures, print, sky, microscopy, a retina. No image of a set that the
+project is judged on is among them, and no drawn slide.
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
+from wsi_anomaly.core.errors import ModelError, UsageError, WsiAnomalyError
 from wsi_anomaly.core.tensors import save_tensors
-from wsi_anomaly.features.loading import load_features
+from wsi_anomaly.features.loading import load_features, network_spec, published_weights
+from wsi_anomaly.features.weights import digest_of
 
 NAME = "skimage-sklearn-22"
 """Name of the set, in the files that hold its statistics."""
@@ -117,10 +121,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         network = load_features(options.network, weights=options.feature_weights)
+        spec = network_spec(options.network)
+        if spec is None:
+            raise UsageError("Statistics ship for networks of ours, not for timm's.")
+        weights = published_weights(options.network, spec, options.feature_weights)
         network.fit_statistics(broad_tiles(), network.layers)
         tensors, _ = network.to_state()
         statistics = {key: value for key, value in tensors.items() if ".filter_" in key}
-        save_tensors(options.output, statistics, {"network": network.name, "images": NAME})
+        about = {"network": network.name, "images": NAME, "weights": digest_of(weights)}
+        save_tensors(options.output, statistics, about)
     except WsiAnomalyError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code

@@ -307,6 +307,7 @@ def _register(name: str) -> None:
             default_layer=LAYER,
             published=lambda: _published(name),
             convert=lambda weights, _: {f"{LAYER}.{k}": v for k, v in rename(weights).items()},
+            of_tissue=True,
             licence=encoder.notice(),
         )
 

@@ -24,8 +24,6 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from wsi_anomaly.core.errors import ModelError
-from wsi_anomaly.core.resources import models_folder
-from wsi_anomaly.core.tensors import load_tensors
 from wsi_anomaly.features.fields import Chain, PaddedConv, cropped
 from wsi_anomaly.features.network import Stage
 from wsi_anomaly.features.scaling import InputScaling
@@ -53,10 +51,6 @@ _STAGES = {
 
 _STEM, _EPS = 32, 1e-3
 
-# Tells the published training from any other: the shipped statistics belong to it alone.
-_LAST = "_blocks.15._project_conv.weight"
-_LAST_SHA256 = "c9321b139ab3f46fdb2c8d1d5f1b2ee1e7a1970ed27bb5ccaa13b0f9e188076a"
-
 
 class SameConv(PaddedConv):
     """Convolution with bias in the phase that the module's text states, ReLU6 after it if asked."""
@@ -75,7 +69,7 @@ class SameConv(PaddedConv):
         pad = self.left
         if self.left != self.right:
             x, pad = F.pad(x, (self.left, self.right) * 2), 0
-        if x.device.type == "cpu" and torch.is_inference_mode_enabled():
+        if x.device.type == "cpu" and not (torch.is_grad_enabled() and x.requires_grad):
             # One pass over the memory instead of two or three: twice as fast on a processor. The
             # operator is the one that torch.compile puts here; it has no gradient.
             y: Tensor = torch.ops.mkldnn._convolution_pointwise(
@@ -146,9 +140,7 @@ def published() -> Path:
 
 
 def from_published(weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Fold the published weights into ours, with their filters' statistics; no classifier.
-
-    The statistics belong to these very weights: others of the same shape come without any.
+    """Fold the published weights into ours; no classifier.
 
     Raises
     ------
@@ -168,9 +160,6 @@ def from_published(weights: Mapping[str, Tensor], source: str) -> dict[str, Tens
         raise ModelError(
             f"{source} does not fit the network lite0; give the file of {PACKAGE} {VERSION}."
         ) from error
-    last = weights[_LAST].float().cpu().contiguous().numpy().tobytes()
-    if hashlib.sha256(last).hexdigest() == _LAST_SHA256:
-        folded |= load_tensors(models_folder() / "lite0-statistics.safetensors")[0]
     return folded
 
 

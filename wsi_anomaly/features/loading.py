@@ -16,7 +16,7 @@ from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.features.scaling import InputScaling, scaling_from
 from wsi_anomaly.features.spec import NETWORKS, NetworkSpec
 from wsi_anomaly.features.timm_models import PREFIX, has_layer_scale, timm_network
-from wsi_anomaly.features.weights import read_weights
+from wsi_anomaly.features.weights import read_weights, shipped_statistics
 
 FEATURES = (*NETWORKS.names(), f"{PREFIX}<model>")
 """Names of ours that :func:`load_features` knows, for help texts."""
@@ -37,9 +37,9 @@ def load_features(
         The published weights (a state_dict as ``.pth`` or ``.safetensors``; for squeezenet also
         the original ``.npz``), or a file of this project, such as a ``compact`` trained anew.
     random_seed : int, optional
-        Take random weights instead (Kaiming normal, the same for the same seed). They come
-        without per-filter statistics: fit those before use. This is the control that shows what
-        trained features are worth.
+        Take random weights instead (Kaiming normal, the same for the same seed). This is the
+        control that shows what trained features are worth. They come without per-filter
+        statistics, as other weights do for which none ship: a detector measures those before use.
 
     Raises
     ------
@@ -154,12 +154,15 @@ def _untrained(
         else:
             with NETWORKS.blaming(name):
                 stages, own, own_default = spec.stages(), spec.scaling, spec.default_layer
+        of_tissue = spec is not None and spec.of_tissue
     if layers is not None:
         known = tuple(stage.name for stage in stages[: len(layers)])
         if not layers or layers != known or default not in layers:
             raise ModelError(f"{source} does not fit the network {name}: it has other layers.")
         stages = stages[: len(layers)]
-    return PerceptualNetwork(name, stages, scaling or own, default or own_default)
+    return PerceptualNetwork(
+        name, stages, scaling or own, default or own_default, of_tissue=of_tissue
+    )
 
 
 def _middle(stages: list[Stage]) -> str:
@@ -191,6 +194,23 @@ def _is_ours(path: Path) -> bool:
         raise ModelError(f"{path} is damaged; copy it again.") from error
 
 
+def published_weights(name: str, spec: NetworkSpec, path: Path | None) -> Mapping[str, Tensor]:
+    """Weights of a network of ours as others publish them, under their names.
+
+    Raises
+    ------
+    ModelError
+        None are published, or they cannot be had.
+    """
+    if path is not None:
+        return read_weights(path)
+    if spec.published is None:
+        raise ModelError(
+            f"No weights of the network {name} are published; give a file with --feature-weights."
+        )
+    return spec.published()
+
+
 def _published(name: str, spec: NetworkSpec | None, path: Path | None) -> PerceptualNetwork:
     """Build the network with weights as others publish them."""
     if spec is None:
@@ -198,16 +218,10 @@ def _published(name: str, spec: NetworkSpec | None, path: Path | None) -> Percep
         with torch.random.fork_rng(devices=[]):
             stages, scaling = timm_network(name, pretrained=True, weights=weights)
         return PerceptualNetwork(name, stages, scaling, _middle(stages))
-    found: Mapping[str, Tensor]
-    if path is not None:
-        source, found = str(path), read_weights(path)
-    elif spec.published is not None:
-        source, found = "What is published", spec.published()
-    else:
-        raise ModelError(
-            f"No weights of the network {name} are published; give a file with --feature-weights."
-        )
+    source = "What is published" if path is None else str(path)
+    found = published_weights(name, spec, path)
     scaling = spec.scaling if spec.scaling_of is None else spec.scaling_of(found)
+    statistics = shipped_statistics(name, found)
     layers = None
     if spec.depth_of is not None:  # a file that ends early gives a network that does
         layers = tuple(stage.name for stage in spec.stages()[: spec.depth_of(found)])
@@ -215,5 +229,5 @@ def _published(name: str, spec: NetworkSpec | None, path: Path | None) -> Percep
     if spec.convert is not None:
         with torch.random.fork_rng(devices=[]):
             found = spec.convert(found, source)
-    network.load_state(found, source)
+    network.load_state({**found, **statistics}, source)
     return network

@@ -52,6 +52,8 @@ class PerceptualNetwork(nn.Module):
         What the network's weights expect.
     default_layer : str
         Layer of the final stage of training when nothing else is asked for.
+    of_tissue : bool
+        Whether it was trained on tissue alone: photographs say nothing of its filters.
 
     Attributes
     ----------
@@ -68,13 +70,20 @@ class PerceptualNetwork(nn.Module):
     _scale: Tensor
 
     def __init__(
-        self, name: str, stages: Sequence[Stage], scaling: InputScaling, default_layer: str
+        self,
+        name: str,
+        stages: Sequence[Stage],
+        scaling: InputScaling,
+        default_layer: str,
+        *,
+        of_tissue: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
         self.layers = tuple(stage.name for stage in stages)
         self.scaling = scaling
         self.default_layer = default_layer
+        self.of_tissue = of_tissue
         self.fields = stated_fields(stages)
         self.stages = nn.ModuleDict({stage.name: stage.modules for stage in stages})
         self._precision = torch.float32
@@ -150,7 +159,7 @@ class PerceptualNetwork(nn.Module):
         }
 
     def normalise(self, activations: Tensor, layer: str) -> Tensor:
-        """f_hat = (f - mean) / std, per filter of `layer`, in float32."""
+        """f_hat = (f - mean) / std of (N, C, H, W), per filter of `layer`, in float32."""
         mean, std = self.statistics(layer)
         return (activations.float() - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
 

@@ -48,6 +48,9 @@ class NetworkSpec:
         Usual estimator of ``density`` over them in `fields_um` at 10x; elsewhere it is ``both``.
     fields_um
         Usual sides of its fields; empty: it judges tiles.
+    of_tissue
+        Whether the weights were trained on tissue alone: their filters are scaled by the tiles that
+        are learned from, not by photographs.
     licence
         What a user must know of the licence of the published weights, where it is no free one.
     """
@@ -65,6 +68,7 @@ class NetworkSpec:
     pooled_layers: tuple[str, ...] = ()
     pooled_by: str = "both"
     fields_um: tuple[int, ...] = ()
+    of_tissue: bool = False
     licence: str | None = None
 
 

@@ -5,6 +5,12 @@
 cuts the images (files, or folders of them) into tiles and writes the network with the statistics
 of all its layers to one file, which ``--feature-weights`` takes. Give a broad set: statistics of a
 handful of like images make much of filters that hardly ever answer.
+
+    python -m wsi_anomaly.features.statistics vgg19 --statistics FILE -o vgg19.safetensors
+
+takes them from a file instead: that of the paper's authors
+(``vgg19_ILSVRC2012_object_detection_mean_var.pt``), or any with a mean and a standard deviation by
+layer. It is opened in PyTorch's restricted mode, in which nothing is executed.
 """
 
 from __future__ import annotations
@@ -19,9 +25,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
+from wsi_anomaly.core.errors import ModelError, UsageError, WsiAnomalyError
 from wsi_anomaly.core.tensors import save_tensors
 from wsi_anomaly.features.loading import FEATURES, load_features
+from wsi_anomaly.features.network import PerceptualNetwork
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 BATCH = 64
@@ -85,6 +92,37 @@ def _batch(tiles: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+def take_statistics(network: PerceptualNetwork, path: Path) -> int:
+    """Set mean and standard deviation of each filter of the layers that a file holds; count them.
+
+    The authors' file gives them by layer as ``(1, C, 1, 1)``; what it calls ``var`` is the standard
+    deviation.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, damaged, holds more than tensors, or belongs to another network.
+    """
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+        for layer in network.layers:
+            if layer in held:
+                mean, deviation = held[layer]
+                found[layer] = mean.flatten(), deviation.flatten()
+    except Exception as error:  # a damaged file fails in as many ways as there are readers
+        raise ModelError(
+            f"{path} cannot be read as statistics: it is missing, damaged, or holds something else "
+            "than a mean and a standard deviation by layer; give the authors' file."
+        ) from error
+    filters = network.activations(torch.zeros(1, 3, 64, 64), list(found)) if found else {}
+    if not found or any(found[layer][0].shape != f.shape[1:2] for layer, f in filters.items()):
+        raise ModelError(f"{path} has no statistics of {network.name}: it has other layers.")
+    for layer, (mean, deviation) in found.items():
+        network.set_statistics(layer, mean, deviation)
+    return len(found)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring."""
     parser = argparse.ArgumentParser(
@@ -92,7 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Measure the per-filter statistics of a perceptual network on images.",
     )
     parser.add_argument("network", help=f"one of {', '.join(FEATURES)}")
-    parser.add_argument("images", type=Path, nargs="+", help="images, or folders of them")
+    parser.add_argument("images", type=Path, nargs="*", help="images, or folders of them")
+    parser.add_argument("--statistics", type=Path, help="a file of them, in place of images")
     parser.add_argument("-o", "--output", type=Path, required=True, help="file to write")
     parser.add_argument("--feature-weights", type=Path, help="the network's weights")
     parser.add_argument("--size", type=int, default=64, help="side of a tile in px (default 64)")
@@ -103,14 +142,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError("--size is at least 8 px, and --max-tiles at least 1.")
         if options.output.suffix != ".safetensors":
             raise UsageError(f"{options.output} must end in .safetensors.")
+        if bool(options.images) == (options.statistics is not None):
+            raise UsageError("Give images, or a file of statistics with --statistics.")
         network = load_features(options.network, weights=options.feature_weights)
-        files = image_files(options.images)
-        network.fit_statistics(image_tiles(files, options.size, options.max_tiles), network.layers)
+        if options.statistics is not None:
+            layers = take_statistics(network, options.statistics)
+            source = f"{options.statistics} ({layers} layers)"
+        else:
+            files = image_files(options.images)
+            tiles = image_tiles(files, options.size, options.max_tiles)
+            network.fit_statistics(tiles, network.layers)
+            source = f"{len(files)} images"
         save_tensors(options.output, *network.to_state())
     except WsiAnomalyError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"{options.output}: {network.name} with statistics of {len(files)} images")
+    print(f"{options.output}: {network.name} with statistics of {source}")
     return 0
 
 

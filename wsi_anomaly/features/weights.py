@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.core.resources import models_folder
+from wsi_anomaly.core.tensors import load_tensors
 
 _LARGEST_BYTES = 8 << 30  # a zip of zeros can be a thousandth of what it unpacks to
 
@@ -54,6 +57,26 @@ def _read(path: Path) -> Any:
                 raise ValueError("it unpacks to more than any network has")
             return {name: torch.from_numpy(archive[name].astype(np.float32)) for name in archive}
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def digest_of(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a network's convolutions, whatever format their numbers are stored in."""
+    found = hashlib.sha256()
+    for key in sorted(key for key, value in weights.items() if value.ndim == 4):
+        found.update(weights[key].float().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def shipped_statistics(network: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Per-filter statistics that ship for these very weights, by ``<layer>.filter_mean`` and so on.
+
+    None for others: statistics belong to the weights that they were measured with.
+    """
+    path = models_folder() / f"{network}-statistics.safetensors"
+    if not path.is_file():
+        return {}
+    tensors, about = load_tensors(path)
+    return dict(tensors) if about.get("weights") == digest_of(weights) else {}
 
 
 def download(network: str, weights: Any) -> dict[str, Tensor]:

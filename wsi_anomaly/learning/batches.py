@@ -52,6 +52,14 @@ class ArrayTiles:
         (N, S, S, C) uint8; larger than `tile_size` to be cut at random in training.
     tile_size
         Side handed out, px; S by default.
+
+    Examples
+    --------
+    >>> tiles = ArrayTiles(np.zeros((5, 96, 96, 3), np.uint8), tile_size=64)
+    >>> len(tiles), tiles.tile_side
+    (5, 96)
+    >>> tiles.batch([0, 3]).shape
+    (2, 64, 64, 3)
     """
 
     def __init__(self, images: NDArray[np.uint8], tile_size: int | None = None) -> None:
@@ -67,7 +75,7 @@ class ArrayTiles:
         return len(self.images)
 
     def batch(self, indices: NDArray[np.intp] | Sequence[int]) -> NDArray[np.uint8]:
-        """Centres of tiles."""
+        """Centres of tiles, (n, S, S, C) uint8."""
         start = (self.tile_side - self.tile_size) // 2
         centre = slice(start, start + self.tile_size)
         return self.images[np.asarray(indices, np.intp), centre, centre]
@@ -75,7 +83,7 @@ class ArrayTiles:
     def cut(
         self, indices: NDArray[np.intp] | Sequence[int], corners: NDArray[np.integer]
     ) -> NDArray[np.uint8]:
-        """Tiles cut at their corners."""
+        """Tiles (n, S, S, C) uint8 cut at (n, 2) corners (y, x), px."""
         reach = np.arange(self.tile_size)
         rows = corners[:, :1] + reach
         columns = corners[:, 1:] + reach
@@ -104,7 +112,7 @@ class Crops:
         return len(self._tiles)
 
     def batch(self, indices: NDArray[np.intp] | Sequence[int]) -> NDArray[np.uint8]:
-        """Centres of tiles."""
+        """Centres of tiles, (n, S, S, C) uint8."""
         start = (self.tile_side - self.tile_size) // 2
         centre = slice(start, start + self.tile_size)
         return self._tiles.batch(indices)[:, centre, centre]
@@ -112,7 +120,7 @@ class Crops:
     def cut(
         self, indices: NDArray[np.intp] | Sequence[int], corners: NDArray[np.integer]
     ) -> NDArray[np.uint8]:
-        """Tiles cut at their corners."""
+        """Tiles (n, S, S, C) uint8 cut at (n, 2) corners (y, x), px."""
         whole = ArrayTiles(self._tiles.batch(indices), self.tile_size)
         return whole.cut(np.arange(len(whole)), corners)
 
@@ -137,6 +145,14 @@ class BatchStream:
         Number of this process and of all; each takes every `world`-th tile of a batch.
     flips : bool
         Whether tiles are flipped at random: tissue has no upside, radiographs and cars have one.
+
+    Examples
+    --------
+    >>> stream = BatchStream(ArrayTiles(np.zeros((10, 8, 8, 3), np.uint8)), 4, seed=0)
+    >>> stream.batch(0).shape
+    torch.Size([4, 3, 8, 8])
+    >>> bool((stream.batch(7) == stream.batch(7)).all())  # of the step alone
+    True
     """
 
     def __init__(
@@ -159,7 +175,7 @@ class BatchStream:
         self._resident = self._on_device()
 
     def indices(self, k: int) -> NDArray[np.intp]:
-        """Positions in the source of batch k, all processes together."""
+        """Positions (batch_size,) in the source of batch k, all processes together."""
         count = len(self.source)
         position = np.arange(k * self.batch_size, (k + 1) * self.batch_size)
         rounds, place = np.divmod(position, count)
@@ -186,7 +202,7 @@ class BatchStream:
         return _flipped(images, flips) if self._flips else images
 
     def stream(self, first: int, count: int) -> Iterator[Tensor]:
-        """Batches first, first + 1, ...; made ahead in a thread unless they lie on the device."""
+        """Batches (n, C, S, S) first, first + 1, ...; made ahead in a thread if off the device."""
         if self._resident is not None:
             for k in range(first, first + count):
                 yield self.batch(k)

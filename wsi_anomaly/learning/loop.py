@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from wsi_anomaly.core.devices import memory_explained
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import config_hash
+from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.core.tensors import load_optimizer, load_tensors, optimizer_tensors, save_tensors
 from wsi_anomaly.learning.batches import BatchStream
 from wsi_anomaly.learning.distributed import mean_over_processes, rank_and_world
@@ -249,11 +250,11 @@ class TrainingLoop:
         """Write the checkpoint, if one is wanted; only the first process does."""
         if self._checkpoint is None or rank_and_world()[0]:
             return
-        tensors = {f"best.{name}": t for name, t in self._best.items()}
+        tensors = prefixed("best.", self._best)
         for part, module in self.learner.modules.items():
-            tensors |= {f"{part}.{name}": t for name, t in module.state_dict().items()}
+            tensors |= prefixed(f"{part}.", module.state_dict())
         for part, optimizer in self.learner.optimizers.items():
-            tensors |= {f"{part}/{name}": t for name, t in optimizer_tensors(optimizer).items()}
+            tensors |= prefixed(f"{part}/", optimizer_tensors(optimizer))
         state = asdict(self._state) | {"identity": self._identity}
         if math.isinf(self._state.best):
             state["best"] = None
@@ -274,10 +275,10 @@ class TrainingLoop:
         self._state = _State(**state, best=math.inf if best is None else best)
         self.learner.start_stage(self._state.stage)
         for part, module in self.learner.modules.items():
-            module.load_state_dict(_below(tensors, f"{part}."))
+            module.load_state_dict(below(f"{part}.", tensors))
         for part, optimizer in self.learner.optimizers.items():
-            load_optimizer(optimizer, _below(tensors, f"{part}/"))
-        self._best = _below(tensors, "best.")
+            load_optimizer(optimizer, below(f"{part}/", tensors))
+        self._best = below("best.", tensors)
 
     def _run_stage(self) -> None:
         learner, state, config = self.learner, self._state, self.config
@@ -370,7 +371,3 @@ class TrainingLoop:
         else:
             state.waited += 1
         return state.waited > self.config.patience
-
-
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

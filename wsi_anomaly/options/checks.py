@@ -27,8 +27,10 @@ def check_origin(origin: str) -> None:
         raise UsageError(f"QuPath's origin is bounds or level0, not {origin!r}.")
 
 
-def check_slides(mpp: float | None, backend: str = "auto") -> None:
+def check_slides(mpp: float | None, backend: str = "auto", scene: int | None = None) -> None:
     """See that slides can be opened like this."""
+    if scene is not None and scene < 1:
+        raise UsageError(f"The images of a file are counted from 1, not {scene}.")
     if mpp is not None:
         check_mpp(mpp)
     if backend != "auto" and backend not in READERS:

@@ -28,7 +28,7 @@ class EvaluateOptions:
         In place of results: a CSV with the columns ``score``, ``label`` and, if there is one,
         ``slide``.
     cases
-        Patient or animal by slide: a table of ``slide,case``, or a mapping; intervals resample
+        Patient or animal by slide: a table of ``slide,case``, or a mapping; intervals are over
         cases. By default every slide is a case of its own.
     method
         The method to look at closely; None: the one that ranks.
@@ -36,8 +36,6 @@ class EvaluateOptions:
         At which the sensitivity is asked for.
     slides
         Where the slides lie now, if they are not where they were scored.
-    seed
-        Of the bootstrap.
     """
 
     annotations: str | Path | None = None
@@ -49,7 +47,6 @@ class EvaluateOptions:
     method: str | None = None
     specificities: Sequence[float] = (0.9, 0.95, 0.99)
     slides: str | Path | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
         about_results = (
@@ -76,4 +73,3 @@ class EvaluateKeywords(TypedDict, total=False):
     method: str | None
     specificities: Sequence[float]
     slides: str | Path | None
-    seed: int

@@ -42,6 +42,8 @@ class ScoreOptions:
         Micrometres per pixel of all slides, and a table of ``slide,mpp`` for single ones.
     backend
         Reader of the slides: "auto", "openslide" or "tiff"; the pixels are the same.
+    scene
+        Which of several images in a file is the slide, from 1; None: the largest.
     origin
         Where QuPath's (0, 0) lies on slides with bounds: "bounds" or "level0".
     gzip
@@ -68,6 +70,7 @@ class ScoreOptions:
     mpp: float | None = None
     mpp_csv: str | Path | None = None
     backend: str = "auto"
+    scene: int | None = None
     origin: Origin = "bounds"
     gzip: bool = False
     workers: int | None = None
@@ -86,7 +89,7 @@ class ScoreOptions:
             raise UsageError(f"A false discovery rate lies between 0 and 1, not {self.fdr:g}.")
         check_share(self.min_tissue)
         check_origin(self.origin)
-        check_slides(self.mpp, self.backend)
+        check_slides(self.mpp, self.backend, self.scene)
         check_workers(self.workers)
 
 
@@ -103,6 +106,7 @@ class ScoreKeywords(TypedDict, total=False):
     mpp: float | None
     mpp_csv: str | Path | None
     backend: str
+    scene: int | None
     origin: Origin
     gzip: bool
     workers: int | None

@@ -103,6 +103,8 @@ class TileOptions(TileChoices):
         is a case of its own.
     backend
         Reader of the slides: "auto", "openslide" or "tiff"; the pixels are the same.
+    scene
+        Which of several images in a file is the slide, from 1; None: the largest.
     workers
         Processes; None: one for each core.
     dask
@@ -121,6 +123,7 @@ class TileOptions(TileChoices):
     mpp_csv: str | Path | None = None
     cases: str | Path | Mapping[str, str] | None = None
     backend: str = "auto"
+    scene: int | None = None
     workers: int | None = None
     dask: str | None = None
     shard: str | None = None
@@ -140,7 +143,7 @@ class TileOptions(TileChoices):
             )
         make_floats(self, "mpp")
         check_origin(self.origin)
-        check_slides(self.mpp, self.backend)
+        check_slides(self.mpp, self.backend, self.scene)
         check_workers(self.workers)
 
     @classmethod
@@ -179,6 +182,7 @@ class TileKeywords(TypedDict, total=False):
     mpp_csv: str | Path | None
     cases: str | Path | Mapping[str, str] | None
     backend: str
+    scene: int | None
     workers: int | None
     dask: str | None
     shard: str | None

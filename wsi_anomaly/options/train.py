@@ -141,6 +141,8 @@ class CalibrateOptions:
         is a case of its own.
     mpp, mpp_csv
         Micrometres per pixel of all slides, and a table of ``slide,mpp`` for single ones.
+    scene
+        Which of several images in a file is the slide, from 1; None: the largest.
     device
         Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
     """
@@ -148,11 +150,12 @@ class CalibrateOptions:
     cases: str | Path | Mapping[str, str] | None = None
     mpp: float | None = None
     mpp_csv: str | Path | None = None
+    scene: int | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
         make_floats(self, "mpp")
-        check_slides(self.mpp)
+        check_slides(self.mpp, scene=self.scene)
 
 
 class CalibrateKeywords(TypedDict, total=False):
@@ -161,4 +164,5 @@ class CalibrateKeywords(TypedDict, total=False):
     cases: str | Path | Mapping[str, str] | None
     mpp: float | None
     mpp_csv: str | Path | None
+    scene: int | None
     device: str

@@ -15,6 +15,7 @@ from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.results.raster import faded
 from wsi_anomaly.results.summary import region_position
 from wsi_anomaly.scoring import ScoreMap
+from wsi_anomaly.scoring.regions import highest_near
 from wsi_anomaly.scoring.top_fields import CONTEXT_UM, SHOWN, most_anomalous
 from wsi_anomaly.slides import ReadError, Slide
 
@@ -53,7 +54,6 @@ class Place:
     views: list[View]
     position: tuple[int, int]
     smoothed: float
-    score: float
     percentile: float | None
     z: float | None
     p_value: float | None
@@ -72,19 +72,19 @@ def gallery(score_map: ScoreMap, slide: Slide, frame: Frame, count: int = SHOWN)
     maps = _map_pictures(score_map)
     out = []
     for i in most_anomalous(fields, found.smoothed, count, apart_um=CONTEXT_UM):
-        x, y = (float(v) for v in fields.coords[i])
+        place = highest_near(fields, score_map.score, i)
+        x, y = (float(v) for v in fields.coords[place])
         center = (x + fields.field_level0[0] / 2, y + fields.field_level0[1] / 2)
         views = _views(slide, center, fields.field_um)
         if not views:
             continue
-        if i in maps:
-            views.append(View("error map", maps[i]))
+        if place in maps:
+            views.append(View("error map", maps[place]))
         out.append(
             Place(
                 views,
-                region_position(score_map, frame, i),
+                region_position(score_map, frame, place),
                 float(found.smoothed[i]),
-                float(score_map.score[i]),
                 None if found.percentile is None else float(found.percentile[i]),
                 None if found.z is None else float(found.z[i]),
                 None if found.p_value is None else float(found.p_value[i]),

@@ -49,6 +49,7 @@ def environment(folder: Path | None = None) -> Any:
         area=area_text,
         number=number,
         percent=percent,
+        above_normal=above_normal,
         version=__version__,
         # Our own file, and no text of a slide goes into it.
         style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704
@@ -64,6 +65,13 @@ def number(value: float | None) -> str:
 def area_text(mm2: float) -> str:
     """Write an area; one field of 64 um is 0.004 mm2, which is not nothing."""
     return f"{mm2:.3f}" if 0 < mm2 < 0.01 else f"{mm2:.2f}"
+
+
+def above_normal(percentile: float, slides: int | None) -> str:
+    """Say how a slide's highest score stands among those of normal slides."""
+    if slides is None:
+        return f"not below {percentile:.0f}% of normal slides"
+    return f"not below {round(percentile * slides / 100)} of {slides} normal slides"
 
 
 def percent(value: float) -> str:
@@ -202,8 +210,8 @@ def write_report(
                 "position": region_position(score_map, frame, region.peak),
                 "area_mm2": region.area_mm2,
                 "fields": len(region.fields),
+                "highest": region.highest,
                 "mean_score": region.mean_score,
-                "max_score": region.max_score,
             }
             for region in regions[:_MOST_REGIONS]
         ],

@@ -11,8 +11,9 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -22,6 +23,7 @@ from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.reports.report import environment
+from wsi_anomaly.results.batch import BatchShift, shift_of
 from wsi_anomaly.results.summary import FORMAT, read_entry, read_summary
 from wsi_anomaly.scoring import ALONE
 from wsi_anomaly.slides import Other
@@ -31,6 +33,7 @@ INCOMPARABLE = "cannot be compared"
 """Verdict of slides that stand on top of the worklist, without a rank."""
 
 _FAILED = ".failed"
+_NOT_IN_TABLE = {"thumbnail", "folder", "measured", "normal"}
 _BESIDE = ".beside.json"
 _GROWTH = 20
 _PAUSE = 1000  # times as long as writing took
@@ -51,6 +54,7 @@ class Row:
     flagged_mm2: float | None = None
     can_flag: bool = False
     threshold: float | None = None
+    normal_slides_with_flags: float | None = None
     not_assessed_mm2: float | None = None
     tissue_mm2: float | None = None
     not_assessed_why: str = ""
@@ -58,9 +62,12 @@ class Row:
     report: str = ""
     thumbnail: str = ""
     reference: str = ""
+    normal_slides: int | None = None
     model: str = ""
     path: str = ""
     folder: str = ""
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    normal: Mapping[str, Any] = field(default_factory=dict)
 
 
 def failure_file(results: Path, slide: str) -> Path:
@@ -72,6 +79,11 @@ def failure_file(results: Path, slide: str) -> Path:
 def _float(value: Any) -> float | None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if number and math.isfinite(value) else None
+
+
+def _count(value: Any) -> int | None:
+    number = _float(value)
+    return None if number is None else int(number)
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -108,7 +120,6 @@ def _row(file: Path, summary: Mapping[str, Any]) -> Row:
     warnings = summary.get("warnings")
     here = quote(folder.name, errors="surrogateescape")
     thumbnail = folder / "thumbnail.jpg"
-    regions = _float(flagged.get("regions"))
     return Row(
         slide=str(slide.get("name", folder.name)),
         status=f"seen in {seen}" if seen else str(summary.get("status", "done")),
@@ -116,10 +127,11 @@ def _row(file: Path, summary: Mapping[str, Any]) -> Row:
         slide_score=_float(summary.get("slide_score")),
         slide_percentile=_float(summary.get("slide_percentile")),
         mean_of_top_tenth=_float(summary.get("mean_of_top_tenth")),
-        regions=None if regions is None else int(regions),
+        regions=_count(flagged.get("regions")),
         flagged_mm2=_float(flagged.get("area_mm2")) or 0.0,
         can_flag=flagged.get("possible") is True,
         threshold=_float(flagged.get("threshold")),
+        normal_slides_with_flags=_float(flagged.get("normal_slides_with_flags")),
         not_assessed_mm2=_float(summary.get("not_assessed_mm2")),
         tissue_mm2=_float(summary.get("tissue_mm2")),
         not_assessed_why=", ".join(
@@ -130,12 +142,15 @@ def _row(file: Path, summary: Mapping[str, Any]) -> Row:
         note=" ".join(map(str, warnings)) if isinstance(warnings, list) else "",
         report=f"{here}/report.html",
         thumbnail=f"{here}/thumbnail.jpg" if thumbnail.is_file() else "",
+        normal_slides=_count(_dict(summary.get("calibration")).get("slides")),
         reference=ALONE
         if _dict(summary.get("model")).get("name") == ALONE
         else str(_dict(summary.get("calibration")).get("name", "")),
         model=str(_dict(summary.get("model")).get("hash", "")),
         path=str(slide.get("path", "")),
         folder=folder.name,
+        measured=_dict(summary.get("measured")),
+        normal=_dict(_dict(summary.get("calibration")).get("measured")),
     )
 
 
@@ -190,6 +205,13 @@ class _Rows:
             if row is not None:
                 found.append(row)
         return found
+
+
+def _batch(rows: Sequence[Row]) -> BatchShift | None:
+    """How the new slides with the most common reference lie beside it, as a batch."""
+    new = [r for r in rows if r.status == "done" and r.normal and r.measured]
+    common = Counter((r.model, r.reference) for r in new).most_common(1)
+    return shift_of([vars(r) for r in new if common and (r.model, r.reference) == common[0][0]])
 
 
 class Worklist:
@@ -275,7 +297,7 @@ class Worklist:
         rows = self._rows.collect()
         listed = {row.path for row in rows}
         beside = [row for path, row in _rows_beside(self._results).items() if path not in listed]
-        names = [f.name for f in fields(Row) if f.name not in {"thumbnail", "folder"}]
+        names = [f.name for f in fields(Row) if f.name not in _NOT_IN_TABLE]
         lines = ([getattr(row, name) for name in names] for row in [*rows, *beside])
         table = table_text(names, lines)
         write_text(self._results / "slides.csv", table)
@@ -291,6 +313,7 @@ class Worklist:
                 models=len({r.model for r in rows if r.model}),
                 unlike=sum(1 for r in rows if r.verdict == INCOMPARABLE),
                 alone=sum(1 for r in rows if r.reference == ALONE),
+                batch=_batch(rows),
                 cohort=(self._results / COHORT_PAGE).is_file(),
             )
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,16 @@ from numpy.typing import NDArray
 from wsi_anomaly import __version__
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import config_hash, make_folder, write_json
-from wsi_anomaly.detectors import Density
-from wsi_anomaly.detectors.base import Fitting, batches
+from wsi_anomaly.detectors import Density, Detector, Dpa
+from wsi_anomaly.detectors.base import Fitting, batches, device_of, fit_missing_statistics
 from wsi_anomaly.detectors.fusion import supported_weights
 from wsi_anomaly.evaluation import ColourControl, mean_colours
-from wsi_anomaly.features import PerceptualNetwork, load_features, working_precision
+from wsi_anomaly.features import (
+    PerceptualNetwork,
+    load_features,
+    network_spec,
+    working_precision,
+)
 from wsi_anomaly.learning.batches import ArrayTiles, to_images
 from wsi_anomaly.learning.loop import Report
 from wsi_anomaly.reproduce.embeddings import Embeddings
@@ -38,18 +43,19 @@ from wsi_anomaly.reproduce.problems import (
     mean_of_images,
 )
 from wsi_anomaly.reproduce.rows import (
+    DENOMINATOR,
     FUSED,
     FUSION,
     MEAN_COLOUR,
     RANDOM,
     SUPERVISED,
+    UNTRAINED,
     make_detector,
     settings_of,
     used_layers,
 )
 from wsi_anomaly.reproduce.scores import Place, Scores
 
-_SCALING_IMAGES = 2048
 _FOLDS = 5
 
 Score = Callable[[NDArray[Any]], NDArray[Any]]
@@ -73,9 +79,7 @@ class Bench:
     report: Callable[[Report], None] | None = None
 
     def __post_init__(self) -> None:
-        self._networks: dict[
-            tuple[int | None, int, int], tuple[NDArray[np.uint8], PerceptualNetwork]
-        ] = {}
+        self._networks: dict[tuple[int | None, str], PerceptualNetwork] = {}
         self._embeddings: dict[tuple[PerceptualNetwork, tuple[str, ...]], Embeddings] = {}
         self._problems: dict[tuple[Any, ...], Problem] = {}
 
@@ -174,9 +178,7 @@ class Bench:
             control = ColourControl().fit(mean_of_images(mean_colours(learn), problem.learn_image))
             return scored(mean_colours, control.score_samples), more
         random = seed if place.row.endswith(RANDOM) else None
-        # As in the decisive test: random features are scaled by what the autoencoder learns from.
-        scaling = whole.learn if place.row == f"dpa{RANDOM}" else whole.scaling
-        network = self._network(random, settings, scaling)
+        network = self._network(random, place, ArrayTiles(learn))
         detector = make_detector(settings, network, seed)
         if isinstance(detector, Density):
             embeddings = self._embeddings.setdefault(
@@ -188,6 +190,11 @@ class Bench:
             return scored(
                 lambda tiles: detector.score_embeddings(embeddings.of(tiles)).numpy()
             ), more
+        if place.row == UNTRAINED:
+            assert isinstance(detector, Dpa)
+            return scored(detector.start().score_samples), more
+        if place.row == DENOMINATOR:
+            return scored(lambda tiles: denominator(detector, tiles)), more
         fitting = Fitting(
             torch.device(self.plan.device),
             make_folder(place.training),
@@ -199,14 +206,12 @@ class Bench:
         shutil.rmtree(place.training, ignore_errors=True)
         return scores, more
 
-    def _network(
-        self, random: int | None, settings: Mapping[str, Any], images: NDArray[np.uint8]
-    ) -> PerceptualNetwork:
-        """Perceptual network, its filters scaled by images of the problem where they must be."""
-        key = (random, len(images), images.shape[1])
-        scaling, former = self._networks.get(key, (None, None))
-        network = former
-        if network is None or scaling is not images:
+    def _network(self, random: int | None, place: Place, learn: ArrayTiles) -> PerceptualNetwork:
+        """Perceptual network, its filters scaled; random ones as those of photographs are."""
+        spec = network_spec(self.plan.features)
+        of_tissue = spec is not None and spec.of_tissue
+        key = (random, f"{place.problem} {place.seed}" if of_tissue else "")
+        if key not in self._networks:
             network = load_features(
                 self.plan.features,
                 weights=None if random is not None else self.plan.weights,
@@ -214,16 +219,9 @@ class Bench:
             )
             network.to(self.plan.device)
             network.set_precision(working_precision(self.plan.features, self.plan.device))
-            self._networks[key] = (images, network)
-            self._embeddings = {k: v for k, v in self._embeddings.items() if k[0] is not former}
-        missing = [
-            name for name in used_layers(settings, network) if not network.has_statistics(name)
-        ]
-        if missing:
-            rng = np.random.default_rng(0)
-            chosen = images[rng.permutation(len(images))[:_SCALING_IMAGES]]
-            device = self.plan.device
-            network.fit_statistics((to_images(b, device) for b in batches(chosen)), missing)
+            self._networks[key] = network
+        network = self._networks[key]
+        fit_missing_statistics(network, learn, used_layers(place.settings, network))
         return network
 
     def _supervised(self, problem: Problem, embeddings: Embeddings, seed: int) -> Scores:
@@ -289,3 +287,13 @@ class Bench:
             "weights": {name: round(float(w), 3) for name, w in zip(FUSED, weights, strict=True)},
             "support": {name: round(a, 3) for name, a in zip(FUSED, support, strict=True)},
         }
+
+
+@torch.no_grad()
+def denominator(detector: Detector, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """1 / mean|f_hat(x)| of tiles (N, S, S, 3), (N,): what the score is without its numerator."""
+    parts = []
+    for batch in batches(tiles):
+        truth = detector.features(to_images(batch, device_of(detector.features)), detector.layers)
+        parts.append(sum(1 / f.abs().mean((1, 2, 3)) for f in truth.values()).cpu())
+    return torch.cat(parts).numpy()

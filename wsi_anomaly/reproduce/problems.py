@@ -67,9 +67,6 @@ class Problem:
         (M,) what each shows: types of anomaly.
     known, known_kind
         (K, s, s, 3) uint8, a few known anomalies to choose by, and their one type.
-    scaling
-        (n, s, s, 3) uint8, images of the training part, normal or not, that scale the filters of
-        a network without statistics of its own.
     learn_image, judge_image
         (N,) and (T,) the image that each tile was cut from, 0 to M - 1 of the judged ones; None:
         each is an image. The score of an image is the mean over its tiles.
@@ -87,7 +84,6 @@ class Problem:
     kind: NDArray[np.str_]
     known: NDArray[np.uint8]
     known_kind: str
-    scaling: NDArray[np.uint8]
     learn_image: NDArray[np.intp] | None = None
     judge_image: NDArray[np.intp] | None = None
     labelled: Labelled | None = None
@@ -189,6 +185,22 @@ def mean_of_images(
     np.add.at(total, place, values)
     means: NDArray[np.float64] = total / number.reshape(-1, *[1] * (values.ndim - 1))
     return means
+
+
+def chosen_classes(source: Source, classes: Sequence[str]) -> tuple[str, ...]:
+    """Take the classes that were asked for; none named: all.
+
+    Raises
+    ------
+    UsageError
+        The data set has no such class.
+    """
+    unknown = [name for name in classes if name not in source.classes]
+    if unknown:
+        raise UsageError(
+            f"{source.title} has no class {unknown[0]!r}; it has {', '.join(source.classes)}."
+        )
+    return tuple(classes) or source.classes
 
 
 def draw(indices: NDArray[np.intp], most: int | None, seed: int = 0) -> NDArray[np.intp]:

@@ -1,7 +1,8 @@
 """The rows of a table: a method, its published configuration, and how far it was scaled down.
 
 Beside the methods there are the controls: the mean colour of an image, the same method on the same
-network with random weights, and a supervised bound on the pooled features.
+network with random weights, a supervised bound on the pooled features; of the autoencoder also the
+one that has not been trained, and the denominator of its score, 1 / mean|f_hat(x)|, alone.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from wsi_anomaly.reproduce.plan import ASIDE, Plan
 from wsi_anomaly.reproduce.published import ABLATION, GRID, Published, configuration
 
 MEAN_COLOUR, SUPERVISED, FUSION = "mean-colour", "supervised", "fusion"
-RANDOM = "-random"
-CONTROLS = (MEAN_COLOUR, f"density{RANDOM}", f"dpa{RANDOM}", SUPERVISED)
+RANDOM, UNTRAINED, DENOMINATOR = "-random", "dpa-untrained", "dpa-denominator"
+CONTROLS = (
+    MEAN_COLOUR, f"density{RANDOM}", f"dpa{RANDOM}", UNTRAINED, DENOMINATOR, SUPERVISED,
+)  # fmt: skip
 ROWS = ("dpa", "density", FUSION, *BASELINES, *ABLATION, *CONTROLS)
 """Every row that can be asked for."""
 
@@ -36,9 +39,11 @@ FUSED = ("dpa", "density")
 
 _POOLED_FROM = 64
 
+_PUBLISHED_LAYERS = ("r12", "r22", "r32", "r42")
+
 # Layers of other networks that are as deep as VGG19's: r32 sees 4 px apart, r42 8 px.
 _AS_DEEP = {
-    "vgg19": {name: name for name in ("r12", "r22", "r32", "r42")},
+    **{vgg: {name: name for name in _PUBLISHED_LAYERS} for vgg in ("vgg19", "vgg16")},
     "squeezenet": {"r12": "fire2", "r22": "fire3", "r32": "fire4", "r42": "fire7"},
     "compact": {"r12": "c2", "r22": "c2", "r32": "c2", "r42": "c3"},
 }
@@ -89,7 +94,7 @@ def size_of(row: str, source: str, problem: str, plan: Plan) -> int:
 
 def settings_of(row: str, source: str, problem: str, plan: Plan) -> dict[str, Any]:
     """Everything but the images and the seed that decides what a row gives; plain values."""
-    base = row.removesuffix(RANDOM)
+    base = "dpa" if row in (UNTRAINED, DENOMINATOR) else row.removesuffix(RANDOM)
     size = size_of(row, source, problem, plan)
     found: dict[str, Any] = {"row": row, "size": size}
     run = configuration(source, problem, base if _is_dpa(base) else "dpa")
@@ -149,7 +154,6 @@ def _dpa(run: Published, plan: Plan, size: int) -> dict[str, Any]:
     first = min(lengths)
     lengths[first] = (0, lengths[first][1])
     share = plan.scaled(run.total_steps) / sum(map(sum, lengths.values()))
-    deeper = _AS_DEEP.get(plan.features)
     octaves_more = times.bit_length() - 1
     widths = run.widths if len(run.widths) == 1 else run.widths[:1] * octaves_more + run.widths
     return {
@@ -160,7 +164,7 @@ def _dpa(run: Published, plan: Plan, size: int) -> dict[str, Any]:
         "widths": list(widths),
         "image_channels": run.image_channels,
         "loss_layers": {
-            str(at * times): [deeper.get(name, name) if deeper else "" for name in names]
+            str(at * times): [_as_deep(name, plan.features) for name in names]
             for at, names in run.layers.items()
             if at * times in lengths
         },
@@ -177,6 +181,13 @@ def _dpa(run: Published, plan: Plan, size: int) -> dict[str, Any]:
     }
 
 
+def _as_deep(layer: str, features: str) -> str:
+    """Layer of a network in the place of a published one, "" for its usual one; others as given."""
+    if layer not in _PUBLISHED_LAYERS:
+        return layer
+    return _AS_DEEP.get(features, {}).get(layer, "")
+
+
 def _baseline(
     name: str, run: Published, plan: Plan, size: int, layers: list[str]
 ) -> dict[str, Any]:
@@ -186,8 +197,7 @@ def _baseline(
     if "layers" in known:
         found["layers"] = layers
     if "layer" in known:  # of a perceptual loss: that of the published autoencoder
-        deeper = _AS_DEEP.get(plan.features)
-        found["layer"] = deeper[run.layers[run.resolution][-1]] if deeper else ""
+        found["layer"] = _as_deep(run.layers[run.resolution][-1], plan.features)
     if "resolution" in known:
         found["resolution"] = size
     if "steps" in known:
@@ -230,7 +240,7 @@ def _value(option: str, text: str, known: Mapping[str, Any]) -> Any:
 def make_detector(settings: Mapping[str, Any], features: PerceptualNetwork, seed: int) -> Detector:
     """Build the detector of a row, unfitted; of the supervised bound, the one that embeds."""
     base = str(settings["row"]).removesuffix(RANDOM)
-    if _is_dpa(base):
+    if _is_dpa(base) or base in (UNTRAINED, DENOMINATOR):
         return Dpa(features, _dpa_config(settings, features.default_layer, seed))
     if base in ("density", SUPERVISED):
         estimator = settings.get("estimator", "both")

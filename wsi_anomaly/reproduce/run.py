@@ -12,7 +12,7 @@ from wsi_anomaly.core.files import make_folder, remove_left_behind
 from wsi_anomaly.learning.loop import Report
 from wsi_anomaly.reproduce.experiment import Bench
 from wsi_anomaly.reproduce.plan import Plan
-from wsi_anomaly.reproduce.problems import Source
+from wsi_anomaly.reproduce.problems import Source, chosen_classes
 from wsi_anomaly.reproduce.rows import check_rows
 from wsi_anomaly.reproduce.scores import Place
 from wsi_anomaly.reproduce.summary import RowSummary
@@ -87,12 +87,7 @@ def reproduce(
     if seeds < 1:
         raise UsageError("--seeds is at least 1.")
     check_rows(tuple(rows), source.key, plan.aside)
-    problems = tuple(classes) or source.classes
-    unknown = [name for name in problems if name not in source.classes]
-    if unknown:
-        raise UsageError(
-            f"{source.title} has no class {unknown[0]!r}; it has {', '.join(source.classes)}."
-        )
+    problems = chosen_classes(source, classes)
     make_folder(output)
     remove_left_behind(output)
     bench = Bench(source, plan, output, watch.report)

@@ -22,7 +22,7 @@ from wsi_anomaly.reproduce.experiment import Bench
 from wsi_anomaly.reproduce.markdown import training_text
 from wsi_anomaly.reproduce.picture import curve_picture
 from wsi_anomaly.reproduce.plan import Plan
-from wsi_anomaly.reproduce.problems import Source
+from wsi_anomaly.reproduce.problems import Source, chosen_classes
 from wsi_anomaly.reproduce.published import GRID
 from wsi_anomaly.reproduce.run import Watch
 from wsi_anomaly.reproduce.scores import Scores
@@ -51,12 +51,7 @@ def supervision(
     watch = watch or Watch()
     if not plan.aside:
         raise UsageError("supervision chooses by images set aside; leave --aside 0 away.")
-    problems = tuple(classes) or source.classes
-    unknown = [name for name in problems if name not in source.classes]
-    if unknown:
-        raise UsageError(
-            f"{source.title} has no class {unknown[0]!r}; it has {', '.join(source.classes)}."
-        )
+    problems = chosen_classes(source, classes)
     make_folder(output)
     bench = Bench(source, plan, output, watch.report)
     places = list(bench.places(GRID, problems, seeds))

@@ -38,7 +38,7 @@ TILE_CLASSES = (NORMAL, UNUSUAL, VERY_UNUSUAL, ANOMALOUS, UNCALIBRATED, NOT_ASSE
 
 
 def tile_classes(score_map: ScoreMap) -> NDArray[np.uint8]:
-    """Index into ``TILE_CLASSES`` of every field."""
+    """Index (N,) into ``TILE_CLASSES`` of every field."""
     percentile = score_map.interpretation.percentile
     if percentile is None:
         out = np.full(len(score_map.fields), TILE_CLASSES.index(UNCALIBRATED), np.uint8)

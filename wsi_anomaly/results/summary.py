@@ -145,6 +145,7 @@ def build_summary(
     regions = [
         {
             "area_mm2": region.area_mm2,
+            "highest_smoothed": region.highest,
             "mean_score": region.mean_score,
             "max_score": region.max_score,
             "fields": len(region.fields),
@@ -174,6 +175,7 @@ def build_summary(
         "tissue_mm2": score_map.tissue_mm2,
         "not_assessed_mm2": not_assessed_total_mm2(score_map),
         "not_assessed_by_reason_mm2": score_map.not_assessed_mm2(),
+        "measured": dict(score_map.measured),
         "seen_in": score_map.seen,
         "warnings": list(found.warnings),
         "calibration": None
@@ -184,6 +186,10 @@ def build_summary(
             "slides": score_map.calibration.n_slides,
             "fields": score_map.calibration.n_fields,
             "p_floor": score_map.calibration.p_floor,
+            # In a blinded study that would tell which slides are controls.
+            "measured": {}
+            if score_map.calibration.concurrent
+            else score_map.calibration.measured(),
         },
         "model": dict(score_map.model),
         "settings": dict(score_map.settings),

@@ -24,7 +24,7 @@ from wsi_anomaly.features import load_features, network_spec
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.scoring.embedding import embed_cells
 from wsi_anomaly.scoring.model import ALONE
-from wsi_anomaly.tiles import Fields, Preprocessing
+from wsi_anomaly.tiles import Fields, Preprocessing, Status
 from wsi_anomaly.tiles.plane import Plane
 
 _NETWORK = "lite0"
@@ -125,9 +125,11 @@ class SlideAlone:
         found = {um: torch.from_numpy(np.concatenate(v)) for um, v in drawn.items() if v}
         count = len(next(iter(found.values()))) if found else 0
         if count < 4 * density.config.neighbours:
+            soft = int(np.count_nonzero(plane.status_of(cells) == Status.BLURRED))
             raise NoTissueError(
-                f"{count} fields of tissue are too few to compare a slide with itself; give a "
-                "model with --model."
+                f"{count} fields of tissue are too few to compare a slide with itself"
+                + (f" ({soft} more are out of focus)" if soft else "")
+                + "; give a model with --model."
             )
         shares = torch.from_numpy(np.concatenate(drawn_shares))
         density.fit_fields(found, shares)

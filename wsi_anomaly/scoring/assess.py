@@ -22,7 +22,7 @@ from wsi_anomaly.scoring.model import ScoringModel
 from wsi_anomaly.slides import Slide, TissueMap
 from wsi_anomaly.tiles import Fields, SlidePreprocessor, Status, read_fields
 from wsi_anomaly.tiles.plane import SlidePlane
-from wsi_anomaly.tiles.sharpness import sharpness
+from wsi_anomaly.tiles.sharpness import amid_blur, sharpness
 
 BATCH_SIZE = 256
 _SHARPNESS_STEP = 8  # every so many fields: the median needs no more
@@ -116,6 +116,7 @@ class _Found:
             self.scores[method][indices] = values
 
     def assessed(self) -> Assessed:
+        self.status[amid_blur(self.fields, self.status)] = Status.BLURRED
         good = self.status == Status.OK
         for values in self.scores.values():
             values[~good] = np.nan
@@ -179,7 +180,7 @@ def _judge_fields(
     worse = (judged != Status.OK) & (found.status == Status.OK)
     found.status[worse] = judged[worse]
     found.kept[without & (found.status == Status.OK)] = False
-    found.sharp.append(plane.sharpness.ravel())
+    found.sharp.append(plane.sharpness_of(found.fields))
     found.seconds += time.perf_counter() - start
 
 

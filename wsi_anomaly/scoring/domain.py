@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsi_anomaly.tiles import SlidePreprocessor
 
@@ -14,7 +15,33 @@ from wsi_anomaly.tiles import SlidePreprocessor
 _ANGLE_SLACK_DEGREES = 3.0
 _STRENGTH_SLACK = 1.3
 _MPP_SLACK = 1.15
-_SHARPNESS_SLACK = 1.5
+_DETAIL_SLACK = 1.5
+# From here on a slide is another picture of tissue. Slides in focus have at least 1.1, of whatever
+# organ and scanner, those blurred by 1 um at most 0.6 (benchmarks/focus.py).
+_LESS_SHARP, _SURELY_LESS = 0.55, 0.65
+
+
+def measures(
+    preprocessor: SlidePreprocessor, sharpness: float, score: NDArray[np.floating]
+) -> dict[str, float]:
+    """Put a slide into a few numbers, by which batches of slides are compared.
+
+    Parameters
+    ----------
+    preprocessor
+        Holds the slide's stain profile, unless stains are left alone.
+    sharpness
+        As :func:`domain_warnings` takes it.
+    score
+        (N,) raw scores, NaN where not assessed.
+    """
+    out = {"median score": float(np.nanmedian(score)), "sharpness": float(sharpness)}
+    if preprocessor.stain is not None:
+        strength, colour = preprocessor.stain.maxima, preprocessor.stain.matrix
+        for i, name in enumerate(("hematoxylin", "eosin")):
+            out[f"strength of {name}"] = float(strength[i])
+            out[f"redness of {name}"] = -float(colour[i, 0])  # what absorbs red looks blue
+    return {name: value for name, value in out.items() if np.isfinite(value)}
 
 
 def domain_warnings(
@@ -31,7 +58,7 @@ def domain_warnings(
     domain
         Of the model; all entries are optional: ``stain_matrix_mean`` (2, 3),
         ``stain_angle_max_deg``, ``maxima_range`` ([low, high] of hematoxylin, eosin),
-        ``mpp_range`` and ``sharpness_range`` ([low, high] over training slides).
+        ``mpp_range`` and ``detail_range`` ([low, high] over training slides).
     preprocessor
         Holds the slide's stain profile, unless stains are left alone.
     mpp
@@ -47,15 +74,39 @@ def domain_warnings(
                 f"Its pixels measure {mpp:.3g} um, those of the training slides {low:.3g} to "
                 f"{high:.3g}: sharpness may differ, and with it the scores."
             )
-    if "sharpness_range" in domain and np.isfinite(sharpness):
-        low, high = (float(v) for v in domain["sharpness_range"])
-        if not low / _SHARPNESS_SLACK <= sharpness <= high * _SHARPNESS_SLACK:
+    if "detail_range" in domain and np.isfinite(sharpness) and not less_sharp(domain, sharpness):
+        low, high = (float(v) for v in domain["detail_range"])
+        if not low / _DETAIL_SLACK <= sharpness <= high * _DETAIL_SLACK:
             word = "coarser or less sharp" if sharpness < low else "finer or noisier"
             out.append(
                 f"Its texture is {word} than that of the training slides ({sharpness:.2g}; they "
                 f"have {low:.2g} to {high:.2g}): focus, scanner or tissue may differ."
             )
     return out
+
+
+def less_sharp(domain: Mapping[str, Any], sharpness: float) -> list[str]:
+    """Say that a slide is evenly less sharp than the model's normal slides; empty if it is not.
+
+    Models of 0.1.0 have no ``detail_range``: their limit is that of all slides in focus.
+
+    Parameters
+    ----------
+    domain, sharpness
+        As for :func:`domain_warnings`.
+    """
+    low = float(domain.get("detail_range", [np.inf])[0])
+    limit = min(_LESS_SHARP * low, _SURELY_LESS)
+    if not sharpness < limit:
+        return []
+    usual = (
+        f"the model's normal slides ({low:.2g} and more)" if np.isfinite(low) else "slides in focus"
+    )
+    sentence = (
+        f"The slide as a whole cannot be compared: less sharp ({sharpness:.2g}) than {usual}. Look "
+        "at its focus; if the scanner gives no more, train on slides of it."
+    )
+    return [sentence]
 
 
 def _stain_warnings(domain: Mapping[str, Any], preprocessor: SlidePreprocessor) -> list[str]:

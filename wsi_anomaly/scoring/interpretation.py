@@ -17,7 +17,7 @@ from wsi_anomaly.calibration import (
     benjamini_hochberg,
     smooth_scores,
 )
-from wsi_anomaly.scoring.regions import AnomalousRegion, merge_regions
+from wsi_anomaly.scoring.regions import AnomalousRegion, merge_regions, smoothing_radius
 from wsi_anomaly.tiles import Fields, Status
 
 TOP_SHARE = 0.10
@@ -44,7 +44,8 @@ class Interpretation:
     smoothed
         (N,) float32 mean of each field and its neighbours; what is flagged and ranked.
     percentile, z, p_value
-        (N,) float64 or None without calibration (p-values also for a slide the model has seen).
+        (N,) float64 or None without calibration (p-values also for a slide the model has seen), of
+        what is flagged: the smoothed score against smoothed normal maps; with `fdr` the raw one.
     operating_point
         Threshold on `smoothed`, or none with the reason.
     fdr
@@ -56,7 +57,7 @@ class Interpretation:
     slide_score
         Maximum of `smoothed`: what slides are ranked by. NaN when nothing was assessed.
     slide_percentile
-        Percentile of that maximum among normal calibration slides' fields; None without.
+        Percentage of the normal slides that have no higher one; None without.
     top_mean
         Mean of the highest tenth of raw scores.
     color_range
@@ -102,11 +103,6 @@ class Interpretation:
         return self.operating_point.threshold is not None or self.fdr is not None
 
 
-def smoothing_radius(fields: Fields) -> int:
-    """Neighbours on each side: as wide as at calibration, whatever the stride."""
-    return max(1, round(fields.field_level0[0] / fields.stride_level0[0]))
-
-
 def interpret(
     fields: Fields,
     score: NDArray[np.float32],
@@ -149,16 +145,15 @@ def interpret(
     top = np.sort(score[known])[-max(1, int(np.ceil(TOP_SHARE * known.sum()))) :]
     incomparable = (*incomparable, *_far_above(calibration, score[known], seen))
     unlike_new = seen is not None or bool(incomparable)
-    p_value = None if calibration is None or unlike_new else calibration.p_value(score)
+    # What is flagged, and what says how unusual a field is, are one figure against its like.
+    judged = smoothed if fdr is None else score
+    normal = calibration if calibration is None or fdr is not None else calibration.of_smoothed
+    p_value = None if normal is None or unlike_new else normal.p_value(judged)
     field_mm2 = (fields.field_um / 1000) ** 2
     point = _operating_point(
-        calibration,
-        seen,
-        false_regions,
+        calibration, seen, false_regions, incomparable, uncalibrated=uncalibrated,
         area=(known.sum() * fields.area_mm2(mpp) / field_mm2, field_mm2),
-        uncalibrated=uncalibrated,
-        incomparable=incomparable,
-    )
+    )  # fmt: skip
     discovery = None
     if fdr is not None and calibration is not None and p_value is not None:
         flagged, discovery = benjamini_hochberg(p_value, fdr, calibration.p_floor)
@@ -168,8 +163,8 @@ def interpret(
         flagged = known & (smoothed > threshold)
     return Interpretation(
         smoothed=smoothed,
-        percentile=None if calibration is None else calibration.percentile(score),
-        z=None if calibration is None else calibration.z(score),
+        percentile=None if normal is None else normal.percentile(judged),
+        z=None if normal is None else normal.z(judged),
         p_value=p_value,
         operating_point=point,
         fdr=discovery,
@@ -178,7 +173,7 @@ def interpret(
         slide_score=highest,
         slide_percentile=None
         if calibration is None or not known.any()
-        else float(calibration.percentile([highest])[0]),
+        else calibration.slide_percentile(highest),
         top_mean=float(top.mean()) if known.any() else float("nan"),
         color_range=_color_range(None if incomparable else calibration, score[known]),
         color_range_fixed=calibration is not None and not incomparable,
@@ -193,10 +188,10 @@ def _operating_point(
     calibration: Calibration | None,
     seen: str | None,
     false_regions: float,
+    incomparable: Sequence[str],
     *,
     area: tuple[float, float],
     uncalibrated: str | None,
-    incomparable: Sequence[str],
 ) -> OperatingPoint:
     """Threshold for a slide of so many fields, each of so many mm2."""
     if calibration is None:
@@ -223,8 +218,11 @@ def _operating_point(
 def _color_range(
     calibration: Calibration | None, known: NDArray[np.float32]
 ) -> tuple[float, float]:
-    if calibration is not None:
-        return calibration.color_range
+    return own_color_range(known) if calibration is None else calibration.color_range
+
+
+def own_color_range(known: NDArray[np.floating]) -> tuple[float, float]:
+    """Scores at the ends of the colours where a slide is shown for itself; `known` is (n,)."""
     if not len(known):
         return 0.0, 1.0
     low, high = (float(v) for v in np.quantile(known, (0.75, 0.999)))

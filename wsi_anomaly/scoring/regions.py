@@ -27,16 +27,19 @@ class AnomalousRegion:
     fields
         (k,) indices of its fields in the score map.
     area_mm2
-        Area inside the outline.
+        Tissue in its fields.
+    highest
+        Its highest smoothed score, by which regions are ordered.
     mean_score, max_score
         Of the raw scores of its fields.
     peak
-        Field with the highest smoothed score.
+        Field with the highest raw score at the place of the highest smoothed one.
     """
 
     outline: Polygon | MultiPolygon
     fields: NDArray[np.intp]
     area_mm2: float
+    highest: float
     mean_score: float
     max_score: float
     peak: int
@@ -114,15 +117,42 @@ def merge_regions(
     regions = []
     for start, end in pairwise(ends):
         members = order[start:end]
-        outline = union_of_fields(fields, members, close_gaps=True)
+        top = int(members[np.argmax(smoothed[members])])
         regions.append(
             AnomalousRegion(
-                outline,
+                union_of_fields(fields, members, close_gaps=True),
                 members,
-                float(outline.area) * mpp[0] * mpp[1] / 1e6,
+                float(fields.tissue_fraction[members].sum()) * fields.area_mm2(mpp),
+                float(smoothed[top]),
                 float(np.mean(score[members])),
                 float(np.max(score[members])),
-                int(members[np.argmax(smoothed[members])]),
+                highest_near(fields, score, top, among=members),
             )
         )
-    return sorted(regions, key=lambda r: -float(smoothed[r.peak]))
+    return sorted(regions, key=lambda r: -r.highest)
+
+
+def highest_near(
+    fields: Fields,
+    score: NDArray[np.floating],
+    field: int,
+    *,
+    among: NDArray[np.intp] | None = None,
+) -> int:
+    """Field with the highest raw score of a field and its neighbours, which it is smoothed with.
+
+    The highest smoothed score may lie on the edge of the tissue, on a field that holds little.
+    """
+    near = np.arange(len(fields)) if among is None else among
+    reach = smoothing_radius(fields)
+    near = near[
+        (abs(fields.row[near] - fields.row[field]) <= reach)
+        & (abs(fields.col[near] - fields.col[field]) <= reach)
+        & np.isfinite(score[near])
+    ]
+    return int(near[np.argmax(score[near])])
+
+
+def smoothing_radius(fields: Fields) -> int:
+    """Neighbours on each side: as wide as at calibration, whatever the stride."""
+    return max(1, round(fields.field_level0[0] / fields.stride_level0[0]))

@@ -82,6 +82,8 @@ class ScoreMap:
         Area of tissue in no field, since too little of it lies together there.
     timings
         Seconds per stage.
+    measured
+        What the slide is like as a whole, see :func:`~wsi_anomaly.scoring.domain.measures`.
     pixel_maps
         Error maps of the most anomalous fields, if the model makes such.
     """
@@ -100,6 +102,7 @@ class ScoreMap:
     tissue_mm2: float
     sparse_mm2: float = 0.0
     timings: dict[str, float] = field(default_factory=dict)
+    measured: Mapping[str, float] = field(default_factory=dict)
     pixel_maps: PixelMaps | None = None
 
     @property
@@ -120,11 +123,12 @@ class ScoreMap:
     def not_assessed_mm2(self) -> dict[str, float]:
         """Area of tissue that could not, or should not, be judged, per reason.
 
-        Whole fields; "sparse" is tissue in no field, since fewer than ``--min-tissue`` of it lie
+        "Sparse" is tissue in no field, since fewer than ``--min-tissue`` of it lie
         together there.
         """
         areas = {
-            status.name.lower(): float((self.status == status).sum()) * self.field_mm2
+            status.name.lower(): float(self.fields.tissue_fraction[self.status == status].sum())
+            * self.field_mm2
             for status in Status
             if status != Status.OK and (self.status == status).any()
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring.assess import Assessed, assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
-from wsi_anomaly.scoring.domain import domain_warnings
+from wsi_anomaly.scoring.domain import domain_warnings, less_sharp, measures
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
 from wsi_anomaly.scoring.model import (
     ALONE,
@@ -87,8 +87,7 @@ def score_slide(
         The scores of the controls cannot be read.
     """
     options = options or ScoreOptions()
-    timings: dict[str, float] = {}
-    left_out: list[str] = []
+    timings, left_out = dict[str, float](), list[str]()
     with _opened(path, options) as slide:
         check_pixels(slide, model)
         facts = SlideFacts.of(slide)
@@ -107,22 +106,22 @@ def score_slide(
             )  # fmt: skip
             kept = _kept(found, slide, options.min_tissue)
             fields, status = fields.take(kept), found.status[kept]
-            span = np.maximum(fields.field_level0, fields.stride_level0)
-            sparse_mm2 = tissue.outside_mm2(fields.coords, (span[0], span[1]))
+            sparse_mm2 = _sparse_mm2(tissue, fields)
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = _Reference.of(model, facts, controls, options.stride_um)
-            unlike = _not_looked_at(slide, fields, options) + left_out
+            unlike = [*_not_looked_at(slide, fields, options), *left_out]
             unlike += _unlike_training(slide, model, preprocess, found)
-            meaning = reference.interpret(fields, scores[model.primary], facts.mpp, options, unlike)
-            maps = _pixel_maps(slide, fields, meaning, options, model, preprocess)
+            score, soft = scores[model.primary], _soft(model, found)
+            meaning = reference.interpret(fields, score, facts.mpp, options, unlike, soft)
+            maps = _pixel_maps(slide, fields, score, meaning, options, model, preprocess)
     return ScoreMap(
         slide=facts,
         fields=fields,
         status=status,
         scores=scores,
         primary=model.primary,
-        interpretation=meaning,
+        interpretation=_colours_first(meaning, preprocess),
         calibration=reference.calibration,
         seen=reference.seen,
         model=facts_of(model),
@@ -131,6 +130,7 @@ def score_slide(
         tissue_mm2=tissue.area_mm2(),
         sparse_mm2=sparse_mm2,
         timings=timings | {"network": found.network_seconds},
+        measured=measures(preprocess, found.sharpness, score),
         pixel_maps=maps,
     )
 
@@ -165,6 +165,13 @@ def _unlike_training(
     )
 
 
+def _colours_first(meaning: Interpretation, preprocess: SlidePreprocessor) -> Interpretation:
+    """Say before anything else that the colours cannot be H&E."""
+    if not preprocess.doubt:
+        return meaning
+    return replace(meaning, warnings=[preprocess.doubt, *meaning.warnings])
+
+
 def _not_looked_at(slide: Slide, fields: Fields, options: ScoreOptions) -> list[str]:
     """Say what is not looked at."""
     found = [f"Not all of the file is looked at: {part}." for part in slide.left_out]
@@ -173,10 +180,21 @@ def _not_looked_at(slide: Slide, fields: Fields, options: ScoreOptions) -> list[
     return found
 
 
+def _sparse_mm2(tissue: TissueMap, fields: Fields) -> float:
+    """Area of tissue that no field stands for."""
+    width, height = np.maximum(fields.field_level0, fields.stride_level0).tolist()
+    return tissue.outside_mm2(fields.coords, (width, height))
+
+
+def _soft(model: ScoringModel, found: Assessed) -> list[str]:
+    """Say that the slide is less sharp than what it is compared with, if it is."""
+    return [] if model.name == ALONE else less_sharp(model.domain, found.sharpness)
+
+
 def _opened(path: str | Path | Slide, options: ScoreOptions) -> AbstractContextManager[Slide]:
     if isinstance(path, Slide):
         return nullcontext(path)
-    return open_slide(path, mpp=options.mpp, backend=options.backend)
+    return open_slide(path, mpp=options.mpp, backend=options.backend, scene=options.scene)
 
 
 @contextmanager
@@ -253,6 +271,7 @@ class _Reference:
         mpp: Mpp,
         options: ScoreOptions,
         warnings: list[str],
+        incomparable: list[str],
     ) -> Interpretation:
         return interpret(
             fields,
@@ -264,6 +283,7 @@ class _Reference:
             fdr=options.fdr,
             uncalibrated=self.uncalibrated,
             domain_warnings=warnings,
+            incomparable=incomparable,
         )
 
 
@@ -278,7 +298,8 @@ def _find_tissue(slide: Slide, options: ScoreOptions, note: Note) -> TissueMap:
 
 
 def _mask_warning(fields: Fields, mpp: Mpp) -> str:
-    masked = np.count_nonzero(fields.status == Status.MASKED) * fields.area_mm2((mpp.x, mpp.y))
+    share = fields.tissue_fraction[fields.status == Status.MASKED].sum()
+    masked = float(share) * fields.area_mm2((mpp.x, mpp.y))
     return (
         f"The tissue was given by a mask: nothing outside it was looked at ({masked:.2f} mm2 of "
         "tissue), and silence there does not mean normal."
@@ -288,6 +309,7 @@ def _mask_warning(fields: Fields, mpp: Mpp) -> str:
 def _pixel_maps(
     slide: Slide,
     fields: Fields,
+    score: NDArray[np.float32],
     meaning: Interpretation,
     options: ScoreOptions,
     model: ScoringModel,
@@ -297,7 +319,7 @@ def _pixel_maps(
     if not model.tile_methods:
         return None
     chosen = fields_to_map(
-        fields, meaning.smoothed, meaning.flagged,
+        fields, score, meaning.smoothed, meaning.flagged,
         all_flagged=options.pixel_map, tile_size=model.tile_size,
     )  # fmt: skip
     kept, tiles, maps = [], [], []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.scoring.regions import highest_near
 from wsi_anomaly.tiles import Fields
 
 SHOWN = 10
@@ -68,6 +69,7 @@ def most_anomalous(
 
 def fields_to_map(
     fields: Fields,
+    score: NDArray[np.floating],
     smoothed: NDArray[np.floating],
     flagged: NDArray[np.bool_],
     *,
@@ -79,7 +81,8 @@ def fields_to_map(
     Those of the gallery; with `all_flagged` also the flagged ones (the highest tenth where none
     is), at most ``MOST_MAPS`` and 64 MB of pixels.
     """
-    chosen = most_anomalous(fields, smoothed, SHOWN, apart_um=CONTEXT_UM)
+    places = most_anomalous(fields, smoothed, SHOWN, apart_um=CONTEXT_UM)
+    chosen = [highest_near(fields, score, i) for i in places]
     if all_flagged:
         known = np.flatnonzero(np.isfinite(smoothed))
         pool = np.flatnonzero(flagged) if flagged.any() else known

@@ -121,7 +121,9 @@ def score_to_folder(
         The slide cannot be scored, or the results cannot be written; nothing is left behind.
     """
     options = job.options(options or ScoreOptions())
-    with open_slide(job.slide, mpp=options.mpp, backend=options.backend) as slide:
+    with open_slide(
+        job.slide, mpp=options.mpp, backend=options.backend, scene=options.scene
+    ) as slide:
         found = score_slide(slide, model, options, controls=job.controls, progress=progress)
         if job.shown_as is not None:
             name = job.shown_as

@@ -44,6 +44,7 @@ _MIN_PIECE_UM2 = 10_000.0  # a piece of tissue smaller than 100 x 100 um is debr
 _MAX_HOLE_UM2 = 10_000.0  # lumina and fat cells up to 100 x 100 um belong to the tissue
 _MIN_INK_UM2 = 20_000.0
 _MIN_FADED_UM2 = 10000.0
+_MIN_MISSING_UM2 = 2_000.0  # a tile of 256 px that was not scanned has twice as much at 40x
 _INK_REACH_UM = 1000.0  # a stroke's faded parts are looked for so far from its dense ones
 _CLOSE_UM = 20.0
 _LUMEN_UM = 64.0  # clear glass wider than this (a vessel, a duct) is no tissue; no fat cell is
@@ -55,6 +56,7 @@ _FAINT_STAIN, _FAINT_TEXTURE = 0.015, 0.02  # green's excess density in fat: mea
 _FOLD_CHANNEL = 1.3  # each channel's density against the slide's, at least
 _OPAQUE = 4.5  # density of the three channels together through which nothing is seen
 _BLACK_LEVEL, _GLASS_LEVEL = 40, 150
+_NO_LIGHT, _EDGE_PX = 4, 2.0  # ink lets a little light through; an edge blends over so many pixels
 _MIN_STAIN, _MAX_STAIN = 0.025, 0.08  # limits of the threshold on green's excess density
 _STAIN_RANGE, _BINS = (0.0, 0.4), 200  # histogram of green's excess density
 _SHARP_PX = 1.0  # deviation of the filter that takes away the noise of single pixels
@@ -100,9 +102,10 @@ def label_pixels(
     (H, W) uint8 labels, and the intensity of bare glass. A picture on black (fluorescence) has no
     tissue: what follows knows stained tissue on white alone.
     """
-    usable = usable & ~_border(rgb)
+    nothing = _not_scanned(rgb, mpp) & usable
+    usable = usable & ~nothing
     white = glass_colour(rgb, usable)
-    if not _is_bright_field(rgb, usable):
+    if not _is_bright_field(rgb, usable, int(np.count_nonzero(nothing))):
         return np.full(usable.shape, BACKGROUND, np.uint8), white
     # By channel and grey level, (3, 256), as the compiled loops look densities up.
     tables = np.ascontiguousarray(density_table(white).T, np.float32)
@@ -121,7 +124,11 @@ def label_pixels(
 
     labels = np.full(tissue.shape, BACKGROUND, np.uint8)
     labels[tissue] = TISSUE
-    labels[tissue & _folds(rgb, tables, tissue, mpp)] = FOLD
+    folds = tissue & _folds(rgb, tables, tissue, mpp)
+    labels[folds] = FOLD
+    if pen.any():  # a stroke over dense tissue has the colours of both, and goes on from its ink
+        near = folds & grow(pen, _INK_REACH_UM / mpp)
+        pen |= connected(near, near & grow(pen, _EDGE_PX))
     labels[pen] = PEN
     return labels, white
 
@@ -182,19 +189,29 @@ def _fat(excess: NDArray[np.float32], radius: float) -> NDArray[np.bool_]:
     return found
 
 
-def _is_bright_field(rgb: NDArray[np.uint8], usable: NDArray[np.bool_]) -> bool:
-    """Whether light shines through: fluorescence has much black and hardly any white."""
+def _is_bright_field(rgb: NDArray[np.uint8], usable: NDArray[np.bool_], nothing: int) -> bool:
+    """Whether light shines through: fluorescence has much black and hardly any white.
+
+    Black without any light is among the `nothing` pixels that were taken away already.
+    """
     whole = max(1, int(np.count_nonzero(usable)))
     darkest, brightest = _over_channels(np.minimum, rgb), _over_channels(np.maximum, rgb)
     black = int(np.count_nonzero((brightest < _BLACK_LEVEL) & usable))
     white = int(np.count_nonzero((darkest > _GLASS_LEVEL) & usable))
-    return black < 0.3 * whole or white > 0.05 * whole
+    return black + nothing < 0.3 * (whole + nothing) or white > 0.05 * whole
 
 
 def _over_channels(choose: np.ufunc, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Minimum or maximum of the three channels; a reduction over so short an axis is slow."""
     chosen: NDArray[np.uint8] = choose(choose(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
     return chosen
+
+
+def _not_scanned(rgb: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
+    """Black that no ink is: the scanner's frame, and what a file without transparency lacks."""
+    darkest = _over_channels(np.maximum, rgb) <= _NO_LIGHT
+    missing = without_small(darkest, _MIN_MISSING_UM2 / mpp**2)
+    return _border(rgb) | (grow(missing, _EDGE_PX) if missing.any() else missing)
 
 
 def _border(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -204,9 +221,10 @@ def _border(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     for axis in (0, 1):
         lines = black.mean(1 - axis) > 0.8
         for edge in (lines, lines[::-1]):
-            depth = int(np.argmin(edge)) if not edge.all() else len(edge)
+            first = int(not edge[0])  # the outermost line may reach beyond the slide
+            found = int(np.argmin(edge[first:])) if not edge[first:].all() else len(edge)
             where = np.zeros(len(lines), bool)
-            where[: depth + 1 if depth else 0] = True  # and the line that is half black
+            where[: first + found + 1 if found else 0] = True  # and the line that is half black
             where = where if edge is lines else where[::-1]
             border |= where[:, None] if axis == 0 else where[None, :]
     return border

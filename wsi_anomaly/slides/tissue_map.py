@@ -91,12 +91,14 @@ class TissueMap:
         """
         import shapely
 
+        from wsi_anomaly.annotations.masks import rasterized
+
         origin = (slide.bounds.x, slide.bounds.y)
         downsample = (MAP_MPP / slide.mpp.x, MAP_MPP / slide.mpp.y)
         mask = np.zeros(map_shape(slide), bool)
         for part in shapely.get_parts(list(polygons)):
             onto_map = shapely.transform(part, lambda xy: (xy - origin) / downsample)
-            mask |= _rasterized(onto_map, mask.shape)
+            mask |= rasterized(onto_map, mask.shape)
         return cls._from_mask(slide, mask, overview)
 
     @classmethod
@@ -246,44 +248,17 @@ class TissueMap:
         """Outline a label, with holes, level-0 pixels; pieces below `min_area_um2` are left out."""
         import shapely
         from shapely.geometry import MultiPolygon, Polygon
-        from skimage import measure
 
-        mask = np.pad(self.labels == label, 1).astype(np.uint8)
+        from wsi_anomaly.annotations.masks import mask_polygons
+
         smallest = min_area_um2 / self.mpp**2
-        rings = [
-            shapely.linearrings(ring[:, ::-1])
-            for ring in measure.find_contours(mask, 0.5)  # type: ignore[no-untyped-call]
-            if len(ring) > 3 and Polygon(ring).area >= smallest
+        parts = [
+            Polygon(piece.exterior, [r for r in piece.interiors if Polygon(r).area >= smallest])
+            for piece in mask_polygons(self.labels == label)
+            if Polygon(piece.exterior).area >= smallest
         ]
-        if not rings:
-            return MultiPolygon()
-        # Contour coordinates are pixel centres of the padded map.
-        shape = shapely.transform(
-            shapely.build_area(shapely.geometrycollections(rings)),
-            lambda xy: (xy - 0.5) * self.downsample + self.origin,
-        )
-        parts = [part for part in shapely.get_parts(shape) if isinstance(part, Polygon)]
-        return MultiPolygon(parts)
-
-
-def _rasterized(shape: Polygon, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels whose centres lie inside a polygon and outside its holes."""
-    from skimage.draw import polygon2mask
-
-    mask = np.zeros(size, bool)
-    left, top, right, bottom = shape.bounds
-    here = np.s_[
-        max(0, int(top)) : max(0, int(bottom) + 1), max(0, int(left)) : max(0, int(right) + 1)
-    ]
-    window = mask[here]
-    if window.size:
-        corner = (here[0].start + 0.5, here[1].start + 0.5)
-        rings = [np.asarray(ring.coords)[:, 1::-1] for ring in (shape.exterior, *shape.interiors)]
-        outside, *holes = (polygon2mask(window.shape, ring - corner) for ring in rings)  # type: ignore[no-untyped-call]
-        window[:] = outside
-        for hole in holes:
-            window &= ~hole
-    return mask
+        onto_slide = shapely.transform(parts, lambda xy: xy * self.downsample + self.origin)
+        return MultiPolygon(list(onto_slide))
 
 
 def _at(

@@ -15,16 +15,7 @@ _PERCENTILES = (1.0, 99.0)
 
 
 def plane_angles(density: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Two non-negative unit stain vectors, hematoxylin (the redder density) first.
-
-    Parameters
-    ----------
-    density
-        (N, 3) optical densities of tissue.
-
-    Returns
-    -------
-    (2, 3) float64.
+    """Stain vectors (2, 3) of densities (N, 3), as :func:`.vahadane.learn_dictionary` gives them.
 
     Raises
     ------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 from pathlib import Path
 from statistics import median
 
@@ -156,6 +157,8 @@ class Organ:
     model: str
     reference: str
     notes: list[str]
+    trend: float | None
+    least: float | None
 
 
 def write_cohort(
@@ -232,8 +235,8 @@ def _promise(options: ScoreOptions) -> str:
     few = options.false_regions
     return (
         f"By calibration a normal slide shows at most {few:g} flagged region"
-        f"{'' if few == 1 else 's'} on average: compare each group with the controls, not with "
-        "none."
+        f"{'' if few == 1 else 's'} on average: compare each group with the controls, and with "
+        "what chance gives, not with none."
     )
 
 
@@ -258,7 +261,16 @@ def _organ(
         model,
         references.most_common(1)[0][0] if references else "",
         _notes(groups),
+        next((g.trend_p_over_organs for g in groups if not g.is_control), None),
+        _least(groups),
     )
+
+
+def _least(groups: Sequence[GroupResult]) -> float | None:
+    """Smallest p-value that the largest group can give beside the controls."""
+    control = sum(g.animals_scored for g in groups if g.is_control)
+    most = max((g.animals_scored for g in groups if not g.is_control), default=0)
+    return 1 / comb(control + most, most) if control and most else None
 
 
 def _score(slide: SlideResult) -> float | None:

@@ -104,7 +104,9 @@ def _before(store: TileStore, shown: NDArray[np.intp]) -> tuple[Pixels | None, s
     except WsiAnomalyError as error:
         return None, str(error).rstrip(".")
     try:
-        with open_slide(store.slide_path, mpp=_override(store), backend=store.backend) as slide:
+        with open_slide(
+            store.slide_path, mpp=_override(store), backend=store.backend, scene=store.scene
+        ) as slide:
             if (slide.width, slide.height) != store.slide_size:
                 return None, f"{store.slide_path} is another slide now"
             return _squares(slide, store, shown, power), ""

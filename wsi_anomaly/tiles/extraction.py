@@ -119,7 +119,7 @@ def tile_slide(
     report = progress or unwatched
     target = Path(out_dir) / f"{name}{SUFFIX}"
     report(0, 0, Stage.OPENING)
-    with open_slide(job.slide, mpp=job.mpp, backend=job.backend) as opened:
+    with open_slide(job.slide, mpp=job.mpp, backend=job.backend, scene=job.scene) as opened:
         files = _files(job)
         sources = {n: identity(file, job.origin) if file else "" for n, file in files.items()}
         mark = slide_fingerprint(job.slide)
@@ -144,6 +144,8 @@ def tile_slide(
         fields = _plan(opened, tissue, config, outlines, files["annotations"])
         report(0, len(fields), Stage.STAIN)
         preprocess = config.preprocessing.for_slide(opened, tissue)
+        if preprocess.doubt:
+            notes.insert(0, preprocess.doubt.removesuffix("."))
         status = fields.status.copy()
         planes = _planes(opened, tissue, config, magnifications, preprocess, outlines)
         with write_tiles(

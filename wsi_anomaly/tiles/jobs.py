@@ -36,6 +36,8 @@ class Job:
         slides.
     origin
         Where QuPath's (0, 0) lies in these files: "bounds" or "level0".
+    scene
+        Which of several images in the file, from 1; None: the largest.
     backend
         Reader: "auto", "openslide" or "tiff".
     """
@@ -47,6 +49,7 @@ class Job:
     tissue_mask: Path | None = None
     annotations: Path | None = None
     backend: str = "auto"
+    scene: int | None = None
     origin: Origin = "bounds"
 
     def from_anywhere(self) -> Self:
@@ -69,6 +72,7 @@ def plan_jobs(
     tissue_mask: Path | None = None,
     annotations: Path | None = None,
     backend: str = "auto",
+    scene: int | None = None,
     origin: Origin = "bounds",
 ) -> list[Job]:
     """Give every slide a tile file of its own and its options.
@@ -82,7 +86,7 @@ def plan_jobs(
         Micrometres per pixel of every slide, and of single slides (these win).
     cases
         Case of each slide.
-    tissue_mask, annotations, backend, origin
+    tissue_mask, annotations, backend, scene, origin
         As in :class:`Job`.
 
     Raises
@@ -111,6 +115,7 @@ def plan_jobs(
             tissue_mask,
             annotations,
             backend,
+            scene,
             origin,
         )
         for slide in slides

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from wsi_anomaly.tiles.fields import Fields, Status
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
+
+Colour = tuple[int, int, int]
 
 PICTURE_SUFFIX = ".png"
 STATUS_COLOURS = {
@@ -58,7 +61,7 @@ def overview_picture(
     """
     from PIL import Image, ImageDraw
 
-    ground = _ground(slide, overview)
+    ground = thumbnail(slide, overview)
     scale = np.array(ground.size) / (slide.bounds.width, slide.bounds.height)
     origin = np.array((slide.bounds.x, slide.bounds.y))
     corners = (fields.coords - origin) * scale
@@ -71,12 +74,14 @@ def overview_picture(
         fill = round(255 * (_FILL_OK if found == Status.OK else _FILL_OTHER))
         draw.rectangle((x, y, x + size[0] - 1, y + size[1] - 1), (*colour, fill), (*colour, 255))
     picture = Image.alpha_composite(ground.convert("RGBA"), colours).convert("RGB")
-    draw = ImageDraw.Draw(picture)
-    for polygon in tissue.polygons(TISSUE).geoms:
-        for ring in (polygon.exterior, *polygon.interiors):
-            points = (np.asarray(ring.coords) - origin) * scale
-            draw.line([tuple(point) for point in points], _OUTLINE, 2)
-    sheet = _with_legend(picture, slide, fields, status)
+    outline_tissue(picture, slide, tissue)
+    entries: list[tuple[Colour | None, str]] = [(None, "tissue")]
+    for kind, colour in STATUS_COLOURS.items():
+        count = int(np.count_nonzero(status == kind))
+        if count:
+            entries.append((colour, f"{kind.name.lower()} {count:,}"))
+    caption = f"{len(fields):,} fields of {fields.field_um:g} um"
+    sheet = with_legend(picture, slide, caption, entries)
     return sheet.quantize(256, dither=Image.Dither.NONE)  # a fifth of the bytes
 
 
@@ -92,8 +97,20 @@ def save_picture(path: Path, picture: Image.Image) -> None:
         picture.save(partial, format="PNG")
 
 
-def _ground(slide: Slide, overview: Overview) -> Image.Image:
-    """Thumbnail: the overview where it is large enough, small slides from the file."""
+def outline_tissue(picture: Image.Image, slide: Slide, tissue: TissueMap) -> None:
+    """Draw the outline of the tissue on a picture of the scanned area."""
+    from PIL import ImageDraw
+
+    scale = np.array(picture.size) / (slide.bounds.width, slide.bounds.height)
+    draw = ImageDraw.Draw(picture)
+    for polygon in tissue.polygons(TISSUE).geoms:
+        for ring in (polygon.exterior, *polygon.interiors):
+            points = (np.asarray(ring.coords) - (slide.bounds.x, slide.bounds.y)) * scale
+            draw.line([tuple(point) for point in points], _OUTLINE, 2)
+
+
+def thumbnail(slide: Slide, overview: Overview) -> Image.Image:
+    """Draw the scanned area: the overview where it is large enough, small slides from the file."""
     from PIL import Image
 
     height, width = overview.rgb.shape[:2]
@@ -118,9 +135,10 @@ def _ground(slide: Slide, overview: Overview) -> Image.Image:
     return Image.fromarray(overview.rgb).resize(size, Image.Resampling.LANCZOS, (0, 0, *seen))
 
 
-def _with_legend(
-    picture: Image.Image, slide: Slide, fields: Fields, status: NDArray[np.uint8]
+def with_legend(
+    picture: Image.Image, slide: Slide, caption: str, entries: Sequence[tuple[Colour | None, str]]
 ) -> Image.Image:
+    """Add what the slide is, and what the colours mean; None is the outline of the tissue."""
     from PIL import Image, ImageDraw
 
     bar = 76
@@ -131,19 +149,17 @@ def _with_legend(
     draw.text(
         (12, top),
         f"{as_text(slide.path.name)}   {slide.width:,} x {slide.height:,} px   "
-        f"{slide.mpp.x:.4g} um/px   "
-        f"{len(fields):,} fields of {fields.field_um:g} um",
+        f"{slide.mpp.x:.4g} um/px   {caption}",
         INK,
         font(20),
     )
     x = 12.0
-    draw.rectangle((x, top + 40, x + 18, top + 52), None, _OUTLINE, 2)
-    x = _word(draw, x + 26, top + 34, "tissue")
-    for kind, colour in STATUS_COLOURS.items():
-        count = int(np.count_nonzero(status == kind))
-        if count:
+    for colour, text in entries:
+        if colour is None:
+            draw.rectangle((x, top + 40, x + 18, top + 52), None, _OUTLINE, 2)
+        else:
             draw.rectangle((x, top + 40, x + 18, top + 52), colour)
-            x = _word(draw, x + 26, top + 34, f"{kind.name.lower()} {count:,}")
+        x = _word(draw, x + 26, top + 34, text)
     return sheet
 
 

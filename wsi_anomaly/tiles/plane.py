@@ -12,7 +12,7 @@ import math
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +55,7 @@ class Plane(ABC):
     status : (rows, columns) uint8
         :class:`Status` of each square of 64 um, OK until it has been read.
     sharpness : (rows, columns) float32
-        Of each square that has been read and shows no fault, else NaN.
+        Of each square that has been read and shows no fault, else NaN; infinite without contrast.
     """
 
     def __init__(
@@ -135,6 +135,18 @@ class Plane(ABC):
                 worse = (found != Status.OK) & ((worst == Status.OK) | (found < worst))
                 worst[worse] = found[worse]
         return worst
+
+    def sharpness_of(self, fields: Fields) -> NDArray[np.float32]:
+        """Sharpness (N,) of the square in which the centre of each field lies, as far as read."""
+        places = []
+        for place, step, side, scale, most in (
+            (fields.row, fields.stride_level0[1], fields.field_level0[1], self.px_per_level0[1], 0),
+            (fields.col, fields.stride_level0[0], fields.field_level0[0], self.px_per_level0[0], 1),
+        ):
+            square = ((place * step + side / 2) * scale // self.square_px).astype(np.intp)
+            places.append(np.minimum(square, self.sharpness.shape[most] - 1))
+        found: NDArray[np.float32] = self.sharpness[places[0], places[1]]
+        return found
 
 
 class SlidePlane(Plane):
@@ -230,12 +242,31 @@ class SlidePlane(Plane):
                 part = np.s_[row * side : (row + 1) * side, col * side : (col + 1) * side]
                 if coverage[part].mean() < _MIN_COVERAGE:
                     self.status[y // side + row, x // side + col] = Status.FAILED
-        down, across = rgb.shape[0] // side, rgb.shape[1] // side  # whole squares only
-        if not (down and across):
-            return
-        squares = rgb[: down * side, : across * side].reshape(down, side, across, side, 3)
-        squares = squares.swapaxes(1, 2).reshape(-1, side, side, 3)
-        status = self.status[here][:down, :across]  # a view: what is set in it stays
-        sharp = sharpness(squares, self._mpp).reshape(down, across)
+        status = self.status[here]  # a view: what is set in it stays
+        sharp = np.empty(status.shape, np.float32)
+        for cut, squares in _alike(rgb, side):
+            sharp[cut] = sharpness(squares, self._mpp).reshape(sharp[cut].shape)
+        flat = np.isinf(sharp)
+        if not flat.all():  # strips at the border are too narrow to tell
+            sharp[flat] = np.median(sharp[~flat])
         status[(sharp < MIN_SHARPNESS) & (status == Status.OK)] = Status.BLURRED
-        self.sharpness[here][:down, :across] = np.where(status == Status.OK, sharp, np.nan)
+        self.sharpness[here] = np.where(status == Status.OK, sharp, np.nan)
+
+
+def _alike(rgb: RGB, side: int) -> Iterator[tuple[tuple[slice, slice], RGB]]:
+    """Cut a part into squares: the whole ones (N, side, side, 3), then what is left at a border.
+
+    Yields
+    ------
+    Where they lie among all squares, and their pixels, row by row.
+    """
+    height, width = rgb.shape[:2]
+    whole = height // side, width // side
+    for rows, tall in ((slice(0, whole[0]), side), (slice(whole[0], None), height % side)):
+        for columns, wide in ((slice(0, whole[1]), side), (slice(whole[1], None), width % side)):
+            top, left = (cut.start * side for cut in (rows, columns))
+            part = rgb[top : None if rows.stop is None else rows.stop * side,
+                       left : None if columns.stop is None else columns.stop * side]  # fmt: skip
+            if part.size:
+                parted = part.reshape(len(part) // tall, tall, part.shape[1] // wide, wide, 3)
+                yield (rows, columns), parted.swapaxes(1, 2).reshape(-1, tall, wide, 3)

@@ -34,6 +34,8 @@ def finished(
         return None, "redone: the configuration has changed"
     if (store.mpp.x, store.mpp.y) != (slide.mpp.x, slide.mpp.y):
         return None, "redone: the pixel size has changed"
+    if store.scene != slide.scene:
+        return None, "redone: another image of the file was chosen"
     if store.case != case:
         return None, "redone: its case has changed"
     for name, mark in sources.items():

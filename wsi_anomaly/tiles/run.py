@@ -91,6 +91,7 @@ class TileRun:
             tissue_mask=_path(options.tissue_mask),
             annotations=_path(options.annotations),
             backend=options.backend,
+            scene=options.scene,
             origin=options.origin,
         )
         # Names are those of the whole run, whichever part of it this is.

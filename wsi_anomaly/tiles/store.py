@@ -53,8 +53,9 @@ class TileStore:
     ----------
     path, slide_name, slide_path, fingerprint, case
         The file, and the slide that it comes from.
-    backend
-        Reader of the slide, "auto" where the file does not say.
+    backend, scene
+        Reader of the slide, "auto" where the file does not say; and the image of its file that was
+        chosen, from 1.
     mpp, bounds, slide_size
         Geometry of the slide: pixel size, scanned area (x, y, width, height), width and height.
     config, config_hash
@@ -82,6 +83,7 @@ class TileStore:
             float(attributes["mpp_x"]), float(attributes["mpp_y"]), str(attributes["mpp_source"])
         )
         self.backend = str(attributes.get("backend", "auto"))
+        self.scene = int(attributes.get("scene", 0)) or None
         self.slide_size = tuple(int(n) for n in attributes["slide_size"])
         self.bounds = tuple(int(n) for n in attributes["bounds"])
         self.config: dict[str, Any] = json.loads(str(attributes["config"]))

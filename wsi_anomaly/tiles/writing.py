@@ -141,6 +141,7 @@ def _root_attributes(
         "mpp_source": slide.mpp.source,
         "bounds": (slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height),
         "backend": slide.backend,
+        "scene": slide.scene or 0,
         "config": json.dumps(config.to_dict(), sort_keys=True),
         "config_hash": config.hash,
         "preprocessing": json.dumps(config.preprocessing.to_dict(), sort_keys=True),

@@ -173,7 +173,7 @@ class TrainConfig:
         layers = self.density_layers or usual[0] or (default_layer,)
         # What an estimator knows of other tissues it knows of the usual fields at 10x.
         as_usual = (layers, fields_um) == usual[:2] and self.magnification == 10
-        if self.density_estimator == "contrast" and not as_usual:
+        if "contrast" in self.density_estimator and not as_usual:
             raise UsageError(
                 "The estimator contrast knows the usual layers and fields of lite0 at 10x; leave "
                 'density_layers and density_fields_um out, or set density_estimator = "both".'

@@ -70,9 +70,11 @@ def _without_copies(stores: Sequence[TileStore], note: Notes) -> list[TileStore]
     Tile files that were cut inside annotations may show different parts of one slide.
     """
     kept: list[TileStore] = []
-    of_slide: dict[str, TileStore] = {}
+    of_slide: dict[tuple[str, int | None], TileStore] = {}
     for store in stores:
-        first = of_slide.setdefault(store.fingerprint, store) if store.label is None else store
+        first = store
+        if store.label is None:
+            first = of_slide.setdefault((store.fingerprint, store.scene), store)
         if first is store:
             kept.append(store)
         else:
@@ -136,7 +138,7 @@ def domain_of(tiles: TileSet) -> dict[str, Any]:
     ]
     domain: dict[str, Any] = {
         "mpp_range": [min(mpp), max(mpp)],
-        "sharpness_range": [min(sharp), max(sharp)],
+        "detail_range": [min(sharp), max(sharp)],
     }
     stains = [s.stain for s in stores if s.stain is not None]
     if stains:

@@ -17,6 +17,7 @@ from wsi_anomaly.core.remote import check_may_connect
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.scoring.assess import assess_fields
+from wsi_anomaly.scoring.domain import measures
 from wsi_anomaly.scoring.model import grid_of
 from wsi_anomaly.scoring.slide import check_pixels
 from wsi_anomaly.slides import find_tissue, open_slide, slide_fingerprint
@@ -38,6 +39,12 @@ class NormalSlide:
     mpp: float | None = None
     backend: str = "auto"
     named_by: Path | None = None
+    scene: int | None = None
+
+    def check_may_connect(self) -> None:
+        """See that an address is one that the user has given; as :func:`check_may_connect`."""
+        if self.named_by is not None:
+            check_may_connect(self.path, self.named_by)
 
 
 def score_normal_slide(
@@ -63,9 +70,8 @@ def score_normal_slide(
     SlideError, StainError
         The slide cannot be scored.
     """
-    if slide.named_by is not None:
-        check_may_connect(slide.path, slide.named_by)
-    with open_slide(slide.path, mpp=slide.mpp, backend=slide.backend) as opened:
+    slide.check_may_connect()
+    with open_slide(slide.path, mpp=slide.mpp, backend=slide.backend, scene=slide.scene) as opened:
         mark = slide_fingerprint(slide.path)
         check_pixels(opened, model)
         tissue = find_tissue(opened)
@@ -74,12 +80,13 @@ def score_normal_slide(
         )
         if not len(fields):
             raise NoTissueError(f"No tissue was found on {slide.path}; leave it out.")
+        preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(opened, tissue)
         found = assess_fields(
             opened,
             tissue,
             fields,
             model,
-            Preprocessing.from_dict(model.preprocessing).for_slide(opened, tissue),
+            preprocess,
             min_tissue=MIN_TISSUE,
             progress=progress,
         )
@@ -93,5 +100,6 @@ def score_normal_slide(
                 fields.row[at],
                 fields.col[at],
                 values[at],
+                measures(preprocess, found.sharpness, values),
             )
     return mark, out

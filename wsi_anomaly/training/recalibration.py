@@ -17,6 +17,7 @@ from wsi_anomaly.tiles.named import cases_of, sizes_of
 from wsi_anomaly.training.card import keep_card
 from wsi_anomaly.training.normals import NormalSlide
 from wsi_anomaly.training.run import Watch, calibrate
+from wsi_anomaly.training.self_check import check_files
 
 
 @dataclass(frozen=True)
@@ -58,23 +59,31 @@ def recalibrate_on(
     watch = watch or Watch()
     folder = find_model(model)
     target = own_folder(folder) if output is None else Path(output)
-    found = find_slides(normals)
+    slides = named_slides(normals, options, watch)
+    device = choose_device(options.device)
+    with memory_explained(device, "end other programs that use it, or give --device cpu"):
+        calibrated, used = recalibrate(folder, slides, target, device=device, watch=watch)
+    return Recalibrated(calibrated, target, used, len(slides))
+
+
+def named_slides(
+    paths: Sequence[str | Path], options: CalibrateOptions, watch: Watch
+) -> list[NormalSlide]:
+    """Find slides, whose they are, and the sizes of their pixels."""
+    found = find_slides(paths)
     cases = cases_of(found, options.cases, watch.note)
     sizes = sizes_of(found, options.mpp_csv, watch.note)
     stems = Counter(path.stem for path in found)
-    slides = [
+    return [
         NormalSlide(
             path,
             # Slides of one name in several folders are cases of their own too.
             cases.get(path, path.stem if stems[path.stem] == 1 else str(path)),
             sizes.get(path, options.mpp),
+            scene=options.scene,
         )
         for path in found
     ]
-    device = choose_device(options.device)
-    with memory_explained(device, "end other programs that use it, or give --device cpu"):
-        calibrated, used = recalibrate(folder, slides, target, device=device, watch=watch)
-    return Recalibrated(calibrated, target, used, len(slides))
 
 
 def recalibrate(
@@ -114,4 +123,5 @@ def recalibrate(
     learned = {mark: part for mark, part in model.seen.items() if part != "calibration"}
     calibrated = model.with_calibration(calibration, {**learned, **seen})
     card, files = keep_card(Path(folder), calibrated)
+    files |= check_files(calibrated, slides)
     return calibrated.save(output, card=card, files=files), len(seen)

@@ -45,9 +45,10 @@ def split_cases(tiles: Mapping[str, int], *, seed: int = 0, chose: Collection[st
     """Part the cases.
 
     From eight cases on, a quarter but at least four calibrate (fewer give no flags), 15% validate
-    and the rest trains. Below that calibration gets up to half of the cases, and what is not
-    possible is said. The choice depends on the names and the seed alone: a case that comes later
-    does not mix up the others' order.
+    and the rest trains. Below that calibration gets up to half of the cases, below four nothing:
+    so few cannot give flags, and the model needs them all. What is not possible is said. The
+    choice depends on the names and the seed alone: a case that comes later does not mix up the
+    others' order.
 
     Parameters
     ----------
@@ -61,19 +62,19 @@ def split_cases(tiles: Mapping[str, int], *, seed: int = 0, chose: Collection[st
     count = len(tiles)
     if not count:
         raise ValueError("there are no cases to split")
-    if count < MIN_CASES:
-        # With so few, those with the most tiles teach.
-        order = sorted(tiles, key=lambda case: (case in chose, tiles[case], case))
-    else:
-        order = sorted(tiles, key=lambda case: (case in chose, _draw(case, seed)))
+    order = sorted(tiles, key=lambda case: (case in chose, _draw(case, seed)))
     calibration = max(min(MIN_CASES, count // 2), round(CALIBRATION_SHARE * count))
+    if count < MIN_CASES:
+        calibration = 0
     untouched = sum(case not in chose for case in tiles)
     validation = max(1, round(VALIDATION_SHARE * count)) if count >= MIN_CASES else 0
     note = ""
-    if count == 1:
+    if count < MIN_CASES:
         note = (
-            "There is only one case: the model learns from it and has no reference, so scores "
-            "stay raw and nothing is flagged; tile more normal slides, or run calibrate later."
+            f"{'There is only one case' if count == 1 else f'There are only {count} cases'}: the "
+            f"model learns from {'it' if count == 1 else 'all of them'} and has no reference, so "
+            "scores stay raw and nothing is flagged; tile at least 8 normal cases for flags, or "
+            "run calibrate with 4 others later."
         )
     elif calibration < MIN_CASES:
         note = (

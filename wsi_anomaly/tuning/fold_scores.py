@@ -63,8 +63,8 @@ class FoldScorer:
     data
     folds
     networks
-        Perceptual networks by name, on their device. Layers without statistics get those of the
-        normal tiles: two numbers a filter, the same for every fold.
+        Perceptual networks by name, on their device. Layers of an encoder of tissue get statistics
+        of the normal tiles: two numbers a filter, the same for every fold.
     criterion
         "roc-auc" or "reconstruction".
     working
@@ -189,9 +189,10 @@ class FoldScorer:
         return self._pooled[key]
 
     def _measured(self, name: str, view: str, layers: Sequence[str]) -> PerceptualNetwork:
-        """Return a network with statistics of this view's tiles where it came without."""
+        """Return a network with statistics; of this view's tiles where they must be of tissue."""
         network = self._networks[name]
-        if all(network.has_statistics(layer) for layer in layers):
+        if not network.of_tissue:
+            fit_missing_statistics(network, self.data.normal[view], layers)
             return network
         key = f"{name} for {view}"
         if key not in self._networks:

@@ -107,8 +107,11 @@ class Results:
         with self._lock:
             if name not in self._open:
                 summary = self.summary(name)
+                settings = summary["settings"]
                 self._open[name] = open_slide(
-                    self._find(summary["slide"]), mpp=summary["settings"].get("mpp")
+                    self._find(summary["slide"]),
+                    mpp=settings.get("mpp"),
+                    scene=settings.get("scene"),
                 )
             return self._open[name]
 

@@ -121,5 +121,4 @@ class Camelyon16:
             np.where(abnormal, "tumour", "normal")[chosen],
             known,
             "tumour",
-            centres(train.images[mine], size),
         )

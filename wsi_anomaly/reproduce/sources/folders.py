@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.slide_names import Entry, match, read_pairs
 from wsi_anomaly.reproduce.problems import KNOWN, Problem, draw, judged
-from wsi_anomaly.reproduce.sources.files import files_below
+from wsi_anomaly.reproduce.sources.files import files_below, open_image
 
 NORMAL = "normal"
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
@@ -116,7 +116,6 @@ class Folder:
             self._kind[judge],
             self._read(known, size, equalise),
             kind,
-            images,
         )
 
     def _read(self, indices: NDArray[np.intp], size: int, equalise: bool) -> NDArray[np.uint8]:
@@ -134,16 +133,12 @@ def read_image(path: Path, size: int | None = None, *, equalise: bool = False) -
     UsageError
         It is no readable image.
     """
-    try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
-            if equalise:
-                image = ImageOps.equalize(image)
-            if size is not None:
-                image = image.resize((size, size), Image.Resampling.BILINEAR)
-            return np.asarray(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{path} is no readable image; take it out of the set.") from error
+    image = open_image(path, "RGB", "take it out of the set")
+    if equalise:
+        image = ImageOps.equalize(image)
+    if size is not None:
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 def _groups(data: Path, files: list[Path]) -> tuple[NDArray[np.intp], bool]:

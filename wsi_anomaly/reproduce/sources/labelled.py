@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
@@ -81,11 +81,6 @@ class _Images:
     group: NDArray[np.intp]
     part: NDArray[np.intp]
 
-    @cached_property
-    def scaling(self) -> NDArray[np.uint8]:
-        """Tiles that scale a network's filters: those of the part to learn from."""
-        return self.tiles if not self.part.any() else self.tiles[self.part[self.image] == 0]
-
     def of(self, chosen: NDArray[np.intp]) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
         """Tiles of some images, and the number of each one's image."""
         mine = np.isin(self.image, chosen)
@@ -144,7 +139,6 @@ class LabelledImages:
             kind[judge],
             images.tiles[:0],
             "",
-            images.scaling,
             learn_image,
             judge_image,
             Labelled(left_tiles, left_image, images.abnormal[left], apart[left], apart[judge]),

@@ -20,7 +20,6 @@ from wsi_anomaly.reproduce.problems import KNOWN, Problem, draw, judged, resized
 from wsi_anomaly.reproduce.published import CHOSEN_BY, CIFAR10, SVHN
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
-_SCALING_IMAGES = 1024
 _SIDE = 32
 _HALVES = ("train", "test")
 
@@ -67,7 +66,6 @@ class NaturalImages:
             halves, lossy = _from_files(key, data, self.classes)
             self.title = f"{name} (JPEG)" if lossy else name
         (self._train, self._train_kind), (self._test, self._test_kind) = halves
-        self._scaling: dict[int, NDArray[np.uint8]] = {}
         self.notes: tuple[str, ...] = (
             (
                 f"{len(self._train):,} training and {len(self._test):,} test images of {_SIDE} "
@@ -91,9 +89,6 @@ class NaturalImages:
         known = draw(np.flatnonzero(self._train_kind == self.classes.index(other)), KNOWN)
         abnormal = self._test_kind != kind
         chosen = judged(abnormal, np.arange(len(self._test)), judge)
-        if size not in self._scaling:
-            sample = draw(np.arange(len(self._train)), _SCALING_IMAGES)
-            self._scaling[size] = resized(self._train[sample], size)
         return Problem(
             name,
             resized(self._train[mine], size),
@@ -104,7 +99,6 @@ class NaturalImages:
             np.array(self.classes)[self._test_kind[chosen]],
             resized(self._train[known], size),
             other,
-            self._scaling[size],
         )
 
 

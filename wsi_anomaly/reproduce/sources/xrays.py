@@ -18,7 +18,7 @@ from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.tables import read_table
 from wsi_anomaly.reproduce.problems import KNOWN, Problem, draw, judged
 from wsi_anomaly.reproduce.published import NIH
-from wsi_anomaly.reproduce.sources.files import files_below
+from wsi_anomaly.reproduce.sources.files import files_below, open_image
 from wsi_anomaly.reproduce.sources.lists import find_lists, read_list
 
 CHOSEN_BY = "Infiltration"
@@ -113,7 +113,6 @@ class ChestXRays:
             np.array([self._entries[n].labels for n in judge]),
             self._read([known_names[i] for i in few], size, equalise),
             CHOSEN_BY,
-            images,
         )
 
     def _divide(self, part: str) -> tuple[list[str], list[str], list[str]]:
@@ -178,11 +177,8 @@ def read_xray(path: Path, size: int, *, equalise: bool = False) -> NDArray[np.ui
     UsageError
         It is no readable image.
     """
-    try:
-        with Image.open(path) as opened:
-            image = opened.convert("L").resize((_RESIZED, _RESIZED), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{path} is no readable image; download it again.") from error
+    image = open_image(path, "L", "download it again")
+    image = image.resize((_RESIZED, _RESIZED), Image.Resampling.BILINEAR)
     start = (_RESIZED - _CROP) // 2
     image = image.crop((start, start, start + _CROP, start + _CROP))
     if equalise:

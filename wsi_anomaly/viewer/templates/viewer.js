@@ -33,7 +33,7 @@ class View {
     this.shown = true;
     this.listRegions();
     this.drawScale();
-    for (const id of ["opacity", "threshold"]) {
+    for (const id of ["opacity", "threshold", "own"]) {
       byId(id).addEventListener("input", () => this.paint());
     }
     document.addEventListener("keydown", (event) => this.key(event));
@@ -57,7 +57,8 @@ class View {
   }
 
   paint() {
-    const { scores, kind, colors, color_range: [low, high] } = this.data;
+    const { scores, kind, colors } = this.data;
+    const [low, high] = byId("own").checked ? this.data.own_range : this.data.color_range;
     const opacity = this.shown ? byId("opacity").value / 100 : 0;
     const least = this.threshold();
     const image = this.map.data.image[0];
@@ -102,7 +103,7 @@ class View {
       for (const text of [
         `${i + 1}`,
         `${region.area_mm2.toFixed(3)} mm²`,
-        region.max_score.toPrecision(4),
+        region.score.toPrecision(4),
       ]) {
         const part = document.createElement("span");
         part.textContent = text;
@@ -113,6 +114,8 @@ class View {
       item.append(button);
       list.append(item);
     });
+    const left = this.data.regions_in_all - this.data.regions.length;
+    byId("more").textContent = left > 0 ? `and ${left} more in overlay.geojson` : "";
     byId("none").hidden = this.data.regions.length > 0;
   }
 

@@ -1,0 +1,78 @@
+"""``wsi-anomaly check``: whether a batch of slides is like the normal slides of a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Unpack
+
+import click
+
+from wsi_anomaly.cli.common import (
+    PATH,
+    common_options,
+    console,
+    device_option,
+    mpp_options,
+)
+from wsi_anomaly.options import CalibrateKeywords, CalibrateOptions
+
+
+@click.command()
+@click.argument("new", nargs=-1, required=True, type=PATH)
+@click.option(
+    "--model",
+    type=PATH,
+    help="Folder of the model.  [default: model/, else the shipped model]",
+)
+@mpp_options(CalibrateOptions)
+@device_option(CalibrateOptions)
+@common_options
+def command(
+    *,
+    new: tuple[Path, ...],
+    model: Path | None,
+    verbosity: int = 0,
+    **flags: Unpack[CalibrateKeywords],
+) -> int:
+    r"""See whether a batch of slides is like a model's normal slides, before scoring it.
+
+    NEW are slides, or folders of them. Each is scored, and nothing is written. Stains, sharpness
+    and scores of the batch are compared with those of the normal slides, slide by slide, in one
+    permutation test. Where they differ, the promise about false regions does not hold.
+
+    \b
+    Examples:
+      wsi-anomaly check slides/
+      wsi-anomaly check new_scanner/ --model liver_model
+
+    \b
+    Exit code: 0 no shift is seen; 1 the batch differs, or some slides could not be looked at;
+    2 wrong usage; 130 interrupted.
+    """
+    from wsi_anomaly.cli.train_display import TrainDisplay
+    from wsi_anomaly.training.check import check
+
+    out = console(verbosity)
+    with TrainDisplay(out, verbosity) as display:
+        found = check(new, model, CalibrateOptions(**flags), watch=display.watch())
+    out.print(f"{found.used} of {found.slides} slides looked at.", markup=False)
+    shift = found.shift
+    if shift is None:
+        out.print("Nothing can be compared: too little is known of the normal slides.")
+        return 1
+    out.print(shift.sentence, markup=False, soft_wrap=True)
+    for name, effect in shift.effects.items():
+        out.print(f"  {name:<22} {effect:+.1f} standard deviations", markup=False)
+    if found.false_regions is not None:
+        out.print(
+            "Were all of it normal tissue, a promise of 1 false region a slide would come to "
+            f"about {found.false_regions:.1f}.",
+            markup=False,
+            soft_wrap=True,
+        )
+    if shift.differs:
+        out.print(
+            "Calibrate with at least 8 normal slides of this batch (wsi-anomaly calibrate).",
+            markup=False,
+        )
+    return 1 if shift.differs or found.used < found.slides else 0
