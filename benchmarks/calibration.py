@@ -135,8 +135,8 @@ that are touched; *truth*: by a threshold that knows the whole pool; *old*: by t
 20 new slides beside the calibration slides, compared by scores and three measures that say nothing.
 *Warned*: share of shifted batches that are seen to differ (level 5%); *false alarms*: of batches
 that are not shifted, {alarms:.3f} over all rows; *shifted*: the capped mean of shifted batches. In
-{len(seen)} of {len(equal)} rows the promise is kept or 90% are warned. In the others normal slides
-differ by as much as the shift, and so few of them cannot show it.
+{len(seen)} of {len(equal)} rows the promise is kept or 90% are warned. In the others there are four
+calibration slides, or normal slides differ by as much as the shift: so few cannot show it.
 
 {table(equal, ("kind", "cases", "shifted", "warned", "false alarms"))}
 

@@ -1,21 +1,27 @@
 """Lesion against normal tissue on whole slides of the Pathology Atlas, cases apart.
 
-    git clone https://github.com/pathologyatlas/CASE CLONES/CASE   # for each of atlas/cases.csv
+    git clone https://github.com/pathologyatlas/CASE CLONES/CASE   # for each of atlas/*.csv
     python benchmarks/real_tissue.py embed CLONES CACHE
     python benchmarks/real_tissue.py table CACHE --half choose
+    python benchmarks/real_tissue.py tissues CACHE -o models/lite0-tissues.safetensors
 
-`embed` reads the outlined cells of every case (benchmarks/atlas) through the program's own
-functions and keeps their embeddings; it computes no score. `table` learns, for each slide, from the
-normal outlines of the other cases of its organ and gives the ROC AUC of its lesion cells against
-its normal cells, with the controls on the same fields: darkness, share of glass, mean colour,
-random features. `--half untouched` is for reading, not for choosing.
+`embed` reads the outlined cells of every case (benchmarks/atlas), and some regions of those without
+outlines, through the program's own functions and keeps their embeddings; it computes no score.
+`table` learns, for each slide, from the normal outlines of the other cases of its organ and gives
+the ROC AUC of its lesion cells against its normal cells, with the controls on the same fields:
+darkness, share of glass, mean colour, random features. `--half untouched` is for reading, not for
+choosing. `tissues` summarises the normal outlines of the half `choose` for the estimator
+`contrast`; `table` does the same without the slide that it judges. `--whole` adds the slides
+without outlines to both.
 """
 
 from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -25,25 +31,49 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.annotations import read_outlines
 from wsi_anomaly.core.ranking import roc_auc
+from wsi_anomaly.core.tensors import save_tensors
 from wsi_anomaly.detectors import Density, DensityConfig
+from wsi_anomaly.detectors.contrast import TENSORS, Tissues, tissues_of, weights_of
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.broad import broad_tiles
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.scoring.embedding import embed_cells
 from wsi_anomaly.slides import find_tissue, open_slide
-from wsi_anomaly.tiles import TileConfig, plan_fields
+from wsi_anomaly.tiles import Fields, Status, TileConfig, plan_fields
 from wsi_anomaly.tiles.plane import SlidePlane
 
 ATLAS = REPOSITORY / "benchmarks" / "atlas"
 LAYERS = {"b3": 40, "b4": 80, "b5": 112, "b6": 192}
 SIZES = (64, 128, 256)
 MOST_CELLS = 6000  # of a class and slide
+REGION, REGIONS = 16, 8  # cells a side; of a slide without outlines
+
+EXAMPLE = "tubularadenoma-flat"  # no part of what ships: the project's example is cut from it
+
+Data = dict[str, NDArray[Any]]
 
 
-def cases() -> list[dict[str, str]]:
-    """Lines of cases.csv."""
-    with open(ATLAS / "cases.csv", encoding="utf-8") as file:
+def cases(name: str = "cases") -> list[dict[str, str]]:
+    """Lines of cases.csv, or of without_outlines.csv."""
+    with open(ATLAS / f"{name}.csv", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def wanted_cells(case: str, cells: Fields) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
+    """Which cells are embedded, and the label of every cell."""
+    wanted = np.zeros(len(cells), bool)
+    if not (ATLAS / "outlines" / f"{case}.geojson").exists():
+        region = cells.row // REGION * 10_000 + cells.col // REGION
+        good = cells.status == Status.OK
+        names, count = np.unique(region[good], return_counts=True)
+        drawn = np.random.default_rng(0).permutation(names[count >= 100])[:REGIONS]
+        return np.isin(region, drawn) & good, np.full(len(cells), -1, np.int8)
+    label = labels_of(case, cells.coords + np.array(cells.stride_level0) / 2)
+    for kind in (0, 1):
+        of_kind = np.flatnonzero(label == kind)
+        order = np.random.default_rng(0).permutation(len(of_kind))
+        wanted[of_kind[order[:MOST_CELLS]]] = True
+    return wanted, label
 
 
 def labels_of(case: str, centres: NDArray[np.float64]) -> NDArray[np.int8]:
@@ -63,19 +93,14 @@ def embed(clones: Path, cache: Path, factor: float, random: bool) -> None:
         network.fit_statistics(broad_tiles(), list(LAYERS))
     maps = DenseMaps(network, list(LAYERS))
     preprocessing = TileConfig().preprocessing
-    for line in cases():
+    for line in (*cases(), *cases("without_outlines")):
         case, target = line["case"], cache / f"{line['case']}.npz"
         if target.exists() or not (clones / case / "HE.dzi").exists():
             continue
         with open_slide(clones / case / "HE.dzi", mpp=float(line["mpp"]) * factor) as slide:
             tissue = find_tissue(slide)
             cells = plan_fields(slide, tissue, field_um=64.0, min_tissue=0.1)
-            label = labels_of(case, cells.coords + np.array(cells.stride_level0) / 2)
-            wanted = np.zeros(len(cells), bool)
-            for kind in (0, 1):
-                of_kind = np.flatnonzero(label == kind)
-                order = np.random.default_rng(0).permutation(len(of_kind))
-                wanted[of_kind[order[:MOST_CELLS]]] = True
+            wanted, label = wanted_cells(case, cells)
             plane = SlidePlane(slide, tissue, 10, preprocessing.for_slide(slide, tissue))
             found: dict[int, list[NDArray[np.float32]]] = {um: [] for um in SIZES}
             at, shares = [], []
@@ -112,18 +137,64 @@ def columns(layers: list[str]) -> NDArray[np.intp]:
     return np.concatenate([np.arange(starts[n], starts[n] + LAYERS[n]) for n in layers])
 
 
-def learned(embeddings: list[dict[int, NDArray[np.float32]]], config: DensityConfig) -> Density:
-    """Learn from the normal cells of several slides."""
-    joined = {
-        um: torch.from_numpy(np.concatenate([e[um] for e in embeddings])) for um in config.fields_um
+class Unseen(Density):
+    """``density`` that knows given tissues, not those that ship."""
+
+    known: Mapping[int, Tissues]
+
+    def tissues(self, um: int) -> Tissues:
+        return self.known[um]
+
+
+def read_cache(cache: Path, lines: list[dict[str, str]]) -> dict[str, Data]:
+    """Kept embeddings by case, of those that were embedded."""
+    paths = {line["case"]: cache / f"{line['case']}.npz" for line in lines}
+    return {case: dict(np.load(path)) for case, path in paths.items() if path.exists()}
+
+
+def known_cases() -> set[str]:
+    """Outlined cases whose normal tissue is known to `contrast`."""
+    return {line["case"] for line in cases() if line["half"] == "choose"} - {EXAMPLE}
+
+
+def tissues_without(
+    case: str, data: Mapping[str, Data], others: Mapping[str, Data], config: DensityConfig
+) -> dict[int, Tissues]:
+    """What other slides know of tissues, by size of field: never those of the untouched half."""
+    chosen = columns(list(config.layers))
+    normal = [d for c, d in data.items() if c in known_cases() - {case}]
+    return {
+        um: tissues_of(
+            [d[f"um{um}"][d["label"] == 0][:, chosen] for d in normal]
+            + [d[f"um{um}"][:, chosen] for d in others.values()]
+        )
+        for um in config.fields_um
     }
-    return Density(load_features("lite0"), config).fit_fields(joined)
 
 
-def table(cache: Path, half: str, config: DensityConfig) -> dict[str, object]:
+def write_tissues(
+    cache: Path, config: DensityConfig, whole: bool, output: Path
+) -> dict[str, object]:
+    """Write what ships of the tissues; says which slides they are."""
+    data = read_cache(cache, cases())
+    others = read_cache(cache, cases("without_outlines")) if whole else {}
+    (um,) = config.fields_um
+    found = tissues_without("", data, others, config)[um]
+    slides = [*(case for case in data if case in known_cases()), *others]
+    tensors = {name: torch.from_numpy(getattr(found, name)).half() for name in TENSORS}
+    made = {
+        "network": "lite0", "weights": weights_of(load_features("lite0"), config.layers),
+        "layers": list(config.layers), "field_um": um, "slides": slides,
+    }  # fmt: skip
+    save_tensors(output, tensors, made)
+    return {"output": str(output), "slides": slides}
+
+
+def table(cache: Path, half: str, config: DensityConfig, whole: bool) -> dict[str, object]:
     """ROC AUC by slide, with its controls; means by slide and by organ."""
-    kept = {line["case"]: line for line in cases() if (cache / f"{line['case']}.npz").exists()}
-    data = {case: dict(np.load(cache / f"{case}.npz")) for case in kept}
+    data = read_cache(cache, cases())
+    beside = read_cache(cache, cases("without_outlines")) if whole else {}
+    kept = {line["case"]: line for line in cases() if line["case"] in data}
     chosen = columns(list(config.layers))
     rows = {}
     for case, line in kept.items():
@@ -134,23 +205,18 @@ def table(cache: Path, half: str, config: DensityConfig) -> dict[str, object]:
         if line["half"] != half or not others:
             continue
         normal = [{key: v[data[c]["label"] == 0] for key, v in data[c].items()} for c in others]
-        model = learned(
-            [{um: d[f"um{um}"][:, chosen] for um in config.fields_um} for d in normal], config
-        )
+        joined = {
+            um: torch.from_numpy(np.concatenate([d[f"um{um}"][:, chosen] for d in normal]))
+            for um in config.fields_um
+        }
+        model = Unseen(load_features("lite0"), config)
+        if config.estimator == "contrast":
+            model.known = tissues_without(case, data, beside, config)
+        model.fit_fields(joined)
         own = data[case]
-        score = model.score_fields(
-            {um: torch.from_numpy(own[f"um{um}"][:, chosen]) for um in config.fields_um}
-        ).numpy()
-        lesion = own["label"] == 1
-        mean = np.concatenate([d["colour"] for d in normal])
-        odd = (((own["colour"] - mean.mean(0)) / mean.std(0)) ** 2).sum(1)
         rows[case] = {
             "organ": line["organ"], "sure": line["sure"], "learned_from": others,
-            "normal_cells": int((~lesion).sum()), "lesion_cells": int(lesion.sum()),
-            "roc_auc": auc(score, lesion),
-            "darkness": auc(-own["colour"].mean(1), lesion),
-            "glass": auc(-own["share"], lesion),
-            "mean_colour": auc(odd, lesion),
+            **judged(model, own, chosen, np.concatenate([d["colour"] for d in normal])),
         }  # fmt: skip
     organs: dict[str, list[float]] = {}
     for row in rows.values():
@@ -162,6 +228,25 @@ def table(cache: Path, half: str, config: DensityConfig) -> dict[str, object]:
         "slides": rows,
         "mean": {name: mean_of([row[name] for row in rows.values()]) for name in figures},
         "by_organ": {organ: mean_of(values) for organ, values in organs.items()},
+    }
+
+
+def judged(
+    model: Density, own: Data, chosen: NDArray[np.intp], colours: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Figures of a slide; `colours` (n, 3) are those of the normal fields learned from."""
+    score = model.score_fields(
+        {um: torch.from_numpy(own[f"um{um}"][:, chosen]) for um in model.fields_um}
+    ).numpy()
+    lesion = own["label"] == 1
+    odd = (((own["colour"] - colours.mean(0)) / colours.std(0)) ** 2).sum(1)
+    return {
+        "normal_cells": int((~lesion).sum()),
+        "lesion_cells": int(lesion.sum()),
+        "roc_auc": auc(score, lesion),
+        "darkness": auc(-own["colour"].mean(1), lesion),
+        "glass": auc(-own["share"], lesion),
+        "mean_colour": auc(odd, lesion),
     }
 
 
@@ -177,7 +262,7 @@ def auc(score: NDArray[np.floating], lesion: NDArray[np.bool_]) -> float:
 
 def main() -> None:
     parser = parser_of(__doc__, rounds=None)
-    parser.add_argument("what", choices=("embed", "table"))
+    parser.add_argument("what", choices=("embed", "table", "tissues"))
     parser.add_argument("folders", type=Path, nargs="+", help="CLONES CACHE, or CACHE")
     parser.add_argument(
         "--mpp-factor", type=float, default=1.0, help="0.8, 1.25: other pixel sizes"
@@ -186,7 +271,9 @@ def main() -> None:
     parser.add_argument("--half", choices=("choose", "untouched"), default="choose")
     parser.add_argument("--layers", default="b4,b5,b6")
     parser.add_argument("--fields", default="256")
-    parser.add_argument("--estimator", default="both")
+    parser.add_argument("--estimator", default="contrast")
+    parser.add_argument("--whole", action="store_true", help="slides without outlines as well")
+    parser.add_argument("-o", "--output", type=Path, help="file of tissues to write")
     args = parser.parse_args()
     if args.what == "embed":
         embed(args.folders[0], args.folders[1], args.mpp_factor, args.random)
@@ -196,7 +283,10 @@ def main() -> None:
         estimator=args.estimator,
         fields_um=tuple(int(um) for um in args.fields.split(",")),
     )
-    finish(table(args.folders[0], args.half, config), args.json)
+    if args.what == "tissues":
+        finish(write_tissues(args.folders[0], config, args.whole, args.output), args.json)
+        return
+    finish(table(args.folders[0], args.half, config, args.whole), args.json)
 
 
 if __name__ == "__main__":

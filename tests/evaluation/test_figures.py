@@ -64,7 +64,7 @@ def test_every_figure_of_a_small_study() -> None:
         np.concatenate([s.labels for s in slides]), np.concatenate([s.raw["dpa"] for s in slides])
     )
     assert raw.roc_auc.value == pooled
-    assert raw.roc_auc.low <= pooled <= raw.roc_auc.high
+    assert math.isnan(raw.roc_auc.low)  # three slides with a lesion are too few
     assert smoothed.roc_auc.value > raw.roc_auc.value
     by_slide = found.slides["highest region"]
     assert (by_slide.roc_auc.value, by_slide.abnormal, by_slide.normal) == (1.0, 3, 3)

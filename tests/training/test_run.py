@@ -48,6 +48,7 @@ def test_the_folder_holds_all_that_scoring_needs(trained, cohort):
     )  # fmt: skip
     assert names - {"tensorboard"} == {
         "model.json", "model.safetensors", "README.md", "training.csv", "training.png",
+        "self_check.png",
     }  # fmt: skip
     loaded = Model.load(cohort / "model")
     assert loaded.methods == ("dpa", "density")

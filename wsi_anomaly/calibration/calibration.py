@@ -235,6 +235,22 @@ class Calibration:
             false_regions, usual if fields is None else max(fields, 1.0), field_mm2
         )
 
+    def left_out(self) -> dict[str, int]:
+        """Regions on each case, were it new, at a promise of one; those that could be flagged."""
+        cases = dict(
+            zip(dict.fromkeys(s.case for s in self.slides), self._regions(1.0), strict=True)
+        )
+        found: dict[str, int] = {}
+        for s, smoothed in zip(self.slides, self.smoothed, strict=True):
+            others = [regions for case, regions in cases.items() if case != s.case]
+            least = self.of_smoothed.quantile(_NEVER_FLAGGED)
+            reference = Reference(others, self.name, self.case_noun, least)
+            threshold = reference.operating_point(1.0, len(s.score), None).threshold
+            if threshold is not None:
+                count = label_regions(s.row, s.col, smoothed > threshold)[1]
+                found[s.case] = found.get(s.case, 0) + count
+        return found
+
     @cached_property
     def of_smoothed(self) -> Calibration:
         """The same reference for smoothed scores: like is compared with like."""

@@ -80,8 +80,12 @@ class TrainDisplay(Display):
     def calibration(self, model: Model) -> None:
         """Say what the model's scores can be compared with."""
         from wsi_anomaly.training.card import promise_of
+        from wsi_anomaly.training.self_check import PICTURE, self_check
 
         if model.primary not in model.calibration:
             self._print("No calibration: scores are raw, nothing will be flagged.")
         else:
             self._print(promise_of(model))
+            for line in self_check(model):
+                self._print(line)
+            self._print(f"Look at {PICTURE} in the model folder: are these artefacts?")

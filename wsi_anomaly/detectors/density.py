@@ -1,13 +1,15 @@
 """``density``: how far a tile's features lie from those of normal tiles.
 
 One embedding a tile: each layer's normalised activations, averaged over positions and
-standardised. Three distances:
+standardised. Four distances:
 
 - ``mahalanobis``: after PCA to 99% of the variance, with Ledoit and Wolf's shrinkage (2004). Is
   the combination of features usual?
 - ``directional``: the same of the embedding brought to length one. On tissue the length says mostly
   how much of it a tile holds, and tiles at the edge are the farthest from the mean of all.
 - ``knn``: mean cosine distance to the k nearest normal tiles. Was anything like it seen?
+- ``contrast``: distance of directions along the axes from normal to other tissues
+  (:mod:`wsi_anomaly.detectors.contrast`). Differences of stain and scanner count little.
 
 ``both``, the default, is the mean of the first two, each in robust units of the normal tiles: on
 tissue the second is the better one, on radiographs the first (``docs/results.md``).
@@ -27,12 +29,13 @@ from torch import Tensor
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of, robust_units
+from wsi_anomaly.detectors.contrast import Tissues, known_tissues
 from wsi_anomaly.detectors.distances import distance_shapes, distances, learn_distances
 from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.learning.batches import Tiles
 
-ESTIMATORS = ("mahalanobis", "directional", "knn", "both")
+ESTIMATORS = ("mahalanobis", "directional", "knn", "both", "contrast")
 _PARTS = {"both": ("mahalanobis", "directional")}
 _STRETCHES = 16
 _SMALLEST_FIELD = 16
@@ -84,6 +87,11 @@ class DensityConfig(Settings):
             raise UsageError(
                 f"Fields of density are {_SMALLEST_FIELD} to {LARGEST_FIELD_UM} um wide, not "
                 f"{', '.join(map(str, self.fields_um))}."
+            )
+        if self.estimator == "contrast" and not self.fields_um:
+            raise UsageError(
+                "The estimator contrast judges fields, not tiles; give density fields of 256 um, "
+                "or take the estimator both."
             )
 
 
@@ -139,8 +147,13 @@ class Density(Detector):
             found = embeddings[um]
             # Neighbours overlap: whole stretches are left out of the first fit.
             left_out = torch.arange(len(found)) * _STRETCHES // max(len(found), 1) % 2 == 1
-            self.state_ |= prefixed(_prefix(um), self._learn(found, left_out))
+            tissues = self.tissues(um) if "contrast" in self._parts else None
+            self.state_ |= prefixed(_prefix(um), self._learn(found, left_out, tissues))
         return self
+
+    def tissues(self, um: int) -> Tissues:
+        """Other tissues in fields of this size, for ``contrast``: those that ship."""
+        return known_tissues(self.features, self.config.layers, um)
 
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
         """Distance (N,) from normal tiles, in robust units of theirs."""
@@ -164,7 +177,9 @@ class Density(Detector):
         score: Tensor = ((found - middle) / spread).mean(1)
         return score
 
-    def _learn(self, found: Tensor, left_out: Tensor) -> dict[str, Tensor]:
+    def _learn(
+        self, found: Tensor, left_out: Tensor, tissues: Tissues | None = None
+    ) -> dict[str, Tensor]:
         """Learn all distances; their units come from embeddings left out of a first fit."""
         config = self.config
         if len(found) < 2 * config.neighbours + 2:
@@ -176,7 +191,7 @@ class Density(Detector):
         def learn(part: Tensor) -> dict[str, Tensor]:
             return learn_distances(
                 part, self._parts, variance=config.variance, references=config.references,
-                seed=config.seed,
+                seed=config.seed, tissues=tissues,
             )  # fmt: skip
 
         measured = distances(

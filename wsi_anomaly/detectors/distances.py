@@ -3,7 +3,8 @@
 Arrays in, arrays out. A *state* is a dictionary of tensors: ``mean``, ``scale`` (D,) standardise an
 embedding; for each of ``mahalanobis`` and ``directional``, ``.components`` (k, D) and ``.centre``
 (k,) project it and ``.root`` (k, k) turns Mahalanobis into a Euclidean length; for ``knn``,
-``knn.references`` (m, D) are directions of normal embeddings.
+``knn.references`` (m, D) are directions of normal embeddings; for ``contrast``, ``.mean`` and so
+on are those of :func:`wsi_anomaly.detectors.contrast.learn_contrast`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wsi_anomaly.core.prefixes import below, prefixed
+from wsi_anomaly.detectors.contrast import Tissues, contrast, learn_contrast
+
 _LEAST_SCALE = 0.1  # of the median deviation
 
 
@@ -25,6 +29,7 @@ def learn_distances(
     variance: float,
     references: int,
     seed: int,
+    tissues: Tissues | None = None,
 ) -> dict[str, Tensor]:
     """Learn what :func:`distances` needs from normal embeddings.
 
@@ -32,11 +37,13 @@ def learn_distances(
     ----------
     found : Tensor (N, D)
     parts : sequence of str
-        Some of "mahalanobis", "directional" and "knn".
+        Some of "mahalanobis", "directional", "knn" and "contrast".
     variance
         Share of the variance that PCA keeps.
     references, seed
         At most so many embeddings are kept for the neighbours, drawn by the seed.
+    tissues
+        Other tissues, for "contrast".
     """
     embedding = found.double().numpy()
     mean, scale = embedding.mean(0), embedding.std(0)
@@ -44,16 +51,19 @@ def learn_distances(
     scale = np.maximum(scale, max(_LEAST_SCALE * float(np.median(scale)), 1e-9))
     z = (embedding - mean) / scale
     unit = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
-    learned = {"mean": mean, "scale": scale}
+    learned: dict[str, NDArray[np.float64] | Tensor] = {"mean": mean, "scale": scale}
     for part in parts:
         if part == "knn":
             order = np.random.default_rng(seed).permutation(len(unit))
             learned["knn.references"] = unit[np.sort(order[:references])]
+        elif part == "contrast":
+            assert tissues is not None
+            learned |= prefixed("contrast.", learn_contrast(found, tissues))
         else:
             gaussian = _gaussian(z if part == "mahalanobis" else unit, variance)
             learned |= {f"{part}.{key}": value for key, value in gaussian.items()}
     return {
-        name: torch.from_numpy(np.ascontiguousarray(value)).float()
+        name: torch.as_tensor(np.ascontiguousarray(value)).float()
         for name, value in learned.items()
     }
 
@@ -70,6 +80,9 @@ def distances(
             k = min(neighbours, similar.shape[1])
             found.append(1 - similar.topk(k, 1).values.mean(1))
             continue
+        if part == "contrast":
+            found.append(contrast(below("contrast.", state), embedding))
+            continue
         projected = (z if part == "mahalanobis" else _unit(z)) @ state[f"{part}.components"].T
         whitened = (projected - state[f"{part}.centre"]) @ state[f"{part}.root"]
         found.append(torch.linalg.vector_norm(whitened, dim=1))
@@ -85,6 +98,10 @@ def distance_shapes(
     for part in parts:
         if part == "knn":
             expected["knn.references"] = (tensors["knn.references"].shape[0], width)
+        elif part == "contrast":
+            axes = tensors["contrast.centre"].shape[0]
+            expected |= {"contrast.mean": (width,), "contrast.scale": (width,)}
+            expected |= {"contrast.axes": (axes, width), "contrast.centre": (axes,)}
         else:
             kept = tensors[f"{part}.centre"].shape[0]
             expected |= {

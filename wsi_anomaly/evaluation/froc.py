@@ -114,7 +114,7 @@ def froc(
     values = sensitivity_at(*curve, FALSE_PER_SLIDE)
     without: list[NDArray[np.float64]] = []
     with_lesions = len(np.unique(group_of[lesion_slide]))
-    if len(names) >= LEAST_GROUPS and with_lesions > 1:
+    if with_lesions >= LEAST_GROUPS:
         for counts in each_left_out(len(names)):
             weight = counts[group_of]
             others = steps.curve(weight[lesion_slide], weight[false_slide], float(weight.sum()))

@@ -22,7 +22,7 @@ from wsi_anomaly.evaluation.labels import ABNORMAL, IGNORED, NORMAL
 from wsi_anomaly.options import EvaluateOptions
 
 LEAST_GROUPS = 6
-"""Fewer groups give no interval that covers what it says."""
+"""Groups from which each class must come, for an interval that covers what it says."""
 SPECIFICITIES = EvaluateOptions.specificities
 
 _MOST_TURNS = 2048  # abnormal scores at which resampled curves may turn; exact up to here
@@ -150,21 +150,20 @@ def interval(
 
     Returns
     -------
-    NaN where all agree: slides that are told apart without error stay so without any of them, which
-    shows that they are few, not that the figure is sure.
+    NaN where all agree, and where a share is 0 or 1 or would be without one group: slides that are
+    told apart without error are few, which does not make the figure sure.
     """
     left = np.asarray(without, np.float64)
     left = left[np.isfinite(left)]
     n = len(left)
-    if n < LEAST_GROUPS or np.ptp(left) < _ROUNDING:
+    too_sure = share and (min(value, *left) <= 0 or max(value, *left) >= 1) if n else True
+    if n < LEAST_GROUPS or np.ptp(left) < _ROUNDING or too_sure:
         return float("nan"), float("nan")
     reach = special.stdtrit((rarer or n) - 1, 0.975) * np.sqrt(1 - 1 / n)
-    inside = share and min(value, left.min()) > 0 and max(value, left.max()) < 1
-    place, places = (special.logit(value), special.logit(left)) if inside else (value, left)
+    place, places = (special.logit(value), special.logit(left)) if share else (value, left)
     half = float(reach * np.linalg.norm(places - places.mean()))
-    ends = np.array([place - half, place + half])
-    low, high = special.expit(ends) if inside else np.clip(ends, 0, 1) if share else ends
-    return float(low), float(high)
+    low, high = place - half, place + half
+    return (float(special.expit(low)), float(special.expit(high))) if share else (low, high)
 
 
 def performance(
@@ -187,8 +186,7 @@ def performance(
 
     Notes
     -----
-    Intervals are NaN with fewer than ``LEAST_GROUPS`` groups, or if a class comes from one group
-    only: there is nothing that could vary.
+    Intervals are NaN if a class comes from fewer than ``LEAST_GROUPS`` groups: too few to say.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
     keep = judged(labels, scores)
@@ -197,7 +195,7 @@ def performance(
     abnormal = labels == ABNORMAL
     groups_of = [len(np.unique(index[part])) for part in (abnormal, ~abnormal)]
     without: dict[str | float, Floats] = {}
-    if len(names) >= LEAST_GROUPS and min(groups_of) > 1:
+    if min(groups_of) >= LEAST_GROUPS:
         without = resampled(abnormal, scores, index, each_left_out(len(names)), specificities)
 
     def estimate(name: str | float, value: float) -> Estimate:
@@ -233,11 +231,11 @@ def roc_auc_difference(
     names, index = np.unique(group[keep], return_inverse=True)
     abnormal = labels[keep] == ABNORMAL
     first, second = (roc_auc(labels[keep], values[keep]) for values in pair)
-    if len(names) < LEAST_GROUPS or abnormal.all() or not abnormal.any():
+    rarer = min(len(np.unique(index[part])) for part in (abnormal, ~abnormal))
+    if rarer < LEAST_GROUPS:
         return Estimate(first - second)
     weights = each_left_out(len(names))
     one, other = (resampled(abnormal, v[keep], index, weights)["roc_auc"] for v in pair)
-    rarer = min(len(np.unique(index[part])) for part in (abnormal, ~abnormal))
     ends = interval(first - second, one - other, rarer=rarer, share=False)
     return Estimate(first - second, *ends)
 

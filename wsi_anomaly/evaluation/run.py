@@ -351,7 +351,8 @@ def _notes(judged: Sequence[JudgedSlide], figures: Figures) -> list[str]:
         )
     elif figures.raw and np.isnan(figures.raw[figures.method].roc_auc.low):
         notes.append(
-            "No intervals for fields: all fields of one class come from one slide or case."
+            "No intervals for fields: those of one class come from fewer than "
+            f"{LEAST_GROUPS} slides or cases."
         )
     if not figures.raw:
         notes.append("Fields of only one class are known: figures are of slides alone.")

@@ -192,6 +192,7 @@ def lite0() -> NetworkSpec:
         convert=from_published,
         loss_layers={8: "b2", 16: "b2", 32: "b3", 64: "b4", 128: "b4", 256: "b4"},
         pooled_layers=("b4", "b5", "b6"),
+        pooled_by="contrast",
         fields_um=(256,),
         float32=True,  # pooled fields of tissue are off by 0.07 of their spread in bfloat16
     )

@@ -45,7 +45,7 @@ class NetworkSpec:
     pooled_layers
         Layers of the embedding of ``density`` and its like; empty: `default_layer`.
     pooled_by
-        Usual estimator of ``density`` over them.
+        Usual estimator of ``density`` over them in `fields_um` at 10x; elsewhere it is ``both``.
     fields_um
         Usual sides of its fields; empty: it judges tiles.
     of_tissue

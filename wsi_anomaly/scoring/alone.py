@@ -95,7 +95,7 @@ class SlideAlone:
     def _config(self) -> DensityConfig:
         spec = network_spec(_NETWORK)
         assert spec is not None
-        return DensityConfig(spec.pooled_layers, spec.pooled_by, fields_um=spec.fields_um)
+        return DensityConfig(spec.pooled_layers, "both", fields_um=spec.fields_um)
 
     def learned(self, plane: Plane, cells: Fields, min_tissue: float) -> SlideAlone:
         """Learn from a slide.

@@ -218,8 +218,11 @@ def _operating_point(
 def _color_range(
     calibration: Calibration | None, known: NDArray[np.float32]
 ) -> tuple[float, float]:
-    if calibration is not None:
-        return calibration.color_range
+    return own_color_range(known) if calibration is None else calibration.color_range
+
+
+def own_color_range(known: NDArray[np.floating]) -> tuple[float, float]:
+    """Scores at the ends of the colours where a slide is shown for itself; `known` is (n,)."""
     if not len(known):
         return 0.0, 1.0
     low, high = (float(v) for v in np.quantile(known, (0.75, 0.999)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +121,7 @@ def score_slide(
         status=status,
         scores=scores,
         primary=model.primary,
-        interpretation=meaning,
+        interpretation=_colours_first(meaning, preprocess),
         calibration=reference.calibration,
         seen=reference.seen,
         model=facts_of(model),
@@ -163,6 +163,13 @@ def _unlike_training(
     return domain_warnings(
         model.domain, preprocessor=preprocess, mpp=slide.finest_mpp, sharpness=found.sharpness
     )
+
+
+def _colours_first(meaning: Interpretation, preprocess: SlidePreprocessor) -> Interpretation:
+    """Say before anything else that the colours cannot be H&E."""
+    if not preprocess.doubt:
+        return meaning
+    return replace(meaning, warnings=[preprocess.doubt, *meaning.warnings])
 
 
 def _not_looked_at(slide: Slide, fields: Fields, options: ScoreOptions) -> list[str]:

@@ -61,7 +61,7 @@ def _ink(rgb, tables, out):  # type: ignore[no-untyped-def]  # pragma: no cover 
 
     Blue and green inks absorb red light most. Red ink absorbs blue light nearly as much as green
     and hardly any red; blood does too, but is never as dense. Black absorbs all alike. Yellow ink
-    absorbs blue light most, as pigments do, but these absorb red too.
+    absorbs blue light most, as pigments and the brown of IHC do, but these absorb red too.
     """
     for y in range(rgb.shape[0]):
         for x in range(rgb.shape[1]):
@@ -76,6 +76,6 @@ def _ink(rgb, tables, out):  # type: ignore[no-untyped-def]  # pragma: no cover 
                 bits |= (together > 0.6) << 1 | (together > 2.8) << 5
             if low > 0.6 * high:
                 bits |= (together > 0.7) << 2 | (together > 3.6) << 6
-            if blue > 1.1 * green and red < 0.35 * blue:
+            if blue > 1.25 * green and red < 0.25 * blue:
                 bits |= (together > 0.6) << 3 | (together > 1.4) << 7
             out[y, x] = bits

@@ -144,6 +144,8 @@ def tile_slide(
         fields = _plan(opened, tissue, config, outlines, files["annotations"])
         report(0, len(fields), Stage.STAIN)
         preprocess = config.preprocessing.for_slide(opened, tissue)
+        if preprocess.doubt:
+            notes.insert(0, preprocess.doubt.removesuffix("."))
         status = fields.status.copy()
         planes = _planes(opened, tissue, config, magnifications, preprocess, outlines)
         with write_tiles(

@@ -137,7 +137,7 @@ class Preprocessing:
             The engine is not installed.
         """
         if self.stain == "none":
-            return SlidePreprocessor(self, None)
+            return SlidePreprocessor(self, None, _doubt(slide, tissue))
         try:
             profile = self.fit(sample_tissue(slide, tissue), tissue.white)
         except StainError as error:
@@ -145,7 +145,9 @@ class Preprocessing:
                 f"{slide.path} has no two stains to normalise ({str(error).rstrip('.')}); if it is "
                 "no H&E slide leave it out, or use --stain none."
             ) from error
-        return SlidePreprocessor(self, profile)
+        usual = self.stain == "vahadane" and self.engine == "native"
+        doubt = profile.doubt if usual else _doubt(slide, tissue)
+        return SlidePreprocessor(self, profile, doubt)
 
     def fit(self, pixels: NDArray[np.uint8], white: ArrayLike) -> StainProfile:
         """Stain profile of pixels (..., 3) on glass of this intensity (StainTools: on white).
@@ -179,10 +181,14 @@ class SlidePreprocessor:
     ----------
     stain
         The slide's own stain profile, or None when stains are left alone.
+    doubt
+        A sentence where the slide's colours cannot be H&E; "" where they can.
     """
 
-    def __init__(self, preprocessing: Preprocessing, stain: StainProfile | None) -> None:
-        self._preprocessing, self.stain = preprocessing, stain
+    def __init__(
+        self, preprocessing: Preprocessing, stain: StainProfile | None, doubt: str = ""
+    ) -> None:
+        self._preprocessing, self.stain, self.doubt = preprocessing, stain, doubt
         self._normalize = None if stain is None else preprocessing.normalizer(stain)
 
     def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -202,6 +208,14 @@ class SlidePreprocessor:
         except StainError:
             return self._normalize(tile)
         return self._preprocessing.normalizer(stain)(tile)
+
+
+def _doubt(slide: Slide, tissue: TissueMap) -> str:
+    """Fit stains for :attr:`StainProfile.doubt` alone; what cannot be fitted is not doubted."""
+    try:
+        return fit_profile(sample_tissue(slide, tissue), white=tissue.white).doubt
+    except (NoTissueError, StainError):
+        return ""
 
 
 def sample_tissue(slide: Slide, tissue: TissueMap) -> NDArray[np.uint8]:

@@ -170,10 +170,18 @@ class TrainConfig:
             spec.pooled_layers, spec.fields_um, spec.pooled_by,
         )  # fmt: skip
         fields_um = usual[1] if self.density_fields_um is None else self.density_fields_um
+        layers = self.density_layers or usual[0] or (default_layer,)
+        # What an estimator knows of other tissues it knows of the usual fields at 10x.
+        as_usual = (layers, fields_um) == usual[:2] and self.magnification == 10
+        if self.density_estimator == "contrast" and not as_usual:
+            raise UsageError(
+                "The estimator contrast knows the usual layers and fields of lite0 at 10x; leave "
+                'density_layers and density_fields_um out, or set density_estimator = "both".'
+            )
         return {
-            "layers": self.density_layers or usual[0] or (default_layer,),
+            "layers": layers,
             "fields_um": fields_um,
-            "estimator": self.density_estimator or usual[2],
+            "estimator": self.density_estimator or (usual[2] if as_usual else "both"),
         }
 
     def dpa(self, default_layer: str) -> DpaConfig:

@@ -17,6 +17,7 @@ from wsi_anomaly.tiles.named import cases_of, sizes_of
 from wsi_anomaly.training.card import keep_card
 from wsi_anomaly.training.normals import NormalSlide
 from wsi_anomaly.training.run import Watch, calibrate
+from wsi_anomaly.training.self_check import check_files
 
 
 @dataclass(frozen=True)
@@ -122,4 +123,5 @@ def recalibrate(
     learned = {mark: part for mark, part in model.seen.items() if part != "calibration"}
     calibrated = model.with_calibration(calibration, {**learned, **seen})
     card, files = keep_card(Path(folder), calibrated)
+    files |= check_files(calibrated, slides)
     return calibrated.save(output, card=card, files=files), len(seen)

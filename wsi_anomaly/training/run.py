@@ -44,8 +44,11 @@ from wsi_anomaly.training.inputs import (
 )
 from wsi_anomaly.training.normals import NormalSlide, score_normal_slide
 from wsi_anomaly.training.picture import training_picture
+from wsi_anomaly.training.self_check import check_files, tell_known
 from wsi_anomaly.training.splits import Split, split_cases
 from wsi_anomaly.training.tensorboard import TensorBoardLog
+
+_REMEDY = "lower batch_size in the configuration, or give --device cpu"
 
 
 @dataclass
@@ -132,8 +135,7 @@ def train(
             curves.report(method, line)
 
     fitting = _fitting(device, working, train_set, anomaly_set(anomalies, train_set, config))
-    remedy = "lower batch_size in the configuration, or give --device cpu"
-    with memory_explained(device, remedy):
+    with memory_explained(device, _REMEDY):
         detectors = _fit(config, features, train_set, validation, fitting, watch, report)
     model = _described(detectors, config, stores, split, train_set, validation)
     rank = rank_and_world()[0]
@@ -142,11 +144,12 @@ def train(
     leave()
     if rank:
         return model
-    with memory_explained(device, remedy):
-        calibration, _ = calibrate(model, _calibration_slides(stores, split), watch=watch)
-    model = replace(model, calibration=calibration)
+    normals = _calibration_slides(stores, split)
+    with memory_explained(device, _REMEDY):
+        model = replace(model, calibration=calibrate(model, normals, watch=watch)[0])
+    tell_known(model, fitting.anomalies, watch.note)
     watch.stage("writing")
-    files = _figures(model, validation or train_set, curves)
+    files = _figures(model, validation or train_set, curves) | check_files(model, normals)
     model = model.save(output, card=model_card(model, config, split), files=files)
     shutil.rmtree(working, ignore_errors=True)
     return model

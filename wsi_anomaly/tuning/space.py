@@ -203,7 +203,7 @@ class Space:
         if detector == "density":
             return found | {
                 f"pooled layers of {network}": self.density_layers[network][0],
-                "estimator": base.density("").estimator,
+                "estimator": replace(base, density_fields_um=()).density("").estimator,
             }
         return found | {
             f"layers of {network}": self.layers[network][0],

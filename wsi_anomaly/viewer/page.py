@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wsi_anomaly.results.colors import ANOMALOUS, NOT_ASSESSED, paint
 from wsi_anomaly.results.stored_scores import StoredScores
 from wsi_anomaly.scoring import union_of_fields
+from wsi_anomaly.scoring.interpretation import own_color_range
 
 TILE_PX = 256
 _COLORS = 256
@@ -110,6 +111,7 @@ def page_data(name: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, 
         "scores": [None if not np.isfinite(v) else _rounded(v) for v in grid.ravel().tolist()],
         "kind": assessed.ravel().tolist(),
         "color_range": [low, high],
+        "own_range": list(own_color_range(known)),
         "highest": max(top, high),
         "colors": colors,
         "not_assessed": [*NOT_ASSESSED.color, 150],

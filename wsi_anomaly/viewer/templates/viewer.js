@@ -33,7 +33,7 @@ class View {
     this.shown = true;
     this.listRegions();
     this.drawScale();
-    for (const id of ["opacity", "threshold"]) {
+    for (const id of ["opacity", "threshold", "own"]) {
       byId(id).addEventListener("input", () => this.paint());
     }
     document.addEventListener("keydown", (event) => this.key(event));
@@ -57,7 +57,8 @@ class View {
   }
 
   paint() {
-    const { scores, kind, colors, color_range: [low, high] } = this.data;
+    const { scores, kind, colors } = this.data;
+    const [low, high] = byId("own").checked ? this.data.own_range : this.data.color_range;
     const opacity = this.shown ? byId("opacity").value / 100 : 0;
     const least = this.threshold();
     const image = this.map.data.image[0];

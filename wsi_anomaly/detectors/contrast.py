@@ -1,0 +1,138 @@
+"""Axes along which tissues differ: what ``density`` leaves out stain and scanner with.
+
+Two slides of one tissue differ in stain, scanner and scale, and a distance from the normal tissue
+of a few slides measures that as well. Other tissues show which differences matter: the axes from
+the normal reference to each of them (Fisher's discriminants), where the unit is what varies within
+a slide. The distance from normal is measured along these axes alone. The other tissues are those of
+the Pathology Atlas; what is known of them ships as a mean for each slide and one covariance
+(``models/lite0-tissues.md``). Compare outlier exposure (Hendrycks et al. 2019; on histology Dippel
+et al. 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.core.resources import models_folder
+from wsi_anomaly.core.tensors import load_tensors
+from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.features.weights import digest_of
+
+MOST_OF_A_SLIDE = 600
+TENSORS = ("mean", "scale", "centres", "within")
+_REFERENCE_SHARE, _DIAGONAL_SHARE = 0.3, 0.1
+_LEAST_SCALE = 0.1  # of the median deviation
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Tissues:
+    """What is known of other tissues, for embeddings of D numbers.
+
+    Attributes
+    ----------
+    mean, scale
+        (D,) standardise an embedding, which is then brought to length one.
+    centres
+        (K, D) mean of each slide's directions.
+    within
+        (D, D) mean covariance of directions within a slide.
+    """
+
+    mean: Array
+    scale: Array
+    centres: Array
+    within: Array
+
+    def directions(self, embedding: Array) -> Array:
+        """Standardise embeddings (N, D) and bring them to length one."""
+        z = (embedding - self.mean) / self.scale
+        unit: Array = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+        return unit
+
+
+def tissues_of(slides: Sequence[NDArray[np.floating]]) -> Tissues:
+    """Summarise embeddings (n, D) of each of several slides; each slide has the same weight."""
+    rng = [np.random.default_rng(0).permutation(len(slide)) for slide in slides]
+    drawn = [
+        slide[order[:MOST_OF_A_SLIDE]].astype(np.float64)
+        for slide, order in zip(slides, rng, strict=True)
+    ]
+    joined = np.concatenate(drawn)
+    mean, scale = joined.mean(0), joined.std(0)
+    scale = np.maximum(scale, max(_LEAST_SCALE * float(np.median(scale)), 1e-9))
+    found = Tissues(mean, scale, np.empty((0, len(mean))), np.empty((0, 0)))
+    units = [found.directions(slide) for slide in drawn]
+    return Tissues(
+        mean,
+        scale,
+        np.stack([unit.mean(0) for unit in units]),
+        np.mean([np.cov(unit.T) for unit in units], 0),
+    )
+
+
+def known_tissues(features: PerceptualNetwork, layers: Sequence[str], field_um: int) -> Tissues:
+    """Tissues that ship for these pooled layers of a network, in fields of `field_um` at 10x.
+
+    Raises
+    ------
+    ModelError
+        None ship for this network, its weights, these layers or this size.
+    """
+    path = models_folder() / f"{features.name}-tissues.safetensors"
+    tensors, config = load_tensors(path) if path.is_file() else ({}, {})
+    if (config.get("layers"), config.get("field_um")) != (list(layers), field_um) or (
+        config["weights"] != weights_of(features, layers)
+    ):
+        raise ModelError(
+            f"The estimator contrast knows no tissues in fields of {field_um} um by the layers "
+            f"{', '.join(layers)} of this {features.name}; take lite0 as it is published, with its "
+            'usual layers and fields, or set density_estimator = "both".'
+        )
+    return Tissues(*(tensors[name].double().numpy() for name in TENSORS))
+
+
+def weights_of(features: PerceptualNetwork, layers: Sequence[str]) -> str:
+    """Fingerprint of a network's weights in these layers."""
+    return digest_of(
+        {f"{n}.{k}": v for n in layers for k, v in features.stages[n].state_dict().items()}
+    )
+
+
+def learn_contrast(found: Tensor, tissues: Tissues) -> dict[str, Tensor]:
+    """Learn the axes from normal embeddings (N, D) to other tissues.
+
+    Returns
+    -------
+    ``mean``, ``scale`` (D,), ``axes`` (q, D) and ``centre`` (q,): the distance of an embedding is
+    that of ``axes @ direction`` from ``centre``.
+    """
+    own = tissues.directions(found.double().numpy())
+    middle = own.mean(0)
+    within = (1 - _REFERENCE_SHARE) * tissues.within + _REFERENCE_SHARE * np.cov(own.T)
+    within += _DIAGONAL_SHARE * (np.diag(np.diag(within)) - within)
+    spread, vectors = np.linalg.eigh(within)
+    root = vectors / np.sqrt(np.maximum(spread, 1e-12 * max(spread.max(), 1e-12)))
+    _, size, axes = np.linalg.svd((tissues.centres - middle) @ root, full_matrices=False)
+    axes = axes[size > 1e-6 * max(size.max(), 1e-12)] @ root.T
+    learned = {"mean": tissues.mean, "scale": tissues.scale, "axes": axes, "centre": axes @ middle}
+    return {
+        name: torch.from_numpy(np.ascontiguousarray(value)).float()
+        for name, value in learned.items()
+    }
+
+
+def contrast(state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
+    """Distances (N,) of embeddings (N, D) from normal ones, float32."""
+    z = (embedding.float() - state["mean"]) / state["scale"]
+    along = torch.nn.functional.normalize(z, dim=1) @ state["axes"].T
+    distance: Tensor = torch.linalg.vector_norm(along - state["centre"], dim=1)
+    return distance
