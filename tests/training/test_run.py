@@ -204,7 +204,7 @@ def test_calibration_slides_that_are_gone_are_named(cohort, config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("count", "said", "parts"), [(1, "only one case", (1, 0, 0)), (2, "too few", (1, 0, 1))]
+    ("count", "said", "parts"), [(1, "only one case", (1, 0, 0)), (2, "only 2 cases", (2, 0, 0))]
 )
 def test_with_one_or_two_slides_it_is_said_what_is_done(
     cohort, config, tmp_path, count, said, parts
