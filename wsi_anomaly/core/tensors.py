@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import atomic_file, canonical_json
+from wsi_anomaly.core.reading import why_unreadable
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -54,7 +55,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises
     ------
     ModelError
-        The file is missing or damaged.
+        The file is missing, damaged, or cannot be read.
     """
     import json
 
@@ -65,6 +66,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (
         OSError, KeyError, ValueError, RecursionError, safetensors.SafetensorError,
     ) as error:  # fmt: skip
+        if path.exists() and (reason := why_unreadable(path)):
+            raise ModelError(
+                f"{path} cannot be read ({reason}); look at its permissions and its disk."
+            ) from error
         raise ModelError(
             f"{path} is missing or damaged; copy it again, or delete it and train again."
         ) from error

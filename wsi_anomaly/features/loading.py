@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wsi_anomaly.core.errors import ModelError, UsageError
+from wsi_anomaly.core.reading import why_unreadable
 from wsi_anomaly.core.tensors import load_tensors
 from wsi_anomaly.features.network import PerceptualNetwork, Stage
 from wsi_anomaly.features.precision import fast_precision
@@ -191,6 +192,8 @@ def _is_ours(path: Path) -> bool:
         with safe_open(path, framework="pt") as file:
             return "json" in (file.metadata() or {})
     except (OSError, SafetensorError) as error:
+        if reason := why_unreadable(path):
+            raise ModelError(f"{path} cannot be read ({reason}); look at its disk.") from error
         raise ModelError(f"{path} is damaged; copy it again.") from error
 
 

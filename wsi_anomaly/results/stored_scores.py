@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import OutputError
+from wsi_anomaly.core.reading import why_unreadable
 from wsi_anomaly.tiles import Fields
 
 _LARGEST_GRID = 1 << 26
@@ -91,6 +92,10 @@ class StoredScores:
                 column["flagged"].astype(bool),
             )  # fmt: skip
         except _DAMAGED as error:
+            if path.exists() and (unreadable := why_unreadable(path)):
+                raise OutputError(
+                    f"{path} cannot be read ({unreadable}); look at its permissions and its disk."
+                ) from error
             reason = " ".join(str(error).split())
             raise OutputError(
                 f"{path} is missing or damaged ({reason}); score the slide again."
