@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from cli_running import run_cli
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from scoring_fakes import make_slide
 
 from wsi_anomaly.slides import open_slide
@@ -22,9 +23,8 @@ def marked(tmp_path_factory) -> Path:
     """Sharp tissue on the right, blurred on the left, a stroke of a pen, and black not scanned."""
     path = make_slide(tmp_path_factory.mktemp("marked") / "scan.tif", lesion=False)
     image = tifffile.imread(path).copy()
-    y, x = np.mgrid[128:896, 128:448]
-    wave = 25 * np.sin(x / 30 + np.sin(y / 40))  # nothing fine in it, as if out of focus
-    image[128:896, 128:448] = np.clip(np.array((205, 120, 180)) + wave[..., None], 0, 255)
+    soft = gaussian_filter(image[128:896, 128:448].astype(float), (4, 4, 0))
+    image[128:896, 128:448] = np.clip(soft, 0, 255)
     image[60:960, 900:960] = (20, 100, 220)
     image[960:] = 0
     tifffile.imwrite(
@@ -42,7 +42,7 @@ def test_areas_add_up_to_the_tissue(marked):
     tissue = sum(areas.values()) - 0.06 * 0.132
     assert tissue == pytest.approx(1.024 * 0.768, rel=0.05)
     assert areas["pen"] == pytest.approx(0.06 * 0.9, rel=0.25)
-    assert 0.1 < areas["blurred"] < 0.33 * 0.768  # crests of the wave have too little contrast
+    assert 0.1 < areas["blurred"] < 0.33 * 0.768  # what is flat there is not told
     assert areas["kept"] > 0.4
 
 

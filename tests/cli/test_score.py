@@ -149,8 +149,8 @@ def test_a_tissue_mask_decides_what_is_looked_at_and_the_result_says_so(here, mo
     assert found["tissue_mm2"] == pytest.approx(448**2 / 1e6, rel=0.1)
     assert any("nothing outside it was looked at" in w for w in found["warnings"])
     masked = found["not_assessed_by_reason_mm2"]["masked"]
-    # Of 1024 x 768 um of tissue; fields on its edge count as a whole.
-    assert 1024 * 768 - 448**2 < masked * 1e6 < (1024 + 128) * (768 + 128) - 448**2
+    # Of 1024 x 768 um of tissue, whatever of the fields on its edge is tissue.
+    assert masked * 1e6 == pytest.approx(1024 * 768 - 448**2, rel=0.1)
     assert f"{masked:.2f} mm2 of tissue" in " ".join(found["warnings"])
     assert rows()[0]["not_assessed_why"] == f"masked {masked:.2f}"
     assert f"masked {masked:.2f}" in Path("results/lesion/report.html").read_text()
@@ -162,7 +162,8 @@ def test_a_tissue_mask_decides_what_is_looked_at_and_the_result_says_so(here, mo
     assert [p["measurements"] for p in shown if p.get("name") == "Not assessed: masked"] == [
         {"Area mm^2": pytest.approx(masked)}
     ]
-    assert sum(p["objectType"] == "tile" for p in shown) == round(masked * 1e6 / 64**2)
+    tiles = sum(p["objectType"] == "tile" for p in shown)  # whole ones: some are part glass
+    assert masked <= tiles * 64**2 / 1e6 <= 1.4 * masked
     capsys.readouterr()
     assert score(slide, "--model", model, "--tissue-mask", mask) == 0
     assert "kept" in capsys.readouterr().err

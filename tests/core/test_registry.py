@@ -147,6 +147,6 @@ def test_our_names_are_known_without_loading_anything():
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == str(
-        ["wsi_anomaly.core", "wsi_anomaly.core.errors", "wsi_anomaly.core.plugins",
-         "wsi_anomaly.core.registry"]
+        ["wsi_anomaly.core", "wsi_anomaly.core.caches", "wsi_anomaly.core.errors",
+         "wsi_anomaly.core.plugins", "wsi_anomaly.core.registry"]
     )  # fmt: skip

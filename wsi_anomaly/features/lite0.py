@@ -69,7 +69,8 @@ class SameConv(PaddedConv):
         pad = self.left
         if self.left != self.right:
             x, pad = F.pad(x, (self.left, self.right) * 2), 0
-        if x.device.type == "cpu" and not (torch.is_grad_enabled() and x.requires_grad):
+        learns = torch.is_grad_enabled() and x.requires_grad
+        if x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and not learns:
             # One pass over the memory instead of two or three: twice as fast on a processor. The
             # operator is the one that torch.compile puts here; it has no gradient.
             y: Tensor = torch.ops.mkldnn._convolution_pointwise(

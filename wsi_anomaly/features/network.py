@@ -235,10 +235,11 @@ class PerceptualNetwork(nn.Module):
 
     # -- cost and storage --------------------------------------------------------------------
 
-    @torch.no_grad()
+    @torch.enable_grad()
     def flops(self, size: int, layers: Sequence[str] | None = None) -> int:
         """Floating-point operations (two a multiply-add) for one tile of `size` x `size` px."""
-        image = torch.zeros(1, 3, size, size, device=self._shift.device)
+        # With a gradient: without one, networks may use operators that the counter does not know.
+        image = torch.zeros(1, 3, size, size, device=self._shift.device, requires_grad=True)
         with FlopCounterMode(display=False) as counter:
             self.activations(image, layers or self.layers[-1:])
         return int(counter.get_total_flops())

@@ -67,6 +67,7 @@ def read_score_map(folder: Path, calibration: Calibration | None) -> ScoreMap:
             settings=settings,
             tissue=_tissue(folder, Frame.of(facts, summary["qupath_origin"])),
             tissue_mm2=float(summary["tissue_mm2"]),
+            sparse_mm2=float(summary["not_assessed_by_reason_mm2"].get("sparse", 0)),
             timings=dict(summary["seconds"]),
         )
     except (OSError, EOFError, LookupError, ValueError, TypeError) as error:

@@ -97,13 +97,13 @@ def check_files(model: Model, slides: Sequence[NormalSlide]) -> dict[str, bytes]
     if reference is None:
         return {}
     step_um = grid_of(model, None)["stride_um"]
-    known = {slide.path.stem: slide for slide in slides}
-    shown = [
-        (place, pixels)
-        for place in _highest(reference, round(_VIEW_UM / step_um))
-        if place.slide in known
-        and (pixels := _view(known[place.slide], place, step_um, model.magnification)) is not None
-    ]
+    highest = _highest(reference, round(_VIEW_UM / step_um))
+    shown: list[tuple[_Place, NDArray[np.uint8]]] = []
+    for slide in slides:
+        places = [place for place in highest if place.slide == slide.path.stem]
+        if places:
+            shown += zip(places, _views(slide, places, step_um, model.magnification), strict=False)
+    shown.sort(key=lambda entry: -entry[0].score)
     if not shown:
         return {}
     rows = -(-len(shown) // _ACROSS)
@@ -136,21 +136,26 @@ def _highest(reference: Calibration, apart: int) -> list[_Place]:
     return sorted(found, key=lambda place: -place.score)[:_SHOWN]
 
 
-def _view(
-    slide: NormalSlide, place: _Place, step_um: float, magnification: int
-) -> NDArray[np.uint8] | None:
-    """Pixels round a place; None where they cannot be read any more."""
+def _views(
+    slide: NormalSlide, places: Sequence[_Place], step_um: float, magnification: int
+) -> list[NDArray[np.uint8]]:
+    """Pixels round places of a slide; none where they cannot be read any more."""
     mpp = mpp_of(magnification)
     side = round(_VIEW_UM / mpp)
+    views: list[NDArray[np.uint8]] = []
     try:
-        with open_slide(slide.path, mpp=slide.mpp, backend=slide.backend) as opened:
-            corner = [
-                start + ((index + 0.5) * step_um - _VIEW_UM / 2) / size
-                for start, index, size in (
-                    (opened.bounds.x, place.col, opened.mpp.x),
-                    (opened.bounds.y, place.row, opened.mpp.y),
+        with open_slide(
+            slide.path, mpp=slide.mpp, backend=slide.backend, scene=slide.scene
+        ) as opened:
+            for place in places:
+                x, y = (
+                    start + ((index + 0.5) * step_um - _VIEW_UM / 2) / size
+                    for start, index, size in (
+                        (opened.bounds.x, place.col, opened.mpp.x),
+                        (opened.bounds.y, place.row, opened.mpp.y),
+                    )
                 )
-            ]
-            return opened.read(corner[0], corner[1], (side, side), mpp).rgb
+                views.append(opened.read(x, y, (side, side), mpp).rgb)
     except (WsiAnomalyError, OSError):
-        return None
+        return []
+    return views
