@@ -161,7 +161,9 @@ def test_another_host_name_is_refused(server):
     assert get(server, "/", host=f"localhost:{server.server_port}")[0] == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/view/sl%20ide", "/data/sl%20ide", "/static/viewer.js"])
+@pytest.mark.parametrize(
+    "path", ["/", "/view/sl%20ide", "/data/sl%20ide", "/static/viewer.js", "/static/style.css"]
+)
 def test_every_answer_carries_a_strict_policy(server, path):
     status, headers, _ = get(server, path)
     assert status == 200

@@ -24,6 +24,8 @@ from wsi_anomaly.slides import Slide
 _MOST_REGIONS = 25
 _THUMBNAIL_PX = 640
 _TEMPLATES = Path(__file__).parent / "templates"
+STYLE = _TEMPLATES / "style.css"
+"""The style of every page."""
 
 
 @cache
@@ -52,7 +54,7 @@ def environment(folder: Path | None = None) -> Any:
         above_normal=above_normal,
         version=__version__,
         # Our own file, and no text of a slide goes into it.
-        style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704
+        style=Markup(STYLE.read_text(encoding="utf-8")),  # noqa: S704
     )
     return made
 

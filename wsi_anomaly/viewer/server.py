@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from wsi_anomaly.core.errors import OutputError, UsageError, WsiAnomalyError
-from wsi_anomaly.reports.report import environment
+from wsi_anomaly.reports.report import STYLE, environment
 from wsi_anomaly.reports.worklist import collect
 from wsi_anomaly.results.summary import read_summary
 from wsi_anomaly.slides import ReadError, Slide, find_slides, open_slide, slide_fingerprint
@@ -304,7 +304,9 @@ def _static(name: str) -> bytes:
         import bokeh
 
         path = Path(bokeh.__file__).parent / "server" / "static" / "js" / name
-    elif name in {"viewer.js", "viewer.css", "style.css"}:
+    elif name == STYLE.name:
+        path = STYLE
+    elif name in {"viewer.js", "viewer.css"}:
         path = _STATIC / name
     else:
         raise NotHereError("There is no such file.")
