@@ -6,7 +6,7 @@ import builtins
 import errno
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import torch
@@ -53,3 +53,28 @@ def test_a_model_on_a_failing_disk_is_not_called_damaged(
     with pytest.raises(ModelError, match=r"cannot be read \(Input/output error\)") as refused:
         load_tensors(path)
     assert "damaged" not in str(refused.value)
+
+
+def test_files_of_any_size_and_number_are_looked_at_in_no_time(tmp_path: Path) -> None:
+    folder = tmp_path / "scores.zarr"
+    folder.mkdir()
+    read: list[int] = []
+
+    class Counting:
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_error: object) -> None:
+            return
+
+        def read(self, count: int = -1) -> bytes:
+            read.append(count)
+            return b"x"
+
+    for k in range(1500):
+        (folder / str(k)).touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builtins, "open", lambda *_arguments, **_options: Counting())
+        assert why_unreadable(folder) is None
+    assert len(read) == 1000
+    assert 0 < min(read) <= max(read) <= 1 << 20

@@ -76,11 +76,13 @@ def read_inputs(
     """
     stores, known = _normal(tiles, base, magnifications, note)
     split = split_cases(tiles_of_cases(stores), seed=base.seed)
-    taking = (*split.train, *split.validation)
+    # Below four cases train keeps none apart, and one that has chosen must not calibrate later.
+    apart = split.calibration or split.train[-1:]
+    taking = tuple(case for case in (*split.train, *split.validation) if case not in apart)
     if len(taking) < 2:
         raise UsageError(
             f"tune needs at least {_LEAST_CASES} normal cases, one to keep apart for calibration "
-            f"and two to judge by turns, and found {len(taking) + len(split.calibration)}; tile "
+            f"and two to judge by turns, and found {len(taking) + len(apart)}; tile "
             "more normal slides."
         )
     own = [s for s in stores if s.case in taking]
@@ -106,7 +108,7 @@ def read_inputs(
         data,
         {f"{m}x": (m, base.field_um) for m in views},
         tuple(sorted(taking)),
-        split.calibration,
+        apart,
         sorted(s.fingerprint + s.config_hash for s in own),
         sorted(s.fingerprint + s.config_hash for s in abnormal),
     )
