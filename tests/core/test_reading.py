@@ -55,6 +55,11 @@ def test_a_model_on_a_failing_disk_is_not_called_damaged(
     assert "damaged" not in str(refused.value)
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "chunk")
+    assert why_unreadable(tmp_path) is None
+
+
 def test_files_of_any_size_and_number_are_looked_at_in_no_time(tmp_path: Path) -> None:
     folder = tmp_path / "scores.zarr"
     folder.mkdir()

@@ -31,6 +31,8 @@ def why_unreadable(path: str | os.PathLike[str]) -> str | None:
 
 
 def _read(path: str | os.PathLike[str]) -> None:
+    if not Path(path).is_file():
+        return  # a pipe would be waited for
     with open(path, "rb") as file:
         file.read(_FIRST_BYTES)
 
