@@ -186,3 +186,12 @@ def test_a_worker_of_a_cluster_chooses_its_device_itself(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert choose_device(scoring.options.device) == "cuda:0"
+
+
+def test_workers_of_a_cluster_share_their_processors_when_the_client_does_not_know_their_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wsi_anomaly.screening.slides.available_cores", lambda: 4)
+    here = Scoring.of(None, ScoreOptions(device="cpu"), slides=8)
+    there = Scoring.of(None, ScoreOptions(device="auto", dask="tcp://scheduler:8786"), slides=8)
+    assert here.threads == there.threads == 1

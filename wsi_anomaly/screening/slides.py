@@ -85,13 +85,14 @@ class Scoring:
         """
         # A worker of a cluster chooses by what it has itself.
         device = options.device if options.dask else choose_device(options.device)
-        # A GPU is kept busy by one process.
-        workers = options.workers or (1 if device != "cpu" else min(slides, available_cores()))
+        # A GPU is kept busy by one process; where a cluster's worker has none, processes share.
+        on_gpu = device.startswith("cuda")
+        workers = options.workers or (1 if on_gpu else min(slides, available_cores()))
         mask = None if options.tissue_mask is None else Path(options.tissue_mask).absolute()
         return cls(
             model,
             replace(options, device=device, workers=workers, tissue_mask=mask),
-            max(1, available_cores() // workers) if workers > 1 and device == "cpu" else None,
+            max(1, available_cores() // workers) if workers > 1 and not on_gpu else None,
         )
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from wsi_anomaly.calibration.shift import BatchShift, batch_shift
-from wsi_anomaly.core.devices import choose_device
+from wsi_anomaly.core.devices import choose_device, memory_explained
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.resources import find_model
 from wsi_anomaly.detectors import Model
@@ -65,7 +65,8 @@ def check(
     """
     watch = watch or Watch()
     slides = named_slides(new, options, watch)
-    loaded = Model.load(find_model(model), device=choose_device(options.device))
+    device = choose_device(options.device)
+    loaded = Model.load(find_model(model), device=device)
     reference = loaded.calibration.get(loaded.primary)
     if reference is None:
         raise ModelError(
@@ -77,7 +78,8 @@ def check(
     for slide in slides:
         watch.stage(f"looking at {slide.path.name}")
         try:
-            scores = score_normal_slide(slide, loaded)[1].get(loaded.primary)
+            with memory_explained(device, "end other programs that use it, or give --device cpu"):
+                scores = score_normal_slide(slide, loaded)[1].get(loaded.primary)
         except (WsiAnomalyError, OSError) as error:
             watch.note(f"Not looked at: {error}")
             continue
