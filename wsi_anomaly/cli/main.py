@@ -19,7 +19,7 @@ from wsi_anomaly.core.errors import WsiAnomalyError
 # ``wsi-anomaly --help`` needs neither torch nor openslide.
 COMMANDS = {
     "tile": "Cut normal slides into stain-normalised tiles (HDF5).",
-    "preview": "Draw a contact sheet of a tile file.",
+    "preview": "Show what the rules keep of slides, or a sheet of a tile file.",
     "train": "Learn normal tissue from tiles of normal slides.",
     "tune": "Choose hyperparameters by a few known anomalies.",
     "check": "See whether new slides are like a model's normal slides.",
