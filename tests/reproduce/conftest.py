@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,18 @@ ROWS = (
 PLAN = Plan(features="compact", steps=6, batch_size=8)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def few_broad_images() -> Iterator[None]:
+@contextmanager
+def two_broad_images() -> Iterator[None]:
     """Scale random networks by two images rather than all: what is tested does not depend on it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(broad, "IMAGES", dict(list(broad.IMAGES.items())[:2]))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def few_broad_images() -> Iterator[None]:
+    """For each test by itself: a process runs tests of other rooms between them."""
+    with two_broad_images():
         yield
 
 
@@ -39,5 +47,8 @@ def finished(
 ) -> tuple[Folder, Path, Outcome]:
     """Source, output folder and outcome of a run of two seeds."""
     source, output = Folder(folder_set), tmp_path_factory.mktemp("output")
-    outcome = reproduce(source, PLAN, ROWS, output, seeds=2, command="wsi-anomaly reproduce ...")
+    with two_broad_images():
+        outcome = reproduce(
+            source, PLAN, ROWS, output, seeds=2, command="wsi-anomaly reproduce ..."
+        )
     return source, output, outcome
