@@ -6,6 +6,7 @@ import csv
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +17,12 @@ import pytest
 pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 sys.path.append(str(Path(__file__).parents[1] / "scoring"))
 
+from distributed import LocalCluster
 from machines import Cluster, wait_for
 from small_model import save_small_model
 
 from wsi_anomaly.cli.main import main
+from wsi_anomaly.jobs.cluster import run_on_cluster
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import TileConfig, tile_slide
 
@@ -103,6 +106,26 @@ def test_tile_loses_nothing_and_does_nothing_twice_when_a_worker_is_killed(
     for slide in slides.glob("*.tif"):
         made = tile_slide(slide.resolve(), here, TileConfig(magnifications=(10,))).path
         assert contents(out / made.name) == contents(made), made.name
+
+
+def test_a_finished_result_that_dies_with_its_worker_is_made_again() -> None:
+    def where(item: int, progress: object) -> int:
+        time.sleep(1)
+        return os.getpid()
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
+        finished = run_on_cluster(where, range(6), local.scheduler_address)
+        first = next(finished)
+        held = local.scheduler.tasks
+        wait_for(lambda: [task.state for task in held.values()].count("memory") == 6)
+        pids = {nanny.pid for nanny in local.workers.values()}
+        assert first.result in pids
+        os.kill(next(iter(pids - {first.result})), signal.SIGKILL)
+        wait_for(lambda: any(task.state != "memory" for task in held.values()))
+        rest = list(finished)
+
+    assert {done.index for done in [first, *rest]} == set(range(6))
+    assert all(done.result is not None for done in rest)
 
 
 def test_score_loses_nothing_and_does_nothing_twice_when_a_worker_is_killed(

@@ -54,11 +54,21 @@ def run_on_cluster(
         index = {future.key: i for i, future in enumerate(futures)}
         try:
             for future in dask.as_completed(futures):
-                # An error is a worker that was lost: results carry all others.
-                result = future.result() if future.status == "finished" else None
-                yield Finished(index[future.key], result)
+                yield Finished(index[future.key], _result(future))
         finally:
             client.cancel(futures)
+
+
+def _result(future: Any) -> Any | None:
+    """Wait for what an item gave; None where its workers were lost.
+
+    A worker that dies takes finished results with it until they were fetched. Dask makes them
+    anew, so the future is waited for, whatever its state is at this moment.
+    """
+    try:
+        return future.result()
+    except Exception:  # noqa: BLE001 - of Dask: results carry what went wrong in the work itself
+        return None
 
 
 class _Quiet(Generic[T, R]):
