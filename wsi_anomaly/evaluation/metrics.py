@@ -222,8 +222,8 @@ def roc_auc_difference(
 ) -> Estimate:
     """ROC AUC of some scores minus that of a control, with an interval over groups.
 
-    Both are asked about the entries that have both scores, without the same groups: the interval
-    is narrower than those of the two figures would let one think.
+    All are (N,). Both are asked about the entries that have both scores, without the same groups:
+    the interval is narrower than those of the two figures would let one think.
     """
     labels, group = np.asarray(labels), np.asarray(group)
     pair = [np.asarray(values, np.float64) for values in (scores, control)]

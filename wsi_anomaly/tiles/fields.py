@@ -90,7 +90,7 @@ class Fields:
         return width * mpp[0] * height * mpp[1] / 1e6
 
     def take(self, indices: NDArray[np.intp]) -> Fields:
-        """Keep only these fields of the grid."""
+        """Keep only these fields (n,) of the grid."""
         return replace(
             self,
             coords=self.coords[indices],
