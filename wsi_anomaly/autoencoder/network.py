@@ -221,6 +221,17 @@ class ProgressiveAutoencoder(nn.Module):
     Parameters
     ----------
     architecture : Architecture
+
+    Examples
+    --------
+    The same network at its first resolution and half-way to its second one:
+
+    >>> import torch
+    >>> network = ProgressiveAutoencoder(Architecture(resolution=16, first_resolution=8))
+    >>> network(torch.zeros(2, 3, 8, 8), resolution=8).shape
+    torch.Size([2, 3, 8, 8])
+    >>> network(torch.zeros(2, 3, 16, 16), resolution=16, alpha=0.5).shape
+    torch.Size([2, 3, 16, 16])
     """
 
     def __init__(self, architecture: Architecture) -> None:

@@ -66,6 +66,16 @@ class Calibration:
     """Normal reference of one scoring method. Slides count equally, however large they are.
 
     Build it with :meth:`fit` or :meth:`from_state`.
+
+    Examples
+    --------
+    >>> line = np.arange(100)
+    >>> cases = [CaseScores(f"case {k}", f"slide {k}", 0 * line, line, line + k) for k in range(3)]
+    >>> calibration = Calibration.fit(cases)
+    >>> calibration.name
+    '3 normal cases'
+    >>> calibration.percentile([0, 50, 200]).round(1).tolist()
+    [0.3, 50.0, 100.0]
     """
 
     case_noun = "normal case"

@@ -91,7 +91,13 @@ def _both(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Floa
 
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve of (N,) scores: how often an abnormal one is above a normal one."""
+    """Area under the ROC curve of (N,) scores: how often an abnormal one is above a normal one.
+
+    Examples
+    --------
+    >>> roc_auc([NORMAL, NORMAL, ABNORMAL, ABNORMAL], [0.1, 0.6, 0.5, 0.9])
+    0.75
+    """
     found = _both(labels, scores)
     if found is None:
         return float("nan")
