@@ -32,7 +32,7 @@ _SMALL_PX = 320
 
 
 def frame_thumbnail(slide: Slide, frame: Frame, max_px: int = _PICTURE_PX) -> NDArray[np.uint8]:
-    """Picture of what QuPath shows: the scanned area, or the whole file with glass around it."""
+    """Picture (H, W, 3) of what QuPath shows: the scanned area, or the file with its glass."""
     thumbnail = slide.thumbnail(max_px)
     if frame.origin == "bounds":
         return thumbnail

@@ -35,7 +35,7 @@ def ink_colours(rgb: NDArray[np.uint8], tables: NDArray[np.float32]) -> NDArray[
 
 
 def has_ink(ink: NDArray[np.uint8], kind: int, *, surely: bool) -> NDArray[np.bool_]:
-    """Pixels of the colour of INKS[kind]; `surely` when as dense as ink alone is."""
+    """Pixels (H, W) of the colour of INKS[kind]; `surely` when as dense as ink alone is."""
     return np.asarray(ink & (1 << (kind + len(INKS) * surely)) != 0)
 
 

@@ -164,7 +164,7 @@ class Preprocessing:
         return fit_profile(pixels, self.stain, white=white)
 
     def normalizer(self, source: StainProfile) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-        """Map pixels of these stains to those of the target."""
+        """Map pixels (H, W, 3) of these stains to those of the target."""
         if self.target is None:
             raise TileStoreError("Stain normalisation needs a target profile.")
         if self.engine == "staintools":
