@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,10 @@ def verdict(score_map: ScoreMap) -> Verdict:
     if not found.can_flag:
         return Verdict("Scores without flags.", point.reason, _LIMITS)
     count = len(found.regions)
+    if not count and found.taken_away:
+        return Verdict(
+            "All flagged regions are like what readers have called harmless.", point.reason, _LIMITS
+        )
     if not count:
         return Verdict("No region stands out from normal tissue.", point.reason, _LIMITS)
     area = sum(region.area_mm2 for region in found.regions)
@@ -217,8 +222,20 @@ def write_report(
                 "fields": len(region.fields),
                 "highest": region.highest,
                 "mean_score": region.mean_score,
+                "like": like,
             }
-            for region in regions[:_MOST_REGIONS]
+            for region, like in zip_longest(
+                regions[:_MOST_REGIONS], score_map.interpretation.likes[:_MOST_REGIONS]
+            )
+        ],
+        taken_away=[
+            {
+                "position": region_position(score_map, frame, region.peak),
+                "area_mm2": region.area_mm2,
+                "highest": region.highest,
+                "like": like,
+            }
+            for region, like in score_map.interpretation.taken_away[:_MOST_REGIONS]
         ],
         gallery=gallery(score_map, slide, frame),
         has_maps=score_map.pixel_maps is not None,

@@ -153,6 +153,18 @@ def build_summary(
         }
         for region in found.regions[:_MOST_REGIONS]
     ]
+    for entry, like in zip(regions, found.likes, strict=False):
+        entry["like"] = like
+    taken_away = [
+        {
+            "like": like,
+            "area_mm2": region.area_mm2,
+            "highest_smoothed": region.highest,
+            "fields": len(region.fields),
+            "peak_qupath_px": region_position(score_map, frame, region.peak),
+        }
+        for region, like in found.taken_away[:_MOST_REGIONS]
+    ]
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -167,6 +179,11 @@ def build_summary(
         "color_range": list(found.color_range),
         "flagged": _flagged(found),
         "regions": regions,
+        "taken_away": {
+            "regions": len(found.taken_away),
+            "area_mm2": sum(region.area_mm2 for region, _ in found.taken_away),
+            "of": taken_away,
+        },
         "fields": {
             "total": len(score_map.fields),
             "assessed": int(score_map.assessed.sum()),

@@ -20,6 +20,7 @@ from wsi_anomaly.scoring.assess import Assessed, assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings, less_sharp, measures
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
+from wsi_anomaly.scoring.known import beside_known
 from wsi_anomaly.scoring.model import (
     ALONE,
     LIMITS,
@@ -114,6 +115,9 @@ def score_slide(
             unlike += _unlike_training(slide, model, preprocess, found)
             score, soft = scores[model.primary], _soft(model, found)
             meaning = reference.interpret(fields, score, facts.mpp, options, unlike, soft)
+            if getattr(model, "known", None) is not None:
+                plane = SlidePlane(slide, tissue, model.magnification, preprocess)
+                meaning = beside_known(meaning, plane, fields, model, all_flags=options.all_flags)
             maps = _pixel_maps(slide, fields, score, meaning, options, model, preprocess)
     return ScoreMap(
         slide=facts,
