@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import orjson
 import shapely
 
@@ -112,7 +113,7 @@ def _decisions(file: Path, names: dict[str, str], reader: str) -> Iterator[Revie
         verdict, finding = _verdict(outline)
         yield Review(
             reader, names[fingerprint], fingerprint, verdict,
-            shapely.transform(outline.polygon, lambda xy: xy + (x, y)),
+            shapely.transform(outline.polygon, lambda xy: xy + np.array([x, y])),
             finding=finding, note=outline.note, model=model, result=result,
         )  # fmt: skip
 
