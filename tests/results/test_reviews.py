@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from shapely.geometry import Polygon, box
 
 from wsi_anomaly.core.errors import OutputError, UsageError
 from wsi_anomaly.reports import write_results
+from wsi_anomaly.reports.reviewed import bring_up_to_date
 from wsi_anomaly.results.review_matching import (
     agreement,
     match_reviews,
@@ -274,6 +276,25 @@ def test_scoring_again_loses_no_review_and_finds_it_again(scored, tmp_path):
     assert len(matched.elsewhere) == len(regions)
     scored()
     assert count() == len(regions)
+
+
+def test_worklist_and_report_say_what_is_reviewed(scored):
+    folder, summary = scored()
+    results = folder.parent
+    _, regions = reviews_of_all(results, folder, summary)
+    count = len(regions)
+    bring_up_to_date(results, ["slide"])
+    assert f"reviewed {count} of {count}" in (results / "index.html").read_text()
+    with (results / "slides.csv").open() as file:
+        [line] = csv.DictReader(file)
+    assert line["reviewed"] == str(count)
+    said = f"ann has reviewed {count} of {count}"
+    assert said in (folder / "report.html").read_text()
+    scored()  # a report that is written anew knows it too
+    assert said in (folder / "report.html").read_text()
+    next((results / FOLDER).rglob("*.jsonl")).write_bytes(b"")
+    bring_up_to_date(results, ["slide"])
+    assert "has reviewed" not in (folder / "report.html").read_text()
 
 
 def test_a_kill_at_any_moment_loses_at_most_the_decision_being_written(tmp_path):

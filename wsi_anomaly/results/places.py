@@ -35,7 +35,7 @@ def same_place(outlines: Sequence[Area]) -> list[int]:
 def meeting(
     some: Sequence[Area], others: Sequence[Area]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Find the pairs of outlines, by position, whose boxes meet."""
+    """Find pairs of outlines whose boxes meet: positions (n,) of some, (n,) of others."""
     tree = shapely.STRtree(np.asarray(others, object))
     first, second = tree.query(np.asarray(some, object))
     return first, second

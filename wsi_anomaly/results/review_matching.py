@@ -133,6 +133,10 @@ class Agreement:
         """Places on which both have the same verdict."""
         return sum(a.verdict == b.verdict for a, b in self.pairs)
 
+    def differing(self) -> list[tuple[Review, Review]]:
+        """Places on which they differ."""
+        return [(a, b) for a, b in self.pairs if a.verdict != b.verdict]
+
     @property
     def kappa(self) -> float | None:
         """Cohen's kappa of the verdicts; None where it is not defined."""
