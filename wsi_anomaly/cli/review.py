@@ -63,9 +63,9 @@ def command(
 def _show(results: Path, out: Console) -> None:
     from wsi_anomaly.results.review_matching import agreement, reviewed_regions
     from wsi_anomaly.results.reviews import VERDICTS, read_reviews
-    from wsi_anomaly.results.summary import read_summary
+    from wsi_anomaly.results.summary import read_summary, result_names
 
-    folders = [p for p in sorted(results.iterdir()) if p.name[0] != "."] if results.is_dir() else []
+    folders = [results / name for name in result_names(results)]
     slides = [(p, found) for p in folders if (found := read_summary(p)) is not None]
     if not slides:
         raise UsageError(

@@ -18,7 +18,7 @@ import numpy as np
 from wsi_anomaly.core.errors import OutputError, UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import atomic_file, make_folder, output_errors
 from wsi_anomaly.results.export_tables import Columns, Words, slide_tables
-from wsi_anomaly.results.summary import read_summary
+from wsi_anomaly.results.summary import read_summary, result_names
 
 FORMATS = ("parquet", "csv", "anndata")
 TABLES = ("fields", "regions", "slides")
@@ -71,7 +71,7 @@ def export_results(
     """
     if kind not in FORMATS:
         raise UsageError(f"A format is {', '.join(FORMATS)}, not {kind!r}.")
-    names = _names(results) if names is None else list(names)
+    names = result_names(results) if names is None else list(names)
     if not names:
         raise UsageError(
             f"{results} holds no results; give the folder that 'wsi-anomaly score' has written."
@@ -99,13 +99,6 @@ def export_results(
         if not counts["slides"]:
             raise OutputError(f"No slide of {results} can be exported. {problems[0]}")
     return Exported(paths, counts["slides"], counts["fields"], counts["regions"], problems)
-
-
-def _names(results: Path) -> list[str]:
-    if not results.is_dir():
-        return []
-    found = (p for p in results.iterdir() if p.is_dir() and p.name[0] != ".")
-    return sorted(p.name for p in found if read_summary(p) is not None)
 
 
 def _methods(results: Path, names: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import atomic_file, make_folder, output_errors, write_json, write_text
 from wsi_anomaly.results.colors import TILE_CLASSES, TISSUE
 from wsi_anomaly.results.slide_files import SlideFiles
-from wsi_anomaly.results.summary import read_summary
+from wsi_anomaly.results.summary import read_summary, result_names
 
 PROJECT = "project.qpproj"
 IDENTITY = "wsi-anomaly.json"
@@ -87,7 +87,7 @@ def write_project(
     OutputError
         The project cannot be written.
     """
-    names = list(order) if order is not None else _names(results)
+    names = list(order) if order is not None else result_names(results)
     if not names:
         raise UsageError(
             f"{results} holds no results; give the folder that 'wsi-anomaly score' has written."
@@ -124,13 +124,6 @@ def write_project(
         write_text(folder / "scripts" / script, text)
     write_json(path, project)
     return QuPathProject(path, made, problems)
-
-
-def _names(results: Path) -> list[str]:
-    if not results.is_dir():
-        return []
-    found = (p for p in results.iterdir() if p.is_dir() and p.name[0] != ".")
-    return sorted(p.name for p in found if read_summary(p) is not None)
 
 
 def _opened(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from wsi_anomaly.annotations import Outline, read_geojson
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.results.qupath_project import IDENTITY, PROJECT
 from wsi_anomaly.results.reviews import VERDICTS, Review, append_review, check_reader, read_reviews
-from wsi_anomaly.results.summary import read_summary
+from wsi_anomaly.results.summary import read_summary, result_names
 
 EXPORTED = "reviews.geojson"
 _LARGEST_IDENTITY = 1 << 16  # bytes
@@ -70,7 +70,10 @@ def take_reviews(project: Path, results: Path, reader: str) -> Taken:
             f"{folder} holds no reviews; run its script 2_export_reviews in QuPath "
             "(Automate > Project scripts, Run for project) first."
         )
-    names = {str(fingerprint): name for name, fingerprint in _slides(results)}
+    names: dict[str, str] = {}
+    for name in result_names(results):
+        summary = read_summary(results / name) or {}
+        names[str(summary["slide"]["fingerprint"])] = name
     added: dict[str, int] = {}
     known, problems = 0, []
     for file in files:
@@ -86,13 +89,6 @@ def take_reviews(project: Path, results: Path, reader: str) -> Taken:
                 append_review(results, review)
                 added[review.slide] = added.get(review.slide, 0) + 1
     return Taken(added, known, problems)
-
-
-def _slides(results: Path) -> Iterator[tuple[str, str]]:
-    for folder in sorted(results.iterdir()) if results.is_dir() else ():
-        summary = read_summary(folder) if folder.name[0] != "." else None
-        if summary is not None:
-            yield folder.name, summary["slide"]["fingerprint"]
 
 
 def _decisions(file: Path, names: dict[str, str], reader: str) -> Iterator[Review]:
