@@ -158,14 +158,18 @@ def known_cases() -> set[str]:
 
 
 def tissues_without(
-    case: str, data: Mapping[str, Data], others: Mapping[str, Data], config: DensityConfig
-) -> dict[int, Tissues]:
-    """What other slides know of tissues, by size of field: never those of the untouched half."""
+    case: str, data: Mapping[str, Data], others: Mapping[str, Data], config: DensityConfig,
+    kinds: tuple[int, ...] = (0,),
+) -> dict[int, Tissues]:  # fmt: skip
+    """What other slides know of tissues, by size of field: never those of the untouched half.
+
+    `kinds` says whether normal tissue alone (0) is known, or lesions (1) as well, each for itself.
+    """
     chosen = columns(list(config.layers))
-    normal = [d for c, d in data.items() if c in known_cases() - {case}]
+    known = [d for c, d in data.items() if c in known_cases() - {case}]
     return {
         um: tissues_of(
-            [d[f"um{um}"][d["label"] == 0][:, chosen] for d in normal]
+            [d[f"um{um}"][d["label"] == kind][:, chosen] for kind in kinds for d in known]
             + [d[f"um{um}"][:, chosen] for d in others.values()]
         )
         for um in config.fields_um
@@ -173,13 +177,13 @@ def tissues_without(
 
 
 def write_tissues(
-    cache: Path, config: DensityConfig, whole: bool, output: Path
+    cache: Path, config: DensityConfig, whole: bool, kinds: tuple[int, ...], output: Path
 ) -> dict[str, object]:
     """Write what ships of the tissues; says which slides they are."""
     data = read_cache(cache, cases())
     others = read_cache(cache, cases("without_outlines")) if whole else {}
     (um,) = config.fields_um
-    found = tissues_without("", data, others, config)[um]
+    found = tissues_without("", data, others, config, kinds)[um]
     slides = [*(case for case in data if case in known_cases()), *others]
     tensors = {name: torch.from_numpy(getattr(found, name)).half() for name in TENSORS}
     made = {
@@ -190,7 +194,9 @@ def write_tissues(
     return {"output": str(output), "slides": slides}
 
 
-def table(cache: Path, half: str, config: DensityConfig, whole: bool) -> dict[str, object]:
+def table(
+    cache: Path, half: str, config: DensityConfig, whole: bool, kinds: tuple[int, ...]
+) -> dict[str, object]:
     """ROC AUC by slide, with its controls; means by slide and by organ."""
     data = read_cache(cache, cases())
     beside = read_cache(cache, cases("without_outlines")) if whole else {}
@@ -211,7 +217,7 @@ def table(cache: Path, half: str, config: DensityConfig, whole: bool) -> dict[st
         }
         model = Unseen(load_features("lite0"), config)
         if "contrast" in config.estimator:
-            model.known = tissues_without(case, data, beside, config)
+            model.known = tissues_without(case, data, beside, config, kinds)
         model.fit_fields(joined, torch.from_numpy(np.concatenate([d["share"] for d in normal])))
         own = data[case]
         rows[case] = {
@@ -274,6 +280,7 @@ def main() -> None:
     parser.add_argument("--fields", default="256")
     parser.add_argument("--estimator", default="contrast")
     parser.add_argument("--whole", action="store_true", help="slides without outlines as well")
+    parser.add_argument("--lesions", action="store_true", help="known tissues: lesions as well")
     parser.add_argument("-o", "--output", type=Path, help="file of tissues to write")
     args = parser.parse_args()
     if args.what == "embed":
@@ -284,10 +291,12 @@ def main() -> None:
         estimator=args.estimator,
         fields_um=tuple(int(um) for um in args.fields.split(",")),
     )
+    kinds = (0, 1) if args.lesions else (0,)
     if args.what == "tissues":
-        finish(write_tissues(args.folders[0], config, args.whole, args.output), args.json)
+        made = write_tissues(args.folders[0], config, args.whole, kinds, args.output)
+        finish(made, args.json)
         return
-    finish(table(args.folders[0], args.half, config, args.whole), args.json)
+    finish(table(args.folders[0], args.half, config, args.whole, kinds), args.json)
 
 
 if __name__ == "__main__":
