@@ -34,6 +34,12 @@ class Outline:
         Class name, such as ``"Lesion"`` or ``"Tumor: Necrosis"``; empty when the area has none.
     polygon
         Valid polygon or multipolygon in level-0 pixels, origin at the slide's (0, 0).
+
+    Examples
+    --------
+    >>> import shapely
+    >>> Outline("Tumor: Necrosis", shapely.box(0, 0, 200, 100)).is_normal
+    False
     """
 
     label: str

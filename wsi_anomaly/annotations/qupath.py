@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 import shapely
+from shapely.geometry import MultiPolygon, Polygon
 
 from wsi_anomaly.annotations.frame import Extent, moved
 from wsi_anomaly.annotations.geometry import (
@@ -127,6 +128,20 @@ def read_geojson(
         return outlines
     corner = _stated_corner(facts, path) or slide.qupath_corner
     return [moved(outline, corner) for outline in outlines]
+
+
+def area_from_geojson(geometry: Any) -> Polygon | MultiPolygon:
+    """Read the geometry of one place that anybody may have written; repaired where it crosses.
+
+    Raises
+    ------
+    AnnotationError
+        It is no area.
+    """
+    try:
+        return area_of(_parts(geometry))
+    except UnusableError as error:
+        raise AnnotationError(f"An outline cannot be used: {error}.") from error
 
 
 def _stated_corner(facts: Any, path: Path) -> tuple[float, float] | None:

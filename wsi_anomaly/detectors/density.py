@@ -186,7 +186,7 @@ class Density(Detector):
     def score_fields(
         self, embeddings: Mapping[int, Tensor], shares: Tensor | None = None
     ) -> Tensor:
-        """Mean over the sizes; see :meth:`Detector.score_fields`."""
+        """Mean (N,) over the sizes; see :meth:`Detector.score_fields`."""
         scores = [
             self._score(below(_prefix(um), self.state_), embeddings[um]) for um in self.fields_um
         ]

@@ -158,6 +158,7 @@ def write_report(
     frame: Frame,
     *,
     geojson: str = "overlay.geojson",
+    reviewed: str = "",
 ) -> None:
     """Write the report.
 
@@ -171,6 +172,8 @@ def write_report(
         (h, w, 3) pictures of the frame: the slide, and scores over it.
     geojson
         Name of the overlay beside the report.
+    reviewed
+        What readers have reviewed of it before.
 
     Raises
     ------
@@ -220,6 +223,7 @@ def write_report(
         gallery=gallery(score_map, slide, frame),
         has_maps=score_map.pixel_maps is not None,
         geojson=geojson,
+        reviewed=reviewed,
     )  # fmt: skip
     write_text(path, text)
 

@@ -99,7 +99,7 @@ def outline_pixels(score_map: ScoreMap, where: NDArray[np.int64]) -> NDArray[np.
 def overlay_picture(
     score_map: ScoreMap, frame: Frame, thumbnail: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """Scores over the thumbnail of the frame, anomalous regions outlined in black."""
+    """Scores over the thumbnail (H, W, 3) of the frame, anomalous regions outlined in black."""
     where = field_at(score_map, frame, (thumbnail.shape[1], thumbnail.shape[0]))
     colors = _colored(score_map, where)
     out = np.empty_like(thumbnail)

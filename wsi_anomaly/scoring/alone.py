@@ -151,11 +151,11 @@ class SlideAlone:
         return {"density": self.density.score_fields(found, tissue).cpu().numpy()}
 
     def score_tiles(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.floating]]:
-        """No method judges tiles."""
+        """No method judges tiles (N, S, S, 3)."""
         return {}
 
     def pixel_maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-        """No method has maps."""
+        """No method has maps (N, S, S)."""
         return None
 
 
