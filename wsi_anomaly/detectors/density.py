@@ -13,8 +13,8 @@ standardised. Four distances:
 
 ``both``, the default, is the mean of the first two, each in robust units of the normal tiles: on
 tissue the second is the better one, on radiographs the first (``docs/results.md``). ``by-layer``
-takes ``mahalanobis`` and ``knn`` of each layer by itself and their mean in robust units: which layer
-tells most differs from one kind of image to the next.
+takes ``mahalanobis`` and ``knn`` of each layer by itself and their mean in robust units: which
+layer tells most differs from one kind of image to the next.
 
 Neighbours: ``dpa`` rebuilds the tile and compares position by position.
 """
@@ -201,8 +201,9 @@ class Density(Detector):
 
     def _measure(self, state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
         """Distances (N, n) of embeddings (N, D): the parts, of each layer if judged by layer."""
+        k = self.config.neighbours
         found = [
-            distances(below(prefix, state), embedding[:, place], self._parts, self.config.neighbours)
+            distances(below(prefix, state), embedding[:, place], self._parts, k)
             for prefix, place in self._pieces().items()
         ]
         return torch.cat(found, 1)
