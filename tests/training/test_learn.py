@@ -1,4 +1,4 @@
-"""From reviews to a model that flags it no more: slides with dark and with green spots."""
+"""From reviews to a model that flags it no more: slides with dark and with striped spots."""
 
 from __future__ import annotations
 
@@ -28,17 +28,21 @@ from wsi_anomaly.tiles import Preprocessing, plan_fields
 from wsi_anomaly.tiles.plane import SlidePlane
 from wsi_anomaly.training.reviews import learn_reviews
 
-DARK, GREEN = (70, 40, 90), (20, 200, 60)
+DARK, STRIPED = False, True
 
 
 def draw(path, seed, spots=()):
-    """Pink tissue of 1024 um with spots of 256 um, at 1 um a pixel."""
+    """Pink tissue of 1536 um with spots of 256 um, at 1 um a pixel."""
     rng = np.random.default_rng(seed)
-    image = np.full((1280, 1280, 3), 245, np.uint8)
-    image[128:1152, 128:1152] = np.clip(rng.normal((215, 130, 190), 22, (1024, 1024, 3)), 0, 255)
-    for k, color in enumerate(spots):
-        y, x = 192 + 576 * (k // 2), 192 + 576 * (k % 2)
-        image[y : y + 256, x : x + 256] = np.clip(rng.normal(color, 22, (256, 256, 3)), 0, 255)
+    image = np.full((1792, 1792, 3), 245, np.uint8)
+    tissue = rng.normal((215, 130, 190), 22, (1536, 1536, 3))
+    image[128:1664, 128:1664] = np.clip(tissue, 0, 255)
+    for k, striped in enumerate(spots):
+        y, x = 384 + 768 * (k // 2), 384 + 768 * (k % 2)
+        spot = np.broadcast_to((70, 40, 90), (256, 256, 3)).copy()
+        if striped:
+            spot[(np.arange(256) // 12) % 2 == 0] = (225, 120, 190)
+        image[y : y + 256, x : x + 256] = np.clip(rng.normal(spot, 12), 0, 255)
     tifffile.imwrite(
         path, image, tile=(256, 256), photometric="rgb", resolution=(1e4, 1e4),
         resolutionunit="CENTIMETER",
@@ -48,11 +52,11 @@ def draw(path, seed, spots=()):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A calibrated model, and results of six slides with two dark spots and a green one each."""
+    """A calibrated model, and results of six slides with two dark spots and a striped one each."""
     work = tmp_path_factory.mktemp("learn")
     detector = Density(
         load_features("compact", random_seed=0),
-        DensityConfig(("c2",), estimator="directional", fields_um=(64,)),
+        DensityConfig(("c2",), estimator="both", fields_um=(64,)),
     )
     preprocessing = Preprocessing(stain="none")
     normal = draw(work / "train.tif", 99)
@@ -88,9 +92,9 @@ def world(tmp_path_factory):
     )
     (work / "slides").mkdir()
     for i in range(6):
-        draw(work / "slides" / f"s{i}.tif", 300 + i, (DARK, GREEN, DARK))
-    draw(work / "new.tif", 400, (DARK, GREEN, DARK))
-    api.score(work / "slides", work / "model", work / "results")
+        draw(work / "slides" / f"s{i}.tif", 300 + i, (DARK, STRIPED, DARK))
+    draw(work / "new.tif", 400, (DARK, STRIPED, DARK))
+    api.score(work / "slides", work / "model", work / "results", min_tissue=0.5)
     return work
 
 
@@ -99,21 +103,21 @@ def regions(results, name):
     return read_summary(folder), regions_of(StoredScores.read(folder))
 
 
-def is_green(region):
+def is_striped(region):
     x, y = region.outline.centroid.coords[0]
-    return x > 640 and y < 640
+    return x > 896 and y < 896
 
 
 def review_all(results, names, *, wrong=()):
     for name in names:
         summary, found = regions(results, name)
         for region in found:
-            green = is_green(region) != (name in wrong)
+            striped = is_striped(region) != (name in wrong)
             append_review(
                 results,
                 Review("ann", name, summary["slide"]["fingerprint"],
-                       "abnormal" if green else "normal variant", region.outline,
-                       finding="green" if green else "Dark  spot"),
+                       "abnormal" if striped else "normal variant", region.outline,
+                       finding="stripes" if striped else "Dark  spot"),
             )  # fmt: skip
 
 
@@ -144,9 +148,9 @@ def test_what_was_called_harmless_is_flagged_no_more_and_the_lesion_stays(
     card = (learned / "README.md").read_text()
     assert card.count("normal variant, Dark  spot; ann") == 8
 
-    [found] = api.score(world / "new.tif", learned, tmp_path / "new")
-    assert [is_green(r) for r in found.interpretation.regions] == [True]
-    assert "green (reviewed 4 times)" in found.interpretation.likes[0]
+    [found] = api.score(world / "new.tif", learned, tmp_path / "new", min_tissue=0.5)
+    assert [is_striped(r) for r in found.interpretation.regions] == [True]
+    assert "stripes (reviewed 4 times)" in found.interpretation.likes[0]
     assert len(found.interpretation.taken_away) == 2
     summary, left = regions(tmp_path / "new", "new")
     assert len(left) == summary["flagged"]["regions"] == 1
@@ -167,11 +171,13 @@ def test_what_was_called_harmless_is_flagged_no_more_and_the_lesion_stays(
     assert len(again.interpretation.regions) == 1
     assert len(again.interpretation.taken_away) == 2
 
-    [every] = api.score(world / "new.tif", learned, tmp_path / "all", all_flags=True)
+    [every] = api.score(
+        world / "new.tif", learned, tmp_path / "all", all_flags=True, min_tissue=0.5
+    )
     assert len(every.interpretation.regions) == 3
     assert not every.interpretation.taken_away
 
-    [seen] = api.score(world / "slides" / "s0.tif", learned, tmp_path / "seen")
+    [seen] = api.score(world / "slides" / "s0.tif", learned, tmp_path / "seen", min_tissue=0.5)
     assert seen.seen == "review"
     assert not seen.interpretation.regions
 
@@ -180,7 +186,7 @@ def test_few_reviews_are_a_hint(world, results, tmp_path):
     review_all(results, ["s0", "s1"])
     made = learn_reviews(results, world / "model", tmp_path / "m", LearnOptions())
     assert not any(finding.decides for finding in made.known.findings)
-    [found] = api.score(world / "new.tif", tmp_path / "m", tmp_path / "new")
+    [found] = api.score(world / "new.tif", tmp_path / "m", tmp_path / "new", min_tissue=0.5)
     assert len(found.interpretation.regions) == 3
     assert any("dark spot (reviewed 4 times)" in like for like in found.interpretation.likes)
 
@@ -212,7 +218,7 @@ def test_what_readers_differ_about_is_not_learned_from(world, results, tmp_path)
     append_review(
         results,
         Review("bob", "s0", summary["slide"]["fingerprint"], "abnormal", found[0].outline)
-        if not is_green(found[0])
+        if not is_striped(found[0])
         else Review("bob", "s0", summary["slide"]["fingerprint"], "artefact", found[0].outline),
     )
     made = learn_reviews(results, world / "model", tmp_path / "m", LearnOptions())

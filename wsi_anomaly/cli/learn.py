@@ -14,7 +14,6 @@ from wsi_anomaly.cli.common import (
     device_option,
     noting,
     option_of,
-    output_option,
     say,
 )
 from wsi_anomaly.options import LearnKeywords, LearnOptions
@@ -25,7 +24,13 @@ from wsi_anomaly.options import LearnKeywords, LearnOptions
 @click.option(
     "--model", type=PATH, default=Path("model"), show_default=True, help="Folder of the model."
 )
-@output_option("model_reviewed", "Folder of the model that knows the findings.")
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    required=True,
+    help="Folder of the model that knows the findings.",
+)
 @option_of(LearnOptions)(
     "--cases",
     type=PATH,
