@@ -33,6 +33,7 @@ WHOLE = 0.75
 
 _MOST_ABNORMAL = 1 / 3  # of a region's fields may lie nearer to something abnormal
 _RADIUS_SPREADS = 3.0  # robust ones above the middle
+_LEAST_SPREAD = 0.1  # of the middle
 _LEAST_SHARE_NEAR = 0.15
 _MOST_CLASSES, _MOST_VECTORS = 500, 200_000
 
@@ -128,7 +129,8 @@ class Finding:
             for i, case in enumerate(self.cases)
         ]
         middle, spread = robust_units(torch.tensor(reach)[:, None]).flatten().tolist()
-        radius = min(middle + _RADIUS_SPREADS * spread, max(reach))
+        # A few regions may be alike by chance.
+        radius = min(middle + _RADIUS_SPREADS * max(spread, _LEAST_SPREAD * middle), 2.0)
         return Finding(self.name, self.harmless, self.vectors, self.region, self.cases, radius)
 
 
