@@ -118,7 +118,12 @@ def verdict(score_map: ScoreMap) -> Verdict:
         return Verdict("Scores without flags.", point.reason, _LIMITS)
     count = len(found.regions)
     if not count:
-        return Verdict("No region stands out from normal tissue.", point.reason, _LIMITS)
+        headline = (
+            "No region stands out, but most of the tissue scores higher than on any normal slide."
+            if found.lies_high
+            else "No region stands out from normal tissue."
+        )
+        return Verdict(headline, point.reason, _LIMITS)
     area = sum(region.area_mm2 for region in found.regions)
     noun, verb = ("region", "stands") if count == 1 else ("regions", "stand")
     return Verdict(

@@ -15,6 +15,7 @@ from wsi_anomaly.calibration import (
     FalseDiscovery,
     OperatingPoint,
     benjamini_hochberg,
+    location,
     smooth_scores,
 )
 from wsi_anomaly.scoring.regions import AnomalousRegion, merge_regions, smoothing_radius
@@ -68,6 +69,8 @@ class Interpretation:
         Sentences for the reader.
     incomparable
         Why the slide cannot be compared with normal slides; empty if it can.
+    lies_high
+        Whether most of its tissue scores higher than that of any normal slide.
     """
 
     smoothed: NDArray[np.float32]
@@ -85,6 +88,7 @@ class Interpretation:
     color_range_fixed: bool
     warnings: list[str]
     incomparable: tuple[str, ...] = ()
+    lies_high: bool = False
 
     @property
     def verdict(self) -> Verdict:
@@ -150,9 +154,11 @@ def interpret(
     normal = calibration if calibration is None or fdr is not None else calibration.of_smoothed
     p_value = None if normal is None or unlike_new else normal.p_value(judged)
     field_mm2 = (fields.field_um / 1000) ** 2
+    lies = location(score[known]) if known.any() else None
     point = _operating_point(
         calibration, seen, false_regions, incomparable, uncalibrated=uncalibrated,
         area=(known.sum() * fields.area_mm2(mpp) / field_mm2, field_mm2),
+        lies=lies,
     )  # fmt: skip
     discovery = None
     if fdr is not None and calibration is not None and p_value is not None:
@@ -181,6 +187,9 @@ def interpret(
             fields, score, calibration, seen, domain_warnings, uncalibrated=uncalibrated
         ),
         incomparable=incomparable,
+        lies_high=calibration is not None
+        and lies is not None
+        and lies > calibration.highest_location,
     )
 
 
@@ -191,9 +200,10 @@ def _operating_point(
     incomparable: Sequence[str],
     *,
     area: tuple[float, float],
+    lies: float | None,
     uncalibrated: str | None,
 ) -> OperatingPoint:
-    """Threshold for a slide of so many fields, each of so many mm2."""
+    """Threshold for a slide of so many fields, each of so many mm2, that lies so high."""
     if calibration is None:
         return OperatingPoint(
             None,
@@ -203,7 +213,7 @@ def _operating_point(
             or "No field is flagged: the model was trained on too few cases to keep some apart for "
             "calibration.",
         )
-    point = calibration.operating_point(false_regions, area[0], field_mm2=area[1])
+    point = calibration.operating_point(false_regions, area[0], field_mm2=area[1], location=lies)
     if incomparable:
         return replace(
             point, threshold=None, reason=f"No field is flagged: {_lower(incomparable[0])}"
