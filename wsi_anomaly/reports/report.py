@@ -162,6 +162,7 @@ def write_report(
     overlay: NDArray[np.uint8],
     frame: Frame,
     *,
+    alone: NDArray[np.uint8] | None = None,
     geojson: str = "overlay.geojson",
 ) -> None:
     """Write the report.
@@ -174,6 +175,8 @@ def write_report(
         The result, and the open slide (for the gallery).
     thumbnail, overlay, frame
         (h, w, 3) pictures of the frame: the slide, and scores over it.
+    alone
+        The same in the colours of this slide alone, where `overlay` has those of normal slides.
     geojson
         Name of the overlay beside the report.
 
@@ -207,6 +210,7 @@ def write_report(
         stride_um=score_map.settings["stride_um"],
         width_mm=frame.width * score_map.slide.mpp.x / 1000,
         overlay=data_uri(overlay),
+        alone="" if alone is None else data_uri(alone),
         slide_picture=data_uri(thumbnail, quality=80),
         thumbnail=data_uri(np.asarray(small)),
         marks=_marks(score_map, frame),
