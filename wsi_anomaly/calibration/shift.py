@@ -37,7 +37,7 @@ class BatchShift:
     p_value
         Of the test over all measures and embeddings together.
     least_p_value
-        The smallest that so few slides can give: above ``LEVEL`` nothing can be shown.
+        The smallest that measures of so few slides can give: above ``LEVEL`` they show nothing.
     effects
         By measure, the largest first: how much higher the batch lies, in standard deviations
         between normal slides; of embeddings, how far apart the means of the two lie.
@@ -58,7 +58,7 @@ class BatchShift:
     def sentence(self) -> str:
         """What a reader should know."""
         of = f"{self.slides} new slides beside {self.normal} normal ones"
-        if self.least_p_value > LEVEL:
+        if self.least_p_value > LEVEL and not self.differs:
             return f"Too few slides to see whether the batch differs from the normal slides ({of})."
         if not self.differs:
             return (
@@ -130,7 +130,8 @@ def batch_shift(
         m,
         n,
         float(np.mean(smallest <= smallest[0] + 1e-9)),
-        1 / len(chosen),
+        # Ranks that lie as far apart the other way count too.
+        (2 if len(chosen) == comb(n + m, m) else 1) / len(chosen),
         dict(sorted(effects.items(), key=lambda entry: -abs(entry[1]))),
     )
 
