@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -143,4 +144,6 @@ def test_its_head_says_whether_the_batch_is_like_the_normal_slides(
         measured = {"median score": 1.2 + number / 3 + shift, "sharpness": 1.0}
         facts = json.loads(file.read_text()) | {"measured": measured, "calibration": normal}
         file.write_text(json.dumps(facts))
-    assert said in write_worklist(tmp_path).read_text(encoding="utf-8")
+    page = write_worklist(tmp_path).read_text(encoding="utf-8")
+    assert said in page
+    assert re.search(r"It shows \d\.\d flagged regions a slide: all of them false, were", page)

@@ -109,8 +109,8 @@ class Reference:
             f"At most {promised} on a normal slide of {_area(fields, field_mm2)}, on average over "
             f"slides like those of {plan.cases} {self.noun}s (one with more than {plan.cap:.3g} "
             f"counts as {plan.cap:.3g}). Leaving out each of {plan.cases} {self.noun}s in turn "
-            f"gave {found.expected:.2f}, and any flag at all on at most {found.any_flag:.0%} of "
-            "normal slides."
+            f"gave {found.expected:.2f}, and any flag at all on an estimated {found.any_flag:.0%} "
+            "of normal slides or fewer."
         )
         if not self.concurrent:
             reason += (
