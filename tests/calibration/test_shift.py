@@ -61,9 +61,9 @@ def test_another_place_of_the_tissue_is_seen_where_no_measure_tells(shift):
         axes = {f"{AXIS}{i}": rng.normal(size=count) for i in range(1, 9)}
         return slides(rng, count) | axes | {f"{AXIS}1": rng.normal(size=count) + by}
 
-    found = [batch_shift(places(12, 0.0), places(20, shift), seed=i) for i in range(60)]
+    found = [batch_shift(places(12, 0.0), places(20, shift), seed=i) for i in range(120)]
     seen = np.mean([f.differs for f in found])
-    assert seen >= 0.5 if shift else seen <= 0.12
+    assert seen >= 0.5 if shift else seen <= 0.07
     assert not any(name.startswith(AXIS) for f in found for name in f.effects)
 
 

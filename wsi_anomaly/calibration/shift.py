@@ -120,7 +120,7 @@ def batch_shift(
         statistic
         for statistic in (
             _ranks_apart(np.concatenate([first, second])[:, ~on_axis], weights),
-            _energy(np.concatenate([first, second])[:, on_axis], first[:, on_axis], weights),
+            _energy(np.concatenate([first, second])[:, on_axis], weights),
         )
         if statistic is not None
     ]
@@ -158,11 +158,11 @@ def _ranks_apart(values: Floats, weights: Floats) -> Floats | None:
     return found
 
 
-def _energy(places: Floats, normal: Floats, weights: Floats) -> Floats | None:
-    """Energy distance (r,) of two groups of places (n + m, k), axes in units of normal slides."""
+def _energy(places: Floats, weights: Floats) -> Floats | None:
+    """Energy distance (r,) of two groups of places (n + m, k), axes in units of all slides."""
     if not places.shape[1]:
         return None
-    scaled = places / np.maximum(normal.std(0, ddof=1), 1e-9)
+    scaled = places / np.maximum(places.std(0), 1e-9)  # of neither group, or it would tell them
     apart = np.linalg.norm(scaled[:, None] - scaled[None], axis=2)
     found: Floats = -np.einsum("ri,ri->r", weights @ apart, weights)
     return found
