@@ -215,7 +215,7 @@ def _batch(rows: Sequence[Row]) -> BatchShift | None:
 
 
 def _shown(rows: Sequence[Row]) -> str:
-    """What the promise would be found to be, were all of the tissue normal."""
+    """Say how many false regions there would be, were all of the tissue normal."""
     counts = [r.regions or 0 for r in rows if r.status == "done" and r.can_flag]
     if not counts:
         return ""
