@@ -109,6 +109,16 @@ def test_a_flagged_slide_says_how_much_and_where(slide_file, tmp_path):
     assert "no diagnosis" in text
 
 
+def test_without_a_reference_nothing_is_said_of_normal_tissue(slide_file, tmp_path):
+    """Its colours come from the slide itself: what has none need not be like normal tissue."""
+    raw = report_of(fake_score_map(calibration=None), slide_file, tmp_path)
+    assert "no colour: the lower three quarters of this slide, or no tissue" in raw
+    assert "<h2>Scores of this slide</h2>" in raw
+    known = report_of(fake_score_map(calibration=CALIBRATION), slide_file, tmp_path)
+    assert "no colour: like most normal tissue, or no tissue" in known
+    assert "<h2>This slide against normal tissue</h2>" in known
+
+
 def test_error_maps_are_shown_where_there_are_some(slide_file, tmp_path):
     score_map = fake_score_map(3, calibration=CALIBRATION, slide=slide_file)
     assert "error map" not in report_of(score_map, slide_file, tmp_path)

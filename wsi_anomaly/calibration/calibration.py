@@ -66,6 +66,16 @@ class Calibration:
     """Normal reference of one scoring method. Slides count equally, however large they are.
 
     Build it with :meth:`fit` or :meth:`from_state`.
+
+    Examples
+    --------
+    >>> line = np.arange(100)
+    >>> cases = [CaseScores(f"case {k}", f"slide {k}", 0 * line, line, line + k) for k in range(3)]
+    >>> calibration = Calibration.fit(cases)
+    >>> calibration.name
+    '3 normal cases'
+    >>> calibration.percentile([0, 50, 200]).round(1).tolist()
+    [0.3, 50.0, 100.0]
     """
 
     case_noun = "normal case"
@@ -148,7 +158,7 @@ class Calibration:
         return center, scale
 
     def z(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Robust z-score; unlike the percentile it does not saturate above all normals."""
+        """Robust z-score (N,); unlike the percentile it does not saturate above all normals."""
         center, scale = self.center_and_scale
         return (np.asarray(scores, np.float64) - center) / scale
 
@@ -170,7 +180,7 @@ class Calibration:
         Returns
         -------
         numpy.ndarray or None
-            In [:attr:`p_floor`, 1], NaN for NaN; None with fewer than ``MIN_CASES`` cases.
+            (N,), in [:attr:`p_floor`, 1], NaN for NaN; None with fewer than ``MIN_CASES`` cases.
         """
         if self.n_cases < MIN_CASES:
             return None
@@ -190,7 +200,7 @@ class Calibration:
 
     @cached_property
     def smoothed(self) -> list[NDArray[np.float32]]:
-        """Smoothed score map of each calibration slide."""
+        """Smoothed scores (N,) of each calibration slide."""
         return [smooth_scores(s.row, s.col, s.score) for s in self.slides]
 
     def operating_point(
@@ -297,7 +307,7 @@ class Calibration:
         return low, max(high, low + 1e-6 * max(1.0, abs(low)))
 
     def histogram(self, edges: ArrayLike) -> NDArray[np.float64]:
-        """Share of normal tissue in each bin; the outer bins take what lies beyond them."""
+        """Share (k,) of normal tissue between each two of k + 1 edges; the outer ones are open."""
         inner = np.asarray(edges, np.float64)[1:-1]
         return np.diff(np.concatenate([[0.0], self._mean_over_slides(inner, "left"), [1.0]]))
 

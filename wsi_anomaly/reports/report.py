@@ -164,6 +164,7 @@ def write_report(
     *,
     alone: NDArray[np.uint8] | None = None,
     geojson: str = "overlay.geojson",
+    reviewed: str = "",
 ) -> None:
     """Write the report.
 
@@ -179,6 +180,8 @@ def write_report(
         The same in the colours of this slide alone, where `overlay` has those of normal slides.
     geojson
         Name of the overlay beside the report.
+    reviewed
+        What readers have reviewed of it before.
 
     Raises
     ------
@@ -229,6 +232,7 @@ def write_report(
         gallery=gallery(score_map, slide, frame),
         has_maps=score_map.pixel_maps is not None,
         geojson=geojson,
+        reviewed=reviewed,
     )  # fmt: skip
     write_text(path, text)
 

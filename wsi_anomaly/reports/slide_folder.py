@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.files import atomic_file, atomic_folder, write_json
 from wsi_anomaly.options import Origin
 from wsi_anomaly.reports.report import write_report
+from wsi_anomaly.reports.reviewed import reviewed_text
 from wsi_anomaly.results.arrays import write_ome_tiff, write_zarr
 from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.results.geojson import write_geojson
@@ -32,7 +34,7 @@ _SMALL_PX = 320
 
 
 def frame_thumbnail(slide: Slide, frame: Frame, max_px: int = _PICTURE_PX) -> NDArray[np.uint8]:
-    """Picture of what QuPath shows: the scanned area, or the whole file with glass around it."""
+    """Picture (H, W, 3) of what QuPath shows: the scanned area, or the file with its glass."""
     thumbnail = slide.thumbnail(max_px)
     if frame.origin == "bounds":
         return thumbnail
@@ -109,7 +111,7 @@ def write_results(
         )
         report = beside.submit(
             write_report, partial / "report.html", score_map, slide, thumbnail, overlay, frame,
-            alone=alone, geojson=tiles.name,
+            alone=alone, geojson=tiles.name, reviewed=_reviewed(score_map, folder.parent),
         )  # fmt: skip
         write_zarr(partial / "scores.zarr", score_map)
         files = {"scores": "scores.zarr", "overlay": tiles.name, "report": "report.html"}
@@ -132,6 +134,15 @@ def write_results(
         )
         write_json(partial / "summary.json", build_summary(score_map, frame, files, identity))
     return folder / "report.html"
+
+
+def _reviewed(score_map: ScoreMap, results: Path) -> str:
+    """Say what was reviewed of the slide before; reviews that cannot be read stop no scoring."""
+    outlines = [region.outline for region in score_map.interpretation.regions]
+    try:
+        return reviewed_text(results, score_map.slide.fingerprint, outlines)
+    except OutputError as error:
+        return str(error)
 
 
 def _write_thumbnail(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -103,7 +103,7 @@ def outline_pixels(score_map: ScoreMap, where: NDArray[np.int64]) -> NDArray[np.
 def overlay_picture(
     score_map: ScoreMap, frame: Frame, thumbnail: NDArray[np.uint8], *, alone: bool = False
 ) -> NDArray[np.uint8]:
-    """Scores over the thumbnail of the frame, anomalous regions outlined in black.
+    """Scores over the thumbnail (H, W, 3) of the frame, anomalous regions outlined in black.
 
     With `alone` the colours are those of this slide alone, which do not compare between slides.
     """

@@ -125,7 +125,7 @@ def interpret(
     Parameters
     ----------
     fields, score
-        The map: N fields and their raw scores (NaN where not assessed).
+        The map: N fields and their raw scores (N,), NaN where not assessed.
     calibration
         Normal reference, or None.
     mpp
