@@ -58,7 +58,7 @@ class CaseRegions:
 
 
 def location(scores: NDArray[np.floating]) -> float:
-    """Where a slide lies as a whole: its lower quartile, which a lesion of half of it leaves."""
+    """Where a slide of scores (N,) lies: its lower quartile, which a lesion of half of it leaves."""
     return float(np.quantile(np.asarray(scores, np.float64), 0.25))
 
 

@@ -194,7 +194,7 @@ class Density(Detector):
         return score if usual is None or shares is None else above_usual(score, shares, usual)
 
     def place_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor | None:
-        """Along the first axes of the largest fields; see :meth:`Detector.place_fields`."""
+        """Place (N, k) along the first axes of the largest; see :meth:`Detector.place_fields`."""
         um = max(self.fields_um)
         return places(below(_prefix(um), self.state_), embeddings[um])
 

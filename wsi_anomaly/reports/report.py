@@ -174,10 +174,8 @@ def write_report(
         The HTML file.
     score_map, slide
         The result, and the open slide (for the gallery).
-    thumbnail, overlay, frame
-        (h, w, 3) pictures of the frame: the slide, and scores over it.
-    alone
-        The same in the colours of this slide alone, where `overlay` has those of normal slides.
+    thumbnail, overlay, frame, alone
+        (h, w, 3) pictures of the frame: the slide, scores over it, and in its own colours too.
     geojson
         Name of the overlay beside the report.
     reviewed

@@ -153,7 +153,7 @@ class SlideAlone:
     def place_fields(
         self, embeddings: Mapping[int, NDArray[np.float32]]
     ) -> NDArray[np.floating] | None:
-        """Nowhere: every slide has axes of its own."""
+        """Nowhere, not at (N, k): every slide has axes of its own."""
         return None
 
     def score_tiles(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.floating]]:
