@@ -37,6 +37,7 @@ FACTS, CORNER = "wsi_anomaly", "qupath_origin_level0"
 
 _NAMESPACE = uuid.UUID("6a9e2a52-5d6c-5f0e-9a8e-0d5c7b1f4e11")
 _GRID_PX = 0.01  # QuPath snaps coordinates to it
+_DESCRIPTION = "ANNOTATION_DESCRIPTION"  # QuPath's name for it among an object's metadata
 _WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 _LARGEST_BYTES = 1 << 30  # unpacked; QuPath itself gives up well before
 
@@ -215,7 +216,8 @@ def _outline(feature: Any) -> Outline:
     parts = _parts(feature.get("geometry"))
     if not parts:
         raise WithoutAreaError("its geometry is a point or a line")
-    return Outline(_label(feature.get("properties")), area_of(parts))
+    properties = feature.get("properties")
+    return Outline(_label(properties), area_of(parts), _note(properties))
 
 
 def _parts(geometry: Any, *, inside: bool = False) -> list[list[list[tuple[float, float]]]]:
@@ -269,6 +271,12 @@ def _label(properties: Any) -> str:
     if not all(isinstance(name, str) and _is_text(name) for name in names):
         raise UnusableError("its classification has no name")
     return ": ".join(names)
+
+
+def _note(properties: Any) -> str:
+    metadata = properties.get("metadata") if isinstance(properties, dict) else None
+    note = metadata.get(_DESCRIPTION) if isinstance(metadata, dict) else None
+    return note if isinstance(note, str) and _is_text(note) else ""
 
 
 def _is_text(name: str) -> bool:

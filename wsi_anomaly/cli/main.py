@@ -28,6 +28,8 @@ COMMANDS = {
     "evaluate": "Compare results with known truth: ROC AUC, FROC, intervals, plots.",
     "reproduce": "Run the paper's experiments; tables with our figures beside its.",
     "view": "Look at results beside their slides, in a browser.",
+    "review": "Show how far a review is; take reviews made in QuPath.",
+    "export": "Write results as tables: Parquet, CSV, AnnData.",
     "qupath": "Make a QuPath project of scored slides.",
     "demo": "Run the whole path on slides it makes itself.",
     "info": "Show what is known of a slide, a tile file, a model or a result.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import threading
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,8 +13,9 @@ from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.reports.report import environment
 from wsi_anomaly.reports.worklist import collect
 from wsi_anomaly.results.reviews import VERDICTS
-from wsi_anomaly.results.summary import read_summary
-from wsi_anomaly.slides import ReadError, Slide, find_slides, open_slide, slide_fingerprint
+from wsi_anomaly.results.slide_files import SlideFiles
+from wsi_anomaly.results.summary import read_summary, result_names
+from wsi_anomaly.slides import ReadError, Slide, open_slide
 from wsi_anomaly.viewer.opened import OpenResults
 from wsi_anomaly.viewer.page import TILE_PX, World, page_data
 from wsi_anomaly.viewer.reviewing import Reviewing
@@ -47,7 +47,7 @@ class Results:
 
     def __init__(self, folder: Path, slides: Path | None = None) -> None:
         self.folder = folder
-        self._slides = slides
+        self._files = SlideFiles(slides)
         self.opened = OpenResults()
         self._last: tuple[tuple[Any, ...], dict[str, Any] | None] = (), None
         self._open: dict[str, Slide] = {}
@@ -59,8 +59,7 @@ class Results:
 
     def names(self) -> list[str]:
         """Names of the result folders."""
-        found = (p for p in self.folder.iterdir() if p.is_dir() and p.name[0] != ".")
-        return sorted(p.name for p in found if read_summary(p) is not None)
+        return result_names(self.folder)
 
     def summary(self, name: str) -> dict[str, Any]:
         """Summary of one slide; only names that stand in the folder have one."""
@@ -97,10 +96,12 @@ class Results:
             if name not in self._open:
                 summary = self.summary(name)
                 settings = summary["settings"]
+                try:
+                    path = self._files.find(summary["slide"])
+                except UsageError as error:
+                    raise NotHereError(str(error)) from error
                 self._open[name] = open_slide(
-                    self._find(summary["slide"]),
-                    mpp=settings.get("mpp"),
-                    scene=settings.get("scene"),
+                    path, mpp=settings.get("mpp"), scene=settings.get("scene")
                 )
             return self._open[name]
 
@@ -109,25 +110,6 @@ class Results:
         with self._lock:
             if (slide := self._open.pop(name, None)) is not None:
                 slide.close()
-
-    def _find(self, facts: dict[str, Any]) -> Path:
-        path = Path(str(facts["path"]))
-        places = [path] if self._slides is None else [self._slides / path.name, self._slides]
-        for place in places:
-            if place.is_file() and slide_fingerprint(place) == facts["fingerprint"]:
-                return place
-        if (found := self._by_content.get(str(facts["fingerprint"]))) is not None:
-            return found
-        raise NotHereError(
-            f"The slide {path} is not where it was scored; start the viewer with --slides FOLDER."
-        )
-
-    @cached_property
-    def _by_content(self) -> dict[str, Path]:
-        """Slides of the folder by what they hold: a blinded reading does not tell their names."""
-        if self._slides is None or not self._slides.is_dir():
-            return {}
-        return {slide_fingerprint(path): path for path in find_slides([self._slides])}
 
     def tile(self, name: str, zoom: int, x: int, y: int) -> bytes:
         """Read a tile of the slide, as JPEG."""
