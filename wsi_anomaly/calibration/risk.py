@@ -58,7 +58,7 @@ class CaseRegions:
 
 
 def location(scores: NDArray[np.floating]) -> float:
-    """Where a slide of scores (N,) lies: its lower quartile, which a lesion of half of it leaves."""
+    """Lower quartile of a slide of scores (N,): where it lies, with a lesion on half of it too."""
     return float(np.quantile(np.asarray(scores, np.float64), 0.25))
 
 
