@@ -102,6 +102,9 @@ def write_results(
     frame = Frame.of(score_map.slide, origin)
     thumbnail = frame_thumbnail(slide, frame)
     overlay = overlay_picture(score_map, frame, thumbnail)
+    alone = None
+    if score_map.interpretation.color_range_fixed:
+        alone = overlay_picture(score_map, frame, thumbnail, alone=True)
     # The report reads the slide and encodes pictures while the other files are computed.
     with atomic_folder(folder) as partial, ThreadPoolExecutor(1) as beside:
         tiles = write_geojson(
@@ -109,7 +112,7 @@ def write_results(
         )
         report = beside.submit(
             write_report, partial / "report.html", score_map, slide, thumbnail, overlay, frame,
-            geojson=tiles.name, reviewed=_reviewed(score_map, folder.parent),
+            alone=alone, geojson=tiles.name, reviewed=_reviewed(score_map, folder.parent),
         )  # fmt: skip
         write_zarr(partial / "scores.zarr", score_map)
         files = {"scores": "scores.zarr", "overlay": tiles.name, "report": "report.html"}
