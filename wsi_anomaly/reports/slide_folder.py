@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import OutputError
-from wsi_anomaly.core.files import atomic_file, atomic_folder, write_json
+from wsi_anomaly.core.files import atomic_file, atomic_folder, output_errors, write_json
 from wsi_anomaly.options import Origin
 from wsi_anomaly.reports.report import write_report
 from wsi_anomaly.reports.reviewed import reviewed_text
@@ -20,6 +20,7 @@ from wsi_anomaly.results.heatmap import write_heatmap_png
 from wsi_anomaly.results.qupath_script import PICTURE, SCRIPT, write_qupath_script
 from wsi_anomaly.results.raster import overlay_picture, write_qupath_picture
 from wsi_anomaly.results.summary import build_summary, provenance, result_hash
+from wsi_anomaly.results.trail import checksums
 from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.slides import Slide
 
@@ -132,7 +133,10 @@ def write_results(
             origin=origin,
             gzip=gzip,
         )
-        write_json(partial / "summary.json", build_summary(score_map, frame, files, identity))
+        summary = build_summary(score_map, frame, files, identity)
+        with output_errors(partial):
+            summary["checksums"] = checksums(partial)
+        write_json(partial / "summary.json", summary)
     return folder / "report.html"
 
 
