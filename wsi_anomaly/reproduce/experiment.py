@@ -148,11 +148,13 @@ class Bench:
         division = (place.problem, place.seed if self.source.divided_by_seed else None)
         if any(key[:2] != division for key in self._problems):
             self._problems = {}
-        key = (*division, size, equalise)
+        grey = place.settings.get("grey", False)
+        key = (*division, size, equalise, grey)
         if key not in self._problems:
-            self._problems[key] = self.source.problem(
+            problem = self.source.problem(
                 place.problem, size=size, equalise=equalise, seed=place.seed
             )
+            self._problems[key] = problem.greyed() if grey else problem
         return self._problems[key]
 
     def _compute(self, place: Place) -> tuple[Scores, dict[str, Any]]:
@@ -201,7 +203,9 @@ class Bench:
             {"settings": dict(settings), "problem": place.problem, "seed": seed},
             self.report,
         )
-        detector.fit(ArrayTiles(problem.learn, size), None, fitting)
+        # The compared systems saw the middle of a tile alone, the autoencoder any part.
+        tiles = problem.learn if isinstance(detector, Dpa) else learn
+        detector.fit(ArrayTiles(tiles, size), None, fitting)
         scores = scored(detector.score_samples)
         shutil.rmtree(place.training, ignore_errors=True)
         return scores, more

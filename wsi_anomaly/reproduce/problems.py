@@ -130,6 +130,17 @@ class Problem:
         few = np.flatnonzero(aside)[:_MOST_HELD_OUT]
         return rest, centres(self.learn[few], size), None if image is None else image[few]
 
+    def greyed(self) -> Problem:
+        """Take the colour from all images, which leaves three equal channels."""
+        return replace(
+            self, learn=_grey(self.learn), judge=_grey(self.judge), known=_grey(self.known)
+        )
+
+
+def _grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    found = [np.asarray(Image.fromarray(i).convert("L").convert("RGB")) for i in images]
+    return np.array(found, np.uint8).reshape(images.shape)
+
 
 class Source(Protocol):
     """A data set on disk."""
