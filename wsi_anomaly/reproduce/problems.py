@@ -20,7 +20,7 @@ _MOST_HELD_OUT = 200
 
 @dataclass(frozen=True)
 class Labelled:
-    """The side that is learned from, abnormal images too: what a supervised bound may also see.
+    """The side that is learned from, abnormal images too: what the supervised control may see.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Labelled:
     abnormal
         (K,) which images are abnormal.
     group, judge_group
-        (K,) and, of the judged images, (M,): what is never on both sides of the bound's folds.
+        (K,) and, of the judged images, (M,): what is never on both sides of its folds.
     """
 
     tiles: NDArray[np.uint8]
@@ -71,7 +71,7 @@ class Problem:
         (N,) and (T,) the image that each tile was cut from, 0 to M - 1 of the judged ones; None:
         each is an image. The score of an image is the mean over its tiles.
     labelled
-        For the supervised bound; None: it sees the judged images, and those that are learned from
+        For the supervised control; None: it sees the judged images, and those that are learned from
         where none of these is set aside.
     """
 

@@ -1,8 +1,8 @@
 """The rows of a table: a method, its published configuration, and how far it was scaled down.
 
 Beside the methods there are the controls: the mean colour of an image, the same method on the same
-network with random weights, a supervised bound on the pooled features; of the autoencoder also the
-one that has not been trained, and the denominator of its score, 1 / mean|f_hat(x)|, alone.
+network with random weights, a classifier with labels on the pooled features; of the autoencoder
+also the one that has not been trained, and the denominator of its score, 1 / mean|f_hat(x)|, alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.detectors import Density, DensityConfig, Detector, Dpa, DpaConfig, growing_stages
 from wsi_anomaly.features import PerceptualNetwork, network_spec
 from wsi_anomaly.reproduce.compared import PIAD_LAYER, compared
-from wsi_anomaly.reproduce.plan import ASIDE, Plan
+from wsi_anomaly.reproduce.plan import ASIDE, PRECISIONS, Plan
 from wsi_anomaly.reproduce.published import ABLATION, GRID, Published, configuration
 
 MEAN_COLOUR, SUPERVISED, FUSION = "mean-colour", "supervised", "fusion"
@@ -108,6 +108,8 @@ def settings_of(row: str, source: str, problem: str, plan: Plan) -> dict[str, An
         return found
     found["features"] = plan.features
     found["weights"] = fingerprint(plan.weights) if plan.weights else ""
+    if plan.precision != PRECISIONS[0]:
+        found["precision"] = plan.precision
     if row == FUSION:
         return found | {"of": [settings_of(name, source, problem, plan) for name in FUSED]}
     if _is_dpa(base):
@@ -243,7 +245,7 @@ def _value(option: str, text: str, known: Mapping[str, Any]) -> Any:
 
 
 def make_detector(settings: Mapping[str, Any], features: PerceptualNetwork, seed: int) -> Detector:
-    """Build the detector of a row, unfitted; of the supervised bound, the one that embeds."""
+    """Build the detector of a row, unfitted; of the supervised control, the one that embeds."""
     base = str(settings["row"]).removesuffix(RANDOM)
     if _is_dpa(base) or base in (UNTRAINED, DENOMINATOR):
         return Dpa(features, _dpa_config(settings, features.default_layer, seed))
