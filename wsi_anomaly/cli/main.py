@@ -31,6 +31,7 @@ COMMANDS = {
     "review": "Show how far a review is; take reviews made in QuPath.",
     "export": "Write results as tables: Parquet, CSV, AnnData.",
     "qupath": "Make a QuPath project of scored slides.",
+    "audit": "See whether results, or a frozen model, are as recorded.",
     "demo": "Run the whole path on slides it makes itself.",
     "info": "Show what is known of a slide, a tile file, a model or a result.",
     "doctor": "Check the installation.",

@@ -32,7 +32,7 @@ from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of, robust_units
 from wsi_anomaly.detectors.contrast import Tissues, known_tissues
-from wsi_anomaly.detectors.distances import distance_shapes, distances, learn_distances
+from wsi_anomaly.detectors.distances import distance_shapes, distances, learn_distances, places
 from wsi_anomaly.detectors.edges import MOST_KNOTS, above_usual, usual_by_share
 from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
@@ -192,6 +192,11 @@ class Density(Detector):
         ]
         score, usual = torch.stack(scores).mean(0), self.state_.get("usual")
         return score if usual is None or shares is None else above_usual(score, shares, usual)
+
+    def place_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor | None:
+        """Place (N, k) along the first axes of the largest; see :meth:`Detector.place_fields`."""
+        um = max(self.fields_um)
+        return places(below(_prefix(um), self.state_), embeddings[um])
 
     def _score(self, state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
         middle, spread = state["units"]

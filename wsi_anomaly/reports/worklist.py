@@ -249,6 +249,17 @@ def _batch(rows: Sequence[Row]) -> BatchShift | None:
     return shift_of([vars(r) for r in new if common and (r.model, r.reference) == common[0][0]])
 
 
+def _shown(rows: Sequence[Row]) -> str:
+    """Say how many false regions there would be, were all of the tissue normal."""
+    counts = [r.regions or 0 for r in rows if r.status == "done" and r.can_flag]
+    if not counts:
+        return ""
+    return (
+        f" It shows {sum(counts) / len(counts):.1f} flagged regions a slide: all of them false, "
+        "were all of its tissue normal; the reports say how many were promised at most."
+    )
+
+
 class Worklist:
     """The worklist while slides are scored; a context that leaves it complete, whatever happens.
 
@@ -349,6 +360,7 @@ class Worklist:
                 unlike=sum(1 for r in rows if r.verdict == INCOMPARABLE),
                 alone=sum(1 for r in rows if r.reference == ALONE),
                 batch=_batch(rows),
+                shown=_shown(rows),
                 cohort=(self._results / COHORT_PAGE).is_file(),
             )
         )

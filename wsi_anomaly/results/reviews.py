@@ -8,6 +8,7 @@ after another scoring, model or stride (:mod:`wsi_anomaly.results.review_matchin
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -28,6 +29,7 @@ from wsi_anomaly.core.errors import OutputError, UsageError, WsiAnomalyError
 from wsi_anomaly.core.file_names import output_name
 from wsi_anomaly.core.files import make_folder, output_errors
 from wsi_anomaly.results.places import Area, same_place
+from wsi_anomaly.results.trail import append_event
 
 FOLDER = "reviews"
 """Folder in the results; no slide's results have this name."""
@@ -224,6 +226,12 @@ def append_review(results: Path, review: Review) -> None:
         if is_new:  # the name of a new file, and of its folders
             for parent in (folder, folder.parent, results):
                 _flush_folder(parent)
+    facts = {
+        "reader": review.reader, "slide": review.slide,
+        "file": path.relative_to(results).as_posix(),
+        "line_sha256": hashlib.sha256(review.line()).hexdigest(),
+    }  # fmt: skip
+    append_event(results, "review", facts)
 
 
 def _flush_folder(folder: Path) -> None:
@@ -293,7 +301,7 @@ def read_reviews(results: Path, fingerprint: str, reader: str | None = None) -> 
     for file in files[:_MOST_READERS]:
         if reader is not None and file.stem != reader:
             continue
-        for number, line in enumerate(_lines(file), start=1):
+        for number, line in enumerate(written_lines(file), start=1):
             try:
                 entry = Review.read(line)
                 if entry.reader != file.stem or entry.identity != fingerprint:
@@ -306,7 +314,14 @@ def read_reviews(results: Path, fingerprint: str, reader: str | None = None) -> 
     return SlideReviews(entries, problems)
 
 
-def _lines(file: Path) -> list[bytes]:
+def written_lines(file: Path) -> list[bytes]:
+    """Read the lines of a file of reviews as they stand there; a last one may lack its end.
+
+    Raises
+    ------
+    OutputError
+        It is no such file, or cannot be read.
+    """
     try:
         handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(handle, "rb") as opened:
@@ -327,7 +342,7 @@ def findings_used(results: Path, reader: str | None = None) -> list[str]:
     for file in (results / FOLDER).glob("*/*.jsonl"):
         if reader is not None and file.stem != reader:
             continue
-        for line in _lines(file):
+        for line in written_lines(file):
             try:
                 finding = json.loads(line).get("finding")
             except (ValueError, AttributeError, RecursionError):

@@ -150,6 +150,12 @@ class SlideAlone:
         tissue = torch.from_numpy(shares).to(self.device)
         return {"density": self.density.score_fields(found, tissue).cpu().numpy()}
 
+    def place_fields(
+        self, embeddings: Mapping[int, NDArray[np.float32]]
+    ) -> NDArray[np.floating] | None:
+        """Nowhere, not at (N, k): every slide has axes of its own."""
+        return None
+
     def score_tiles(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.floating]]:
         """No method judges tiles (N, S, S, 3)."""
         return {}

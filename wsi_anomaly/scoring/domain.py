@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.calibration.shift import AXIS
 from wsi_anomaly.tiles import SlidePreprocessor
 
 # Beyond the training slides by more than these a reader should know. A few slides do not show the
@@ -22,7 +23,10 @@ _LESS_SHARP, _SURELY_LESS = 0.55, 0.65
 
 
 def measures(
-    preprocessor: SlidePreprocessor, sharpness: float, score: NDArray[np.floating]
+    preprocessor: SlidePreprocessor,
+    sharpness: float,
+    score: NDArray[np.floating],
+    place: NDArray[np.floating],
 ) -> dict[str, float]:
     """Put a slide into a few numbers, by which batches of slides are compared.
 
@@ -34,8 +38,12 @@ def measures(
         As :func:`domain_warnings` takes it.
     score
         (N,) raw scores, NaN where not assessed.
+    place
+        (k,) where its tissue lies in the model's space; empty where it has none.
     """
-    out = {"median score": float(np.nanmedian(score)), "sharpness": float(sharpness)}
+    low, median, high = (float(v) for v in np.nanquantile(score, (0.25, 0.5, 0.75)))
+    out = {"median score": median, "spread of scores": high - low, "sharpness": float(sharpness)}
+    out |= {f"{AXIS}{i}": float(value) for i, value in enumerate(place, start=1)}
     if preprocessor.stain is not None:
         strength, colour = preprocessor.stain.maxima, preprocessor.stain.matrix
         for i, name in enumerate(("hematoxylin", "eosin")):

@@ -16,6 +16,7 @@ from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.reports.slide_folder import write_results
 from wsi_anomaly.results.reviews import FOLDER as REVIEWS
 from wsi_anomaly.results.summary import read_summary, result_hash
+from wsi_anomaly.results.trail import append_event, scored_event
 from wsi_anomaly.scoring import Controls, ScoreMap, ScoringModel, score_slide, scoring_settings
 from wsi_anomaly.slides import open_slide, slide_fingerprint
 
@@ -139,4 +140,5 @@ def score_to_folder(
             origin=options.origin,
             gzip=options.gzip,
         )
+    append_event(job.folder.parent, "scored", scored_event(job.folder))
     return found
