@@ -14,6 +14,7 @@ from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import NotASlideError
 from wsi_anomaly.slides import find_slides, open_slide, slide_fingerprint
 from wsi_anomaly.slides.dicom import parts_of_slides, read_dicom
+from wsi_anomaly.slides.listing import list_slides
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,31 @@ def test_slides_of_one_folder_are_told_apart_and_copies_are_not(series, tmp_path
         for file in slide.parent.iterdir():
             shutil.copy(file, together / f"{number}_{file.name}")
     assert find_slides([together]) == [together / "0_finest.dcm", together / "1_finest.dcm"]
+
+
+def test_a_series_split_over_folders_is_one_slide(series, tmp_path):
+    places = {"finest.dcm": "a", "level.dcm": "a", "a_level.dcm": "b", "label.dcm": "c"}
+    for name, folder in places.items():
+        (tmp_path / folder).mkdir(exist_ok=True)
+        shutil.copy(series.parent / name, tmp_path / folder / name)
+    finest = tmp_path / "a" / "finest.dcm"
+    listing = list_slides([tmp_path])
+    assert listing.slides == (finest,)
+    reasons = {other.path.name: other.reason for other in listing.others}
+    assert reasons["level.dcm"] == "of finest.dcm"
+    assert reasons["label.dcm"].startswith(f"of {finest}, which is read without it")
+    copy = shutil.copytree(tmp_path / "a", tmp_path / "z")
+    assert find_slides([tmp_path]) == [finest, copy / "finest.dcm"]
+
+
+def test_archives_name_dicom_files_by_numbers(series, tmp_path):
+    names = dict(zip(sorted(series.parent.iterdir()), ("I1", "I2", "1.2.840.3", "I4.dicom", "I5"),
+                     strict=True))  # fmt: skip
+    for file, name in names.items():
+        shutil.copy(file, tmp_path / name)
+    (tmp_path / "README").write_text("no DICOM")
+    (tmp_path / "I9").write_bytes(bytes(128) + b"DICM" + b"noise")
+    assert find_slides([tmp_path]) == [tmp_path / names[series]]
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "no magic"])
