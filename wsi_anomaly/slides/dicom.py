@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ def read_dicom(path: Path) -> DicomFile | None:
     """
     if is_remote(path):
         return None
-    with path.open("rb") as file:
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of values that DICOM does not allow
         file.seek(_MAGIC_AT)
         if file.read(len(_MAGIC)) != _MAGIC:
             return None
@@ -85,13 +87,14 @@ def read_dicom(path: Path) -> DicomFile | None:
 def is_dicom_slide(path: Path) -> bool:
     """Whether a file is one of a whole slide in DICOM, whatever its name."""
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             file.seek(_MAGIC_AT)
             if file.read(len(_MAGIC)) != _MAGIC:
                 return False
-        from pydicom.filereader import read_file_meta_info
+            from pydicom.filereader import read_file_meta_info
 
-        return bool(read_file_meta_info(path).get("MediaStorageSOPClassUID") == _WHOLE_SLIDE)
+            return bool(read_file_meta_info(path).get("MediaStorageSOPClassUID") == _WHOLE_SLIDE)
     except Exception:  # noqa: BLE001 - a damaged head fails in many ways
         return False
 
