@@ -20,7 +20,7 @@ from shapely.geometry import MultiPolygon, Point, box, shape
 from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.results.geojson import write_geojson
-from wsi_anomaly.results.qupath_project import PROJECT, write_project
+from wsi_anomaly.results.qupath_project import IDENTITY, PROJECT, write_project
 from wsi_anomaly.results.summary import FORMAT, VERSION
 from wsi_anomaly.slides import slide_fingerprint
 from wsi_anomaly.synthetic import make_slide
@@ -37,11 +37,15 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
         result = folder / "results" / name
         result.mkdir(parents=True)
         write_geojson(result, fake_score_map(k, calibration=fake_calibration()))
-        facts = {"path": str(slide), "fingerprint": slide_fingerprint(slide)}
+        facts = {
+            "path": str(slide), "fingerprint": slide_fingerprint(slide),
+            "bounds": [7, 9, 1000, 1000],
+        }  # fmt: skip
         summary = {
             "format": FORMAT, "version": VERSION, "status": "done", "slide": facts,
             "slide_score": 2.5 + k, "verdict": "flagged", "result_hash": f"{k:064d}",
-            "flagged": {"possible": True, "regions": k},
+            "flagged": {"possible": True, "regions": k}, "model": {"hash": "m" * 64},
+            "qupath_origin": "bounds",
         }  # fmt: skip
         (result / "summary.json").write_text(json.dumps(summary))
         (result / "thumbnail.jpg").write_bytes(b"\xff\xd8\xff")
@@ -80,6 +84,8 @@ def test_qupath_finds_slides_overlays_classes_and_scripts(lab: Path, tmp_path: P
         overlay = (data / "overlay.geojson").read_bytes()
         assert overlay == (lab / image["imageName"] / "overlay.geojson").read_bytes()
         assert (data / "thumbnail.jpg").is_file()
+        facts = json.loads((data / IDENTITY).read_text())
+        assert (facts["slide"], facts["corner_level0"]) == (image["imageName"], [7, 9])
     classes = json.loads((project / "classifiers" / "classes.json").read_text())["pathClasses"]
     colors = {one["name"]: one["color"] for one in classes}
     assert {"Abnormal", "Normal variant", "Artefact", "Unsure", "Anomalous"} < set(colors)

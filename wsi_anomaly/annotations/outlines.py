@@ -34,6 +34,8 @@ class Outline:
         Class name, such as ``"Lesion"`` or ``"Tumor: Necrosis"``; empty when the area has none.
     polygon
         Valid polygon or multipolygon in level-0 pixels, origin at the slide's (0, 0).
+    note
+        What QuPath calls its description (exported by 0.5 and later); mostly empty.
 
     Examples
     --------
@@ -44,6 +46,7 @@ class Outline:
 
     label: str
     polygon: Polygon | MultiPolygon
+    note: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.polygon, Polygon | MultiPolygon):

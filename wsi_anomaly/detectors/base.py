@@ -163,6 +163,11 @@ class Detector(ABC):
         """Raw scores (N,) of the fields round N cells, as in fitting; higher = more anomalous."""
         raise NotImplementedError(f"{self.name} judges tiles")
 
+    def place_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor | None:
+        """Where fields lie in a space of few axes, (N, k), for comparing slides; None: nowhere."""
+        del embeddings
+        return None
+
     @abstractmethod
     def fit(
         self, tiles: Tiles, validation: Tiles | None = None, fitting: Fitting | None = None

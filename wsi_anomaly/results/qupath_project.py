@@ -23,9 +23,11 @@ from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import atomic_file, make_folder, output_errors, write_json, write_text
 from wsi_anomaly.results.colors import TILE_CLASSES, TISSUE
 from wsi_anomaly.results.slide_files import SlideFiles
-from wsi_anomaly.results.summary import read_summary
+from wsi_anomaly.results.summary import read_summary, result_names
 
 PROJECT = "project.qpproj"
+IDENTITY = "wsi-anomaly.json"
+"""File beside an image's data that says which result it shows; QuPath leaves it alone."""
 REVIEW_CLASSES: Mapping[str, tuple[int, int, int]] = {
     "Abnormal": (213, 94, 0),
     "Normal variant": (0, 158, 115),
@@ -85,7 +87,7 @@ def write_project(
     OutputError
         The project cannot be written.
     """
-    names = list(order) if order is not None else _names(results)
+    names = list(order) if order is not None else result_names(results)
     if not names:
         raise UsageError(
             f"{results} holds no results; give the folder that 'wsi-anomaly score' has written."
@@ -108,7 +110,9 @@ def write_project(
             continue
         entry = _entry(project, slide, name)
         entry["metadata"] = {**entry.get("metadata", {}), **_facts(summary, rank)}
-        _write_data(folder / "data" / str(entry["entryID"]), results / name, entry)
+        data = folder / "data" / str(entry["entryID"])
+        _write_data(data, results / name, entry)
+        write_json(data / IDENTITY, _identity(summary, name))
         made.append(name)
     if not made:
         return QuPathProject(path, made, problems)
@@ -120,13 +124,6 @@ def write_project(
         write_text(folder / "scripts" / script, text)
     write_json(path, project)
     return QuPathProject(path, made, problems)
-
-
-def _names(results: Path) -> list[str]:
-    if not results.is_dir():
-        return []
-    found = (p for p in results.iterdir() if p.is_dir() and p.name[0] != ".")
-    return sorted(p.name for p in found if read_summary(p) is not None)
 
 
 def _opened(path: Path) -> dict[str, Any]:
@@ -185,6 +182,19 @@ def _facts(summary: Mapping[str, Any], rank: int) -> dict[str, str]:
         "Result": str(summary["result_hash"])[:16],
     }
     return {name: text for name, text in found.items() if text}
+
+
+def _identity(summary: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Say what the outlines that will be drawn on an image belong to, and count from."""
+    slide = summary["slide"]
+    cropped = summary["qupath_origin"] == "bounds"
+    return {
+        "slide": name,
+        "fingerprint": slide["fingerprint"],
+        "corner_level0": slide["bounds"][:2] if cropped else [0, 0],
+        "result_hash": summary["result_hash"],
+        "model_hash": summary["model"]["hash"],
+    }
 
 
 def _write_data(data: Path, result: Path, entry: Mapping[str, Any]) -> None:

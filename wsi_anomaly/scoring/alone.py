@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from wsi_anomaly import __version__
 from wsi_anomaly.calibration import Calibration
@@ -132,11 +133,7 @@ class SlideAlone:
                 + "; give a model with --model."
             )
         shares = torch.from_numpy(np.concatenate(drawn_shares))
-        density.fit_fields(found, shares)
-        for _ in range(_ROUNDS):
-            score = density.score_fields(found, shares)
-            typical = score <= score.quantile(_KEPT)
-            density.fit_fields({um: v[typical] for um, v in found.items()}, shares[typical])
+        fit_to_most(density, found, shares)
         return replace(self, density=density.to(self.device))
 
     def dense_maps(self) -> DenseMaps:
@@ -153,6 +150,12 @@ class SlideAlone:
         tissue = torch.from_numpy(shares).to(self.device)
         return {"density": self.density.score_fields(found, tissue).cpu().numpy()}
 
+    def place_fields(
+        self, embeddings: Mapping[int, NDArray[np.float32]]
+    ) -> NDArray[np.floating] | None:
+        """Nowhere, not at (N, k): every slide has axes of its own."""
+        return None
+
     def score_tiles(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.floating]]:
         """No method judges tiles (N, S, S, 3)."""
         return {}
@@ -160,6 +163,15 @@ class SlideAlone:
     def pixel_maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """No method has maps (N, S, S)."""
         return None
+
+
+def fit_to_most(density: Density, found: Mapping[int, Tensor], shares: Tensor) -> None:
+    """Learn from fields of one slide, by size in um (N, D), without the most unlike third."""
+    density.fit_fields(found, shares)
+    for _ in range(_ROUNDS):
+        score = density.score_fields(found, shares)
+        typical = score <= score.quantile(_KEPT)
+        density.fit_fields({um: v[typical] for um, v in found.items()}, shares[typical])
 
 
 def _maps(density: Density) -> DenseMaps:
