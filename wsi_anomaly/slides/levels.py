@@ -74,9 +74,10 @@ def _is_rounded(side: int, full: int, scale: int) -> bool:
 
 def _padded(full: Size, size: Size, tile: Size, usual: float | None) -> int | None:
     """Whole downsample that explains the size; None where none does."""
-    halving = [1 << power for power in range(1, (2 * max(full)).bit_length())]
+    halving: list[int] = [1 << power for power in range(1, (2 * max(full)).bit_length())]
     first = [round(usual)] if usual is not None and usual > 1 else []
-    for scale in (*first, *halving, *range(3, _MOST_ODD)):
+    scales: list[int] = [*first, *halving, *range(3, _MOST_ODD)]
+    for scale in scales:
         if all(
             _is_rounded(n, m, scale) or n == math.ceil(math.ceil(m / scale) / t) * t
             for n, m, t in zip(size, full, tile, strict=True)
