@@ -81,6 +81,10 @@ def tune(
     maximize = options.criterion == "roc-auc"
     few = _few(anomalies, options)
     device = choose_device(options.device)
+    watch.note(
+        "tune judges single tiles, and so does the configuration that it writes; train without it "
+        "judges fields of 256 um where it can, which see more."
+    )
     inputs = read_inputs(tiles, few, base, options.magnifications, watch.note)
     networks = _load(options.networks or {base.features: None}, device)
     space = Space.around(base, inputs.views, networks, options.detectors)
