@@ -63,11 +63,12 @@ def _trainer(network: PerceptualNetwork, device: str, layers: dict[int, str]) ->
 def _network(
     device: str, precision: torch.dtype, short: bool
 ) -> tuple[PerceptualNetwork, dict[int, str]]:
-    """The paper's network with random weights, and its layers of the loss."""
-    network = load_features("vgg19", random_seed=0).to(device).set_precision(precision)
-    layers = {16: "r32", 32: "r32", 64: "r42"}
+    """The paper's network with random weights (short: a small one), and the loss's layers."""
+    name = "compact" if short else "vgg19"
+    network = load_features(name, random_seed=0).to(device).set_precision(precision)
+    layers = dict.fromkeys((16, 32, 64), "c3") if short else {16: "r32", 32: "r32", 64: "r42"}
     fit_missing_statistics(
-        network, ArrayTiles(made_tiles(16 if short else 64)), list(layers.values())
+        network, ArrayTiles(made_tiles(16 if short else 64)), sorted(set(layers.values()))
     )
     return network, layers
 
