@@ -2,7 +2,8 @@
 
 The density of the slide's own fields is learned, the most unlike third is left out and it is
 learned again, twice: what is rare on the slide then stands out, what most of it consists of does
-not, normal or not. Such scores flag nothing and compare with no other slide.
+not, normal or not. What is usual at its edges of tissue is taken off, or they would stand out. Such
+scores flag nothing and compare with no other slide.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from wsi_anomaly import __version__
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.errors import NoTissueError
 from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.detectors import Density, DensityConfig
+from wsi_anomaly.detectors.edges import usual_by_share
 from wsi_anomaly.features import load_features, network_spec
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.scoring.embedding import embed_cells
@@ -89,6 +92,7 @@ class SlideAlone:
         """Identity of the procedure, not of what it learned."""
         return config_hash(
             {"alone": self._config.to_dict(), "kept": _KEPT, "rounds": _ROUNDS, "of": _NETWORK}
+            | {"edges": "of all fields"}
         )
 
     @property
@@ -132,11 +136,7 @@ class SlideAlone:
                 + "; give a model with --model."
             )
         shares = torch.from_numpy(np.concatenate(drawn_shares))
-        density.fit_fields(found, shares)
-        for _ in range(_ROUNDS):
-            score = density.score_fields(found, shares)
-            typical = score <= score.quantile(_KEPT)
-            density.fit_fields({um: v[typical] for um, v in found.items()}, shares[typical])
+        fit_robustly(density, found, shares)
         return replace(self, density=density.to(self.device))
 
     def dense_maps(self) -> DenseMaps:
@@ -160,6 +160,21 @@ class SlideAlone:
     def pixel_maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """No method has maps."""
         return None
+
+
+def fit_robustly(density: Density, found: Mapping[int, Tensor], shares: Tensor) -> None:
+    """Learn what most of a slide's fields are like; by size in um (N, D), with shares (N,).
+
+    What is usual at its edges is learned of all fields: of those left out they would be too few.
+    """
+    typical = torch.ones(len(shares), dtype=torch.bool)
+    for _ in range(1 + _ROUNDS):
+        density.fit_fields({um: v[typical] for um, v in found.items()})
+        usual = usual_by_share(density.score_fields(found).numpy(), shares.numpy())
+        if usual is not None:
+            density.state_["usual"] = torch.from_numpy(usual)
+        score = density.score_fields(found, shares)
+        typical = score <= score.quantile(_KEPT)
 
 
 def _maps(density: Density) -> DenseMaps:
