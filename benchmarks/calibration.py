@@ -68,8 +68,7 @@ def simulate(kinds: tuple[Kind, ...], cohorts: int) -> list[Row]:
     total = len(kinds) * len(CASES) * 2
     for kind in kinds:
         slides = pool(kind, SLIDES, large=LARGE)
-        truth = knowing(slides)
-        best = float((slides.lesion > truth).mean())
+        best = knowing(slides)
         for n in CASES:
             for area in (1, TIMES):
                 rng = np.random.default_rng([n, area])
@@ -106,7 +105,9 @@ def page(rows: list[Row], cohorts: int) -> str:
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
-    seen = [r for r in equal if float(r["warned"]) >= 0.9 or float(r["shifted"]) <= PROMISE]
+    kept = [r for r in equal if float(r["shifted"]) <= PROMISE]
+    seen = [r for r in equal if r in kept or float(r["warned"]) >= 0.9]
+    worst = max(float(r["shifted"]) for r in equal)
     alarms = np.mean([float(r["false alarms"]) for r in equal])
     broken = [r for r in rows if not r["holds"]]
     said = "in every row" if not broken else f"in all but {len(broken)} of {len(rows)} rows"
@@ -124,7 +125,8 @@ slide, in standard deviations within a slide. *Flags*: share of cohorts that giv
 *plain*: mean regions on new normal slides, with and without the cap. *Said*: what the program's
 sentence gives (leaving cases out). *Any*: share of normal slides with any flag; *any said*: what
 the sentence gives. *Power*: share of lesions of 13 fields (0.05 mm2), 2.5 standard deviations high,
-that are touched; *truth*: by a threshold that knows the whole pool; *old*: by the rule before.
+that are touched; *truth*: by the better of two
+thresholds that know the whole pool, raw or from where slides lie; *old*: by the rule before.
 
 ## New slides of the area of the calibration slides
 
@@ -132,11 +134,13 @@ that are touched; *truth*: by a threshold that knows the whole pool; *old*: by t
 
 ## A batch that is shifted by one standard deviation within slides
 
-20 new slides beside the calibration slides, compared by scores and three measures that say nothing.
-*Warned*: share of shifted batches that are seen to differ (level 5%); *false alarms*: of batches
-that are not shifted, {alarms:.3f} over all rows; *shifted*: the capped mean of shifted batches. In
-{len(seen)} of {len(equal)} rows the promise is kept or 90% are warned. In the others there are four
-calibration slides, or normal slides differ by as much as the shift: so few cannot show it.
+20 new slides beside the calibration slides, compared by scores, and by six measures and embeddings
+in six dimensions that say nothing. *Shifted*: the capped mean of shifted batches. A threshold
+follows its slide, so the promise is kept in {len(kept)} of {len(equal)} rows (the highest is
+{worst:.2f}), and kept or warned of in 90% in {len(seen)}. *Warned*: share of shifted batches that
+are seen to differ (level 5%); *false alarms*: of batches that are not shifted, {alarms:.3f} over
+all rows. Where *warned* is low there are four calibration slides, or normal slides differ by as
+much as the shift: so few cannot show it, by whatever test, and need not.
 
 {table(equal, ("kind", "cases", "shifted", "warned", "false alarms"))}
 

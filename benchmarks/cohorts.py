@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from wsi_anomaly.calibration.operating_point import Reference
 from wsi_anomaly.calibration.regions import region_thresholds, smooth_scores
-from wsi_anomaly.calibration.risk import CaseRegions, Plan, choose_threshold, highest_cap
-from wsi_anomaly.calibration.shift import batch_shift
+from wsi_anomaly.calibration.risk import CaseRegions, Plan, highest_cap, location
+from wsi_anomaly.calibration.shift import AXIS, batch_shift
 
 DRAWN = Path(__file__).with_name("drawn_scores.npz")
 PROMISE = 1.0
@@ -77,6 +78,8 @@ class Pool:
         (m, 60) the same of slides of twenty times the area (formula; else empty).
     lesion
         (n,) highest smoothed score in a lesion that is planted on each slide.
+    lies, parts_lie, large_lie
+        Where each of them lies as a whole, as the rule has it.
     median, high
         (n,) median of each slide's scores, 95th percentile of its smoothed ones.
     """
@@ -85,6 +88,9 @@ class Pool:
     parts: Floats
     large: Floats
     lesion: Floats
+    lies: Floats
+    parts_lie: Floats
+    large_lie: Floats
     median: Floats
     high: Floats
 
@@ -119,23 +125,26 @@ def drawn_maps() -> Floats:
 def pool(kind: Kind, slides: int, *, seed: int = 0, large: int = 0) -> Pool:
     """Make slides of a kind, and `large` ones (drawn slides: parts of all, where it is not 0)."""
     rng = np.random.default_rng(seed)
-    none = np.empty((0, _MOST))
     if kind.drawn:
         planes = [plane + own_shift(rng, kind) for plane in drawn_maps()[:slides]]
-        parts = _all_regions([_part(rng, plane) for plane in planes]) if large else none
-        return _pool(rng, planes, parts, none)
+        return _pool(rng, planes, [_part(rng, plane) for plane in planes] if large else [], [])
     planes = [formula(rng, _SIDE, kind) for _ in range(slides)]
     side = round(_SIDE * np.sqrt(TIMES))
-    wide = _all_regions([formula(rng, side, kind) for _ in range(large)]) if large else none
-    return _pool(rng, planes, none, wide)
+    return _pool(rng, planes, [], [formula(rng, side, kind) for _ in range(large)])
 
 
-def _pool(rng: np.random.Generator, planes: Sequence[Floats], parts: Floats, large: Floats) -> Pool:
+def _pool(
+    rng: np.random.Generator,
+    planes: Sequence[Floats],
+    parts: Sequence[Floats],
+    large: Sequence[Floats],
+) -> Pool:
     return Pool(
         _all_regions(planes),
-        parts,
-        large,
+        _all_regions(parts),
+        _all_regions(large),
         np.array([_lesion(rng, p) for p in planes]),
+        *(np.array([location(_seen(p)[2]) for p in some]) for some in (planes, parts, large)),
         np.array([np.nanmedian(p) for p in planes]),
         np.array([np.quantile(_smoothed(p)[2], 0.95) for p in planes]),
     )
@@ -177,14 +186,18 @@ def _part(rng: np.random.Generator, plane: Floats) -> Floats:
     return max(windows, key=lambda window: int(np.isfinite(window).sum()))
 
 
-def cases_of(regions: Floats) -> list[CaseRegions]:
-    """Slides as the rule takes them, each of area 1."""
-    return [CaseRegions(line[np.isfinite(line)], 1.0) for line in regions]
+def reference(regions: Floats, lies: Floats) -> Reference:
+    """Slides as the rule takes them, each a case of area 1."""
+    cases = [
+        CaseRegions(line[np.isfinite(line)], 1.0, np.full(int(np.isfinite(line).sum()), at))
+        for line, at in zip(regions, lies, strict=True)
+    ]
+    return Reference(cases, "", "normal case", -np.inf, concurrent=False)
 
 
-def counted(regions: Floats, threshold: float) -> NDArray[np.int64]:
-    """Regions of each slide above a threshold, (n,)."""
-    found: NDArray[np.int64] = (regions > threshold).sum(1)
+def counted(regions: Floats, thresholds: ArrayLike) -> NDArray[np.int64]:
+    """Regions of each slide above a threshold, or above its own (n,)."""
+    found: NDArray[np.int64] = (regions > np.reshape(thresholds, (-1, 1))).sum(1)
     return found
 
 
@@ -221,24 +234,26 @@ def cohort(slides: Pool, n: int, rng: np.random.Generator, *, large: bool = Fals
     order = rng.permutation(len(slides))
     chosen, others = order[:n], order[n:]
     area = float(TIMES) if large else 1.0
+    known, lie = slides.regions[chosen], slides.lies[chosen]
+    new, new_lie = slides.regions[others], slides.lies[others]
+    if large and len(slides.large):
+        new, new_lie = slides.large, slides.large_lie
+    elif large:
+        known, lie = slides.parts[chosen], slides.parts_lie[chosen]
     plan = Plan.of([1.0] * n, PROMISE, area)
     if plan is None:
         return NOTHING
-    known, new = slides.regions[chosen], slides.regions[others]
-    if large and len(slides.large):
-        new = slides.large
-    elif large:
-        known = slides.parts[chosen]
-    found = choose_threshold(cases_of(known), plan, PROMISE, area)
-    counts = counted(new, found.threshold)
+    rule = reference(known, lie).rule(plan, PROMISE, area)
+    counts = counted(new, [rule.threshold(at) for at in new_lie])
+    touched = slides.lesion[others] > [rule.threshold(at) for at in slides.lies[others]]
     return Found(
         True,
         float(np.minimum(counts, plan.cap).mean()),
         float(counts.mean()),
         float((counts > 0).mean()),
-        found.expected,
-        found.any_flag,
-        float((slides.lesion[others] > found.threshold).mean()),
+        rule.estimates.expected,
+        rule.estimates.any_flag,
+        float(touched.mean()),
     )
 
 
@@ -255,18 +270,19 @@ def batch(
 ) -> Shifted:
     """Calibrate on `n` slides; look at `new` others whose scores all lie higher by `shift`.
 
-    Three further measures, that say nothing, are compared too, as sharpness and stains are.
+    Further measures and embeddings, that say nothing, are compared too.
     """
     order = rng.permutation(len(slides))
     chosen, others = order[:n], order[n : n + new]
     plan = Plan.of([1.0] * n, PROMISE, 1.0)
     assert plan is not None
-    found = choose_threshold(cases_of(slides.regions[chosen]), plan, PROMISE, 1.0)
-    counts = counted(slides.regions[others], found.threshold - shift)
+    rule = reference(slides.regions[chosen], slides.lies[chosen]).rule(plan, PROMISE, 1.0)
+    own = [rule.threshold(at + shift) for at in slides.lies[others]]
+    counts = counted(slides.regions[others] + shift, own)
     measured = [
         {
             "median score": slides.median[part] + by,
-            **{f"{i}": rng.normal(size=len(part)) for i in range(3)},
+            **{f"{kind}{i}": rng.normal(size=len(part)) for kind in ("", AXIS) for i in range(6)},
         }
         for part, by in ((chosen, 0.0), (others, shift))
     ]
@@ -276,14 +292,19 @@ def batch(
 
 
 def knowing(slides: Pool) -> float:
-    """Lowest threshold that keeps the promise on the whole pool: what knows the truth takes."""
-    cap = highest_cap(PROMISE)
-    values = np.unique(slides.regions[np.isfinite(slides.regions)])
+    """Power of what knows the truth: the better threshold, raw or from where slides lie."""
+    return max(_power_knowing(slides, at) for at in (np.zeros(len(slides)), slides.lies))
+
+
+def _power_knowing(slides: Pool, start: Floats) -> float:
+    """Power of the lowest threshold, from `start` up, that keeps the promise on the whole pool."""
+    cap, regions = highest_cap(PROMISE), slides.regions - start[:, None]
+    values = np.unique(regions[np.isfinite(regions)])
     low, high = 0, len(values) - 1
     while low < high:
         middle = (low + high) // 2
-        if np.minimum(counted(slides.regions, values[middle]), cap).mean() <= PROMISE:
+        if np.minimum(counted(regions, values[middle]), cap).mean() <= PROMISE:
             high = middle
         else:
             low = middle + 1
-    return float(values[low])
+    return float((slides.lesion - start > values[low]).mean())

@@ -37,6 +37,7 @@ from wsi_anomaly.detectors.contrast import TENSORS, Tissues, tissues_of, weights
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.broad import broad_tiles
 from wsi_anomaly.features.dense import DenseMaps
+from wsi_anomaly.scoring.alone import fit_to_most
 from wsi_anomaly.scoring.embedding import embed_cells
 from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.tiles import Fields, Status, TileConfig, plan_fields
@@ -158,14 +159,18 @@ def known_cases() -> set[str]:
 
 
 def tissues_without(
-    case: str, data: Mapping[str, Data], others: Mapping[str, Data], config: DensityConfig
-) -> dict[int, Tissues]:
-    """What other slides know of tissues, by size of field: never those of the untouched half."""
+    case: str, data: Mapping[str, Data], others: Mapping[str, Data], config: DensityConfig,
+    kinds: tuple[int, ...] = (0,),
+) -> dict[int, Tissues]:  # fmt: skip
+    """What other slides know of tissues, by size of field: never those of the untouched half.
+
+    `kinds` says whether normal tissue alone (0) is known, or lesions (1) as well, each for itself.
+    """
     chosen = columns(list(config.layers))
-    normal = [d for c, d in data.items() if c in known_cases() - {case}]
+    known = [d for c, d in data.items() if c in known_cases() - {case}]
     return {
         um: tissues_of(
-            [d[f"um{um}"][d["label"] == 0][:, chosen] for d in normal]
+            [d[f"um{um}"][d["label"] == kind][:, chosen] for kind in kinds for d in known]
             + [d[f"um{um}"][:, chosen] for d in others.values()]
         )
         for um in config.fields_um
@@ -173,13 +178,13 @@ def tissues_without(
 
 
 def write_tissues(
-    cache: Path, config: DensityConfig, whole: bool, output: Path
+    cache: Path, config: DensityConfig, whole: bool, kinds: tuple[int, ...], output: Path
 ) -> dict[str, object]:
     """Write what ships of the tissues; says which slides they are."""
     data = read_cache(cache, cases())
     others = read_cache(cache, cases("without_outlines")) if whole else {}
     (um,) = config.fields_um
-    found = tissues_without("", data, others, config)[um]
+    found = tissues_without("", data, others, config, kinds)[um]
     slides = [*(case for case in data if case in known_cases()), *others]
     tensors = {name: torch.from_numpy(getattr(found, name)).half() for name in TENSORS}
     made = {
@@ -190,9 +195,13 @@ def write_tissues(
     return {"output": str(output), "slides": slides}
 
 
-def table(cache: Path, half: str, config: DensityConfig, whole: bool) -> dict[str, object]:
+def table(
+    cache: Path, half: str, config: DensityConfig, whole: bool, kinds: tuple[int, ...],
+    judge: Path | None = None, alone: bool = False,
+) -> dict[str, object]:  # fmt: skip
     """ROC AUC by slide, with its controls; means by slide and by organ."""
     data = read_cache(cache, cases())
+    at_hand = data if judge is None else read_cache(judge, cases())
     beside = read_cache(cache, cases("without_outlines")) if whole else {}
     kept = {line["case"]: line for line in cases() if line["case"] in data}
     chosen = columns(list(config.layers))
@@ -202,8 +211,9 @@ def table(cache: Path, half: str, config: DensityConfig, whole: bool) -> dict[st
             c for c, o in kept.items()
             if o["organ"] == line["organ"] and c != case and half in ("untouched", o["half"])
         ]  # fmt: skip
-        if line["half"] != half or not others:
+        if line["half"] != half or not others or case not in at_hand:
             continue
+        own = at_hand[case]
         normal = [{key: v[data[c]["label"] == 0] for key, v in data[c].items()} for c in others]
         joined = {
             um: torch.from_numpy(np.concatenate([d[f"um{um}"][:, chosen] for d in normal]))
@@ -211,9 +221,12 @@ def table(cache: Path, half: str, config: DensityConfig, whole: bool) -> dict[st
         }
         model = Unseen(load_features("lite0"), config)
         if "contrast" in config.estimator:
-            model.known = tissues_without(case, data, beside, config)
-        model.fit_fields(joined, torch.from_numpy(np.concatenate([d["share"] for d in normal])))
-        own = data[case]
+            model.known = tissues_without(case, data, beside, config, kinds)
+        if alone:
+            fit_to_most(model, fields_of(own, chosen, config), torch.from_numpy(own["share"]))
+        else:
+            shares = np.concatenate([d["share"] for d in normal])
+            model.fit_fields(joined, torch.from_numpy(shares))
         rows[case] = {
             "organ": line["organ"], "sure": line["sure"], "learned_from": others,
             **judged(model, own, chosen, np.concatenate([d["colour"] for d in normal])),
@@ -227,6 +240,7 @@ def table(cache: Path, half: str, config: DensityConfig, whole: bool) -> dict[st
         "config": config.to_dict(),
         "slides": rows,
         "mean": {name: mean_of([row[name] for row in rows.values()]) for name in figures},
+        "interval": {name: interval([row[name] for row in rows.values()]) for name in figures},
         "by_organ": {organ: mean_of(values) for organ, values in organs.items()},
     }
 
@@ -236,8 +250,7 @@ def judged(
 ) -> dict[str, Any]:
     """Figures of a slide; `colours` (n, 3) are those of the normal fields learned from."""
     score = model.score_fields(
-        {um: torch.from_numpy(own[f"um{um}"][:, chosen]) for um in model.fields_um},
-        torch.from_numpy(own["share"]),
+        fields_of(own, chosen, model.config), torch.from_numpy(own["share"])
     ).numpy()
     lesion = own["label"] == 1
     odd = (((own["colour"] - colours.mean(0)) / colours.std(0)) ** 2).sum(1)
@@ -249,6 +262,19 @@ def judged(
         "glass": auc(-own["share"], lesion),
         "mean_colour": auc(odd, lesion),
     }
+
+
+def fields_of(
+    own: Data, chosen: NDArray[np.intp], config: DensityConfig
+) -> dict[int, torch.Tensor]:
+    """Embeddings of a slide's cells by size of field."""
+    return {um: torch.from_numpy(own[f"um{um}"][:, chosen]) for um in config.fields_um}
+
+
+def interval(values: list[float]) -> list[float]:
+    """95% interval of the mean from 10,000 resamples of the slides."""
+    drawn = np.random.default_rng(0).choice(values, (10_000, len(values)))
+    return [round(float(q), 3) for q in np.quantile(drawn.mean(1), (0.025, 0.975))]
 
 
 def mean_of(values: list[float]) -> float:
@@ -274,6 +300,11 @@ def main() -> None:
     parser.add_argument("--fields", default="256")
     parser.add_argument("--estimator", default="contrast")
     parser.add_argument("--whole", action="store_true", help="slides without outlines as well")
+    parser.add_argument("--judge", type=Path, help="CACHE of the judged slides: other pixel sizes")
+    parser.add_argument(
+        "--alone", action="store_true", help="each slide's outlined cells are their own reference"
+    )
+    parser.add_argument("--lesions", action="store_true", help="known tissues: lesions as well")
     parser.add_argument("-o", "--output", type=Path, help="file of tissues to write")
     args = parser.parse_args()
     if args.what == "embed":
@@ -284,10 +315,13 @@ def main() -> None:
         estimator=args.estimator,
         fields_um=tuple(int(um) for um in args.fields.split(",")),
     )
+    kinds = (0, 1) if args.lesions else (0,)
     if args.what == "tissues":
-        finish(write_tissues(args.folders[0], config, args.whole, args.output), args.json)
+        made = write_tissues(args.folders[0], config, args.whole, kinds, args.output)
+        finish(made, args.json)
         return
-    finish(table(args.folders[0], args.half, config, args.whole), args.json)
+    found = table(args.folders[0], args.half, config, args.whole, kinds, args.judge, args.alone)
+    finish(found, args.json)
 
 
 if __name__ == "__main__":

@@ -157,6 +157,27 @@ def test_a_function_fits_on_a_screen_and_takes_few_things(path: Path) -> None:
             assert len(taken) <= 10, f"{node.name} takes {len(taken)} parameters"
 
 
+_ARRAYS = re.compile(r"\b(Tensor|NDArray|ndarray|ArrayLike)\b")
+_BY_NAME = re.compile(r"\bMapping\[str, .*|\bdict\[str, .*")
+_SHAPE = re.compile(r"\([^()\n]*,[^()\n]*\)|\(\)")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_public_function_of_arrays_says_their_shape(path: Path) -> None:
+    """As (N, 3, S, S), or () for one number; weights by name have the shapes of their network."""
+    top = ast.parse(path.read_text(encoding="utf-8")).body
+    classes = [n for n in top if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
+    for node in (*top, *(n for c in classes for n in c.body)):
+        if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+            continue
+        taken = [a.annotation for a in (*node.args.posonlyargs, *node.args.args)]
+        taken += [*(a.annotation for a in node.args.kwonlyargs), node.returns]
+        kinds = " ".join(_BY_NAME.sub("", ast.unparse(a)) for a in taken if a is not None)
+        said = ast.get_docstring(node)
+        if said is not None and _ARRAYS.search(kinds):
+            assert _SHAPE.search(said), f"{node.name}: {kinds}"
+
+
 def test_the_lock_names_no_host_and_pins_the_torch_pair() -> None:
     lock = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
     assert "://" not in lock

@@ -7,15 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsi_anomaly.calibration import MIN_CASES, Calibration, CaseScores
+from wsi_anomaly.calibration import MIN_CASES, Calibration, CaseScores, location, smooth_scores
+from wsi_anomaly.calibration.operating_point import Reference
 from wsi_anomaly.calibration.risk import CaseRegions, Plan, cases_needed, choose_threshold
+from wsi_anomaly.scoring.controls import ConcurrentControls
 
 
 def regions(rng: np.random.Generator, area: float) -> CaseRegions:
     """A case with ties, outliers, and now and then nothing at all."""
     count = rng.integers(0, 12)
     values = np.round(rng.normal(size=count) * rng.choice([1, 5]) + rng.choice([0, 8]), 1)
-    return CaseRegions(np.sort(values)[::-1], area)
+    return CaseRegions(np.sort(values)[::-1], area, np.full(count, rng.normal()))
 
 
 def counted(case: CaseRegions, threshold: float) -> int:
@@ -45,6 +47,42 @@ def test_the_mean_over_cases_left_out_never_exceeds_the_promise(seed, n, promise
         assert found.expected <= promise * (1 + 1e-9)
         assert 0 < found.any_flag <= 1
     assert np.mean(losses) <= promise * (1 + 1e-9)
+
+
+@given(st.integers(0, 10**6), st.integers(MIN_CASES, 30))
+def test_the_promise_holds_where_thresholds_follow_the_slides(seed, n):
+    """The same with thresholds that rise with a slide: whatever scores and locations are."""
+    rng = np.random.default_rng(seed)
+    cases = []
+    for _ in range(n + 1):
+        lies = np.round(rng.standard_t(2) * rng.choice([0, 1, 5]), 1)
+        values = np.sort(lies + rng.standard_t(2, size=rng.integers(1, 12)))[::-1]
+        cases.append(CaseRegions(values, 1.0, np.full(len(values), lies)))
+    losses = []
+    for new in range(n + 1):
+        reference = Reference(cases[:new] + cases[new + 1 :], "", "normal case", -np.inf, False)
+        point = reference.operating_point(1.0, 1.0, location=float(cases[new].locations[0]))
+        losses.append(min(counted(cases[new], point.threshold), point.cap))
+    assert np.mean(losses) <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("by", [0.5, 3.0, 10.0])
+def test_a_slide_that_lies_higher_shows_no_more_for_it(by):
+    """Another stain or scanner; what stands out on the slide still does."""
+    rng = np.random.default_rng(0)
+    calibration = Calibration.fit(maps(rng, 8))
+    new = maps(rng, 1)[0]
+    plain, moved = (
+        calibration.operating_point(location=location(new.score) + shift) for shift in (0.0, by)
+    )
+    assert moved.threshold == pytest.approx(plain.threshold + by, abs=0.2)
+    smoothed = smooth_scores(new.row, new.col, new.score + by)
+    assert (smoothed > moved.threshold).sum() == (smoothed - by > plain.threshold).sum()
+
+
+def test_what_lies_high_in_a_study_is_an_effect_and_raises_nothing():
+    controls = ConcurrentControls(Calibration.fit(maps(np.random.default_rng(0), 8)).slides)
+    assert controls.operating_point(location=9.0) == controls.operating_point()
 
 
 @given(st.integers(0, 10**6), st.integers(MIN_CASES, 30))
@@ -105,7 +143,7 @@ def test_no_flags_where_so_few_cases_cannot_resolve_the_area():
     calibration = Calibration.fit(maps(np.random.default_rng(0), 8))
     same = calibration.operating_point(1.0, 400, field_mm2=0.01)
     assert same.threshold is not None
-    assert (same.cases, same.area_mm2, same.cap) == (8, 4.0, 5.0)
+    assert (same.cases, same.area_mm2, same.cap) == (8, 4.0, 3.0)
     large = calibration.operating_point(1.0, 8000, field_mm2=0.01)
     assert large.threshold is None
     assert "8 normal cases of 4 mm2 each cannot show" in large.reason

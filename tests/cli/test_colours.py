@@ -57,6 +57,22 @@ def test_a_colour_space_that_was_not_decoded_is_said_first(here, model, pixels, 
     assert "cannot be hematoxylin and eosin" in reason
 
 
+def test_red_and_green_swapped_is_all_ink_and_that_is_said(here, model, pixels):
+    path = written(here / "swapped.tif", np.ascontiguousarray(pixels[..., [1, 0, 2]]))
+    code, said = run_cli("tile", path, "-o", "t")
+    assert code == 1
+    assert "only colours of ink" in said
+    assert "converted again" in said
+
+
+def test_red_and_blue_swapped_is_far_from_the_training_slides(here, model, pixels):
+    """Alone it passes for another lab's stain: hematoxylin and eosin differ as much."""
+    path = written(here / "swapped.tif", np.ascontiguousarray(pixels[..., ::-1]))
+    assert score(path, "--model", model, "-o", "r") == 0
+    warnings = " ".join(json.loads(Path("r/swapped/summary.json").read_text())["warnings"])
+    assert "stain, scanner or organ may differ" in warnings
+
+
 def test_hematoxylin_and_eosin_get_no_such_word(here, model, pixels):
     path = written(here / "plain.tif", pixels)
     assert score(path, "--model", model, "-o", "r") == 0

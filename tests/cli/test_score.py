@@ -11,6 +11,7 @@ import tifffile
 from score_running import rows, score, summary
 from scoring_fakes import make_slide
 
+from wsi_anomaly.cli.main import main
 from wsi_anomaly.scoring import load_model
 
 
@@ -18,7 +19,15 @@ def test_the_line_of_the_readme_works_in_a_fresh_folder(here, model, slide, caps
     shutil.copytree(model, here / "model")
     shutil.copy(slide, here / "slide.tif")
     assert score("slide.tif", "--heatmap") == 0
-    assert {p.name for p in (here / "results").iterdir()} == {"slide", "index.html", "slides.csv"}
+    assert {p.name for p in (here / "results").iterdir() if p.name[0] != "."} == {
+        "slide", "index.html", "slides.csv", "audit.jsonl",
+    }  # fmt: skip
+    assert main(["audit", "results"]) == 0
+    (here / "results/slide/overlay.geojson").write_text("{}")
+    assert main(["audit", "results"]) == 1
+    assert "overlay.geojson was changed after" in capsys.readouterr().err
+    assert score("slide.tif", "--heatmap", "--overwrite") == 0
+    assert main(["audit", "results"]) == 0
     assert (here / "results/slide/heatmap.png").is_file()
     found = summary("slide")
     assert found["slide"]["path"] == str(here / "slide.tif")  # view finds it from any folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from contract import DetectorContract
 from drawn import abnormal_tiles, network, normal_tiles
 
 from wsi_anomaly.core.errors import ModelError, UsageError
@@ -65,6 +66,40 @@ def test_both_is_the_mean_of_the_two_in_robust_units():
     parts = [density_of(e, images)[0].score_samples(new) for e in ("mahalanobis", "directional")]
     both = density_of("both", images)[0].score_samples(new)
     assert both == pytest.approx(np.mean(parts, axis=0), rel=1e-4)
+
+
+def test_by_layer_is_the_mean_over_layers_of_two_distances_in_robust_units():
+    images, new, features = normal_tiles(80), abnormal_tiles(9), network()
+
+    def scores(layers: tuple[str, ...], estimator: str) -> np.ndarray:
+        config = DensityConfig(layers, estimator=estimator)
+        return Density(features, config).fit(ArrayTiles(images)).score_samples(new)
+
+    parts = [scores((layer,), e) for layer in ("a", "b") for e in ("mahalanobis", "knn")]
+    assert scores(("a", "b"), "by-layer") == pytest.approx(np.mean(parts, axis=0), rel=1e-4)
+
+
+class TestByLayer(DetectorContract):
+    """A state for each layer: saved, read back and held to its shapes as any other."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def make(cls):
+        return lambda features: Density(features, DensityConfig(("a", "b"), estimator="by-layer"))
+
+
+def test_by_layer_judges_each_size_of_field_by_itself():
+    rng = torch.Generator().manual_seed(0)
+    normal = {um: torch.randn(200, 12, generator=rng) for um in (64, 128)}
+    features = network()
+    features.set_statistics("a", torch.zeros(4), torch.ones(4))
+    features.set_statistics("b", torch.zeros(8), torch.ones(8))
+    config = DensityConfig(("a", "b"), estimator="by-layer", fields_um=(64, 128))
+    fitted = Density(features, config).fit_fields(normal)
+    again = Density.from_state(*fitted.to_state(), features, {})
+    new = {um: 5 + torch.randn(9, 12, generator=rng) for um in (64, 128)}
+    assert torch.equal(again.score_fields(new), fitted.score_fields(new))
+    assert (fitted.score_fields(new) > fitted.score_fields(normal).max()).all()
 
 
 def test_the_units_are_those_of_tiles_that_were_left_out():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from faults_world import CONFIG, SCORE, SLIDES, TILE, TRAIN, command_in_process
+from faults_running import fresh, run
+from faults_world import CONFIG, LONG, SCORE, SLIDES, TILE, TRAIN, command_in_process
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +50,27 @@ def results(world: Path, model: Path) -> Path:
     """``world/results``, as ``score`` leaves them."""
     _made(world, *SCORE)
     return world / "results"
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    world: Path, results: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """What a long command leaves: its output, or a file of what it has printed."""
+    _made(world, "tile", "new/new0.tif", "--magnifications", "10", "-o", "few")
+    (world / "labels.csv").write_text("slide,label\nnew0,abnormal\nnew1,normal\n")
+    made: dict[str, Path] = {}
+
+    def of(command: str) -> Path:
+        work = LONG[command]
+        if (world / work.output).exists() and work.output:
+            return world / work.output
+        if command not in made:
+            folder = fresh(world, tmp_path_factory.mktemp("undisturbed") / "run", *work.needs)
+            ended = run(folder, *work.arguments)
+            assert ended.code == 0, ended.printed
+            (folder / "printed").write_text(ended.printed)
+            made[command] = folder / (work.output or "printed")
+        return made[command]
+
+    return of

@@ -166,6 +166,49 @@ def differences(expected: Path, found: Path) -> list[str]:
     )
 
 
+def is_the_same_search(expected: Path, found: Path) -> None:
+    """Configurations that both have judged have the same figures, and one is chosen.
+
+    A search that was killed draws on: it may judge others, as those of a lost trial.
+    """
+
+    def judged(folder: Path) -> dict[tuple[str, ...], tuple[str, ...]]:
+        with open(folder / "trials.csv", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["state"] == "complete"]
+        figures = ("value", "fold_1", "fold_2", "fold_3")
+        others = ("trial", "state", "seconds", *figures)
+        return {
+            tuple(text for name, text in row.items() if name not in others): tuple(
+                row[name] for name in figures
+            )
+            for row in rows
+        }
+
+    before, now = judged(expected), judged(found)
+    assert len(now) >= len(before)
+    both = before.keys() & now.keys()
+    assert both, "the configuration that the search begins with is judged in any case"
+    assert all(before[choice] == now[choice] for choice in both)
+    assert (found / "config.toml").is_file()
+
+
+def is_as_undisturbed(ended: Ended, expected: Path, folder: Path, output: str) -> None:
+    """It ended well, its files are those of an undisturbed run, and nothing else lies about.
+
+    What a command prints is in the file `expected` where it has no `output`.
+    """
+    assert ended.code == 0, ended.printed
+    if output == "tuned":
+        is_the_same_search(expected, folder / output)
+    elif output:
+        different = differences(expected, folder / output)
+        assert not different, f"differ: {different}"
+    else:
+        assert ended.printed == expected.read_text()
+    left = leftovers(folder)
+    assert not left, f"left behind: {left}"
+
+
 def fresh(world: Path, folder: Path, *names: str) -> Path:
     """A folder with links to parts of the world, in which a command can run."""
     shutil.rmtree(folder, ignore_errors=True)

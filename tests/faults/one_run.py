@@ -8,8 +8,10 @@ FAULTS_DIE_AT
     Right before this change the whole process group is killed, as by ``kill -9``.
 FAULTS_FAIL_AT
     This change fails: the disk answers "Input/output error".
-FAULTS_EIO_ON
-    Reads of pixels of the slide with this word in its name fail in the same way.
+FAULTS_BEGUN
+    A file that appears when a file below FAULTS_BELOW is opened: the work has begun.
+FAULTS_READER
+    Every slide is read by this reader.
 FAULTS_CHECKPOINT_EVERY
     Steps between the checkpoints of a training (500 without): a training of seconds then has as
     many moments as one of hours.
@@ -60,6 +62,17 @@ def _count_changes(counter: str, below: str, die_at: int, fail_at: int) -> None:
         if number == die_at:
             os.killpg(os.getpgrp(), signal.SIGKILL)
             signal.pause()
+
+    sys.addaudithook(hook)
+
+
+def _say_when_begun(marker: str, below: str) -> None:
+    begun: list[str] = []
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "open" and not begun and below in str(arguments[0]):
+            begun.append(marker)  # first of all: to make the marker is an opening too
+            Path(marker).touch()
 
     sys.addaudithook(hook)
 
@@ -115,17 +128,11 @@ def _hang_on(word: str) -> None:
     LocalSource.read = read
 
 
-def _fail_on(word: str) -> None:
-    from wsi_anomaly.slides.sources import LocalSource
+def _read_by(reader: str) -> None:
+    from wsi_anomaly.slides import opening
 
-    real = LocalSource.read
-
-    def read(self: LocalSource, offset: int, size: int) -> bytes:
-        if word in self._path.name:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return real(self, offset, size)
-
-    LocalSource.read = read
+    real = opening._open
+    opening._open = lambda path, _reader, *arguments: real(path, reader, *arguments)
 
 
 _wanted = os.environ.get
@@ -136,12 +143,14 @@ if _wanted("FAULTS_COUNTER"):  # (conftest.py imports this file without any of t
         int(_wanted("FAULTS_DIE_AT", "0")),
         int(_wanted("FAULTS_FAIL_AT", "0")),
     )
+if _wanted("FAULTS_BEGUN"):
+    _say_when_begun(os.environ["FAULTS_BEGUN"], os.environ["FAULTS_BELOW"])
 if _wanted("FAULTS_CHECKPOINT_EVERY") and __name__ == "__main__":
     often_saved(int(os.environ["FAULTS_CHECKPOINT_EVERY"]))
 if _wanted("FAULTS_KILL_WORKER_ON"):
     _kill_worker_on(os.environ["FAULTS_KILL_WORKER_ON"])
-if _wanted("FAULTS_EIO_ON"):
-    _fail_on(os.environ["FAULTS_EIO_ON"])
+if _wanted("FAULTS_READER"):
+    _read_by(os.environ["FAULTS_READER"])
 if _wanted("FAULTS_HANG_ON"):
     _hang_on(os.environ["FAULTS_HANG_ON"])
 if _wanted("FAULTS_VANISH"):

@@ -5,47 +5,20 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from faults_running import (
-    Ended,
-    differences,
     end,
     fresh,
+    is_as_undisturbed,
     kill_after,
-    leftovers,
     only_in_full,
     run,
     start,
 )
-from faults_world import CHECKPOINT_EVERY, SCORE, TILE, TRAIN
+from faults_world import WORK, Work
 from recording import Tally
-
-
-@dataclass(frozen=True)
-class Work:
-    """A command, what it needs, and where its outputs go."""
-
-    arguments: tuple[str, ...]
-    needs: tuple[str, ...]
-    output: str
-    first: str  # appears when the work has begun
-    faults: dict[str, str]
-
-
-WORK = {
-    "tile": Work(TILE, ("slides",), "tiles", "tiles", {}),
-    "train": Work(
-        TRAIN,
-        ("slides", "tiles", "train.toml"),
-        "model",
-        ".model.training",
-        {"FAULTS_CHECKPOINT_EVERY": str(CHECKPOINT_EVERY)},
-    ),
-    "score": Work(SCORE, ("new", "model"), "results", "results", {}),
-}
 
 
 def _seconds_of_work(world: Path, folder: Path, work: Work) -> float:
@@ -59,23 +32,12 @@ def _seconds_of_work(world: Path, folder: Path, work: Work) -> float:
     return time.monotonic() - began
 
 
-def is_as_undisturbed(ended: Ended, expected: Path, folder: Path, output: str) -> None:
-    """It ended well, its files are those of an undisturbed run, and nothing else lies about."""
-    assert ended.code == 0, ended.printed
-    different, left = differences(expected, folder / output), leftovers(folder)
-    assert not different, f"differ: {different}"
-    assert not left, f"left behind: {left}"
-
-
-MAKES = {"tile": "tiles", "train": "model", "score": "results"}
-
-
 @pytest.mark.parametrize("command", WORK)
 def test_kill_at_random_moments(
     command: str, world: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     only_in_full()
-    expected = request.getfixturevalue(MAKES[command])
+    expected = request.getfixturevalue(WORK[command].output)
     work, folder = WORK[command], tmp_path / "run"
     tally = Tally(
         f"kill_{command}",
@@ -101,7 +63,7 @@ def test_killed_at_work(
     command: str, world: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """One kill that no load can come too late for: the work itself says when."""
-    expected = request.getfixturevalue(MAKES[command])
+    expected = request.getfixturevalue(WORK[command].output)
     work, folder, counter = WORK[command], tmp_path / "run", tmp_path / "changes"
     fresh(world, folder, *work.needs)
     moment = random.Random(command).randint(5, 15)
@@ -118,7 +80,7 @@ def test_kill_right_before_changes_of_the_file_system(
 ) -> None:
     """The moments that matter most are short: they are sought out, not waited for."""
     only_in_full()
-    expected = request.getfixturevalue(MAKES[command])
+    expected = request.getfixturevalue(WORK[command].output)
     work, folder, counter = WORK[command], tmp_path / "run", tmp_path / "changes"
     tally = Tally(
         f"kill_change_{command}",

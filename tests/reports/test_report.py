@@ -109,6 +109,16 @@ def test_a_flagged_slide_says_how_much_and_where(slide_file, tmp_path):
     assert "no diagnosis" in text
 
 
+def test_without_a_reference_nothing_is_said_of_normal_tissue(slide_file, tmp_path):
+    """Its colours come from the slide itself: what has none need not be like normal tissue."""
+    raw = report_of(fake_score_map(calibration=None), slide_file, tmp_path)
+    assert "no colour: the lower three quarters of this slide, or no tissue" in raw
+    assert "<h2>Scores of this slide</h2>" in raw
+    known = report_of(fake_score_map(calibration=CALIBRATION), slide_file, tmp_path)
+    assert "no colour: like most normal tissue, or no tissue" in known
+    assert "<h2>This slide against normal tissue</h2>" in known
+
+
 def test_error_maps_are_shown_where_there_are_some(slide_file, tmp_path):
     score_map = fake_score_map(3, calibration=CALIBRATION, slide=slide_file)
     assert "error map" not in report_of(score_map, slide_file, tmp_path)
@@ -282,3 +292,29 @@ def test_the_places_stand_in_the_order_of_the_figure_shown_first(slide_file, tmp
     shown = re.findall(r'<div class="about"><b>(-?[\d.]+)</b> over 3 × 3', text)
     assert len(shown) > 2
     assert shown == sorted(shown, key=float, reverse=True)
+
+
+def test_a_switch_shows_the_colours_of_normal_slides_or_of_this_slide_alone(slide_file, tmp_path):
+    pictures = {}
+    for name, calibration in (("normal", CALIBRATION), ("none", None)):
+        score_map = fake_score_map(3, calibration=calibration, slide=slide_file)
+        with open_slide(slide_file) as slide:
+            report = write_results(score_map, slide, tmp_path / name, heatmap=False)
+        text = report.read_text(encoding="utf-8")
+        shown = re.findall(r'<div class="stack">(.*?)</div>', text, re.DOTALL)[0]
+        pictures[name] = re.findall(r'<img[^>]*src="([^"]+)"', shown)
+        assert ('for="alone"' in text) == (calibration is not None)
+    assert len(set(pictures["normal"])) == 3
+    assert len(pictures["none"]) == 2
+
+
+def test_a_slide_above_every_normal_one_is_not_called_like_normal_tissue(slide_file):
+    score_map = fake_score_map(3, calibration=CALIBRATION, slide=slide_file)
+    calm = replace(score_map.interpretation, regions=[])
+    assert verdict(replace(score_map, interpretation=calm)).headline == (
+        "No region stands out from normal tissue."
+    )
+    high = replace(calm, lies_high=True)
+    assert "higher than on any normal slide" in (
+        verdict(replace(score_map, interpretation=high)).headline
+    )

@@ -142,5 +142,8 @@ def test_its_head_says_whether_the_batch_is_like_the_normal_slides(
         file = tmp_path / f"slide {number}" / "summary.json"
         measured = {"median score": 1.2 + number / 3 + shift, "sharpness": 1.0}
         facts = json.loads(file.read_text()) | {"measured": measured, "calibration": normal}
+        facts["flagged"] = {"possible": True, "regions": number % 2}
         file.write_text(json.dumps(facts))
-    assert said in write_worklist(tmp_path).read_text(encoding="utf-8")
+    page = write_worklist(tmp_path).read_text(encoding="utf-8")
+    assert said in page
+    assert "It shows 0.5 flagged regions a slide: all of them false, were all of" in page

@@ -84,6 +84,20 @@ def test_a_layer_that_is_asked_for_is_taken_on_any_network() -> None:
     assert usual["loss_layers"] == {"32": [""]}
 
 
+def test_lite0_judges_images_by_layer_and_enlarged_and_slides_as_before() -> None:
+    plan = Plan(features="lite0")
+    images = settings_of("density", "folder", "normal", plan)
+    assert (images["estimator"], images["size"]) == ("by-layer", 128)
+    assert images["layers"] == ["b3", "b4", "b5", "b6", "b7"]
+    assert settings_of("density-random", "folder", "normal", plan) == images | {
+        "row": "density-random"
+    }
+    slides = settings_of("density", "camelyon16", "healthy", plan)
+    assert (slides["estimator"], slides["layers"]) == ("both", ["b4", "b5", "b6"])
+    other = settings_of("density", "folder", "normal", PLAN)
+    assert (other["estimator"], other["size"]) == ("mahalanobis", 64)
+
+
 def test_lengths_are_scaled_stage_by_stage() -> None:
     tenth = settings_of("dpa", "camelyon16", "healthy", Plan(fraction=0.1))
     assert tenth["steps"] == {"16": [0, 2000], "32": [2000, 2000], "64": [2000, 867]}

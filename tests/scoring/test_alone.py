@@ -16,7 +16,7 @@ from wsi_anomaly.detectors import Density
 from wsi_anomaly.features import load_features
 from wsi_anomaly.reports.worklist import collect, write_worklist
 from wsi_anomaly.scoring import ALONE, ScoreMap, score_slide
-from wsi_anomaly.scoring.alone import SlideAlone, fit_robustly
+from wsi_anomaly.scoring.alone import SlideAlone, fit_to_most
 from wsi_anomaly.scoring.model import LIMITS
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import Status
@@ -100,7 +100,7 @@ def test_the_edge_of_tissue_is_not_what_stands_out() -> None:
     fields[7] += 2  # rare, and not at an edge
     density = Density(load_features("lite0"), SlideAlone()._config)
     found, share = {256: torch.from_numpy(fields).float()}, torch.from_numpy(shares)
-    fit_robustly(density, found, share)
+    fit_to_most(density, found, share)
     score = density.score_fields(found, share).numpy()
     at_edge = shares < 1
     assert abs(np.median(score[at_edge]) - np.median(score[~at_edge])) < 1

@@ -66,6 +66,20 @@ def test_each_difference_is_named(kind, word):
     assert word in warning
 
 
+def test_one_training_slide_is_no_range_from_a_number_to_itself():
+    one = DOMAIN | {
+        "stain_angle_max_deg": 0.0, "maxima_range": [[2.0, 2.0], [1.1, 1.1]],
+        "mpp_range": [0.5, 0.5], "detail_range": [1.3, 1.3],
+    }  # fmt: skip
+    said = " ".join(warnings(turned(15), 0.25, 3.5, one))
+    assert "training slides' mean: another stain" in said
+    assert "(2) than on any training slide (1.1);" in said
+    assert "those of the training slides 0.5: sharpness" in said
+    assert "they have 1.3)" in said
+    assert "(they reach 4)" in warnings(turned(15))[0]
+    assert "(1.5 to 2.5)" in warnings(type(TARGET)(TARGET.matrix, [0.5, 2.0]))[0]
+
+
 def test_a_model_that_says_nothing_of_its_slides_gives_no_warning():
     assert warnings(stain=turned(40), mpp=9, sharpness=99, domain={}) == []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wsi_anomaly.calibration.shift import AXIS
 from wsi_anomaly.core.errors import NoTissueError, UsageError
 from wsi_anomaly.detectors import Density, DensityConfig, Model
 from wsi_anomaly.features import load_features
@@ -196,3 +197,12 @@ def test_a_tile_at_the_border_is_read_and_not_taken_for_damage(tmp_path) -> None
             assert (corner[20:] == 255).all()
             assert (corner[:, 40:] == 255).all()
             assert (corner[:20, :40] < 250).any()
+
+
+def test_a_slide_has_one_place_in_the_space_of_its_fields(model: Model, drawn: Path) -> None:
+    """For scoring and calibration alike: batches of slides are compared by it."""
+    scored = score_slide(drawn, model).measured
+    axes = [name for name in scored if name.startswith(AXIS)]
+    assert axes == [f"{AXIS}{i}" for i in range(1, 9)]
+    _, normal = score_normal_slide(NormalSlide(drawn, "n"), model)
+    assert normal["density"].measured == pytest.approx(scored)

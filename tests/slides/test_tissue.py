@@ -94,6 +94,7 @@ INKS = {
     "red": (0.12, 1.9, 1.5),
     "orange": (0.05, 0.8, 1.9),
     "yellow": (0.03, 0.2, 2.0),
+    "magenta": (0.06, 3.0, 0.7),
 }
 
 
@@ -109,6 +110,19 @@ def test_pen_is_pen_on_glass_and_on_tissue(ink):
     away[:, 190:222] = BACKGROUND
     assert not (away == PEN).any()
     assert (labels[60:240, 80:185] == TISSUE).mean() > 0.97
+
+
+@pytest.mark.parametrize("density", [(0.0, 0.85, 0.35), (0.0, 2.5, 0.55)], ids=["pink", "hot pink"])
+def test_pink_ink_is_pen_on_glass(density):
+    """On tissue it has the colour of dense eosin: it cannot be told."""
+    image = picture()
+    stain(image, BLOCK, hematoxylin_eosin((180, 240)))
+    stroke = np.s_[20:50, 20:280]
+    stain(image, stroke, density)
+    labels = labelled(image)
+    assert (labels[stroke] == PEN).mean() > 0.9
+    labels[10:60, 10:290] = BACKGROUND
+    assert not (labels == PEN).any()
 
 
 def test_a_stroke_from_glass_onto_tissue_is_pen_and_no_fold():

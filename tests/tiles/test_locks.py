@@ -12,6 +12,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from preloaded import library_without_locks
 
 from wsi_anomaly import tile
 from wsi_anomaly.core.errors import OutputError, TileStoreError
@@ -30,29 +31,6 @@ for name in ("fcntl", "resource", "pwd", "grp", "termios"):
 sys.meta_path.insert(0, Hidden())
 """
 
-# What a network disk without a lock service answers, to whoever asks.
-NO_LOCKS = """
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdarg.h>
-typedef int (*call)(int, int, ...);
-static int answer(const char *name, int file, int command, void *argument) {
-    if (command == F_SETLK || command == F_SETLKW) { errno = ENOLCK; return -1; }
-    return ((call)dlsym(RTLD_NEXT, name))(file, command, argument);
-}
-int flock(int file, int operation) { errno = ENOLCK; return -1; }
-int lockf(int file, int command, off_t length) { errno = ENOLCK; return -1; }
-int fcntl(int file, int command, ...) {
-    va_list rest; va_start(rest, command); void *argument = va_arg(rest, void *); va_end(rest);
-    return answer("fcntl", file, command, argument);
-}
-int fcntl64(int file, int command, ...) {
-    va_list rest; va_start(rest, command); void *argument = va_arg(rest, void *); va_end(rest);
-    return answer("fcntl64", file, command, argument);
-}
-"""
 COARSE = ("--magnifications", "10", "--workers", "1")
 
 
@@ -98,17 +76,11 @@ def test_a_system_without_fcntl(slide: Path, tmp_path: Path) -> None:
 
 
 def test_a_disk_without_locks(slide: Path, tmp_path: Path) -> None:
-    if sys.platform != "linux" or shutil.which("cc") is None:
-        pytest.skip("needs Linux and a C compiler")
-    (tmp_path / "no_locks.c").write_text(NO_LOCKS)
-    library = tmp_path / "no_locks.so"
-    subprocess.run(
-        ["cc", "-shared", "-fPIC", "-o", library, tmp_path / "no_locks.c", "-ldl"], check=True
-    )
-    printed = cli("tile", slide, "-o", tmp_path / "t", *COARSE, LD_PRELOAD=str(library))
+    library = library_without_locks(tmp_path)
+    printed = cli("tile", slide, "-o", tmp_path / "t", *COARSE, LD_PRELOAD=library)
     check_tiled(printed, tmp_path / "t")
     made = tmp_path / "t" / "scan.h5"
-    printed = cli("preview", made, "-o", tmp_path / "sheet.png", LD_PRELOAD=str(library))
+    printed = cli("preview", made, "-o", tmp_path / "sheet.png", LD_PRELOAD=library)
     assert "damaged" not in printed
     assert (tmp_path / "sheet.png").is_file()
 

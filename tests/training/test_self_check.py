@@ -27,10 +27,10 @@ def check(calibration: Calibration) -> str:
 
 
 def test_it_counts_what_each_case_would_show_and_says_when_more_would_help():
-    few = check(normals(8))
-    assert few.startswith("Self-check: 8 normal cases, each left out in turn")
-    assert "at most 8 on 8 slides" in few
-    assert "More cases would help: so few cost 50% of what the promise allows, 20 cost 20%." in few
+    few = check(normals(6))
+    assert few.startswith("Self-check: 6 normal cases, each left out in turn")
+    assert "at most 6 on 6 slides" in few
+    assert "More cases would help: so few cost 33% of what the promise allows, 20 cost 20%." in few
     assert "More cases" not in check(normals(20))
 
 

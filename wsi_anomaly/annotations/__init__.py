@@ -9,11 +9,12 @@ from wsi_anomaly.annotations.masks import (
     read_mask,
 )
 from wsi_anomaly.annotations.outlines import Outline, fractions_inside
-from wsi_anomaly.annotations.qupath import read_geojson, write_geojson
+from wsi_anomaly.annotations.qupath import area_from_geojson, read_geojson, write_geojson
 
 __all__ = [
     "Extent",
     "Outline",
+    "area_from_geojson",
     "fractions_inside",
     "geojson_geometry",
     "outlines_from_mask",

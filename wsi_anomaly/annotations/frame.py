@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import shapely
@@ -64,4 +64,4 @@ def moved(outline: Outline, by: tuple[float, float]) -> Outline:
     """Shift an outline by (x, y) pixels."""
     if not any(by):
         return outline
-    return Outline(outline.label, shapely.transform(outline.polygon, lambda xy: xy + by))
+    return replace(outline, polygon=shapely.transform(outline.polygon, lambda xy: xy + by))

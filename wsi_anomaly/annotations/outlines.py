@@ -34,10 +34,19 @@ class Outline:
         Class name, such as ``"Lesion"`` or ``"Tumor: Necrosis"``; empty when the area has none.
     polygon
         Valid polygon or multipolygon in level-0 pixels, origin at the slide's (0, 0).
+    note
+        What QuPath calls its description (exported by 0.5 and later); mostly empty.
+
+    Examples
+    --------
+    >>> import shapely
+    >>> Outline("Tumor: Necrosis", shapely.box(0, 0, 200, 100)).is_normal
+    False
     """
 
     label: str
     polygon: Polygon | MultiPolygon
+    note: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.polygon, Polygon | MultiPolygon):

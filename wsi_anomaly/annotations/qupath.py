@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 import shapely
+from shapely.geometry import MultiPolygon, Polygon
 
 from wsi_anomaly.annotations.frame import Extent, moved
 from wsi_anomaly.annotations.geometry import (
@@ -36,6 +37,7 @@ FACTS, CORNER = "wsi_anomaly", "qupath_origin_level0"
 
 _NAMESPACE = uuid.UUID("6a9e2a52-5d6c-5f0e-9a8e-0d5c7b1f4e11")
 _GRID_PX = 0.01  # QuPath snaps coordinates to it
+_DESCRIPTION = "ANNOTATION_DESCRIPTION"  # QuPath's name for it among an object's metadata
 _WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 _LARGEST_BYTES = 1 << 30  # unpacked; QuPath itself gives up well before
 
@@ -129,6 +131,20 @@ def read_geojson(
     return [moved(outline, corner) for outline in outlines]
 
 
+def area_from_geojson(geometry: Any) -> Polygon | MultiPolygon:
+    """Read the geometry of one place that anybody may have written; repaired where it crosses.
+
+    Raises
+    ------
+    AnnotationError
+        It is no area.
+    """
+    try:
+        return area_of(_parts(geometry))
+    except UnusableError as error:
+        raise AnnotationError(f"An outline cannot be used: {error}.") from error
+
+
 def _stated_corner(facts: Any, path: Path) -> tuple[float, float] | None:
     """Level-0 position that a file of ours counts from; None where it does not say."""
     stated = facts.get(CORNER) if isinstance(facts, dict) else None
@@ -200,7 +216,8 @@ def _outline(feature: Any) -> Outline:
     parts = _parts(feature.get("geometry"))
     if not parts:
         raise WithoutAreaError("its geometry is a point or a line")
-    return Outline(_label(feature.get("properties")), area_of(parts))
+    properties = feature.get("properties")
+    return Outline(_label(properties), area_of(parts), _note(properties))
 
 
 def _parts(geometry: Any, *, inside: bool = False) -> list[list[list[tuple[float, float]]]]:
@@ -254,6 +271,12 @@ def _label(properties: Any) -> str:
     if not all(isinstance(name, str) and _is_text(name) for name in names):
         raise UnusableError("its classification has no name")
     return ": ".join(names)
+
+
+def _note(properties: Any) -> str:
+    metadata = properties.get("metadata") if isinstance(properties, dict) else None
+    note = metadata.get(_DESCRIPTION) if isinstance(metadata, dict) else None
+    return note if isinstance(note, str) and _is_text(note) else ""
 
 
 def _is_text(name: str) -> bool:

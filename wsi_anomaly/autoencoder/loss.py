@@ -25,6 +25,13 @@ def relative_l1(truth: Tensor, found: Tensor) -> Tensor:
     Returns
     -------
     Tensor (N,)
+
+    Examples
+    --------
+    Half of a feature lost is half an error, however strong the feature is:
+
+    >>> relative_l1(torch.full((1, 8, 4, 4), 6.0), torch.full((1, 8, 4, 4), 3.0))
+    tensor([0.5000])
     """
     difference = (truth - found).abs().mean((1, 2, 3))
     return difference / truth.detach().abs().mean((1, 2, 3)).clamp_min(1e-8)

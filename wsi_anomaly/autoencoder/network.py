@@ -136,7 +136,10 @@ class Encoder(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor, resolution: int, alpha: float = 1.0) -> Tensor:
-        """Encode images of side `resolution`; below `alpha` 1 the old path is blended in."""
+        """Encode images (N, C, S, S), S = `resolution` px, to (N, L, Z, Z).
+
+        Below `alpha` 1 the path of the stage before is blended in.
+        """
         images = images[:, : self._channels]
         x: Tensor = self.from_image[str(resolution)](images)
         at = resolution
@@ -188,7 +191,10 @@ class Decoder(nn.Module):
         initialise(self)
 
     def forward(self, latent: Tensor, resolution: int, alpha: float = 1.0) -> Tensor:
-        """Images of side `resolution`, linear output; below `alpha` 1 the old path is blended."""
+        """Decode (N, L, Z, Z) to images (N, C, S, S), S = `resolution` px; linear output.
+
+        Below `alpha` 1 the path of the stage before is blended in.
+        """
         x = self.first(latent)
         at = self._base
         while 2 * at <= resolution:
@@ -215,6 +221,17 @@ class ProgressiveAutoencoder(nn.Module):
     Parameters
     ----------
     architecture : Architecture
+
+    Examples
+    --------
+    The same network at its first resolution and half-way to its second one:
+
+    >>> import torch
+    >>> network = ProgressiveAutoencoder(Architecture(resolution=16, first_resolution=8))
+    >>> network(torch.zeros(2, 3, 8, 8), resolution=8).shape
+    torch.Size([2, 3, 8, 8])
+    >>> network(torch.zeros(2, 3, 16, 16), resolution=16, alpha=0.5).shape
+    torch.Size([2, 3, 16, 16])
     """
 
     def __init__(self, architecture: Architecture) -> None:

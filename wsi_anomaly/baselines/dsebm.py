@@ -80,7 +80,7 @@ class Energy(nn.Module):
         return energy
 
     def reconstruction(self, images: Tensor, *, learning: bool = False) -> Tensor:
-        """X - grad E(x); `images` require a gradient."""
+        """Give x - grad E(x), (N, 3, S, S); `images` x require a gradient."""
         (gradient,) = torch.autograd.grad(self(images).sum(), images, create_graph=learning)
         return images - gradient
 

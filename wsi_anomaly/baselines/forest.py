@@ -120,7 +120,7 @@ class IsolationTrees:
 
 
 def expected_length(samples: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Path length, on average, of an unsuccessful search in a binary tree of `samples`.
+    """Path length, on average, of an unsuccessful search in a binary tree of `samples` (n,).
 
     c(n) = 2 H(n - 1) - 2 (n - 1) / n with H(i) = ln(i) + Euler's constant; c(2) = 1, c(1) = 0.
     """

@@ -76,7 +76,7 @@ class EncodeDecodeEncode(Learner):
             )
 
     def step(self, batches: tuple[Tensor, ...], step: int) -> StepResult:
-        """Update the three networks, then the discriminator."""
+        """Update the three networks by images (N, 3, S, S), then the discriminator."""
         (images,) = batches
         config = self._config
         vector = self._networks["encoder"](images)

@@ -46,7 +46,7 @@ class Learner(ABC):
 
     @abstractmethod
     def step(self, batches: tuple[Tensor, ...], step: int) -> StepResult:
-        """Update the networks once, with :attr:`batches_per_step` batches of images in [-1, 1]."""
+        """Update the networks once, by :attr:`batches_per_step` images (N, C, S, S) in [-1, 1]."""
 
     def start_stage(self, index: int) -> None:  # noqa: B027
         """There is one stage."""
@@ -60,7 +60,7 @@ class Learner(ABC):
         return f"{self.name}: {self.stage(step)}", 1.0
 
     def descend(self, loss: Tensor, *names: str) -> None:
-        """Go one step of the named optimisers down the loss's gradient."""
+        """Go one step of the named optimisers down the gradient of a loss, ()."""
         for name in names:
             self.optimizers[name].zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

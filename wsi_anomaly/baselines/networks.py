@@ -133,12 +133,12 @@ class GradientScale(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The median; 1 before anything was measured."""
+        """The median, (); 1 before anything was measured."""
         known = min(int(self.count), len(self.ratios))
         return self.ratios[:known].median() if known else torch.ones_like(self.ratios[0])
 
     def note(self, adversarial: Tensor, reconstruction: Tensor, through: nn.Module) -> None:
-        """Compare the gradients that both losses send into a module's parameters."""
+        """Compare the gradients that both losses, (), send into a module's parameters."""
         parameters = list(through.parameters())
         lengths = []
         for loss in (adversarial, reconstruction):

@@ -9,7 +9,7 @@ from wsi_anomaly.calibration.calibration import Calibration, CaseScores
 from wsi_anomaly.calibration.fdr import FalseDiscovery, benjamini_hochberg
 from wsi_anomaly.calibration.operating_point import OperatingPoint
 from wsi_anomaly.calibration.regions import label_regions, smooth_scores
-from wsi_anomaly.calibration.risk import MIN_CASES
+from wsi_anomaly.calibration.risk import MIN_CASES, location
 
 __all__ = [
     "MIN_CASES",
@@ -19,5 +19,6 @@ __all__ = [
     "OperatingPoint",
     "benjamini_hochberg",
     "label_regions",
+    "location",
     "smooth_scores",
 ]

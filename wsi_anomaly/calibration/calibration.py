@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsi_anomaly.calibration.operating_point import OperatingPoint, Reference
 from wsi_anomaly.calibration.regions import label_regions, region_thresholds, smooth_scores
-from wsi_anomaly.calibration.risk import MIN_CASES, CaseRegions, highest_cap
+from wsi_anomaly.calibration.risk import MIN_CASES, CaseRegions, highest_cap, location
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.robust import MAD_TO_SD
 
@@ -66,6 +66,16 @@ class Calibration:
     """Normal reference of one scoring method. Slides count equally, however large they are.
 
     Build it with :meth:`fit` or :meth:`from_state`.
+
+    Examples
+    --------
+    >>> line = np.arange(100)
+    >>> cases = [CaseScores(f"case {k}", f"slide {k}", 0 * line, line, line + k) for k in range(3)]
+    >>> calibration = Calibration.fit(cases)
+    >>> calibration.name
+    '3 normal cases'
+    >>> calibration.percentile([0, 50, 200]).round(1).tolist()
+    [0.3, 50.0, 100.0]
     """
 
     case_noun = "normal case"
@@ -148,7 +158,7 @@ class Calibration:
         return center, scale
 
     def z(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Robust z-score; unlike the percentile it does not saturate above all normals."""
+        """Robust z-score (N,); unlike the percentile it does not saturate above all normals."""
         center, scale = self.center_and_scale
         return (np.asarray(scores, np.float64) - center) / scale
 
@@ -170,7 +180,7 @@ class Calibration:
         Returns
         -------
         numpy.ndarray or None
-            In [:attr:`p_floor`, 1], NaN for NaN; None with fewer than ``MIN_CASES`` cases.
+            (N,), in [:attr:`p_floor`, 1], NaN for NaN; None with fewer than ``MIN_CASES`` cases.
         """
         if self.n_cases < MIN_CASES:
             return None
@@ -183,17 +193,14 @@ class Calibration:
         out = {name: [float(s.measured[name]) for s in self.slides] for name in names}
         return out or {"median score": [float(np.median(s.score)) for s in self.slides]}
 
-    def regions_above(self, threshold: float) -> float:
-        """Mean number of regions of a calibration slide above a threshold."""
-        counts = [
-            label_regions(s.row, s.col, smoothed > threshold)[1]
-            for s, smoothed in zip(self.slides, self.smoothed, strict=True)
-        ]
-        return float(np.mean(counts))
+    @cached_property
+    def highest_location(self) -> float:
+        """Where the highest of its slides lies, see :func:`~wsi_anomaly.calibration.location`."""
+        return max(location(s.score) for s in self.slides)
 
     @cached_property
     def smoothed(self) -> list[NDArray[np.float32]]:
-        """Smoothed score map of each calibration slide."""
+        """Smoothed scores (N,) of each calibration slide."""
         return [smooth_scores(s.row, s.col, s.score) for s in self.slides]
 
     def operating_point(
@@ -202,6 +209,7 @@ class Calibration:
         fields: float | None = None,
         *,
         field_mm2: float | None = None,
+        location: float | None = None,
     ) -> OperatingPoint:
         """Threshold that gives at most `false_regions` false regions on a normal slide.
 
@@ -215,6 +223,9 @@ class Calibration:
             Assessed area of the slide, in fields of the calibration slides; None: their median.
         field_mm2
             Area of one field, for the sentences.
+        location
+            Where the slide lies, see :func:`~wsi_anomaly.calibration.risk.location`; None: where
+            normal slides do.
 
         Raises
         ------
@@ -225,29 +236,31 @@ class Calibration:
             raise ValueError(f"false_regions is positive, not {false_regions}")
         usual = float(np.median([len(s.score) for s in self.slides]))
         if false_regions not in self._references:
-            self._references[false_regions] = Reference(
-                self._regions(false_regions),
-                self.name,
-                self.case_noun,
-                self.of_smoothed.quantile(_NEVER_FLAGGED),
+            self._references[false_regions] = self._reference(
+                list(self._regions(false_regions).values())
             )
         return self._references[false_regions].operating_point(
-            false_regions, usual if fields is None else max(fields, 1.0), field_mm2
+            false_regions, usual if fields is None else max(fields, 1.0), field_mm2, location
+        )
+
+    def _reference(self, cases: list[CaseRegions]) -> Reference:
+        return Reference(
+            cases,
+            self.name,
+            self.case_noun,
+            self.of_smoothed.quantile(_NEVER_FLAGGED),
+            self.concurrent,
         )
 
     def left_out(self) -> dict[str, int]:
         """Regions on each case, were it new, at a promise of one; those that could be flagged."""
-        cases = dict(
-            zip(dict.fromkeys(s.case for s in self.slides), self._regions(1.0), strict=True)
-        )
+        cases = self._regions(1.0)
         found: dict[str, int] = {}
         for s, smoothed in zip(self.slides, self.smoothed, strict=True):
-            others = [regions for case, regions in cases.items() if case != s.case]
-            least = self.of_smoothed.quantile(_NEVER_FLAGGED)
-            reference = Reference(others, self.name, self.case_noun, least)
-            threshold = reference.operating_point(1.0, len(s.score), None).threshold
-            if threshold is not None:
-                count = label_regions(s.row, s.col, smoothed > threshold)[1]
+            reference = self._reference([c for case, c in cases.items() if case != s.case])
+            point = reference.operating_point(1.0, len(s.score), location=location(s.score))
+            if point.threshold is not None:
+                count = label_regions(s.row, s.col, smoothed > point.threshold)[1]
                 found[s.case] = found.get(s.case, 0) + count
         return found
 
@@ -265,7 +278,7 @@ class Calibration:
         """Percentage of the normal slides whose highest smoothed score is not above `highest`."""
         return 100.0 * float(np.mean([smoothed.max() <= highest for smoothed in self.smoothed]))
 
-    def _regions(self, false_regions: float) -> list[CaseRegions]:
+    def _regions(self, false_regions: float) -> dict[str, CaseRegions]:
         """Regions of each case: all that count where a part is as small as the smallest case."""
         area: dict[str, float] = {}
         for s in self.slides:
@@ -273,8 +286,14 @@ class Calibration:
         found: dict[str, list[NDArray[np.float64]]] = {case: [] for case in area}
         for s, smoothed in zip(self.slides, self.smoothed, strict=True):
             most = int(np.ceil(highest_cap(false_regions) * area[s.case] / min(area.values()))) + 1
-            found[s.case].append(region_thresholds(s.row, s.col, smoothed, most))
-        return [CaseRegions(np.concatenate(found[case]), area[case]) for case in area]
+            reached = region_thresholds(s.row, s.col, smoothed, most)
+            found[s.case].append(np.stack([reached, np.full(len(reached), location(s.score))]))
+        return {
+            case: CaseRegions(thresholds, area[case], lies)
+            for case, (thresholds, lies) in (
+                (case, np.concatenate(parts, axis=1)) for case, parts in found.items()
+            )
+        }
 
     @property
     def color_range(self) -> tuple[float, float]:
@@ -288,7 +307,7 @@ class Calibration:
         return low, max(high, low + 1e-6 * max(1.0, abs(low)))
 
     def histogram(self, edges: ArrayLike) -> NDArray[np.float64]:
-        """Share of normal tissue in each bin; the outer bins take what lies beyond them."""
+        """Share (k,) of normal tissue between each two of k + 1 edges; the outer ones are open."""
         inner = np.asarray(edges, np.float64)[1:-1]
         return np.diff(np.concatenate([[0.0], self._mean_over_slides(inner, "left"), [1.0]]))
 

@@ -10,10 +10,13 @@ import numpy as np
 from wsi_anomaly.calibration.risk import (
     MIN_CASES,
     CaseRegions,
+    Choice,
     Plan,
     cases_needed,
     choose_threshold,
 )
+
+_ALIKE = 2.0  # times the area of the cases
 
 
 @dataclass(frozen=True)
@@ -62,15 +65,23 @@ class Reference:
         What they are, for people.
     floor
         Least threshold, whatever the regions say.
+    concurrent
+        Whether they are of the same study as the slide: that it lies high as a whole is then an
+        effect, no shift, and its threshold is that of the others.
     """
 
     cases: Sequence[CaseRegions]
     name: str
     noun: str
     floor: float
+    concurrent: bool
 
     def operating_point(
-        self, false_regions: float, fields: float, field_mm2: float | None
+        self,
+        false_regions: float,
+        fields: float,
+        field_mm2: float | None = None,
+        location: float | None = None,
     ) -> OperatingPoint:
         """See :meth:`~wsi_anomaly.calibration.Calibration.operating_point`."""
         area_mm2 = None if field_mm2 is None else fields * field_mm2
@@ -84,24 +95,30 @@ class Reference:
         areas = [case.area for case in self.cases]
         plan = Plan.of(areas, false_regions, fields)
         if plan is None:
-            usual = float(np.median(areas))
+            typical = float(np.median(areas))
             reason = (
-                f"No field is flagged: {self.name} of {_area(usual, field_mm2)} each cannot show "
+                f"No field is flagged: {self.name} of {_area(typical, field_mm2)} each cannot show "
                 f"that a normal slide of {_area(fields, field_mm2)} has at most {promised}; "
-                f"calibrate with {cases_needed(usual, false_regions, fields)} such cases, or "
+                f"calibrate with {cases_needed(typical, false_regions, fields)} such cases, or "
                 "larger ones, or allow more with --false-regions."
             )
             return OperatingPoint(None, false_regions, None, reason, area_mm2=area_mm2)
-        found = choose_threshold(self.cases, plan, false_regions, fields)
+        rule = self.rule(plan, false_regions, fields)
+        found = rule.estimates
         reason = (
             f"At most {promised} on a normal slide of {_area(fields, field_mm2)}, on average over "
             f"slides like those of {plan.cases} {self.noun}s (one with more than {plan.cap:.3g} "
             f"counts as {plan.cap:.3g}). Leaving out each of {plan.cases} {self.noun}s in turn "
-            f"gave {found.expected:.2f}, and any flag at all on at most {found.any_flag:.0%} of "
-            "normal slides."
+            f"gave {found.expected:.2f}, and any flag at all on an estimated {found.any_flag:.0%} "
+            "of normal slides or fewer."
         )
+        if not self.concurrent:
+            reason += (
+                " Flags are places that stand out from most of the slide's own tissue: a change of "
+                "nearly all of it raises the slide score, and flags little."
+            )
         return OperatingPoint(
-            max(found.threshold, self.floor),
+            rule.threshold(location),
             false_regions,
             found.expected,
             reason,
@@ -110,6 +127,47 @@ class Reference:
             area_mm2=area_mm2,
             any_flag=found.any_flag,
         )
+
+    def rule(self, plan: Plan, promise: float, area: float) -> Rule:
+        """Choose how far flags lie above where a slide of this area lies."""
+        plain = choose_threshold(self.cases, plan, promise, area)
+        lie = np.array([case.locations.mean() for case in self.cases])
+        lowest, usual = float(lie.min()), float(np.median(lie))
+        if self.concurrent:
+            return Rule(plain, -np.inf, lowest, usual, max(plain.threshold, self.floor))
+        found = choose_threshold([case.centred for case in self.cases], plan, promise, area)
+        if area <= _ALIKE * float(np.median([case.area for case in self.cases])):
+            return Rule(found, found.threshold, lowest, usual, self.floor)
+        # Parts of a much larger slide may lie unlike the whole: raw scores keep the promise too.
+        return Rule(plain, found.threshold, lowest, usual, max(plain.threshold, self.floor))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Thresholds for slides of one area.
+
+    Attributes
+    ----------
+    estimates
+        What leaving cases out gives.
+    above
+        How far above a slide's location its threshold lies.
+    lowest, usual
+        Where the lowest normal case lies, below which no slide is taken to lie, and the middle one.
+    least
+        Lowest threshold of any slide.
+    """
+
+    estimates: Choice
+    above: float
+    lowest: float
+    usual: float
+    least: float
+
+    def threshold(self, location: float | None) -> float:
+        """Threshold of a slide that lies there; None: where normal slides do."""
+        here = self.usual if location is None else max(location, self.lowest)
+        return max(self.above + here, self.least)
 
 
 def _area(fields: float, field_mm2: float | None) -> str:

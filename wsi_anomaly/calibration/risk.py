@@ -8,13 +8,17 @@ for any number of cases, whatever the scores are distributed like, as long as
 - the new slide's case could as well have been one of the calibration cases (exchangeable), and
 - its tissue is, in parts of the size that the calibration cases have, like theirs.
 
-``docs/method.md`` has the proof in five lines, ``docs/results/calibration.md`` the simulation.
+Scores are taken from where a slide's own tissue lies (:func:`location`), on calibration slides as
+on new ones: so a shift of stain or scanner that all of a slide has does not become flags, however
+large it is, and slides that differ as a whole take no power from the others.
+
+``docs/method.md`` has the proof in a few lines, ``docs/results/calibration.md`` the simulation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +27,7 @@ MIN_CASES = 4
 """Fewer calibration cases than this give no p-values and no flags (see docs/method.md)."""
 
 _CAP = 5.0  # times the promise, where there are cases enough
+_CAP_OF_FEW = 3.0  # where the cap would cost more than a quarter of what the cases allow
 _LEAST_CAP = 2.0  # times the promise: a lower cap would make the promise an empty one
 _STEPS = 20
 
@@ -34,13 +39,27 @@ class CaseRegions:
     Attributes
     ----------
     thresholds
-        Of all its slides, each from :func:`~wsi_anomaly.calibration.regions.region_thresholds`.
+        (m,) of all its slides, each from
+        :func:`~wsi_anomaly.calibration.regions.region_thresholds`.
     area
         Their assessed area, in any unit.
+    locations
+        (m,) :func:`location` of the slide that each threshold is of.
     """
 
     thresholds: NDArray[np.float64]
     area: float
+    locations: NDArray[np.float64]
+
+    @property
+    def centred(self) -> CaseRegions:
+        """The same, each slide's thresholds taken from where it lies."""
+        return replace(self, thresholds=self.thresholds - self.locations)
+
+
+def location(scores: NDArray[np.floating]) -> float:
+    """Lower quartile of a slide of scores (N,): where it lies, with a lesion on half of it too."""
+    return float(np.quantile(np.asarray(scores, np.float64), 0.25))
 
 
 @dataclass(frozen=True)
@@ -86,7 +105,7 @@ class Plan:
         best = len(resolved) - 1 - int(np.argmax(resolved[::-1]))  # of equals that with most cases
         part, n = float(parts[best]), int(counts[best])
         share = promise * part / area
-        cap = min(highest_cap(promise), n * share)
+        cap = min(max(1.0, _CAP_OF_FEW * promise, n * share / 4), highest_cap(promise), n * share)
         if cap < least_cap(promise) * (1 - 1e-9):
             return None
         return cls(part, n, cap, (n + 1) * share - cap)

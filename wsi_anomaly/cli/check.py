@@ -36,9 +36,9 @@ def command(
 ) -> int:
     r"""See whether a batch of slides is like a model's normal slides, before scoring it.
 
-    NEW are slides, or folders of them. Each is scored, and nothing is written. Stains, sharpness
-    and scores of the batch are compared with those of the normal slides, slide by slide, in one
-    permutation test. Where they differ, the promise about false regions does not hold.
+    NEW are slides, or folders of them. Each is scored, and nothing is written. Stains, sharpness,
+    scores and embeddings of the batch are compared with those of the normal slides, slide by
+    slide, in one permutation test. Where they differ, the promise about false regions may not hold.
 
     \b
     Examples:
@@ -65,8 +65,8 @@ def command(
         out.print(f"  {name:<22} {effect:+.1f} standard deviations", markup=False)
     if found.false_regions is not None:
         out.print(
-            "Were all of it normal tissue, a promise of 1 false region a slide would come to "
-            f"about {found.false_regions:.1f}.",
+            f"At a promise of 1 false region a slide it shows {found.false_regions:.1f} regions a "
+            "slide: all of them false, were all of its tissue normal.",
             markup=False,
             soft_wrap=True,
         )

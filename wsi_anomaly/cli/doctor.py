@@ -40,7 +40,8 @@ REQUIRED = {
     "numba": "numba",
 }
 REGISTRIES: tuple[Registry[Any], ...] = (NETWORKS, DETECTORS, READERS)
-EXTRAS = {"staintools": "staintools", "timm": "timm", "distributed": "dask"}
+EXTRAS = {"staintools": "staintools", "timm": "timm", "distributed": "dask", "pylibCZIrw": "czi"}
+_NEEDS = {"czi": "pylibCZIrw"}  # readers that are an extra
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _slide_readers() -> str:
                 if not np.array_equal(slide.read_level(0, 0, 0, 64, 64).rgb, image):
                     raise RuntimeError(f"the {reader} reader gives other pixels than are stored")
     return (
-        "TIFF, SVS and OME-TIFF directly; NDPI, MIRAX, SCN, BIF, DICOM and others through "
+        "TIFF, SVS and OME-TIFF directly; NDPI, MIRAX, SCN, BIF, DICOM, CZI and others through "
         "OpenSlide; DeepZoom; other formats with a plug-in"
     )
 
@@ -188,6 +189,8 @@ def _registered(registry: Registry[Any]) -> list[Finding]:
     """Names of one kind that work here, and one line for each that other packages bring."""
     working, findings = [], []
     for name in registry.names():
+        if name in _NEEDS and importlib.util.find_spec(_NEEDS[name]) is None:
+            continue
         try:
             registry.get(name)
             working.append(name)

@@ -18,6 +18,11 @@ from wsi_anomaly.cli.common import PATH, common_options, console, say
     help="Folder in which the slides lie now, if they are not where they were scored.",
 )
 @click.option(
+    "--reader",
+    metavar="NAME",
+    help="Review as this reader: verdicts by key, kept in results/reviews/.  [default: only look]",
+)
+@click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
@@ -26,7 +31,13 @@ from wsi_anomaly.cli.common import PATH, common_options, console, say
 @click.option("--browser/--no-browser", default=True, help="Open a browser.", show_default=True)
 @common_options
 def command(
-    *, results: Path, slides: Path | None, port: int, browser: bool, verbosity: int = 0
+    *,
+    results: Path,
+    slides: Path | None,
+    reader: str | None,
+    port: int,
+    browser: bool,
+    verbosity: int = 0,
 ) -> int:
     r"""Look at results in a browser: the slide in deep zoom under its heatmap.
 
@@ -36,14 +47,23 @@ def command(
     it, under the address that is printed, which holds a secret; nothing is sent anywhere. Ctrl-C
     ends it.
 
+    With --reader one key says what a flagged region, or a field that was clicked, is: abnormal,
+    normal variant, artefact or unsure. It is saved at once under results/reviews/, which score
+    leaves alone. Two readers are shown side by side; in a blinded reading each sees only their own.
+
     \b
     Examples:
       wsi-anomaly view results/
+      wsi-anomaly view results/ --reader ann
       wsi-anomaly view results/ --slides /media/slides --no-browser --port 8800
     """
-    from wsi_anomaly.viewer.server import Results, Viewer
+    from wsi_anomaly.reports.worklist import COHORT_PAGE
+    from wsi_anomaly.screening import is_blinded
+    from wsi_anomaly.viewer.folder import Results
+    from wsi_anomaly.viewer.server import Viewer
 
-    server = Viewer(Results(results, slides), port)
+    blinded = is_blinded(results) and not (results / COHORT_PAGE).exists()
+    server = Viewer(Results(results, slides), port, reader=reader, blinded=blinded)
     say(console(verbosity), f"Open {server.url} (Ctrl-C ends)")
     with tempfile.TemporaryDirectory(prefix="wsi-anomaly-view-") as folder:
         if browser:
@@ -59,4 +79,6 @@ def command(
             return 0
         finally:
             server.server_close()
+            if server.reviewing:
+                server.reviewing.say_what_changed()
     return 0

@@ -65,6 +65,7 @@ READERS: Registry[Any] = Registry(
         "openslide": "wsi_anomaly.slides.openslide_backend",
         "tiff": "wsi_anomaly.slides.tiff_backend",
         "deepzoom": "wsi_anomaly.slides.deepzoom_backend",
+        "czi": "wsi_anomaly.slides.czi_backend",
     },
     attribute="backend",
     base="wsi_anomaly.slides.base:Slide",

@@ -163,6 +163,11 @@ class Detector(ABC):
         """Raw scores (N,) of the fields round N cells, as in fitting; higher = more anomalous."""
         raise NotImplementedError(f"{self.name} judges tiles")
 
+    def place_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor | None:
+        """Where fields lie in a space of few axes, (N, k), for comparing slides; None: nowhere."""
+        del embeddings
+        return None
+
     @abstractmethod
     def fit(
         self, tiles: Tiles, validation: Tiles | None = None, fitting: Fitting | None = None
@@ -305,7 +310,7 @@ DETECTORS: Registry[type[Detector]] = plugins.DETECTORS
 
 
 def batches(images: NDArray[np.uint8], size: int = BATCH) -> list[NDArray[np.uint8]]:
-    """Cut an array of tiles into batches."""
+    """Cut tiles (N, S, S, C) into batches (n, S, S, C)."""
     return [images[i : i + size] for i in range(0, len(images), size)]
 
 
@@ -332,7 +337,7 @@ def robust_units(values: Tensor) -> Tensor:
 
 
 def sample_images(tiles: Tiles, most: int, seed: int = 0) -> NDArray[np.uint8]:
-    """At most `most` tiles, drawn by `seed`, in memory."""
+    """At most `most` tiles (n, S, S, C), drawn by `seed`, in memory."""
     count = len(tiles)
     if count == 0:
         raise ModelError("There are no tiles to learn from.")

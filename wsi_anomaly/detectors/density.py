@@ -12,7 +12,9 @@ standardised. Four distances:
   (:mod:`wsi_anomaly.detectors.contrast`). Differences of stain and scanner count little.
 
 ``both``, the default, is the mean of the first two, each in robust units of the normal tiles: on
-tissue the second is the better one, on radiographs the first (``docs/results.md``).
+tissue the second is the better one, on radiographs the first (``docs/results.md``). ``by-layer``
+takes ``mahalanobis`` and ``knn`` of each layer by itself and their mean in robust units: which
+layer tells most differs from one kind of image to the next.
 
 Neighbours: ``dpa`` rebuilds the tile and compares position by position.
 """
@@ -30,15 +32,18 @@ from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of, robust_units
 from wsi_anomaly.detectors.contrast import Tissues, known_tissues
-from wsi_anomaly.detectors.distances import distance_shapes, distances, learn_distances
+from wsi_anomaly.detectors.distances import distance_shapes, distances, learn_distances, places
 from wsi_anomaly.detectors.edges import MOST_KNOTS, above_usual, usual_by_share
 from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.learning.batches import Tiles
 
-ESTIMATORS = ("mahalanobis", "directional", "knn", "both", "contrast", "contrast+directional")
+ESTIMATORS = (
+    "mahalanobis", "directional", "knn", "both", "by-layer", "contrast", "contrast+directional",
+)  # fmt: skip
 _PARTS = {
     "both": ("mahalanobis", "directional"),
+    "by-layer": ("mahalanobis", "knn"),
     "contrast+directional": ("contrast", "directional"),
 }
 _STRETCHES = 16
@@ -56,7 +61,8 @@ class DensityConfig(Settings):
     layers
         Layers of the perceptual network whose averages make the embedding.
     estimator
-        "mahalanobis", "directional", "knn", or "both": the mean of the first two in robust units.
+        "mahalanobis", "directional", "knn", "both": the mean of the first two in robust units;
+        "by-layer": that of "mahalanobis" and "knn" of each layer by itself.
     variance
         Share of the variance that PCA keeps.
     neighbours
@@ -112,7 +118,8 @@ class Density(Detector):
     ----------
     state_ : dict of Tensor
         As in :mod:`wsi_anomaly.detectors.distances`, and ``units`` (2, n): median and robust
-        deviation of each distance over normal embeddings. With fields, all of it once for each
+        deviation of each distance over normal embeddings. By layer, the former once for each layer:
+        ``b4.mean`` and so on. With fields, all of it once for each
         size: ``256um.mean`` and so on, and ``usual`` (2, K), what is usual by share of tissue (see
         :mod:`wsi_anomaly.detectors.edges`); without it scores are raw distances.
     """
@@ -179,18 +186,42 @@ class Density(Detector):
     def score_fields(
         self, embeddings: Mapping[int, Tensor], shares: Tensor | None = None
     ) -> Tensor:
-        """Mean over the sizes; see :meth:`Detector.score_fields`."""
+        """Mean (N,) over the sizes; see :meth:`Detector.score_fields`."""
         scores = [
             self._score(below(_prefix(um), self.state_), embeddings[um]) for um in self.fields_um
         ]
         score, usual = torch.stack(scores).mean(0), self.state_.get("usual")
         return score if usual is None or shares is None else above_usual(score, shares, usual)
 
+    def place_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor | None:
+        """Place (N, k) along the first axes of the largest; see :meth:`Detector.place_fields`."""
+        um = max(self.fields_um)
+        return places(below(_prefix(um), self.state_), embeddings[um])
+
     def _score(self, state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
         middle, spread = state["units"]
-        found = distances(state, embedding, self._parts, self.config.neighbours)
+        found = self._measure(state, embedding)
         score: Tensor = ((found - middle) / spread).mean(1)
         return score
+
+    def _measure(self, state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
+        """Distances (N, n) of embeddings (N, D): the parts, of each layer if judged by layer."""
+        k = self.config.neighbours
+        found = [
+            distances(below(prefix, state), embedding[:, place], self._parts, k)
+            for prefix, place in self._pieces().items()
+        ]
+        return torch.cat(found, 1)
+
+    def _pieces(self) -> dict[str, slice]:
+        """Columns of an embedding that are judged together, by the prefix of their state."""
+        if self.config.estimator != "by-layer":
+            return {"": slice(None)}
+        pieces, start = {}, 0
+        for layer in self.config.layers:
+            end = start + len(self.features.statistics(layer)[0])
+            pieces[f"{layer}."], start = slice(start, end), end
+        return pieces
 
     def _learn(
         self, found: Tensor, left_out: Tensor, tissues: Tissues | None = None
@@ -209,28 +240,28 @@ class Density(Detector):
             )
 
         def learn(part: Tensor) -> dict[str, Tensor]:
-            return learn_distances(
-                part, self._parts, variance=config.variance, references=config.references,
-                seed=config.seed, tissues=tissues,
-            )  # fmt: skip
+            learned: dict[str, Tensor] = {}
+            for prefix, place in self._pieces().items():
+                learned |= prefixed(prefix, learn_distances(
+                    part[:, place], self._parts, variance=config.variance,
+                    references=config.references, seed=config.seed, tissues=tissues,
+                ))  # fmt: skip
+            return learned
 
-        measured = distances(
-            learn(found[~left_out]), found[left_out], self._parts, config.neighbours
-        )
+        measured = self._measure(learn(found[~left_out]), found[left_out])
         units = robust_units(measured)
         unseen = ((measured - units[0]) / units[1]).mean(1)
         return learn(found) | {"units": units}, unseen
 
     def state_shapes(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
         """Shapes that follow from the width of the embedding and what was kept of it."""
-        units = {"units": (2, len(self._parts))}
-        if not self.fields_um:
-            return distance_shapes(tensors, self._parts) | units
         expected: dict[str, tuple[int, ...]] = {}
-        for um in self.fields_um:
-            expected |= prefixed(
-                _prefix(um), distance_shapes(below(_prefix(um), tensors), self._parts) | units
-            )
+        for size in [_prefix(um) for um in self.fields_um] or [""]:
+            pieces = self._pieces()
+            for piece in pieces:
+                shapes = distance_shapes(below(size + piece, tensors), self._parts)
+                expected |= prefixed(size + piece, shapes)
+            expected[f"{size}units"] = (2, len(self._parts) * len(pieces))
         if "usual" in tensors:
             expected["usual"] = (2, min(max(tensors["usual"].shape[-1], 1), MOST_KNOTS))
         return expected

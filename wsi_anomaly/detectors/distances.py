@@ -20,6 +20,7 @@ from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.detectors.contrast import Tissues, contrast, learn_contrast
 
 _LEAST_SCALE = 0.1  # of the median deviation
+_AXES = 8  # in which slides are compared as wholes: there are few slides
 
 
 def learn_distances(
@@ -87,6 +88,18 @@ def distances(
         whitened = (projected - state[f"{part}.centre"]) @ state[f"{part}.root"]
         found.append(torch.linalg.vector_norm(whitened, dim=1))
     return torch.stack(found, 1)
+
+
+def places(state: Mapping[str, Tensor], embedding: Tensor) -> Tensor | None:
+    """Where embeddings (N, D) lie along the first axes that were learned, (N, k); None: no axes."""
+    if "contrast.axes" in state:
+        z = (embedding.float() - state["contrast.mean"]) / state["contrast.scale"]
+        return _unit(z) @ state["contrast.axes"][:_AXES].T
+    z = (embedding.float() - state["mean"]) / state["scale"]
+    for part, values in (("directional", _unit(z)), ("mahalanobis", z)):
+        if f"{part}.components" in state:
+            return values @ state[f"{part}.components"][:_AXES].T
+    return None
 
 
 def distance_shapes(

@@ -240,7 +240,7 @@ class Dpa(Detector):
         return score
 
     def map_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Perceptual error by position; see :func:`wsi_anomaly.autoencoder.loss.pixel_map`."""
+        """Perceptual error (N, S, S); see :func:`wsi_anomaly.autoencoder.loss.pixel_map`."""
         layers = self._weights()
         found = self.features(self._rebuilt(images), list(layers))
         size = images.shape[-1]

@@ -153,6 +153,19 @@ class Model:
         return scores
 
     @torch.inference_mode()
+    def place_fields(
+        self, embeddings: Mapping[int, NDArray[np.float32]]
+    ) -> NDArray[np.float32] | None:
+        """Where N cells lie in the space of the method that ranks, (N, k); None: it has none."""
+        detector = self.detectors[self.primary]
+        if not detector.fields_um:
+            return None
+        found = {um: torch.from_numpy(values).to(self.device) for um, values in embeddings.items()}
+        with DETECTORS.blaming(self.primary):
+            places = detector.place_fields(found)
+        return None if places is None else places.float().cpu().numpy()
+
+    @torch.inference_mode()
     def score_tiles(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Raw scores (N,) of tiles (N, S, S, 3) uint8 per method that judges tiles.
 

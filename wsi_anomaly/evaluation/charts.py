@@ -138,7 +138,7 @@ def froc_chart(found: Froc) -> Chart:
 def score_chart(
     labels: NDArray[np.int8], scores: NDArray[np.floating], label: str, noun: str
 ) -> Chart:
-    """Histograms of normal and of abnormal scores; heights on a square-root scale."""
+    """Histograms of scores (N,), normal and abnormal; heights on a square-root scale."""
     keep = judged(labels, scores)
     labels, scores = labels[keep], np.asarray(scores, np.float64)[keep]
     low, high = (float(v) for v in np.quantile(scores, (0.0005, 0.9995)))

@@ -78,7 +78,7 @@ class _Steps:
 
 
 def sensitivity_at(false_per_slide: Floats, sensitivity: Floats, at: ArrayLike) -> Floats:
-    """Sensitivity at given numbers of false positives, linear between thresholds.
+    """Sensitivity (k,) at given numbers (k,) of false positives, linear between thresholds.
 
     Beyond the last threshold it stays what it is there.
     """

@@ -91,7 +91,13 @@ def _both(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Floa
 
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve of (N,) scores: how often an abnormal one is above a normal one."""
+    """Area under the ROC curve of (N,) scores: how often an abnormal one is above a normal one.
+
+    Examples
+    --------
+    >>> roc_auc([NORMAL, NORMAL, ABNORMAL, ABNORMAL], [0.1, 0.6, 0.5, 0.9])
+    0.75
+    """
     found = _both(labels, scores)
     if found is None:
         return float("nan")
@@ -222,8 +228,8 @@ def roc_auc_difference(
 ) -> Estimate:
     """ROC AUC of some scores minus that of a control, with an interval over groups.
 
-    Both are asked about the entries that have both scores, without the same groups: the interval
-    is narrower than those of the two figures would let one think.
+    All are (N,). Both are asked about the entries that have both scores, without the same groups:
+    the interval is narrower than those of the two figures would let one think.
     """
     labels, group = np.asarray(labels), np.asarray(group)
     pair = [np.asarray(values, np.float64) for values in (scores, control)]

@@ -137,7 +137,7 @@ def _spread(row: Sequence[Shown], share: int, count: int) -> list[Shown]:
 def field_picture(
     slide: Slide, table: ScoredSlide, field: int, field_um: float
 ) -> NDArray[np.uint8] | None:
-    """Pixels of one field in its original colours, not enlarged; None if it cannot be read."""
+    """Pixels (S, S, 3) of a field, original colours, not enlarged; None if it cannot be read."""
     mpp = max(field_um / _PICTURE_PX, slide.finest_mpp)
     side = max(1, round(field_um / mpp))
     x, y = (float(v) for v in table.coords[field])
@@ -148,5 +148,5 @@ def field_picture(
 
 
 def as_uri(picture: NDArray[np.uint8]) -> str:
-    """Encode a picture for the report."""
+    """Encode a picture (H, W, 3) for the report."""
     return data_uri(picture, quality=85)

@@ -21,7 +21,7 @@ from wsi_anomaly.evaluation.pictures import colour_scores, extremes, field_colou
 from wsi_anomaly.evaluation.tables import cases_of, read_labels, read_scores
 from wsi_anomaly.evaluation.truth import SlideTruth, Truth
 from wsi_anomaly.options import EvaluateOptions
-from wsi_anomaly.viewer.server import Results
+from wsi_anomaly.viewer.folder import Results
 
 SCORE = "score"
 """Name of the method of a table of scores."""

@@ -42,7 +42,7 @@ class Image:
     background: tuple[int, int, int]
 
     def block(self, rows: Span, columns: Span) -> NDArray[np.uint8]:
-        """Pixels of a rectangle, which may reach outside or lie there."""
+        """Pixels (H, W, 3) of a rectangle, which may reach outside or lie there."""
         shape = (rows[1] - rows[0], columns[1] - columns[0], 3)
         top, bottom = (min(max(y, 0), self.height) for y in rows)
         left, right = (min(max(x, 0), self.width) for x in columns)
@@ -117,7 +117,7 @@ class MapPart:
     values: Tensor
 
     def part(self, rows: Span, columns: Span) -> Tensor:
-        """Positions of these rows and columns of the whole map, as a view."""
+        """Positions (1, C, H, W) of these rows and columns of the whole map, as a view."""
         return self.values[
             :, :, rows[0] - self.row : rows[1] - self.row,
             columns[0] - self.column : columns[1] - self.column,

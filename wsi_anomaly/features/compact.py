@@ -45,7 +45,7 @@ class Residual(Chain):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keep the shape."""
+        """(N, C, H, W) to the same."""
         added: Tensor = self.branch(x)
         y: Tensor = self.relu(cropped(x, added) + added)
         return y

@@ -179,7 +179,7 @@ class DenseMaps:
         background
             RGB of what lies outside the image.
         mask
-            (ceil(height / stride), ceil(width / stride)), stride of :attr:`stride`: what counts.
+            (rows, columns), rows = ceil(height / :attr:`stride`): what counts.
             Where nothing that counts is in reach nothing is computed, and the maps hold zeros.
         halo
             The maps reach so far beyond each rectangle, px, as far as the image does.

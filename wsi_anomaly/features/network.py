@@ -146,7 +146,7 @@ class PerceptualNetwork(nn.Module):
         return x.to(self._precision, memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Activations normalised per filter, float32: see :meth:`activations`.
+        """Activations (N, C, H, W) normalised per filter, float32: see :meth:`activations`.
 
         Raises
         ------
@@ -187,7 +187,7 @@ class PerceptualNetwork(nn.Module):
         return getattr(self, f"mean_{layer}"), getattr(self, f"std_{layer}")
 
     def set_statistics(self, layer: str, mean: Tensor, std: Tensor) -> None:
-        """Store per-filter statistics; `std` is floored (see :data:`STD_FLOOR`).
+        """Store per-filter statistics, (C,) each; `std` is floored (see :data:`STD_FLOOR`).
 
         Raises
         ------

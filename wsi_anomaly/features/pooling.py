@@ -62,7 +62,7 @@ def pooled_fields(
     maps
         The network and its layers.
     read, width, height, background, mask, strip
-        See :meth:`DenseMaps.strips`.
+        See :meth:`DenseMaps.strips`; the mask is (rows, columns) of its stride.
     sizes
         Sides of the fields, px.
     step

@@ -79,7 +79,7 @@ def average_gradients(optimizer: torch.optim.Optimizer) -> None:
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """Mean of a tensor (...) over the processes, the same on each."""
+    """Mean of a tensor of any shape (d1, ...) over the processes, the same on each."""
     _, world = rank_and_world()
     if world > 1:
         value = value.clone()

@@ -118,7 +118,12 @@ def verdict(score_map: ScoreMap) -> Verdict:
         return Verdict("Scores without flags.", point.reason, _LIMITS)
     count = len(found.regions)
     if not count:
-        return Verdict("No region stands out from normal tissue.", point.reason, _LIMITS)
+        headline = (
+            "No region stands out, but most of the tissue scores higher than on any normal slide."
+            if found.lies_high
+            else "No region stands out from normal tissue."
+        )
+        return Verdict(headline, point.reason, _LIMITS)
     area = sum(region.area_mm2 for region in found.regions)
     noun, verb = ("region", "stands") if count == 1 else ("regions", "stand")
     return Verdict(
@@ -157,7 +162,9 @@ def write_report(
     overlay: NDArray[np.uint8],
     frame: Frame,
     *,
+    alone: NDArray[np.uint8] | None = None,
     geojson: str = "overlay.geojson",
+    reviewed: str = "",
 ) -> None:
     """Write the report.
 
@@ -167,10 +174,12 @@ def write_report(
         The HTML file.
     score_map, slide
         The result, and the open slide (for the gallery).
-    thumbnail, overlay, frame
-        (h, w, 3) pictures of the frame: the slide, and scores over it.
+    thumbnail, overlay, frame, alone
+        (h, w, 3) pictures of the frame: the slide, scores over it, and in its own colours too.
     geojson
         Name of the overlay beside the report.
+    reviewed
+        What readers have reviewed of it before.
 
     Raises
     ------
@@ -202,6 +211,7 @@ def write_report(
         stride_um=score_map.settings["stride_um"],
         width_mm=frame.width * score_map.slide.mpp.x / 1000,
         overlay=data_uri(overlay),
+        alone="" if alone is None else data_uri(alone),
         slide_picture=data_uri(thumbnail, quality=80),
         thumbnail=data_uri(np.asarray(small)),
         marks=_marks(score_map, frame),
@@ -220,6 +230,7 @@ def write_report(
         gallery=gallery(score_map, slide, frame),
         has_maps=score_map.pixel_maps is not None,
         geojson=geojson,
+        reviewed=reviewed,
     )  # fmt: skip
     write_text(path, text)
 

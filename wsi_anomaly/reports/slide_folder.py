@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.core.files import atomic_file, atomic_folder, write_json
+from wsi_anomaly.core.errors import OutputError
+from wsi_anomaly.core.files import atomic_file, atomic_folder, output_errors, write_json
 from wsi_anomaly.options import Origin
 from wsi_anomaly.reports.report import write_report
+from wsi_anomaly.reports.reviewed import reviewed_text
 from wsi_anomaly.results.arrays import write_ome_tiff, write_zarr
 from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.results.geojson import write_geojson
@@ -18,6 +20,7 @@ from wsi_anomaly.results.heatmap import write_heatmap_png
 from wsi_anomaly.results.qupath_script import PICTURE, SCRIPT, write_qupath_script
 from wsi_anomaly.results.raster import overlay_picture, write_qupath_picture
 from wsi_anomaly.results.summary import build_summary, provenance, result_hash
+from wsi_anomaly.results.trail import checksums
 from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.slides import Slide
 
@@ -32,7 +35,7 @@ _SMALL_PX = 320
 
 
 def frame_thumbnail(slide: Slide, frame: Frame, max_px: int = _PICTURE_PX) -> NDArray[np.uint8]:
-    """Picture of what QuPath shows: the scanned area, or the whole file with glass around it."""
+    """Picture (H, W, 3) of what QuPath shows: the scanned area, or the file with its glass."""
     thumbnail = slide.thumbnail(max_px)
     if frame.origin == "bounds":
         return thumbnail
@@ -99,6 +102,9 @@ def write_results(
     frame = Frame.of(score_map.slide, origin)
     thumbnail = frame_thumbnail(slide, frame)
     overlay = overlay_picture(score_map, frame, thumbnail)
+    alone = None
+    if score_map.interpretation.color_range_fixed:
+        alone = overlay_picture(score_map, frame, thumbnail, alone=True)
     # The report reads the slide and encodes pictures while the other files are computed.
     with atomic_folder(folder) as partial, ThreadPoolExecutor(1) as beside:
         tiles = write_geojson(
@@ -106,7 +112,7 @@ def write_results(
         )
         report = beside.submit(
             write_report, partial / "report.html", score_map, slide, thumbnail, overlay, frame,
-            geojson=tiles.name,
+            alone=alone, geojson=tiles.name, reviewed=_reviewed(score_map, folder.parent),
         )  # fmt: skip
         write_zarr(partial / "scores.zarr", score_map)
         files = {"scores": "scores.zarr", "overlay": tiles.name, "report": "report.html"}
@@ -127,8 +133,20 @@ def write_results(
             origin=origin,
             gzip=gzip,
         )
-        write_json(partial / "summary.json", build_summary(score_map, frame, files, identity))
+        summary = build_summary(score_map, frame, files, identity)
+        with output_errors(partial):
+            summary["checksums"] = checksums(partial)
+        write_json(partial / "summary.json", summary)
     return folder / "report.html"
+
+
+def _reviewed(score_map: ScoreMap, results: Path) -> str:
+    """Say what was reviewed of the slide before; reviews that cannot be read stop no scoring."""
+    outlines = [region.outline for region in score_map.interpretation.regions]
+    try:
+        return reviewed_text(results, score_map.slide.fingerprint, outlines)
+    except OutputError as error:
+        return str(error)
 
 
 def _write_thumbnail(path: Path, picture: NDArray[np.uint8]) -> None:

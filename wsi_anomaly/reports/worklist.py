@@ -24,6 +24,9 @@ from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.reports.report import environment
 from wsi_anomaly.results.batch import BatchShift, shift_of
+from wsi_anomaly.results.review_matching import reviewed_regions
+from wsi_anomaly.results.reviews import FOLDER as REVIEWS
+from wsi_anomaly.results.reviews import read_reviews
 from wsi_anomaly.results.summary import FORMAT, read_entry, read_summary
 from wsi_anomaly.scoring import ALONE
 from wsi_anomaly.slides import Other
@@ -33,7 +36,7 @@ INCOMPARABLE = "cannot be compared"
 """Verdict of slides that stand on top of the worklist, without a rank."""
 
 _FAILED = ".failed"
-_NOT_IN_TABLE = {"thumbnail", "folder", "measured", "normal"}
+_NOT_IN_TABLE = {"thumbnail", "folder", "fingerprint", "measured", "normal"}
 _BESIDE = ".beside.json"
 _GROWTH = 20
 _PAUSE = 1000  # times as long as writing took
@@ -52,6 +55,7 @@ class Row:
     mean_of_top_tenth: float | None = None
     regions: int | None = None
     flagged_mm2: float | None = None
+    reviewed: int | None = None
     can_flag: bool = False
     threshold: float | None = None
     normal_slides_with_flags: float | None = None
@@ -66,6 +70,7 @@ class Row:
     model: str = ""
     path: str = ""
     folder: str = ""
+    fingerprint: str = ""
     measured: Mapping[str, Any] = field(default_factory=dict)
     normal: Mapping[str, Any] = field(default_factory=dict)
 
@@ -149,6 +154,7 @@ def _row(file: Path, summary: Mapping[str, Any]) -> Row:
         model=str(_dict(summary.get("model")).get("hash", "")),
         path=str(slide.get("path", "")),
         folder=folder.name,
+        fingerprint=str(slide.get("fingerprint", "")),
         measured=_dict(summary.get("measured")),
         normal=_dict(_dict(summary.get("calibration")).get("measured")),
     )
@@ -171,11 +177,12 @@ class _Rows:
     def __init__(self, results: Path) -> None:
         self._results = results
         self._known: dict[Path, tuple[tuple[int, ...], Row | None]] = {}
+        self._counts: dict[Path, tuple[Any, int | None]] = {}
 
     def collect(self) -> list[Row]:
         """Rows as the files say them now, see :func:`collect`."""
         folders = (p for p in self._results.iterdir() if p.name[0] != ".")
-        rows = self._read((p / "summary.json" for p in folders), _row)
+        rows = self._reviewed(self._read((p / "summary.json" for p in folders), _row))
         # What was compared with itself compares with nothing else: it stands by name, unranked.
         alone = sorted((r for r in rows if r.reference == ALONE), key=lambda r: (r.slide, r.folder))
         rows = [r for r in rows if r.reference != ALONE]
@@ -186,6 +193,34 @@ class _Rows:
         ranked = unlike + [replace(row, rank=i) for i, row in enumerate(rows, start=1)] + alone
         failed = self._read((self._results / _FAILED).glob("*.json"), _failed_row)
         return ranked + sorted(failed, key=lambda row: row.path)
+
+    def _reviewed(self, rows: list[Row]) -> list[Row]:
+        """Count what readers have reviewed of the slides that somebody has."""
+        stamps: dict[str, list[tuple[str, int, int]]] = {}
+        for file in (self._results / REVIEWS).glob("*/*.jsonl"):
+            with contextlib.suppress(OSError):
+                is_now = file.stat()
+                stamp = file.name, is_now.st_mtime_ns, is_now.st_size
+                stamps.setdefault(file.parent.name.rpartition("-")[2], []).append(stamp)
+        return [
+            replace(row, reviewed=self._count(row, sorted(stamps[row.fingerprint])))
+            if row.fingerprint in stamps
+            else row
+            for row in rows
+        ]
+
+    def _count(self, row: Row, stamp: list[tuple[str, int, int]]) -> int | None:
+        folder = self._results / row.folder
+        known = self._known.get(folder / "summary.json", ((), None))[0], stamp
+        before, count = self._counts.get(folder, (None, None))
+        if before != known:
+            try:
+                reviews = read_reviews(self._results, row.fingerprint)
+                count = reviewed_regions(folder, read_summary(folder) or {}, reviews)
+            except (OutputError, LookupError, TypeError):
+                count = None  # `view` says what is wrong
+            self._counts[folder] = known, count
+        return count
 
     def _read(
         self, files: Iterable[Path], make: Callable[[Path, Mapping[str, Any]], Row | None]
@@ -212,6 +247,17 @@ def _batch(rows: Sequence[Row]) -> BatchShift | None:
     new = [r for r in rows if r.status == "done" and r.normal and r.measured]
     common = Counter((r.model, r.reference) for r in new).most_common(1)
     return shift_of([vars(r) for r in new if common and (r.model, r.reference) == common[0][0]])
+
+
+def _shown(rows: Sequence[Row]) -> str:
+    """Say how many false regions there would be, were all of the tissue normal."""
+    counts = [r.regions or 0 for r in rows if r.status == "done" and r.can_flag]
+    if not counts:
+        return ""
+    return (
+        f" It shows {sum(counts) / len(counts):.1f} flagged regions a slide: all of them false, "
+        "were all of its tissue normal; the reports say how many were promised at most."
+    )
 
 
 class Worklist:
@@ -314,6 +360,7 @@ class Worklist:
                 unlike=sum(1 for r in rows if r.verdict == INCOMPARABLE),
                 alone=sum(1 for r in rows if r.reference == ALONE),
                 batch=_batch(rows),
+                shown=_shown(rows),
                 cohort=(self._results / COHORT_PAGE).is_file(),
             )
         )

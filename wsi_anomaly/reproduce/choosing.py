@@ -96,7 +96,7 @@ class Choice:
         return np.array(found)
 
     def draw(self, count: int, types: int, rng: np.random.Generator) -> NDArray[np.intp] | None:
-        """Few anomalies of few types; None where there are not so many."""
+        """Draw few anomalies (n,) of few types; None where there are not so many."""
         kinds = np.unique(self.pool_kind)
         if types > len(kinds):
             return None

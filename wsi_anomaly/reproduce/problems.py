@@ -104,7 +104,7 @@ class Problem:
 
         Returns
         -------
-        The problem without them; `share` of its tiles, at most 200, and the image of each.
+        The problem without them; `share` of its tiles (n, S, S, C), n <= 200; their images (n,).
         """
         size = self.judge.shape[1]
         if not share:
@@ -204,7 +204,7 @@ def chosen_classes(source: Source, classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def draw(indices: NDArray[np.intp], most: int | None, seed: int = 0) -> NDArray[np.intp]:
-    """At most `most` of the indices, in order; the same ones for the same seed."""
+    """At most `most` of the indices (n,), in order; the same ones for the same seed."""
     if most is None or len(indices) <= most:
         return indices
     chosen = np.random.default_rng(seed).choice(len(indices), most, replace=False)
@@ -214,7 +214,7 @@ def draw(indices: NDArray[np.intp], most: int | None, seed: int = 0) -> NDArray[
 def judged(
     abnormal: NDArray[np.bool_], candidates: NDArray[np.intp], most: int | None
 ) -> NDArray[np.intp]:
-    """At most `most` normal and as many abnormal of the candidates (indices into `abnormal`)."""
+    """At most `most` normal and as many abnormal candidates (n,), indices into `abnormal`."""
     sides = [draw(candidates[abnormal[candidates] == side], most) for side in (False, True)]
     return np.sort(np.concatenate(sides))
 

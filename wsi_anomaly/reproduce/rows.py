@@ -38,6 +38,9 @@ DEFAULT_ROWS = (
 FUSED = ("dpa", "density")
 
 _POOLED_FROM = 64
+_ENLARGED = {"lite0": 128}
+_IMAGE_LAYERS = {"lite0": ("b3", "b4", "b5", "b6", "b7")}
+"""Of networks with a setting of their own for images: `by-layer` over these, from this side on."""
 
 _PUBLISHED_LAYERS = ("r12", "r22", "r32", "r42")
 
@@ -89,7 +92,8 @@ def size_of(row: str, source: str, problem: str, plan: Plan) -> int:
     """
     published = main_run(source, problem).resolution
     pooled = row.removesuffix(RANDOM) in ("density", "deep-if", SUPERVISED)
-    return plan.size or (max(_POOLED_FROM, published) if pooled else published)
+    least = _ENLARGED.get(plan.features, _POOLED_FROM)
+    return plan.size or (max(least, published) if pooled else published)
 
 
 def settings_of(row: str, source: str, problem: str, plan: Plan) -> dict[str, Any]:
@@ -112,6 +116,8 @@ def settings_of(row: str, source: str, problem: str, plan: Plan) -> dict[str, An
     if base in ("density", SUPERVISED):
         # What docs/results.md found before: the second distance helps on tissue, not elsewhere.
         estimator = "both" if source == "camelyon16" else "mahalanobis"
+        if source != "camelyon16" and plan.features in _IMAGE_LAYERS:
+            estimator, layers = "by-layer", list(_IMAGE_LAYERS[plan.features])
         density = {"layers": layers, "estimator": estimator}
         density |= _given("density", density, plan)
         return found | (density if base == "density" else {"layers": density["layers"]})

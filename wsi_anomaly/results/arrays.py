@@ -20,7 +20,7 @@ _SMALLEST_LEVEL = 128
 
 
 def pyramid(grid: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Halve a map by the mean of its known pixels until it is small; NaN where none is known."""
+    """Halve a map (H, W) by the mean of its known pixels until it is small; NaN for none."""
     levels = [grid]
     while max(levels[-1].shape) > _SMALLEST_LEVEL:
         last = levels[-1]

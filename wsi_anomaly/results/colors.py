@@ -39,13 +39,22 @@ TILE_CLASSES = (NORMAL, UNUSUAL, VERY_UNUSUAL, ANOMALOUS, UNCALIBRATED, NOT_ASSE
 
 def tile_classes(score_map: ScoreMap) -> NDArray[np.uint8]:
     """Index (N,) into ``TILE_CLASSES`` of every field."""
-    percentile = score_map.interpretation.percentile
+    found = score_map.interpretation
+    return classes_of(found.percentile, found.flagged, score_map.assessed)
+
+
+def classes_of(
+    percentile: NDArray[np.floating] | None,
+    flagged: NDArray[np.bool_],
+    assessed: NDArray[np.bool_],
+) -> NDArray[np.uint8]:
+    """Index (N,) into ``TILE_CLASSES``, from three columns (N,) of the fields' table."""
     if percentile is None:
-        out = np.full(len(score_map.fields), TILE_CLASSES.index(UNCALIBRATED), np.uint8)
+        out = np.full(len(flagged), TILE_CLASSES.index(UNCALIBRATED), np.uint8)
     else:
         out = np.digitize(np.nan_to_num(percentile), (95.0, 99.0)).astype(np.uint8)
-    out[score_map.interpretation.flagged] = TILE_CLASSES.index(ANOMALOUS)
-    out[~score_map.assessed] = TILE_CLASSES.index(NOT_ASSESSED)
+    out[flagged] = TILE_CLASSES.index(ANOMALOUS)
+    out[~assessed] = TILE_CLASSES.index(NOT_ASSESSED)
     return out
 
 

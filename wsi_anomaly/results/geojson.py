@@ -34,6 +34,7 @@ from wsi_anomaly.results.colors import (
 )
 from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.scoring import ScoreMap, union_of_fields
+from wsi_anomaly.slides.overview import MAP_MPP
 from wsi_anomaly.tiles import Status
 
 GZIP_ABOVE = 100_000
@@ -123,7 +124,8 @@ def annotation_features(score_map: ScoreMap, frame: Frame) -> Iterator[dict[str,
     name = score_map.slide.fingerprint
     if not score_map.tissue.is_empty:
         measures = {"Tissue area mm^2": score_map.tissue_mm2}
-        yield _annotation(score_map.tissue, TISSUE, frame, f"{name}/tissue", measures, "Tissue")
+        outline = _drawn_tissue(score_map)
+        yield _annotation(outline, TISSUE, frame, f"{name}/tissue", measures, "Tissue")
     regions = score_map.interpretation.regions
     for rank, region in enumerate(regions[:_MOST_ANNOTATIONS], start=1):
         yield _annotation(
@@ -158,6 +160,18 @@ def annotation_features(score_map: ScoreMap, frame: Frame) -> Iterator[dict[str,
                 {"Area mm^2": areas[reason]},
                 f"Not assessed: {reason}",
             )
+
+
+def _drawn_tissue(score_map: ScoreMap) -> Polygon | MultiPolygon:
+    """Outline of the tissue with the corners of regions that stick out of it.
+
+    QuPath puts each object below the one that holds it: 20 s for the 215,776 corners of a large
+    slide's tissue. What lies between two of them, within a pixel of the tissue's map, is left out.
+    """
+    regions = [region.outline for region in score_map.interpretation.regions]
+    mpp = score_map.slide.mpp
+    simple = score_map.tissue.simplify(MAP_MPP / max(mpp.x, mpp.y))
+    return cast("Polygon | MultiPolygon", shapely.union_all([simple, *regions]))
 
 
 def _annotation(

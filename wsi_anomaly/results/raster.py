@@ -11,6 +11,7 @@ from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.results.colors import NOT_ASSESSED, blend, paint
 from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.scoring import ScoreMap
+from wsi_anomaly.scoring.interpretation import own_color_range
 
 FADE = 0.62
 OUTLINE_COLOR = (10, 10, 20)
@@ -60,13 +61,16 @@ def score_picture(score_map: ScoreMap, frame: Frame, size: tuple[int, int]) -> N
 
     Fields that were not assessed are hatched grey, never the colour of a low score.
     """
-    return _colored(score_map, field_at(score_map, frame, size))
+    return _colored(
+        score_map, field_at(score_map, frame, size), score_map.interpretation.color_range
+    )
 
 
-def _colored(score_map: ScoreMap, where: NDArray[np.int64]) -> NDArray[np.uint8]:
-    low, high = score_map.interpretation.color_range
+def _colored(
+    score_map: ScoreMap, where: NDArray[np.int64], ends: tuple[float, float]
+) -> NDArray[np.uint8]:
     assessed = score_map.assessed
-    colors = paint(score_map.score, low, high)
+    colors = paint(score_map.score, *ends)
     colors[~assessed] = (*NOT_ASSESSED.color, _HATCH_OPACITY[0])
     # The last row is for pixels without a field, whose index is -1.
     colors = np.append(colors, np.zeros((1, 4), np.uint8), axis=0)
@@ -97,11 +101,17 @@ def outline_pixels(score_map: ScoreMap, where: NDArray[np.int64]) -> NDArray[np.
 
 
 def overlay_picture(
-    score_map: ScoreMap, frame: Frame, thumbnail: NDArray[np.uint8]
+    score_map: ScoreMap, frame: Frame, thumbnail: NDArray[np.uint8], *, alone: bool = False
 ) -> NDArray[np.uint8]:
-    """Scores over the thumbnail of the frame, anomalous regions outlined in black."""
+    """Scores over the thumbnail (H, W, 3) of the frame, anomalous regions outlined in black.
+
+    With `alone` the colours are those of this slide alone, which do not compare between slides.
+    """
     where = field_at(score_map, frame, (thumbnail.shape[1], thumbnail.shape[0]))
-    colors = _colored(score_map, where)
+    ends = score_map.interpretation.color_range
+    if alone:
+        ends = own_color_range(score_map.score[score_map.assessed])
+    colors = _colored(score_map, where, ends)
     out = np.empty_like(thumbnail)
     for y, line in enumerate(colors):  # line by line: pictures of floats are large
         out[y] = blend(line, faded(thumbnail[y]))

@@ -22,6 +22,7 @@ _DAMAGED = (OSError, LookupError, ValueError, TypeError, AttributeError, Arithme
             RuntimeError)  # fmt: skip
 """What zarr and its codecs raise on a damaged folder."""
 _COLUMNS = ("coords", "row", "col", "tissue_fraction", "status", "flagged")
+_MEANINGS = ("smoothed", "percentile", "z", "p_value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,8 @@ class StoredScores:
         The method that ranks.
     flagged
         (N,) bool, whether the field is flagged.
+    meaning
+        ``smoothed`` and, of a calibrated model, ``percentile``, ``z`` and ``p_value``, (N,) each.
     """
 
     fields: Fields
@@ -47,6 +50,7 @@ class StoredScores:
     scores: Mapping[str, NDArray[np.float32]]
     primary: str
     flagged: NDArray[np.bool_]
+    meaning: Mapping[str, NDArray[np.floating]]
 
     @classmethod
     def read(cls, folder: str | Path) -> StoredScores:
@@ -66,9 +70,11 @@ class StoredScores:
             tiles: Any = root["tiles"]
             arrays = {name: tiles[name] for name in _COLUMNS}
             scores = dict(tiles["scores"].arrays())
+            meaning = {name: tiles[name] for name in _MEANINGS if name in tiles}
             facts = dict(tiles.attrs)
             grid = _grid_shape(facts["grid_shape"])
-            _check_claims([*arrays.values(), *scores.values()], arrays["coords"], grid)
+            columns = [*arrays.values(), *scores.values(), *meaning.values()]
+            _check_claims(columns, arrays["coords"], grid)
             column = {name: _read(array, path) for name, array in arrays.items()}
             field, stride, mpp = (
                 _lengths(facts[name]) for name in ("field_level0", "stride_level0", "mpp")
@@ -84,12 +90,15 @@ class StoredScores:
                 inside = place.dtype.kind in "iu" and np.all((place >= 0) & (place < limit))
                 if not inside:
                     raise ValueError("a field lies outside its grid")
+            if any(array.dtype.kind != "f" for array in meaning.values()):
+                raise ValueError("what its scores mean is no number")
             primary = str(facts["primary"])
             if primary not in scores:
                 raise ValueError(f"none of the method {primary!r} that ranks")
             return cls(
                 fields, mpp, {name: _read(array, path) for name, array in scores.items()}, primary,
                 column["flagged"].astype(bool),
+                {name: _read(array, path) for name, array in meaning.items()},
             )  # fmt: skip
         except _DAMAGED as error:
             if path.exists() and (unreadable := why_unreadable(path)):

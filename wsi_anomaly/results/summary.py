@@ -28,6 +28,14 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     return read_entry(folder / "summary.json")
 
 
+def result_names(results: Path) -> list[str]:
+    """Names of the folders below a results folder that hold a result; none if there is no such."""
+    if not results.is_dir():
+        return []
+    found = (p for p in results.iterdir() if p.is_dir() and p.name[0] != ".")
+    return sorted(p.name for p in found if read_summary(p) is not None)
+
+
 def read_entry(file: Path) -> dict[str, Any] | None:
     """Read a summary, or the note of a failure; None where this program wrote no such file."""
     try:

@@ -136,7 +136,7 @@ class SlideAlone:
                 + "; give a model with --model."
             )
         shares = torch.from_numpy(np.concatenate(drawn_shares))
-        fit_robustly(density, found, shares)
+        fit_to_most(density, found, shares)
         return replace(self, density=density.to(self.device))
 
     def dense_maps(self) -> DenseMaps:
@@ -153,19 +153,26 @@ class SlideAlone:
         tissue = torch.from_numpy(shares).to(self.device)
         return {"density": self.density.score_fields(found, tissue).cpu().numpy()}
 
+    def place_fields(
+        self, embeddings: Mapping[int, NDArray[np.float32]]
+    ) -> NDArray[np.floating] | None:
+        """Nowhere, not at (N, k): every slide has axes of its own."""
+        return None
+
     def score_tiles(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.floating]]:
-        """No method judges tiles."""
+        """No method judges tiles (N, S, S, 3)."""
         return {}
 
     def pixel_maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-        """No method has maps."""
+        """No method has maps (N, S, S)."""
         return None
 
 
-def fit_robustly(density: Density, found: Mapping[int, Tensor], shares: Tensor) -> None:
-    """Learn what most of a slide's fields are like; by size in um (N, D), with shares (N,).
+def fit_to_most(density: Density, found: Mapping[int, Tensor], shares: Tensor) -> None:
+    """Learn from fields of one slide, by size in um (N, D), without the most unlike third.
 
-    What is usual at its edges is learned of all fields: of those left out they would be too few.
+    What is usual at its edges, by shares (N,) of tissue, is learned of all fields: those that a
+    fit leaves out would be too few.
     """
     typical = torch.ones(len(shares), dtype=torch.bool)
     for _ in range(1 + _ROUNDS):

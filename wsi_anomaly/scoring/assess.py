@@ -44,6 +44,8 @@ class Assessed:
         (N,) bool, False where a field has too little tissue left to be one at all.
     sharpness
         Median over the assessed fields, NaN without any.
+    place
+        (k,) mean place of its fields in the model's space, empty where it has none.
     network_seconds
         Time spent in the networks.
     """
@@ -52,6 +54,7 @@ class Assessed:
     scores: dict[str, NDArray[np.float32]]
     kept: NDArray[np.bool_]
     sharpness: float
+    place: NDArray[np.float64]
     network_seconds: float
 
 
@@ -106,6 +109,7 @@ class _Found:
         self.scores = {m: np.full(len(fields), np.nan, np.float32) for m in methods}
         self.kept = np.ones(len(fields), bool)
         self.sharp: list[NDArray[np.float32]] = []
+        self.places: list[NDArray[np.floating]] = []
         self.seconds = 0.0
 
     def put(self, indices: NDArray[np.intp], batch: dict[str, NDArray[np.floating]]) -> None:
@@ -127,6 +131,7 @@ class _Found:
             self.scores,
             self.kept,
             float(np.median(sharp)) if len(sharp) else float("nan"),
+            np.concatenate(self.places).mean(0, dtype=float) if self.places else np.empty(0),
             self.seconds,
         )
 
@@ -176,6 +181,9 @@ def _judge_fields(
         without[part.indices[enough]] = False
         embeddings = {um: values[enough] for um, values in part.embeddings.items()}
         found.put(part.indices[enough], dict(model.score_fields(embeddings, part.shares[enough])))
+        places = model.place_fields(embeddings)
+        if places is not None and len(places):
+            found.places.append(places)
     judged = plane.status_of(found.fields)
     worse = (judged != Status.OK) & (found.status == Status.OK)
     found.status[worse] = judged[worse]

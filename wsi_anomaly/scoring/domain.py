@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.calibration.shift import AXIS
 from wsi_anomaly.tiles import SlidePreprocessor
 
 # Beyond the training slides by more than these a reader should know. A few slides do not show the
@@ -22,7 +23,10 @@ _LESS_SHARP, _SURELY_LESS = 0.55, 0.65
 
 
 def measures(
-    preprocessor: SlidePreprocessor, sharpness: float, score: NDArray[np.floating]
+    preprocessor: SlidePreprocessor,
+    sharpness: float,
+    score: NDArray[np.floating],
+    place: NDArray[np.floating],
 ) -> dict[str, float]:
     """Put a slide into a few numbers, by which batches of slides are compared.
 
@@ -34,8 +38,12 @@ def measures(
         As :func:`domain_warnings` takes it.
     score
         (N,) raw scores, NaN where not assessed.
+    place
+        (k,) where its tissue lies in the model's space; empty where it has none.
     """
-    out = {"median score": float(np.nanmedian(score)), "sharpness": float(sharpness)}
+    low, median, high = (float(v) for v in np.nanquantile(score, (0.25, 0.5, 0.75)))
+    out = {"median score": median, "spread of scores": high - low, "sharpness": float(sharpness)}
+    out |= {f"{AXIS}{i}": float(value) for i, value in enumerate(place, start=1)}
     if preprocessor.stain is not None:
         strength, colour = preprocessor.stain.maxima, preprocessor.stain.matrix
         for i, name in enumerate(("hematoxylin", "eosin")):
@@ -71,8 +79,8 @@ def domain_warnings(
         low, high = (float(v) for v in domain["mpp_range"])
         if not low / _MPP_SLACK <= mpp <= high * _MPP_SLACK:
             out.append(
-                f"Its pixels measure {mpp:.3g} um, those of the training slides {low:.3g} to "
-                f"{high:.3g}: sharpness may differ, and with it the scores."
+                f"Its pixels measure {mpp:.3g} um, those of the training slides "
+                f"{_span(low, high, '.3g')}: sharpness may differ, and with it the scores."
             )
     if "detail_range" in domain and np.isfinite(sharpness) and not less_sharp(domain, sharpness):
         low, high = (float(v) for v in domain["detail_range"])
@@ -80,9 +88,15 @@ def domain_warnings(
             word = "coarser or less sharp" if sharpness < low else "finer or noisier"
             out.append(
                 f"Its texture is {word} than that of the training slides ({sharpness:.2g}; they "
-                f"have {low:.2g} to {high:.2g}): focus, scanner or tissue may differ."
+                f"have {_span(low, high)}): focus, scanner or tissue may differ."
             )
     return out
+
+
+def _span(low: float, high: float, digits: str = ".2g") -> str:
+    """Range of the training slides; one number where they do not differ, as where there is one."""
+    ends = dict.fromkeys((f"{low:{digits}}", f"{high:{digits}}"))
+    return " to ".join(ends)
 
 
 def less_sharp(domain: Mapping[str, Any], sharpness: float) -> list[str]:
@@ -117,13 +131,14 @@ def _stain_warnings(domain: Mapping[str, Any], preprocessor: SlidePreprocessor) 
     if "stain_matrix_mean" in domain:
         mean = np.asarray(domain["stain_matrix_mean"], float)
         angles = np.degrees(np.arccos(np.clip((stain.matrix * mean).sum(1), -1, 1)))
-        most = float(domain["stain_angle_max_deg"]) + _ANGLE_SLACK_DEGREES
+        farthest = float(domain["stain_angle_max_deg"])
+        most = farthest + _ANGLE_SLACK_DEGREES
+        reach = f" (they reach {farthest:.0f})" if round(farthest) else ""  # one: its own
         for name, angle in zip(("hematoxylin", "eosin"), angles.tolist(), strict=True):
             if angle > most:
                 out.append(
                     f"The colour of its {name} lies {angle:.0f} degrees from the training slides' "
-                    f"mean (they reach {most - _ANGLE_SLACK_DEGREES:.0f}): another stain or "
-                    "scanner; scores may be too high all over."
+                    f"mean{reach}: another stain or scanner; scores may be too high all over."
                 )
     if "maxima_range" in domain:
         for name, value, (low, high) in zip(
@@ -132,7 +147,7 @@ def _stain_warnings(domain: Mapping[str, Any], preprocessor: SlidePreprocessor) 
             if not low / _STRENGTH_SLACK <= value <= high * _STRENGTH_SLACK:
                 word = "weaker" if value < low else "stronger"
                 out.append(
-                    f"Its {name} is {word} ({value:.2g}) than on any training slide ({low:.2g} to "
-                    f"{high:.2g}); noise or lost detail may pass for an anomaly."
+                    f"Its {name} is {word} ({value:.2g}) than on any training slide "
+                    f"({_span(low, high)}); noise or lost detail may pass for an anomaly."
                 )
     return out

@@ -15,6 +15,7 @@ from wsi_anomaly.calibration import (
     FalseDiscovery,
     OperatingPoint,
     benjamini_hochberg,
+    location,
     smooth_scores,
 )
 from wsi_anomaly.scoring.regions import AnomalousRegion, merge_regions, smoothing_radius
@@ -68,6 +69,8 @@ class Interpretation:
         Sentences for the reader.
     incomparable
         Why the slide cannot be compared with normal slides; empty if it can.
+    lies_high
+        Whether most of its tissue scores higher than that of any normal slide.
     """
 
     smoothed: NDArray[np.float32]
@@ -85,6 +88,7 @@ class Interpretation:
     color_range_fixed: bool
     warnings: list[str]
     incomparable: tuple[str, ...] = ()
+    lies_high: bool = False
 
     @property
     def verdict(self) -> Verdict:
@@ -121,7 +125,7 @@ def interpret(
     Parameters
     ----------
     fields, score
-        The map: N fields and their raw scores (NaN where not assessed).
+        The map: N fields and their raw scores (N,), NaN where not assessed.
     calibration
         Normal reference, or None.
     mpp
@@ -150,9 +154,10 @@ def interpret(
     normal = calibration if calibration is None or fdr is not None else calibration.of_smoothed
     p_value = None if normal is None or unlike_new else normal.p_value(judged)
     field_mm2 = (fields.field_um / 1000) ** 2
+    lies = location(score[known]) if known.any() else -np.inf
     point = _operating_point(
         calibration, seen, false_regions, incomparable, uncalibrated=uncalibrated,
-        area=(known.sum() * fields.area_mm2(mpp) / field_mm2, field_mm2),
+        area=(known.sum() * fields.area_mm2(mpp) / field_mm2, field_mm2), lies=lies,
     )  # fmt: skip
     discovery = None
     if fdr is not None and calibration is not None and p_value is not None:
@@ -177,10 +182,9 @@ def interpret(
         top_mean=float(top.mean()) if known.any() else float("nan"),
         color_range=_color_range(None if incomparable else calibration, score[known]),
         color_range_fixed=calibration is not None and not incomparable,
-        warnings=_warnings(
-            fields, score, calibration, seen, domain_warnings, uncalibrated=uncalibrated
-        ),
+        warnings=_warnings(fields, score, calibration, seen, domain_warnings, uncalibrated),
         incomparable=incomparable,
+        lies_high=calibration is not None and lies > calibration.highest_location,
     )
 
 
@@ -191,9 +195,10 @@ def _operating_point(
     incomparable: Sequence[str],
     *,
     area: tuple[float, float],
+    lies: float,
     uncalibrated: str | None,
 ) -> OperatingPoint:
-    """Threshold for a slide of so many fields, each of so many mm2."""
+    """Threshold for a slide of so many fields, each of so many mm2, that lies so high."""
     if calibration is None:
         return OperatingPoint(
             None,
@@ -203,7 +208,7 @@ def _operating_point(
             or "No field is flagged: the model was trained on too few cases to keep some apart for "
             "calibration.",
         )
-    point = calibration.operating_point(false_regions, area[0], field_mm2=area[1])
+    point = calibration.operating_point(false_regions, area[0], field_mm2=area[1], location=lies)
     if incomparable:
         return replace(
             point, threshold=None, reason=f"No field is flagged: {_lower(incomparable[0])}"
@@ -235,7 +240,6 @@ def _warnings(
     calibration: Calibration | None,
     seen: str | None,
     domain_warnings: Sequence[str],
-    *,
     uncalibrated: str | None,
 ) -> list[str]:
     known = np.isfinite(score)
@@ -273,8 +277,8 @@ def _warnings(
             "where it ends."
             if calibration.concurrent
             else "The slide as a whole scores far above every normal calibration slide: its stain, "
-            "scanner or organ may differ from what the model has learned, and flags may say no "
-            "more than that."
+            "scanner or organ may differ from what the model has learned, or nearly all of it is "
+            "changed; flags show only what stands out from the rest of it."
         )
     return out
 

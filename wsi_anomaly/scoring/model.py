@@ -104,6 +104,11 @@ class ScoringModel(Protocol):
         Of embeddings by size in um (N, D), and the least share (N,) of tissue in the fields.
         """
 
+    def place_fields(
+        self, embeddings: Mapping[int, NDArray[np.float32]]
+    ) -> NDArray[np.floating] | None:
+        """Where fields lie in a space of few axes, (N, k), for comparing slides; None: nowhere."""
+
     def pixel_maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """Error maps (N, S, S) of tiles; None if no method makes such."""
 

@@ -62,7 +62,7 @@ def union_of_fields(
     Parameters
     ----------
     fields, chosen
-        The grid, and indices into it.
+        The grid, and indices (n,) into it.
     close_gaps
         Close notches of up to one field and holes of up to four fields.
 
@@ -139,7 +139,7 @@ def highest_near(
     *,
     among: NDArray[np.intp] | None = None,
 ) -> int:
-    """Field with the highest raw score of a field and its neighbours, which it is smoothed with.
+    """Field with the highest raw score (N,) of a field and those it is smoothed with.
 
     The highest smoothed score may lie on the edge of the tissue, on a field that holds little.
     """

@@ -130,7 +130,7 @@ def score_slide(
         tissue_mm2=tissue.area_mm2(),
         sparse_mm2=sparse_mm2,
         timings=timings | {"network": found.network_seconds},
-        measured=measures(preprocess, found.sharpness, score),
+        measured=measures(preprocess, found.sharpness, score, found.place),
         pixel_maps=maps,
     )
 

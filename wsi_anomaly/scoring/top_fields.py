@@ -45,7 +45,7 @@ def most_anomalous(
     Parameters
     ----------
     fields, smoothed
-        The map; NaN where not assessed.
+        The map, (N,); NaN where not assessed.
     count
         At most so many.
     apart_um
@@ -76,7 +76,7 @@ def fields_to_map(
     all_flagged: bool,
     tile_size: int,
 ) -> NDArray[np.intp]:
-    """Fields whose error maps are made, most anomalous first.
+    """Fields (n,), by scores (N,), whose error maps are made, most anomalous first.
 
     Those of the gallery; with `all_flagged` also the flagged ones (the highest tenth where none
     is), at most ``MOST_MAPS`` and 64 MB of pixels.

@@ -14,6 +14,7 @@ from wsi_anomaly.core.resources import trained_model
 from wsi_anomaly.jobs import Watch, parse_shard, take_shard
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.reports.worklist import Worklist
+from wsi_anomaly.results.trail import append_event
 from wsi_anomaly.scoring import ScoringModel, grid_of, load_model
 from wsi_anomaly.screening.blinding import check_names_may_be_shown
 from wsi_anomaly.screening.slide import ScoreJob, result_folders
@@ -107,6 +108,8 @@ class ScoreRun:
         OutputError
             The results cannot be written; what is finished stays.
         """
+        facts = {"verb": "score", "model": self.model.hash, "slides": len(self.jobs)}
+        append_event(self.output, "run", facts)
         outcomes = score_slides(self.jobs, self.model, self.scoring, watch=watch)
         with closing(outcomes), Worklist(self.output) as worklist:
             worklist.beside(self.listing.others)

@@ -14,7 +14,9 @@ from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.reports.slide_folder import write_results
+from wsi_anomaly.results.reviews import FOLDER as REVIEWS
 from wsi_anomaly.results.summary import read_summary, result_hash
+from wsi_anomaly.results.trail import append_event, scored_event
 from wsi_anomaly.scoring import Controls, ScoreMap, ScoringModel, score_slide, scoring_settings
 from wsi_anomaly.slides import open_slide, slide_fingerprint
 
@@ -62,6 +64,8 @@ def result_folders(slides: Sequence[Path], results: Path) -> dict[Path, Path]:
         folder = results / name
         older = _slide_of(folder)
         taken = older is not None and older != _identity(path)
+        # Whatever stands where results are written goes: reviews must not.
+        taken |= same_on_disk(name) == REVIEWS
         if names[same_on_disk(name)] > 1 or taken:
             folder = results / f"{name}-{_identity(path)}"
         out[path] = folder
@@ -136,4 +140,5 @@ def score_to_folder(
             origin=options.origin,
             gzip=options.gzip,
         )
+    append_event(job.folder.parent, "scored", scored_event(job.folder))
     return found

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core.compiling import compiled
 
-INKS = ("blue or green", "red", "black", "yellow")
+INKS = ("blue or green", "red or pink", "black", "yellow")
 
 
 def excess_density(rgb: NDArray[np.uint8], tables: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -35,7 +35,7 @@ def ink_colours(rgb: NDArray[np.uint8], tables: NDArray[np.float32]) -> NDArray[
 
 
 def has_ink(ink: NDArray[np.uint8], kind: int, *, surely: bool) -> NDArray[np.bool_]:
-    """Pixels of the colour of INKS[kind]; `surely` when as dense as ink alone is."""
+    """Pixels (H, W) of the colour of INKS[kind]; `surely` when as dense as ink alone is."""
     return np.asarray(ink & (1 << (kind + len(INKS) * surely)) != 0)
 
 
@@ -60,8 +60,10 @@ def _ink(rgb, tables, out):  # type: ignore[no-untyped-def]  # pragma: no cover 
     """Find colours that hematoxylin and eosin cannot mix; with what they fade into.
 
     Blue and green inks absorb red light most. Red ink absorbs blue light nearly as much as green
-    and hardly any red; blood does too, but is never as dense. Black absorbs all alike. Yellow ink
-    absorbs blue light most, as pigments and the brown of IHC do, but these absorb red too.
+    and hardly any red; blood does too, but is never as dense. Pink ink lets all red through, which
+    dense tissue does not. Black absorbs all alike. Yellow ink absorbs blue light most, as pigments
+    and the brown of IHC do, but these absorb red too. Brown ink is like them and purple ink like
+    hematoxylin: neither is told from tissue.
     """
     for y in range(rgb.shape[0]):
         for x in range(rgb.shape[1]):
@@ -74,6 +76,8 @@ def _ink(rgb, tables, out):  # type: ignore[no-untyped-def]  # pragma: no cover 
                 bits |= (together > 0.2) | (together > 0.6) << 4
             if blue > 0.65 * green and red < 0.2 * green:
                 bits |= (together > 0.6) << 1 | (together > 2.8) << 5
+            if red < (0.12 if green > 2.0 else 0.04) * green:
+                bits |= (green > 0.5) << 1 | (green > 0.7) << 5
             if low > 0.6 * high:
                 bits |= (together > 0.7) << 2 | (together > 3.6) << 6
             if blue > 1.25 * green and red < 0.25 * blue:

@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 
 
 def grow(mask: Mask, radius_px: float) -> Mask:
-    """Where a pixel of `mask` lies no farther than `radius_px` (at most 250)."""
+    """Where a pixel of `mask` (H, W) lies no farther than `radius_px` (at most 250)."""
     out = np.zeros(mask.shape, np.bool_)
     if mask.any():
         _grow(np.ascontiguousarray(mask), float(radius_px), out)
@@ -27,24 +27,24 @@ def grow(mask: Mask, radius_px: float) -> Mask:
 
 
 def shrink(mask: Mask, radius_px: float) -> Mask:
-    """Where every pixel within `radius_px` belongs to `mask`; beyond the picture all do."""
+    """Where every pixel within `radius_px` belongs to `mask` (H, W); beyond the picture all do."""
     return ~grow(~mask, radius_px)
 
 
 def opened(mask: Mask, radius_px: float) -> Mask:
-    """Keep the parts of `mask` that a disk fits into."""
+    """Keep the parts of `mask` (H, W) that a disk fits into."""
     return grow(shrink(mask, radius_px), radius_px)
 
 
 def closed(mask: Mask, radius_px: float) -> Mask:
-    """Add the gaps of `mask` that no disk fits into."""
+    """Add the gaps of `mask` (H, W) that no disk fits into."""
     margin = math.ceil(radius_px) + 1
     both = shrink(grow(np.pad(mask, margin), radius_px), radius_px)
     return both[margin:-margin, margin:-margin] | mask
 
 
 def connected(mask: Mask, seeds: Mask) -> Mask:
-    """Keep the parts of `mask` that hold a seed."""
+    """Keep the parts of `mask` (H, W) that hold a seed."""
     components, count = ndimage.label(mask, np.ones((3, 3)))
     keep = np.zeros(count + 1, np.bool_)
     for band in bands(len(mask)):
@@ -53,7 +53,7 @@ def connected(mask: Mask, seeds: Mask) -> Mask:
 
 
 def without_small(mask: Mask, min_px: float) -> Mask:
-    """Keep the parts of `mask` that have at least `min_px` pixels."""
+    """Keep the parts of `mask` (H, W) that have at least `min_px` pixels."""
     components, count = ndimage.label(mask)
     sizes = np.zeros(count + 1, np.int64)
     for band in bands(len(mask)):

@@ -23,7 +23,7 @@ SLIDE_SUFFIXES = frozenset(
 )  # fmt: skip
 
 _INDEX_SUFFIXES = frozenset({".mrxs", ".vms", ".vmu"})  # small texts beside the pixels
-AUTO, OPENSLIDE, TIFF, DEEPZOOM = "auto", "openslide", "tiff", "deepzoom"
+AUTO, OPENSLIDE, TIFF, DEEPZOOM, CZI = "auto", "openslide", "tiff", "deepzoom", "czi"
 _TIFF_MAGIC = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
 
 
@@ -95,6 +95,8 @@ def _open(path: Path, backend: str, mpp: float | None, scene: int | None) -> Sli
     if remote and backend == OPENSLIDE:
         raise UsageError(f"OpenSlide opens files of this machine only, not {url_of(path)}.")
     if backend == AUTO and not remote and not _is_tiff(path):
+        if path.suffix.lower() == ".czi":
+            return _open_czi(path, mpp, scene)
         backend = OPENSLIDE
     if backend not in (AUTO, TIFF):
         return make_slide(backend, path, mpp, scene)
@@ -113,6 +115,14 @@ def _open(path: Path, backend: str, mpp: float | None, scene: int | None) -> Sli
         raise NotASlideError(
             f"{path} is a TIFF that neither reader takes: {reason}; {CONVERT}."
         ) from error
+
+
+def _open_czi(path: Path, mpp: float | None, scene: int | None) -> Slide:
+    """Ask OpenSlide, which shows all scenes as they lie; it knows none of them, and no planes."""
+    if scene is None:
+        with contextlib.suppress(NotASlideError):
+            return make_slide(OPENSLIDE, path, mpp)
+    return make_slide(CZI, path, mpp, scene)
 
 
 def _by_openslide_if_only_it_can(tiff_slide: Any, mpp: float | None) -> Slide:

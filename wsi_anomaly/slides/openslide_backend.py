@@ -82,7 +82,7 @@ class OpenSlideSlide(Slide):
 
 
 def composite(rgba: np.ndarray, background: tuple[int, int, int]) -> Region:
-    """Lay pixels with transparency on the background; transparent is where nothing was scanned."""
+    """Lay pixels (H, W, 4) on the background; transparent is where nothing was scanned."""
     alpha = rgba[..., 3]
     if alpha.min() == 255:
         return Region(np.ascontiguousarray(rgba[..., :3]))

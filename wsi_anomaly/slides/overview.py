@@ -101,7 +101,7 @@ def _some_pixels(rgb: NDArray[np.uint8], usable: NDArray[np.bool_]) -> NDArray[n
 
 
 def glass_colour(rgb: NDArray[np.uint8], usable: NDArray[np.bool_]) -> tuple[float, float, float]:
-    """Intensity of bare glass: where the bright, colourless pixels of a picture crowd.
+    """Intensity of bare glass: where the bright, colourless pixels of a picture (H, W, 3) crowd.
 
     Pure white counts as glass only when nothing else does: many scanners fill with it what they
     did not scan.

@@ -58,6 +58,7 @@ def _stated_mpp(properties: Mapping[str, str]) -> Mpp | None:
         (("openslide.mpp-x", "openslide.mpp-y"), "openslide.mpp", derived),
         (("aperio.MPP", "aperio.MPP"), "aperio.MPP", False),
         (("ome.PhysicalSizeX", "ome.PhysicalSizeY"), "OME PhysicalSize", False),
+        (("czi.ScalingX", "czi.ScalingY"), "CZI Scaling", False),
     ):
         x, y = (_size(properties, name, source, guess) for name in names)
         if _plausible(x) and _plausible(y):

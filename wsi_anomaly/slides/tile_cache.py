@@ -23,7 +23,7 @@ class TileCache:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> NDArray[np.uint8] | None:
-        """Return a tile that is still held, or None."""
+        """Return a tile (H, W, 3) that is still held, or None."""
         with self._lock:
             tile = self._tiles.get(key)
             if tile is not None:
@@ -31,7 +31,7 @@ class TileCache:
             return tile
 
     def put(self, key: Hashable, tile: NDArray[np.uint8]) -> None:
-        """Hold a tile; those unused for longest make room."""
+        """Hold a tile (H, W, 3); those unused for longest make room."""
         with self._lock:
             if key in self._tiles:
                 return

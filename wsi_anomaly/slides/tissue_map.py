@@ -53,7 +53,7 @@ class TissueMap:
     def over(
         cls, slide: Slide, labels: NDArray[np.uint8], white: tuple[float, float, float]
     ) -> Self:
-        """Lay labels, one for each pixel of the slide's overview, over its scanned area."""
+        """Lay labels (H, W), of the pixels of the slide's overview, over its scanned area."""
         return cls(
             labels,
             MAP_MPP,
@@ -219,7 +219,7 @@ class TissueMap:
         return float(np.count_nonzero(self.labels == label)) * (self.mpp / 1000) ** 2
 
     def outside_mm2(self, coords: NDArray[np.integer], field_level0: tuple[float, float]) -> float:
-        """Area of tissue, inked and folded too, that lies in none of these fields.
+        """Area of tissue, inked and folded too, that lies in none of these fields (N, 2).
 
         Parameters
         ----------

@@ -40,6 +40,16 @@ class StainNormalizer:
         Profile to bring them to.
     match_maxima
         False: change the stain vectors only, not the strength (as the DPA paper did).
+
+    Examples
+    --------
+    Glass stays glass, and a slide in the target's stains stays as it is:
+
+    >>> from wsi_anomaly.stain import reference_target
+    >>> target = reference_target()
+    >>> normalise = StainNormalizer(target, target)
+    >>> normalise(np.full((1, 2, 3), 255, np.uint8)).tolist()
+    [[[255, 255, 255], [255, 255, 255]]]
     """
 
     def __init__(

@@ -34,6 +34,12 @@ class StainProfile:
     ------
     StainError
         The figures are no stain profile: not finite, negative, or two stains that are one.
+
+    Examples
+    --------
+    >>> profile = StainProfile([[0.65, 0.704, 0.286], [0.07, 0.992, 0.105]], maxima=[1.5, 1.0])
+    >>> round(profile.angle_degrees)
+    39
     """
 
     matrix: NDArray[np.float64]

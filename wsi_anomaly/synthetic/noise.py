@@ -44,7 +44,7 @@ def sample(bank: Plane, x: float, y: float) -> float:
 def smooth_noise(
     rng: np.random.Generator, shape: tuple[int, int], wavelength_px: float
 ) -> NDArray[np.float64]:
-    """Noise of variance about 1 whose features measure `wavelength_px` grid points.
+    """Noise (H, W) of variance about 1 whose features measure `wavelength_px` grid points.
 
     Independent of the bank: used for layouts, where a period would show.
     """

@@ -98,7 +98,7 @@ def draw_cells(
     cells: Plane, bank: Plane, fields: Plane, top: int, mpp: float,
     balance: NDArray[np.float64], out: Plane,
 ) -> None:  # fmt: skip
-    """Draw cells onto a strip of concentrations.
+    """Draw cells onto a strip of concentrations (2, H, W).
 
     Parameters are those of :func:`tissue_concentrations`; `cells` is the table of
     :mod:`wsi_anomaly.synthetic.cells`, in the order of drawing.

@@ -178,7 +178,7 @@ def jittered(
 
 
 def apart(points: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
-    """Drop the later one of each two points that lie closer than `distance`."""
+    """Drop the later one of each two points (N, 2) that lie closer than `distance`."""
     keep = np.ones(len(points), bool)
     if len(points):
         for first, second in sorted(cKDTree(points).query_pairs(distance)):

@@ -67,6 +67,18 @@ class Fields:
         (N,) uint8, :class:`Status`.
     label
         (N,) str, class of the annotation that each field lies in; None: not cut from annotations.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from wsi_anomaly.slides import find_tissue, open_slide
+    >>> from wsi_anomaly.synthetic import make_slide
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = make_slide(f"{folder}/s.tif", seed=1, size_px=(1024, 1024), mpp=0.5)
+    ...     with open_slide(f"{folder}/s.tif") as slide:
+    ...         fields = plan_fields(slide, find_tissue(slide), field_um=64)
+    >>> fields.grid_shape, fields.field_level0
+    ((8, 8), (128.0, 128.0))
     """
 
     coords: NDArray[np.int64]
@@ -90,7 +102,7 @@ class Fields:
         return width * mpp[0] * height * mpp[1] / 1e6
 
     def take(self, indices: NDArray[np.intp]) -> Fields:
-        """Keep only these fields of the grid."""
+        """Keep only these fields (n,) of the grid."""
         return replace(
             self,
             coords=self.coords[indices],

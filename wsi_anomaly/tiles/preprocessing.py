@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsi_anomaly.core.errors import NoTissueError, StainError, TileStoreError
 from wsi_anomaly.options.tile import ENGINES, STAINS
-from wsi_anomaly.slides import TISSUE, UNREADABLE, ReadError, Slide, TissueMap
+from wsi_anomaly.slides import PEN, TISSUE, UNREADABLE, ReadError, Slide, TissueMap
 from wsi_anomaly.stain import (
     StainNormalizer,
     StainProfile,
@@ -164,7 +164,7 @@ class Preprocessing:
         return fit_profile(pixels, self.stain, white=white)
 
     def normalizer(self, source: StainProfile) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-        """Map pixels of these stains to those of the target."""
+        """Map pixels (H, W, 3) of these stains to those of the target."""
         if self.target is None:
             raise TileStoreError("Stain normalisation needs a target profile.")
         if self.engine == "staintools":
@@ -233,6 +233,11 @@ def sample_tissue(slide: Slide, tissue: TissueMap) -> NDArray[np.uint8]:
     rows, columns = np.nonzero(tissue.labels == TISSUE)
     if not len(rows) and (tissue.labels == UNREADABLE).any():
         raise NoTissueError(f"The tissue of {slide.path} cannot be read; copy the file again.")
+    if not len(rows) and (tissue.labels == PEN).any():
+        raise NoTissueError(
+            f"No tissue was found on {slide.path}, only colours of ink; look at it: where "
+            "colours are swapped it must be converted again, where there is ink alone be left out."
+        )
     if not len(rows):
         raise NoTissueError(
             f"No tissue was found on {slide.path}; look at it, and leave it out if it is empty."

@@ -72,7 +72,7 @@ def read_fields(
 
 
 def reading_order(slide: Slide, fields: Fields) -> NDArray[np.intp]:
-    """Fields in vertical strips, row by row inside: blocks are met again while still at hand.
+    """Fields (N,) in vertical strips, row by row inside: blocks are met again while still at hand.
 
     The same at every magnification, so that several can be read side by side.
     """

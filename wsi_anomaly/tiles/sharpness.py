@@ -54,7 +54,7 @@ def sharpness(images: NDArray[np.uint8], mpp: float) -> NDArray[np.float32]:
 
 
 def blurred(images: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
-    """Which tiles are out of focus; doubtful ones pass."""
+    """Which tiles (N, S, S, 3) are out of focus; doubtful ones pass."""
     return sharpness(images, mpp) < MIN_SHARPNESS
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import time
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.files import output_errors, write_text
+from wsi_anomaly.core.locks import alone_with
 from wsi_anomaly.core.tables import own_rows, table_text
 from wsi_anomaly.slides import Other
 from wsi_anomaly.tiles.fields import STORED
@@ -29,7 +28,6 @@ COLUMNS = (
     "seconds",
 )
 _EVERY_SECONDS = 10.0
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class SlidesTable:
@@ -96,7 +94,7 @@ def write_slides_table(
     OutputError
         It cannot be written.
     """
-    with output_errors(path), _alone(path) as alone:
+    with output_errors(path), alone_with(path) as alone:
         rows = {row["slide"]: row for row in own_rows(path, COLUMNS)}
         new = [_row(outcome) for outcome in outcomes]
         new += [_row_of_other(other) for other in others]
@@ -108,30 +106,6 @@ def write_slides_table(
         f"{path.parent} cannot be locked: if several runs write there at the same moment, "
         f"{path.name} may lack slides; run the same command again to complete it."
     )
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[bool]:
-    """Keep other runs from updating the table at the same moment; False where nothing can.
-
-    The lock goes with the process that holds it, so it cannot be left behind. A file that stands
-    for a lock can: where there is nothing better, disks and systems do without.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it has no better lock on this system
-        from filelock import FileLock, SoftFileLock
-
-    lock = FileLock(path.with_name(f".{path.name}.lock"), fallback_to_soft=False)
-    with contextlib.ExitStack() as held:
-        alone = not isinstance(lock, SoftFileLock)
-        if alone:
-            try:
-                held.enter_context(lock)
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                alone = False
-        yield alone
 
 
 def _row_of_other(other: Other) -> dict[str, str]:

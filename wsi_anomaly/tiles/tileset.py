@@ -128,5 +128,5 @@ class TileSet:
         return out
 
     def all(self) -> NDArray[np.uint8]:
-        """Every tile, in memory."""
+        """Every tile, (N, S, S, 3), in memory."""
         return self.batch(np.arange(len(self)))

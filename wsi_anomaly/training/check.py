@@ -8,6 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from wsi_anomaly.calibration import (
+    Calibration,
+    CaseScores,
+    label_regions,
+    location,
+    smooth_scores,
+)
 from wsi_anomaly.calibration.shift import BatchShift, batch_shift
 from wsi_anomaly.core.devices import choose_device, memory_explained
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
@@ -28,8 +35,8 @@ class Checked:
     shift
         Beside the model's normal slides; None when nothing can be compared.
     false_regions
-        Regions that the normal slides would show, lay their scores where those of the batch do:
-        what a promise of one comes to; None without an operating point.
+        Regions a slide that the batch shows at a promise of one: false ones, were all of it
+        normal; None where some slide gets no flags.
     slides, used
         How many were given, and how many could be scored.
     """
@@ -74,7 +81,7 @@ def check(
             "calibrate with some."
         )
     found: dict[str, list[float]] = {}
-    used = 0
+    regions: list[int | None] = []
     for slide in slides:
         watch.stage(f"looking at {slide.path.name}")
         try:
@@ -84,14 +91,26 @@ def check(
             watch.note(f"Not looked at: {error}")
             continue
         if scores is not None:
-            used += 1
+            regions.append(_regions(reference, scores))
             for name, value in scores.measured.items():
                 found.setdefault(name, []).append(value)
+    used = len(regions)
     whole = {name: values for name, values in found.items() if len(values) == used}
-    normal = reference.measured()
-    threshold = reference.operating_point().threshold
-    regions = None
-    if used and threshold is not None:
-        by = float(np.median(whole["median score"]) - np.median(normal["median score"]))
-        regions = reference.regions_above(threshold - by)
-    return Checked(batch_shift(normal, whole), regions, len(slides), used)
+    counts = [count for count in regions if count is not None]
+    return Checked(
+        batch_shift(reference.measured(), whole),
+        float(np.mean(counts)) if counts and len(counts) == used else None,
+        len(slides),
+        used,
+    )
+
+
+def _regions(reference: Calibration, scores: CaseScores) -> int | None:
+    """Regions of a slide at a promise of one; None where it gets no flags."""
+    threshold = reference.operating_point(
+        1.0, len(scores.score), location=location(scores.score)
+    ).threshold
+    if threshold is None:
+        return None
+    smoothed = smooth_scores(scores.row, scores.col, scores.score)
+    return label_regions(scores.row, scores.col, smoothed > threshold)[1]

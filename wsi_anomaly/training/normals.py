@@ -100,6 +100,6 @@ def score_normal_slide(
                 fields.row[at],
                 fields.col[at],
                 values[at],
-                measures(preprocess, found.sharpness, values),
+                measures(preprocess, found.sharpness, values, found.place),
             )
     return mark, out

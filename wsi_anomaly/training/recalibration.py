@@ -11,6 +11,7 @@ from wsi_anomaly.core.devices import choose_device, memory_explained
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.resources import find_model, own_folder
 from wsi_anomaly.detectors import Model
+from wsi_anomaly.detectors.frozen import refuse_frozen
 from wsi_anomaly.options import CalibrateOptions
 from wsi_anomaly.slides import find_slides
 from wsi_anomaly.tiles.named import cases_of, sizes_of
@@ -59,6 +60,7 @@ def recalibrate_on(
     watch = watch or Watch()
     folder = find_model(model)
     target = own_folder(folder) if output is None else Path(output)
+    refuse_frozen(target)
     slides = named_slides(normals, options, watch)
     device = choose_device(options.device)
     with memory_explained(device, "end other programs that use it, or give --device cpu"):

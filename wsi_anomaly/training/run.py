@@ -20,6 +20,7 @@ from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.detectors import DETECTORS, Detector, Fitting, Model
 from wsi_anomaly.detectors.base import fit_missing_statistics
+from wsi_anomaly.detectors.frozen import refuse_frozen
 from wsi_anomaly.features import (
     PerceptualNetwork,
     load_features,
@@ -215,7 +216,14 @@ def _check_anomalies(config: TrainConfig, anomalies: Sequence[str | Path]) -> No
 
 
 def _working_folder(output: Path, *, resume: bool) -> Path:
-    """Where an unfinished run keeps what it needs to go on; empty without `resume`."""
+    """Where an unfinished run keeps what it needs to go on; empty without `resume`.
+
+    Raises
+    ------
+    UsageError
+        The output is a frozen model.
+    """
+    refuse_frozen(output)
     working = output.with_name(f".{output.name}.training")
     if not resume and rank_and_world()[0] == 0:
         shutil.rmtree(working, ignore_errors=True)

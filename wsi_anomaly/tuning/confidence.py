@@ -80,7 +80,7 @@ def resampled(
 def compare(
     chosen: NDArray[np.float64], other: NDArray[np.float64], *, maximize: bool
 ) -> Comparison:
-    """Compare two columns of :func:`resampled`."""
+    """Compare two columns (n,) of :func:`resampled`."""
     difference = (chosen - other) * (1 if maximize else -1)
     low, high = np.percentile(difference, [2.5, 97.5])
     wins = (difference > 0).mean() + (difference == 0).mean() / 2

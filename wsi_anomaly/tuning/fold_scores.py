@@ -89,7 +89,7 @@ class FoldScorer:
         self._pooled: dict[tuple[str, str, str], dict[str, Tensor]] = {}
 
     def pairs(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Count the judged tiles of each case of fold k, and the anomalies of each group."""
+        """Count judged tiles of each case (n,) of fold k, and anomalies of each group (g,)."""
         cases = np.unique(self.data.cases[self.folds[k].judged], return_counts=True)[1]
         if self.criterion == "reconstruction":
             return cases, np.ones(1, np.int64)

@@ -31,13 +31,13 @@ class Part:
         return len(self._indices)
 
     def batch(self, indices: NDArray[np.intp] | Sequence[int]) -> NDArray[np.uint8]:
-        """Centres of tiles."""
+        """Centres of tiles, (n, S, S, C)."""
         return self._tiles.batch(self._indices[np.asarray(indices, np.intp)])
 
     def cut(
         self, indices: NDArray[np.intp] | Sequence[int], corners: NDArray[np.integer]
     ) -> NDArray[np.uint8]:
-        """Tiles cut at their corners."""
+        """Tiles (n, S, S, C) cut at their corners (n, 2)."""
         return self._tiles.cut(self._indices[np.asarray(indices, np.intp)], corners)
 
 
@@ -125,7 +125,7 @@ def grouped_folds(cases: NDArray[np.str_], count: int, seed: int = 0) -> list[Fo
 
 
 def at_most(cases: NDArray[np.str_], most: int, seed: int = 0) -> NDArray[np.intp]:
-    """Positions of at most `most` tiles of each case, drawn by `seed`, ascending."""
+    """Positions (n,) of at most `most` tiles of each case, drawn by `seed`, ascending."""
     kept = []
     for k, name in enumerate(np.unique(cases)):
         own = np.flatnonzero(cases == name)

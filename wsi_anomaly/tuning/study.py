@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
-from wsi_anomaly.core.files import make_folder
+from wsi_anomaly.core.files import make_folder, output_errors
+from wsi_anomaly.core.locks import alone_with
 
 if TYPE_CHECKING:
     import optuna
@@ -29,9 +31,18 @@ _OPENINGS = 5
 _STARTUP_TRIALS = 10
 
 
-def default_storage(folder: Path) -> str:
-    """Address of the study in an output folder: a SQLite file."""
-    return f"sqlite:///{make_folder(folder).absolute()}/search.db"
+def default_storage(folder: Path, note: Callable[[str], None] = lambda _text: None) -> str | None:
+    """Address of the study in an output folder: a SQLite file.
+
+    SQLite needs locks. On a disk that has none the study lies in memory (None), and `note` is
+    told: the same command draws the same trials again, and their folds are kept in files.
+    """
+    file = make_folder(folder).absolute() / "search.db"
+    with output_errors(file), alone_with(file) as alone:
+        if alone or sys.platform == "win32":  # SQLite has locks of its own there
+            return f"sqlite:///{file}"
+    note(f"{folder} cannot be locked: run one search there at a time.")
+    return None
 
 
 def open_study(

@@ -94,7 +94,7 @@ def tune(
         watch.note(f"{len(inputs.cases)} cases take part, so there are as many folds.")
     identity = _identity(space, base, inputs, options)
     folder = make_folder(output)
-    storage = options.storage or default_storage(folder)
+    storage = options.storage or default_storage(folder, watch.note)
     study = open_study(storage, identity, maximize=maximize, seed=base.seed, resume=options.resume)
     if not options.resume:
         shutil.rmtree(folder / _FOLDS, ignore_errors=True)

@@ -7,7 +7,7 @@ that the top of the slide lies at the side of a square world that the tile pyram
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.results.colors import ANOMALOUS, NOT_ASSESSED, paint
 from wsi_anomaly.results.stored_scores import StoredScores
-from wsi_anomaly.scoring import union_of_fields
+from wsi_anomaly.scoring import AnomalousRegion
 from wsi_anomaly.scoring.interpretation import own_color_range
+from wsi_anomaly.tiles import Fields
+from wsi_anomaly.viewer.opened import OpenResult
 
 TILE_PX = 256
 _COLORS = 256
@@ -84,8 +86,17 @@ class World:
         return np.stack([x, y], -1)
 
 
-def page_data(name: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+def page_data(
+    name: str, folder: Path, summary: Mapping[str, Any], opened: OpenResult | None = None
+) -> dict[str, Any]:
     """Everything that the page's script needs: figure, scores, colours, regions; JSON-ready.
+
+    Parameters
+    ----------
+    name, folder, summary
+        The slide's name in the address, its results folder and their summary.
+    opened
+        The folder's content, if it has been read already.
 
     Raises
     ------
@@ -97,14 +108,15 @@ def page_data(name: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, 
     from bokeh.core.types import ID
     from bokeh.embed import json_item
 
-    world, stored = World.of(summary), StoredScores.read(folder)
+    world, opened = World.of(summary), opened or OpenResult.read(folder)
+    stored = opened.stored
     low, high = (float(v) for v in summary["color_range"])
     known = stored.score[np.isfinite(stored.score)]
     top = _rounded(float(known.max())) if len(known) else high
     grid = stored.grid()
     assessed = np.full(stored.fields.grid_shape, 0, np.uint8)  # 0: no field, 1: scored, 2: not
     assessed[stored.fields.row, stored.fields.col] = np.where(np.isfinite(stored.score), 1, 2)
-    figure = _figure(world, stored, f"../tile/{quote(name, safe='')}/{{Z}}/{{X}}/{{Y}}.jpg")
+    figure = _figure(world, opened, f"../tile/{quote(name, safe='')}/{{Z}}/{{X}}/{{Y}}.jpg")
     colors = paint(np.linspace(0, 1, _COLORS), 0.0, 1.0).tolist()
     return {
         "figure": json_item(figure, ID("figure")),
@@ -116,21 +128,48 @@ def page_data(name: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, 
         "colors": colors,
         "not_assessed": [*NOT_ASSESSED.color, 150],
         "threshold": summary["flagged"]["threshold"],
-        "regions": [
-            {
-                "qupath": region["peak_qupath_px"],
-                "um": world.um(
-                    np.asarray(region["peak_qupath_px"], float) + np.asarray(world.origin)
-                ).tolist(),
-                "area_mm2": region["area_mm2"],
-                # What they are ordered by; results of older versions have the highest raw score.
-                "score": region.get("highest_smoothed", region["max_score"]),
-            }
-            for region in summary["regions"]
-        ],
-        "regions_in_all": summary["flagged"]["regions"],
+        "result": summary["result_hash"],
+        "regions": [_region(world, stored, region) for region in opened.regions],
+        "cells": _cells(world, opened),
         "extent": [world.width_um, world.height_um, world.side_um],
     }
+
+
+def _region(world: World, stored: StoredScores, region: AnomalousRegion) -> dict[str, Any]:
+    middle = stored.fields.coords[region.peak] + np.asarray(stored.fields.field_level0) / 2
+    return {
+        "qupath": np.rint(middle - world.origin).astype(int).tolist(),
+        "um": world.um(middle).tolist(),
+        "area_mm2": region.area_mm2,
+        "score": region.highest,
+    }
+
+
+def _cells(world: World, opened: OpenResult) -> dict[str, Any]:
+    """Where the grid lies in the world, and which region each flagged field belongs to."""
+    left, top, step = _grid_um(world, opened.stored.fields)
+    fields = opened.stored.fields
+    columns = fields.grid_shape[1]
+    region_of = [
+        (int(cell), i)
+        for i, region in enumerate(opened.regions)
+        for cell in fields.row[region.fields].astype(int) * columns + fields.col[region.fields]
+    ]
+    return {
+        "left": left, "top": top, "step": step, "shape": fields.grid_shape, "region_of": region_of,
+    }  # fmt: skip
+
+
+def _grid_um(world: World, fields: Fields) -> tuple[float, float, tuple[float, float]]:
+    """Left and upper end of the grid of cells in the world, and the size of a cell."""
+    corner = world.um(np.asarray(fields.origin))
+    step = (fields.stride_level0[0] * world.mpp_x, fields.stride_level0[1] * world.mpp_y)
+    # With overlap a field stands for the square of one stride around its centre.
+    inset = (
+        (fields.field_level0[0] * world.mpp_x - step[0]) / 2,
+        (fields.field_level0[1] * world.mpp_y - step[1]) / 2,
+    )
+    return float(corner[0] + inset[0]), float(corner[1] - inset[1]), step
 
 
 def _rounded(score: float) -> float:
@@ -138,7 +177,7 @@ def _rounded(score: float) -> float:
     return float(f"{score:.6g}")
 
 
-def _figure(world: World, stored: StoredScores, url: str) -> Any:
+def _figure(world: World, opened: OpenResult, url: str) -> Any:
     from bokeh.models import ColumnDataSource, Range1d, WMTSTileSource
     from bokeh.plotting import figure as new_figure
 
@@ -169,22 +208,15 @@ def _figure(world: World, stored: StoredScores, url: str) -> Any:
             wrap_around=False,
         )
     )
-    fields = stored.fields
-    rows, cols = fields.grid_shape
-    corner = world.um(np.asarray(fields.origin))
-    step = (fields.stride_level0[0] * world.mpp_x, fields.stride_level0[1] * world.mpp_y)
-    # With overlap a field stands for the square of one stride around its centre.
-    inset = (
-        (fields.field_level0[0] * world.mpp_x - step[0]) / 2,
-        (fields.field_level0[1] * world.mpp_y - step[1]) / 2,
-    )
+    rows, cols = opened.stored.fields.grid_shape
+    left, upper, step = _grid_um(world, opened.stored.fields)
     made.image_rgba(
         image="image", x="x", y="y", dw="dw", dh="dh", name="heatmap",
         source=ColumnDataSource(
             {
                 "image": [np.zeros((rows, cols), np.uint32)],
-                "x": [corner[0] + inset[0]],
-                "y": [corner[1] - inset[1] - rows * step[1]],
+                "x": [left],
+                "y": [upper - rows * step[1]],
                 "dw": [cols * step[0]],
                 "dh": [rows * step[1]],
             },
@@ -192,8 +224,8 @@ def _figure(world: World, stored: StoredScores, url: str) -> Any:
         ),
     )  # fmt: skip
     made.multi_polygons(
-        xs="xs", ys="ys", fill_alpha=0, line_width=2, line_color="#0a0a14", name="regions",
-        source=ColumnDataSource(_outlines(world, stored)),
+        xs="xs", ys="ys", fill_alpha=0, line_width="width", line_color="color",
+        source=ColumnDataSource(_outlines(world, opened.regions), name="outlines"),
     )  # fmt: skip
     made.scatter(
         x="x", y="y", marker="circle", size=26, fill_alpha=0, line_width=3,
@@ -203,17 +235,18 @@ def _figure(world: World, stored: StoredScores, url: str) -> Any:
     return made
 
 
-def _outlines(world: World, stored: StoredScores) -> dict[str, list[Any]]:
+def _outlines(world: World, regions: Sequence[AnomalousRegion]) -> dict[str, list[Any]]:
+    """Rings of each region, one entry a region: a reviewed one takes the colour of its verdict."""
     import shapely
 
-    flagged = np.flatnonzero(stored.flagged)
-    shape = union_of_fields(stored.fields, flagged, close_gaps=True)
     xs: list[Any] = []
     ys: list[Any] = []
-    for part in shapely.get_parts(shape):
-        if part.is_empty:
-            continue
-        rings = [world.um(np.asarray(ring.coords)) for ring in (part.exterior, *part.interiors)]
-        xs.append([[ring[:, 0].tolist() for ring in rings]])
-        ys.append([[ring[:, 1].tolist() for ring in rings]])
-    return {"xs": xs, "ys": ys}
+    for region in regions:
+        rings = [
+            [world.um(np.asarray(ring.coords)) for ring in (part.exterior, *part.interiors)]
+            for part in shapely.get_parts(region.outline)
+        ]
+        xs.append([[ring[:, 0].tolist() for ring in part] for part in rings])
+        ys.append([[ring[:, 1].tolist() for ring in part] for part in rings])
+    count = len(regions)
+    return {"xs": xs, "ys": ys, "color": ["#0a0a14"] * count, "width": [2] * count}

@@ -15,7 +15,8 @@ async function start() {
   const data = await answer.json();
   await Bokeh.embed.embed_item(data.figure);
   const page = Bokeh.documents[0];
-  new View(data, page);
+  const view = new View(data, page);
+  if (document.body.dataset.reader) await new Review(view).start();
   const probe = await fetch(`../tile/${slide}/0/0/0.jpg`);
   if (!probe.ok) fail(await probe.text());
   document.body.dataset.ready = "yes";
@@ -30,6 +31,8 @@ class View {
     this.heatmap = page.get_model_by_name("heatmap");
     this.mark = page.get_model_by_name("mark");
     this.current = -1;
+    this.outlines = page.get_model_by_name("outlines");
+    this.keys = {};
     this.shown = true;
     this.listRegions();
     this.drawScale();
@@ -114,8 +117,6 @@ class View {
       item.append(button);
       list.append(item);
     });
-    const left = this.data.regions_in_all - this.data.regions.length;
-    byId("more").textContent = left > 0 ? `and ${left} more in overlay.geojson` : "";
     byId("none").hidden = this.data.regions.length > 0;
   }
 
@@ -144,13 +145,48 @@ class View {
     this.current = (i + regions.length) % regions.length;
     const region = regions[this.current];
     this.show(region.um[0], region.um[1], 700);
-    this.mark.data = { x: [region.um[0]], y: [region.um[1]] };
-    byId("regions").querySelectorAll("button").forEach((button, k) => {
-      button.setAttribute("aria-current", k === this.current);
-      if (k === this.current) button.scrollIntoView({ block: "nearest" });
-    });
-    byId("place").textContent =
-      `Region ${this.current + 1}: x ${region.qupath[0]}, y ${region.qupath[1]} in QuPath`;
+    this.choose(this.current, null);
+  }
+
+  // Take a region, or one field, for the place that is looked at; the view stays.
+  choose(region, field) {
+    const { regions, cells } = this.data;
+    const list = byId("regions");
+    list.querySelector("[aria-current=true]")?.removeAttribute("aria-current");
+    let um;
+    if (region !== null) {
+      this.current = region;
+      um = regions[region].um;
+      const button = list.children[region].firstChild;
+      button.setAttribute("aria-current", true);
+      button.scrollIntoView({ block: "nearest" });
+      const [x, y] = regions[region].qupath;
+      byId("place").textContent = `Region ${region + 1}: x ${x}, y ${y} in QuPath`;
+    } else {
+      um = [
+        cells.left + (field[1] + 0.5) * cells.step[0],
+        cells.top - (field[0] + 0.5) * cells.step[1],
+      ];
+      byId("place").textContent = `Field in row ${field[0] + 1}, column ${field[1] + 1}`;
+    }
+    this.mark.data = { x: [um[0]], y: [um[1]] };
+    this.onchoose?.(region, field);
+  }
+
+  // World coordinates of a place in the window.
+  world(x, y) {
+    const box = byId("figure").getBoundingClientRect();
+    return [
+      this.x.start + ((x - box.left) / box.width) * (this.x.end - this.x.start),
+      this.y.end - ((y - box.top) / box.height) * (this.y.end - this.y.start),
+    ];
+  }
+
+  // Row and column of the cell at a place of the world; null outside the grid.
+  cell([x, y]) {
+    const { left, top, step, shape } = this.data.cells;
+    const [row, column] = [Math.floor((top - y) / step[1]), Math.floor((x - left) / step[0])];
+    return row < 0 || column < 0 || row >= shape[0] || column >= shape[1] ? null : [row, column];
   }
 
   drawBar() {
@@ -176,9 +212,10 @@ class View {
 
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches("input[type=text], textarea")) return;
     const inSlider = event.target.tagName === "INPUT" && event.key.startsWith("Arrow");
     const actions = {
-      n: () => this.go(this.current + 1),
+      n: () => this.go(this.next?.() ?? this.current + 1),
       p: () => this.go(this.current < 0 ? -1 : this.current - 1),
       h: () => { this.shown = !this.shown; this.paint(); },
       "[": () => this.slide("opacity", -10),
@@ -193,6 +230,7 @@ class View {
       ArrowRight: () => this.move(0.2, 0, 1),
       ArrowUp: () => this.move(0, 0.2, 1),
       ArrowDown: () => this.move(0, -0.2, 1),
+      ...this.keys,
     };
     if (!inSlider && actions[event.key]) {
       event.preventDefault();
