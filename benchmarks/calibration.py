@@ -139,8 +139,9 @@ in six dimensions that say nothing. *Shifted*: the capped mean of shifted batche
 follows its slide, so the promise is kept in {len(kept)} of {len(equal)} rows (the highest is
 {worst:.2f}), and kept or warned of in 90% in {len(seen)}. *Warned*: share of shifted batches that
 are seen to differ (level 5%); *false alarms*: of batches that are not shifted, {alarms:.3f} over
-all rows. Where *warned* is low there are four calibration slides, or normal slides differ by as
-much as the shift: so few cannot show it, by whatever test, and need not.
+all rows, which share their draws: they are no more than {len(CASES)} times {cohorts // 2}.
+Where *warned* is low there are four calibration slides, or normal slides differ by as much as the
+shift: so few cannot show it, by whatever test, and need not.
 
 {table(equal, ("kind", "cases", "shifted", "warned", "false alarms"))}
 

@@ -195,3 +195,18 @@ def test_workers_of_a_cluster_share_their_processors_when_the_client_does_not_kn
     here = Scoring.of(None, ScoreOptions(device="cpu"), slides=8)
     there = Scoring.of(None, ScoreOptions(device="auto", dask="tcp://scheduler:8786"), slides=8)
     assert here.threads == there.threads == 1
+
+
+@pytest.mark.usefixtures("cards")
+def test_a_card_is_fed_by_as_many_processes_as_its_memory_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wsi_anomaly.screening.slides.available_cores", lambda: 16)
+    for free_gb, workers, threads in ((140, 16, 1), (24, 8, 2), (2, 1, None)):
+        monkeypatch.setattr(
+            torch.cuda, "mem_get_info", lambda _device, gb=free_gb: (gb * 2**30, 2**40)
+        )
+        scoring = Scoring.of(None, ScoreOptions(device="cuda"), slides=20)
+        assert (scoring.options.workers, scoring.threads) == (workers, threads)
+    asked = Scoring.of(None, ScoreOptions(device="cuda", workers=3), slides=20)
+    assert asked.options.workers == 3

@@ -69,13 +69,20 @@ def test_a_position_sees_the_same_pixels_in_an_image_of_any_size(
             )
 
 
-def test_one_pass_on_a_processor_computes_the_same(network: PerceptualNetwork) -> None:
-    with torch.no_grad():
-        plain = network.activations(noise(96), network.layers)
-    with torch.inference_mode():
-        fused = network.activations(noise(96), network.layers)
-    for layer in network.layers:
-        torch.testing.assert_close(fused[layer], plain[layer], rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("side", [64, 96, 65])
+def test_one_pass_on_a_processor_computes_the_same_and_the_same_gradient(side: int) -> None:
+    found = []
+    for precision in (torch.float32, torch.float64):  # of these the first alone takes that way
+        network = load_features("lite0").set_precision(precision)
+        images = noise(side).to(precision).requires_grad_()
+        activations = network.activations(images, ["b2", "b4"])
+        weights = {name: torch.linspace(-1, 1, f.shape[1]) for name, f in activations.items()}
+        sum((f.mean((0, 2, 3)) * weights[n]).sum() for n, f in activations.items()).backward()  # type: ignore[union-attr]
+        assert images.grad is not None
+        found.append([*(f.detach() for f in activations.values()), images.grad])
+    for fused, plain in zip(*found, strict=True):
+        close = 1e-4 * float(plain.abs().max())
+        torch.testing.assert_close(fused, plain.float(), rtol=1e-3, atol=close)
 
 
 def test_a_model_stores_the_stages_that_it_needs(network: PerceptualNetwork) -> None:

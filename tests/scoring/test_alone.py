@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import NoTissueError
+from wsi_anomaly.detectors import Density
+from wsi_anomaly.features import load_features
 from wsi_anomaly.reports.worklist import collect, write_worklist
 from wsi_anomaly.scoring import ALONE, ScoreMap, score_slide
-from wsi_anomaly.scoring.alone import SlideAlone
+from wsi_anomaly.scoring.alone import SlideAlone, fit_to_most
 from wsi_anomaly.scoring.model import LIMITS
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import Status
@@ -87,3 +90,18 @@ def test_the_worklist_is_by_name_and_says_so(results: Path) -> None:
     assert "most abnormal first" not in page
     assert "Ranked by" not in page
     assert page.count(LIMITS) == 2
+
+
+def test_the_edge_of_tissue_is_not_what_stands_out() -> None:
+    rng = np.random.default_rng(0)
+    shares = np.ones(1200, np.float32)
+    shares[::5] = rng.uniform(0.1, 0.6, len(shares[::5]))
+    fields = rng.normal(0, 1, (1200, 384)) / shares[:, None]  # averaged over less tissue
+    fields[7] += 2  # rare, and not at an edge
+    density = Density(load_features("lite0"), SlideAlone()._config)
+    found, share = {256: torch.from_numpy(fields).float()}, torch.from_numpy(shares)
+    fit_to_most(density, found, share)
+    score = density.score_fields(found, share).numpy()
+    at_edge = shares < 1
+    assert abs(np.median(score[at_edge]) - np.median(score[~at_edge])) < 1
+    assert score[7] > np.quantile(score, 0.8)

@@ -84,6 +84,9 @@ def command(
         raise UsageError("--ablation has rows of its own; leave --rows away.")
     out = console(verbosity)
     key = on if what == "supervision" else what
+    wanted = tuple(ABLATION) if ablation else rows or DEFAULT_ROWS
+    if what == "camelyon16" and data.exists() and not (output / key / "cells").exists():
+        _say_hours(plan, wanted, seeds, out)
     with SourceDisplay(out) as display:
         source = open_source(key, data, plan, output / key, splits, workers, display)
     for text in source.errors:
@@ -93,8 +96,20 @@ def command(
         return _supervision(
             source, plan, output / source.key, classes, seeds, typed, out, rows or ablation
         )
-    wanted = tuple(ABLATION) if ablation else rows or DEFAULT_ROWS
     return _tables(source, plan, wanted, output / source.key, classes, seeds, typed, out, verbosity)
+
+
+def _say_hours(plan: Plan, rows: tuple[str, ...], seeds: int, out: Console) -> None:
+    """Say what the trainings take before the slides are tiled."""
+    from wsi_anomaly.reproduce.estimate import training_hours
+    from wsi_anomaly.reproduce.rows import check_rows
+    from wsi_anomaly.reproduce.sources.camelyon import HEALTHY, Camelyon16
+
+    check_rows(rows, Camelyon16.key, plan.aside)
+    hours = training_hours(rows, Camelyon16.key, HEALTHY, plan, seeds)
+    if hours:
+        named = ", ".join(f"{row} {value:,.1f} h" for row, value in hours.items())
+        say(out, f"Trainings on this machine, {seeds} seeds, by a few steps of each: {named}.")
 
 
 def open_source(
@@ -128,7 +143,7 @@ def open_source(
 
         return Camelyon16(
             data, output, splits=splits, workers=workers or available_cores(),
-            progress=display.tiled, **limits,
+            progress=display.tiled, note=display.expect, **limits,
         )  # fmt: skip
     from wsi_anomaly.reproduce.sources.folders import Folder
     from wsi_anomaly.reproduce.sources.labelled import LABELLED, LabelledImages

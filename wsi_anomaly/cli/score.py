@@ -114,7 +114,8 @@ option = option_of(ScoreOptions)
 @option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Slides at a time, a process each.  [default: one for each core; 1 with a GPU]",
+    help="Slides at a time, a process each.  [default: one for each core; on a GPU as its memory "
+    "allows]",
 )
 @option(
     "--dask",

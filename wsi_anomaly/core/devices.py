@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wsi_anomaly.core.errors import MemoryShortError, UsageError
 
+_BYTES_OF_A_PROCESS = 3 * 2**30  # context, weights, workspace and maps of a wide slide
 _DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -56,6 +57,17 @@ def choose_device(asked: str) -> str:
             "processes than cards, or look at CUDA_VISIBLE_DEVICES."
         )
     return f"cuda:{number}"
+
+
+def processes_on(device: str, most: int) -> int:
+    """How many processes, at most `most`, share a GPU so that each has memory enough.
+
+    One alone leaves it idle while it reads and normalises.
+    """
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(most, free // _BYTES_OF_A_PROCESS))
 
 
 def passed_over(asked: str) -> str | None:

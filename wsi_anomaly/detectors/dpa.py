@@ -185,8 +185,7 @@ class Dpa(Detector):
             self.features,
             config.stages,
             config.growth,
-            # The autoencoder runs in the format of the frozen network, its weights in float32.
-            autocast=None if self.features.precision == torch.float32 else torch.bfloat16,
+            autocast=self._lower_format(),
         )
         held_out = None
         if validation is not None and len(validation):
@@ -234,7 +233,7 @@ class Dpa(Detector):
         Tiles larger than the autoencoder's images are rebuilt whole: it is convolutional.
         """
         layers = self._weights()
-        rebuilt = self.autoencoder_(images)
+        rebuilt = self._rebuilt(images)
         score = weighted_l1(truth, self.features(rebuilt, list(layers)), layers)
         if self.config.score_pixels:
             score = score + self.config.growth.pixel_weight * pixel_l1(images, rebuilt)
@@ -243,10 +242,21 @@ class Dpa(Detector):
     def map_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
         """Perceptual error (N, S, S); see :func:`wsi_anomaly.autoencoder.loss.pixel_map`."""
         layers = self._weights()
-        found = self.features(self.autoencoder_(images), list(layers))
+        found = self.features(self._rebuilt(images), list(layers))
         size = images.shape[-1]
         maps = [w * pixel_map(truth[name], found[name], size) for name, w in layers.items()]
         return torch.stack(maps).sum(0) / sum(layers.values())
+
+    def _rebuilt(self, images: Tensor) -> Tensor:
+        """Rebuild images (N, 3, S, S) in the number format of the training; float32."""
+        lower = self._lower_format()
+        with torch.autocast(images.device.type, lower, enabled=lower is not None):
+            rebuilt: Tensor = self.autoencoder_(images)
+        return rebuilt.float()
+
+    def _lower_format(self) -> torch.dtype | None:
+        """Format of the autoencoder: that of the frozen network, its weights in float32."""
+        return None if self.features.precision == torch.float32 else torch.bfloat16
 
     def _weights(self) -> Mapping[str, float]:
         return self.config.growth.layers[self.config.architecture.resolution]

@@ -31,7 +31,9 @@ from wsi_anomaly.features.fields import Field, unpad, windows
 from wsi_anomaly.features.network import PerceptualNetwork
 
 STRIP, BAND = 1024, 16384
-"""Height of a strip and largest width of a band, px."""
+"""Largest height of a strip and largest width of a band, px."""
+
+_LEAST_STRIP, _STRIP_AREA = 256, 2**21
 
 _READ_PX = 2048
 _TILE_PX, _TILE_POSITIONS = 640, 144
@@ -163,7 +165,7 @@ class DenseMaps:
         background: tuple[int, int, int],
         mask: NDArray[np.bool_] | None = None,
         halo: int = 0,
-        strip: int = STRIP,
+        strip: int | None = None,
         band: int = BAND,
     ) -> Iterator[Strip]:
         """Yield the maps of an image, rectangle by rectangle; together these cover the image.
@@ -182,7 +184,8 @@ class DenseMaps:
         halo
             The maps reach so far beyond each rectangle, px, as far as the image does.
         strip, band
-            Height and largest width of a rectangle, px.
+            Height and largest width of a rectangle, px. The height that is left out is that of
+            :data:`STRIP`, less where the image is wide: memory hardly grows with the width.
 
         Raises
         ------
@@ -194,6 +197,8 @@ class DenseMaps:
             raise ModelError(f"The mask is {mask.shape}, not {shape} as the image's maps.")
         counts = Mask(np.ones(shape, bool) if mask is None else mask, self.stride, width, height)
         image = Image(read, width, height, background)
+        if strip is None:
+            strip = min(STRIP, max(_LEAST_STRIP, _STRIP_AREA // width // 64 * 64))
         for left, right in cuts((0, width), band):
             beside = (left - halo, right + halo)
             columns = self._needed(beside, width)

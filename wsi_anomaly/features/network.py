@@ -140,10 +140,9 @@ class PerceptualNetwork(nn.Module):
 
     def scaled(self, images: Tensor) -> Tensor:
         """Bring RGB in [-1, 1] (N, 3, H, W) to what the first layer wants, in its precision."""
-        x = images.add(1).div(2)
-        if self.scaling.bgr:
-            x = x.flip(1)
-        x = (x - self._shift) / self._scale
+        x = images.flip(1) if self.scaling.bgr else images
+        # ((x + 1) / 2 - mean) / std in one pass over the memory.
+        x = torch.addcmul((0.5 - self._shift) / self._scale, x, 0.5 / self._scale)
         return x.to(self._precision, memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -160,8 +159,8 @@ class PerceptualNetwork(nn.Module):
 
     def normalise(self, activations: Tensor, layer: str) -> Tensor:
         """f_hat = (f - mean) / std of (N, C, H, W), per filter of `layer`, in float32."""
-        mean, std = self.statistics(layer)
-        return (activations.float() - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+        mean, std = (value.view(1, -1, 1, 1) for value in self.statistics(layer))
+        return torch.addcmul(-mean / std, activations.float(), 1 / std)
 
     def check_layers(self, layers: Sequence[str]) -> None:
         """Raise :class:`ModelError` unless every layer is one of this network's."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_anomaly.features.blocks import Read, cuts
-from wsi_anomaly.features.dense import STRIP, DenseMaps, LayerMap
+from wsi_anomaly.features.dense import DenseMaps, LayerMap
 
 _COLUMNS = 32  # cells that are pooled at once: few positions lie beyond what they need
 
@@ -53,7 +53,7 @@ def pooled_fields(
     step: int,
     mask: NDArray[np.bool_] | None = None,
     deviations: bool = False,
-    strip: int = STRIP,
+    strip: int | None = None,
 ) -> Iterator[PooledFields]:
     """Yield all fields of an image: one of each size for every cell, rectangle by rectangle.
 

@@ -7,6 +7,7 @@ over several processes, therefore sees what an uninterrupted run on one process 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from wsi_anomaly.core.prefetch import prefetch
 
 _PREFETCHED = 4
 _RESIDENT_SHARE = 0.5  # of the free memory of a GPU that tiles may take
+_DRAWN_AT_ONCE = 64  # batches whose draws go to the GPU together: every copy waits for it
 
 
 class Tiles(Protocol):
@@ -172,6 +174,7 @@ class BatchStream:
         self.device = torch.device(device)
         self._rank, self._world, self._flips = rank, world, flips
         self._orders: dict[int, NDArray[np.intp]] = {}
+        self._draws_there: tuple[int, Tensor] | None = None
         self._resident = self._on_device()
 
     def indices(self, k: int) -> NDArray[np.intp]:
@@ -187,19 +190,40 @@ class BatchStream:
 
     def batch(self, k: int) -> Tensor:
         """Images of batch k for this process, (n, C, S, S) in [-1, 1] on the device."""
+        if self._resident is not None:
+            return to_images(self._cut_there(self._resident, self._uploaded(k)), self.device)
+        indices, corners, flips = self._draws(k)
+        room = self.source.tile_side - self.source.tile_size
+        cut = self.source.cut(indices, corners) if room else self.source.batch(indices)
+        images = to_images(cut, self.device)
+        return _flipped(images, flips) if self._flips else images
+
+    def _draws(self, k: int) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.bool_]]:
+        """Tiles (n,) of batch k for this process, corners (n, 2) and flips (n, 2)."""
         rng = np.random.default_rng((self.seed, 1, k))
         mine = slice(self._rank, None, self._world)
-        indices = self.indices(k)[mine]
         room = self.source.tile_side - self.source.tile_size
         corners = rng.integers(0, room + 1, (self.batch_size, 2))[mine]
-        flips = (rng.random((self.batch_size, 2)) < 0.5)[mine]
-        if self._resident is not None:
-            tiles = self._resident[torch.as_tensor(indices).to(self.device)]
-        else:
-            cut = self.source.cut(indices, corners) if room else self.source.batch(indices)
-            tiles = torch.as_tensor(cut).to(self.device, non_blocking=True)
-        images = to_images(tiles, self.device)
-        return _flipped(images, flips) if self._flips else images
+        flips = (rng.random((self.batch_size, 2)) < 0.5)[mine] & self._flips
+        return self.indices(k)[mine], corners, flips
+
+    def _uploaded(self, k: int) -> Tensor:
+        """Draws (n, 5) of batch k on the device: tile, corner (y, x), flips. Many go up at once."""
+        number, place = divmod(k, _DRAWN_AT_ONCE)
+        if self._draws_there is None or self._draws_there[0] != number:
+            first = number * _DRAWN_AT_ONCE
+            drawn = [self._draws(j) for j in range(first, first + _DRAWN_AT_ONCE)]
+            rows = np.stack([np.column_stack(parts) for parts in drawn])
+            self._draws_there = number, torch.from_numpy(rows).to(self.device, non_blocking=True)
+        return self._draws_there[1][place]
+
+    def _cut_there(self, tiles: Tensor, draws: Tensor) -> Tensor:
+        """Cut and flip (N, side, side, C) where they lie, to (n, S, S, C): one operation."""
+        size = self.source.tile_size
+        reach = torch.arange(size, device=self.device)
+        corners, flips = draws[:, 1:3, None], draws[:, 3:5, None]
+        places = corners + torch.where(flips > 0, size - 1 - reach, reach)
+        return tiles[draws[:, 0, None, None], places[:, 0, :, None], places[:, 1, None, :]]
 
     def stream(self, first: int, count: int) -> Iterator[Tensor]:
         """Batches (n, C, S, S) first, first + 1, ...; made ahead in a thread if off the device."""
@@ -221,14 +245,25 @@ class BatchStream:
         """All tiles as stored in the GPU's memory, when there is a GPU and they fit."""
         if self.device.type != "cuda":
             return None
-        count, side, size = len(self.source), self.source.tile_side, self.source.tile_size
+        count, side = len(self.source), self.source.tile_side
         free, _ = torch.cuda.mem_get_info(self.device)
-        if count * side * side * 3 > _RESIDENT_SHARE * free or side != size:
+        if count * side * side * 3 > _RESIDENT_SHARE * free:
             return None
-        parts = [
-            torch.as_tensor(self.source.batch(np.arange(i, min(i + 4096, count)))).to(self.device)
-            for i in range(0, count, 4096)
-        ]
+        return self._stored()
+
+    def _stored(self) -> Tensor:
+        """Bring all tiles as stored, (N, side, side, C) uint8, to the device."""
+        count, side, size = len(self.source), self.source.tile_side, self.source.tile_size
+        starts = [*range(0, side - size, size), side - size]
+        parts = []
+        for indices in np.split(np.arange(count), range(4096, count, 4096)):
+            whole: NDArray[np.uint8] | None = None
+            for y, x in product(starts, starts):
+                cut = self.source.cut(indices, np.tile([y, x], (len(indices), 1)))
+                if whole is None:
+                    whole = np.empty((len(indices), side, side, cut.shape[3]), np.uint8)
+                whole[:, y : y + size, x : x + size] = cut
+            parts.append(torch.as_tensor(whole).to(self.device))
         return torch.cat(parts)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from wsi_anomaly.core.devices import memory_explained
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import config_hash
+from wsi_anomaly.core.heap import freed_memory_kept
 from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.core.tensors import load_optimizer, load_tensors, optimizer_tensors, save_tensors
 from wsi_anomaly.learning.batches import BatchStream
@@ -218,8 +219,10 @@ class TrainingLoop:
             Memory is short.
         """
         remedy = f"lower batch_size in the configuration (it is {self.batches.batch_size})"
+        if self.batches.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # the shapes of a stage stay: it searches once
         try:
-            with memory_explained(self.batches.device, remedy):
+            with memory_explained(self.batches.device, remedy), freed_memory_kept():
                 self._run()
         except KeyboardInterrupt:
             self.save()

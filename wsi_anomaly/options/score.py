@@ -49,7 +49,7 @@ class ScoreOptions:
     gzip
         Compress the overlay.
     workers
-        Slides at a time, a process each; None: one for each core, 1 with a GPU.
+        Slides at a time, a process each; None: one for each core, on a GPU as its memory allows.
     dask
         Address of a Dask scheduler, in place of processes.
     shard

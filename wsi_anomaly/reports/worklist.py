@@ -342,7 +342,11 @@ class Worklist:
         started = time.monotonic()
         rows = self._rows.collect()
         listed = {row.path for row in rows}
-        beside = [row for path, row in _rows_beside(self._results).items() if path not in listed]
+        beside = [
+            row
+            for path, row in _rows_beside(self._results).items()
+            if listed.isdisjoint((path, str(Path(path).absolute())))
+        ]
         names = [f.name for f in fields(Row) if f.name not in _NOT_IN_TABLE]
         lines = ([getattr(row, name) for name in names] for row in [*rows, *beside])
         table = table_text(names, lines)

@@ -2,7 +2,8 @@
 
 The density of the slide's own fields is learned, the most unlike third is left out and it is
 learned again, twice: what is rare on the slide then stands out, what most of it consists of does
-not, normal or not. Such scores flag nothing and compare with no other slide.
+not, normal or not. What is usual at its edges of tissue is taken off, or they would stand out. Such
+scores flag nothing and compare with no other slide.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.errors import NoTissueError
 from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.detectors import Density, DensityConfig
+from wsi_anomaly.detectors.edges import usual_by_share
 from wsi_anomaly.features import load_features, network_spec
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.scoring.embedding import embed_cells
@@ -90,6 +92,7 @@ class SlideAlone:
         """Identity of the procedure, not of what it learned."""
         return config_hash(
             {"alone": self._config.to_dict(), "kept": _KEPT, "rounds": _ROUNDS, "of": _NETWORK}
+            | {"edges": "of all fields"}
         )
 
     @property
@@ -166,12 +169,19 @@ class SlideAlone:
 
 
 def fit_to_most(density: Density, found: Mapping[int, Tensor], shares: Tensor) -> None:
-    """Learn from fields of one slide, by size in um (N, D), without the most unlike third."""
-    density.fit_fields(found, shares)
-    for _ in range(_ROUNDS):
+    """Learn from fields of one slide, by size in um (N, D), without the most unlike third.
+
+    What is usual at its edges, by shares (N,) of tissue, is learned of all fields: those that a
+    fit leaves out would be too few.
+    """
+    typical = torch.ones(len(shares), dtype=torch.bool)
+    for _ in range(1 + _ROUNDS):
+        density.fit_fields({um: v[typical] for um, v in found.items()})
+        usual = usual_by_share(density.score_fields(found).numpy(), shares.numpy())
+        if usual is not None:
+            density.state_["usual"] = torch.from_numpy(usual)
         score = density.score_fields(found, shares)
         typical = score <= score.quantile(_KEPT)
-        density.fit_fields({um: v[typical] for um, v in found.items()}, shares[typical])
 
 
 def _maps(density: Density) -> DenseMaps:

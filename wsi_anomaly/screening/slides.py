@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from wsi_anomaly.core.devices import choose_device, memory_explained
+from wsi_anomaly.core.devices import choose_device, memory_explained, processes_on
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.files import remove_left_behind
 from wsi_anomaly.jobs import Outcome, Progress, StopError, Watch, available_cores, run_jobs
@@ -85,14 +85,14 @@ class Scoring:
         """
         # A worker of a cluster chooses by what it has itself.
         device = options.device if options.dask else choose_device(options.device)
-        # A GPU is kept busy by one process; where a cluster's worker has none, processes share.
-        on_gpu = device.startswith("cuda")
-        workers = options.workers or (1 if on_gpu else min(slides, available_cores()))
+        workers = options.workers or min(slides, available_cores())
+        if options.workers is None and device.startswith("cuda") and not options.dask:
+            workers = processes_on(device, workers)
         mask = None if options.tissue_mask is None else Path(options.tissue_mask).absolute()
         return cls(
             model,
             replace(options, device=device, workers=workers, tissue_mask=mask),
-            max(1, available_cores() // workers) if workers > 1 and not on_gpu else None,
+            max(1, available_cores() // workers) if workers > 1 else None,
         )
 
     @property

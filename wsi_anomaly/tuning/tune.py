@@ -33,6 +33,10 @@ from wsi_anomaly.tuning.trials import Search
 
 CONFIG, TRIALS, PICTURE, SUMMARY = "config.toml", "trials.csv", "search.png", "tuned.json"
 _FOLDS = ".folds"
+_OF_TILES = (
+    "tune judges single tiles, and so does the configuration that it writes; train without it "
+    "judges fields of 256 um where it can, which see more."
+)
 
 
 def tune(
@@ -81,6 +85,7 @@ def tune(
     maximize = options.criterion == "roc-auc"
     few = _few(anomalies, options)
     device = choose_device(options.device)
+    watch.note(_OF_TILES)
     inputs = read_inputs(tiles, few, base, options.magnifications, watch.note)
     networks = _load(options.networks or {base.features: None}, device)
     space = Space.around(base, inputs.views, networks, options.detectors)
