@@ -189,6 +189,28 @@ def test_keys_and_mouse_move_and_zoom(page):
     wait_for(lambda: middle(page)[0] > before[0] + 1, "the slide to follow the mouse")
 
 
+def test_zooming_ends_before_the_slide_is_a_speck_or_a_pixel_a_window(page):
+    """Sixty steps out once froze the page."""
+    page.press("0")
+    whole = width(page)
+    for _ in range(60):
+        page.press("-")
+    assert whole < width(page) < 6 * whole
+    for _ in range(80):
+        page.press("+")
+    assert width(page) == pytest.approx(5)
+
+
+def test_the_score_under_the_pointer_is_read(page, server):
+    page.press("n")
+    box = page.value(
+        "(() => { const b = document.querySelector('#figure').getBoundingClientRect();"
+        " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+    )
+    page.send("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
+    wait_for(lambda: re.fullmatch(r"score \d[\d.]+", text(page, "#under")), "the score")
+
+
 def test_nothing_is_asked_of_anybody_else_and_nothing_goes_wrong(page, server):
     page.requests.clear()
     page.press("n")

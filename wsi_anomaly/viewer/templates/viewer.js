@@ -22,6 +22,8 @@ async function start() {
   document.body.dataset.ready = "yes";
 }
 
+const LEAST_WIDTH_UM = 5;
+
 class View {
   constructor(data, page) {
     this.data = data;
@@ -40,6 +42,8 @@ class View {
       byId(id).addEventListener("input", () => this.paint());
     }
     document.addEventListener("keydown", (event) => this.key(event));
+    byId("figure").addEventListener("pointermove", (event) => this.read(event));
+    byId("figure").addEventListener("pointerleave", () => { byId("under").textContent = ""; });
     for (const range of [this.x, this.y]) {
       range.properties.start.change.connect(() => this.drawBar());
     }
@@ -82,6 +86,8 @@ class View {
       bytes.set([color[0], color[1], color[2], Math.round(color[3] * opacity)], at);
     }
     this.map.change.emit();
+    byId("scale-low").textContent = low.toPrecision(3);
+    byId("scale-high").textContent = high.toPrecision(3);
     byId("opacity-value").textContent = this.shown ? `${byId("opacity").value}%` : "off";
     byId("threshold-value").textContent = least === -Infinity ? "all" : least.toPrecision(4);
     const fields = kind.filter((k) => k === 1).length;
@@ -127,6 +133,9 @@ class View {
 
   show(x, y, width) {
     const [w, h] = this.size();
+    // Never so far out that the slide is a speck, nor a pixel larger than the window.
+    const widest = 3 * Math.max(this.data.extent[0], (this.data.extent[1] * w) / h);
+    width = Math.min(Math.max(width, LEAST_WIDTH_UM), widest);
     const height = (width * h) / w;
     this.x.setv({ start: x - width / 2, end: x + width / 2 });
     this.y.setv({ start: y - height / 2, end: y + height / 2 });
@@ -180,6 +189,15 @@ class View {
       this.x.start + ((x - box.left) / box.width) * (this.x.end - this.x.start),
       this.y.end - ((y - box.top) / box.height) * (this.y.end - this.y.start),
     ];
+  }
+
+  // Score under the pointer.
+  read(event) {
+    const cell = this.cell(this.world(event.clientX, event.clientY));
+    const at = cell && cell[0] * this.data.cells.shape[1] + cell[1];
+    const kind = cell ? this.data.kind[at] : 0;
+    byId("under").textContent =
+      kind === 1 ? `score ${this.data.scores[at].toPrecision(4)}` : kind === 2 ? "not assessed" : "";
   }
 
   // Row and column of the cell at a place of the world; null outside the grid.
