@@ -40,8 +40,8 @@ test: $(READY)  ## Run the tests
 
 faults: $(READY)  ## Kill, damage and starve it at full counts; writes docs/reliability.md's table
 	@FAULTS=all FAULTS_RECORD=$(CURDIR)/docs/results/faults \
-		$(BIN)/python -m pytest tests/faults -n 0 -o timeout=0
-	@$(BIN)/python tests/faults/table.py
+		$(BIN)/python -m pytest tests/faults -n 0 -o timeout=0; code=$$?; \
+		$(BIN)/python tests/faults/table.py; exit $$code
 
 fuzz: $(READY)  ## Fuzz every parser for a minute each (Linux); the record of SECURITY.md
 	@$(BIN)/python tests/fuzz --seconds 60 --record docs/results/fuzz.json

@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "slides",
         "calibration",
         "jobs",
+        "results",
     },
     "tuning": {"training", "detectors", "autoencoder", "learning", "features", "tiles"},
     "scoring": {"slides", "tiles", "detectors", "features", "calibration", "jobs"},
@@ -216,7 +217,9 @@ def test_the_command_line_starts_without_the_heavy_packages() -> None:
     assert out.stdout.splitlines()[-1] == "loaded: []"
 
 
-@pytest.mark.parametrize("verb", ["tile", "train", "tune", "calibrate", "score", "evaluate"])
+@pytest.mark.parametrize(
+    "verb", ["tile", "train", "tune", "calibrate", "score", "learn", "evaluate"]
+)
 def test_the_help_of_a_verb_starts_without_the_heavy_packages(verb: str) -> None:
     heavy = "{'torch', 'openslide', 'h5py', 'zarr', 'matplotlib', 'skimage', 'scipy', 'numpy'}"
     script = (

@@ -226,3 +226,37 @@ def test_symlinked_folder(
     assert code == 0, printed
     assert "2 of 2 slides done" in printed
     assert statuses(folder / "r") == {"one.tif": "done", "two.tif": "done"}
+
+
+def test_copies_that_share_a_result_are_all_accounted_for(here: Path, model: Path) -> None:
+    put(here / "slides", "A.tif")
+    (here / "slides" / "copy").mkdir()
+    (here / "slides" / "copy" / "A.tif").write_bytes((here / "slides" / "A.tif").read_bytes())
+    code, printed = run_cli("score", "slides", "--model", model, "-o", "r", "--workers", "1")
+    assert code == 0, printed
+    with open(here / "r" / "slides.csv", newline="", encoding="utf-8") as file:
+        found = [(row["status"], row["path"], row["note"]) for row in csv.DictReader(file)]
+    assert [row[0] for row in found] == ["done", "part of another slide"]
+    assert {Path(row[1]).absolute() for row in found} == set((here / "slides").rglob("*.tif"))
+    assert found[1][2].startswith("a copy: A-")
+
+
+@pytest.mark.parametrize("command", ["calibrate", "check"])
+def test_a_slide_that_cannot_be_read_is_named(
+    here: Path, model: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    from wsi_anomaly.training import normals
+
+    put(here / "slides", "A.tif", "B.tif")
+    real = normals.slide_fingerprint
+
+    def fails(path: Path) -> str:
+        if path.name == "A.tif":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path)
+
+    monkeypatch.setattr(normals, "slide_fingerprint", fails)
+    out = ("-o", "m") if command == "calibrate" else ()
+    code, printed = run_cli(command, "slides", "--model", model, *out)
+    assert code == 1, printed
+    assert "slides/A.tif cannot be read (Input/output error); check its disk" in printed

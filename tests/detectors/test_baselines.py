@@ -11,6 +11,8 @@ import pytest
 import torch
 from drawn import abnormal_tiles, network, normal_tiles
 
+from wsi_anomaly.autoencoder.adversary import critic_loss
+from wsi_anomaly.autoencoder.network import Encoder
 from wsi_anomaly.baselines import (
     Anogan,
     AnoganConfig,
@@ -29,16 +31,16 @@ from wsi_anomaly.baselines import (
     Piad,
     PiadConfig,
 )
-from wsi_anomaly.baselines.deep_geo import transform_table, transformed
+from wsi_anomaly.baselines.deep_geo import WideResNet, transform_table, transformed
 from wsi_anomaly.baselines.deep_svdd import SvddEncoder, contrast_normalised
 from wsi_anomaly.baselines.dirichlet import fit_dirichlet
 from wsi_anomaly.baselines.dsebm import Energy
 from wsi_anomaly.baselines.forest import IsolationTrees, expected_length
-from wsi_anomaly.baselines.networks import GradientScale, wasserstein_loss
-from wsi_anomaly.core.errors import ModelError, UsageError
+from wsi_anomaly.baselines.networks import GradientScale
+from wsi_anomaly.core.errors import ModelError, UsageError, WsiAnomalyError
 from wsi_anomaly.detectors import Fitting
 from wsi_anomaly.learning.batches import ArrayTiles, to_images
-from wsi_anomaly.learning.loop import NotFiniteError, Report
+from wsi_anomaly.learning.loop import NotFiniteError
 
 # -- deep-if -------------------------------------------------------------------------------------
 
@@ -143,11 +145,74 @@ def test_the_score_is_minus_the_mean_log_likelihood():
     with torch.inference_mode():
         for k, places in enumerate(transform_table(16)):
             p = detector.networks_["classifier"](transformed(images, places)).softmax(1)
-            by_hand -= ((alpha[k] - 1) * p.log()).sum(1) / 72
+            by_hand -= ((alpha[k] - 1) * (p + 1e-6).log()).sum(1) / 72
         assert detector.score_batch(images, {}).numpy() == pytest.approx(by_hand.numpy(), rel=1e-3)
 
 
-@pytest.mark.parametrize("wrong", [{"depth": 12}, {"depth": 4}, {"flips": True}, {"width": 0}])
+@pytest.mark.parametrize(
+    ("resolution", "depth", "width", "channels", "weights"),
+    [(32, 10, 4, 3, 1_214_744), (64, 16, 8, 3, 11_103_768)],
+)
+def test_the_classifier_has_the_published_weights(resolution, depth, width, channels, weights):
+    """As the authors' program counts them; at 64 px the head sees 2 x 2 cells."""
+    classifier = WideResNet(depth, width, 72, resolution, channels)
+    assert sum(p.numel() for p in classifier.parameters()) == weights
+    assert classifier[-1].in_features == 64 * width * (resolution // 32) ** 2
+
+
+def test_a_stride_of_two_begins_at_the_first_pixel():
+    """As TensorFlow pads: the first output sees pixels 0 to 2, the last one the border."""
+    unit = next(m for m in WideResNet(10, 1, 72, 32) if getattr(m, "shortcut", None) is not None
+                and not isinstance(m.shortcut, torch.nn.Identity))  # fmt: skip
+    images = torch.zeros(1, 16, 8, 8)
+    images[..., 0, 0] = 1
+    for convolution in (m for m in unit.branch if isinstance(m, torch.nn.Conv2d)):
+        torch.nn.init.ones_(convolution.weight)
+    first = next(m for m in unit.branch if isinstance(m, torch.nn.Conv2d))
+    seen = first(unit.branch[0](images))
+    assert seen.shape[2:] == (4, 4)
+    assert torch.nonzero(seen[0, 0]).tolist() == [[0, 0]]
+    images = images.flip((2, 3))  # the last pixel is seen from the last place alone
+    assert torch.nonzero(first(unit.branch[0](images))[0, 0]).tolist() == [[3, 3]]
+
+
+def test_weights_decay():
+    """All of them, with the gradient of 2.5e-4 times their squares."""
+    detector = DeepGeo(network(), DeepGeoConfig(width=1, steps=2))
+    learner = detector.learner(detector.build(), ArrayTiles(normal_tiles(4)), torch.device("cpu"))
+    (group,) = learner.optimizers["classifier"].param_groups
+    assert group["weight_decay"] == 5e-4
+    assert len(group["params"]) == len(list(learner.modules["classifier"].parameters()))
+
+
+@pytest.mark.parametrize("kind", ["deep-geo", "piad"])
+def test_networks_of_another_version_are_refused_in_one_sentence(kind):
+    small = {"resolution": 16, "width": 8, "steps": 2, "batch_size": 4}
+    detector = (
+        DeepGeo(network(), DeepGeoConfig(**small | {"width": 1}))
+        if kind == "deep-geo"
+        else Piad(network(), PiadConfig(layer="b", latent=2, **small))
+    ).fit(ArrayTiles(normal_tiles(12)))
+    tensors, config = detector.to_state()
+    for gone in ("weight_decay", "image_channels"):  # entries that were not there
+        config.pop(gone, None)
+    again = type(detector).from_state(tensors, config, detector.features, {})
+    tiles = abnormal_tiles(2)
+    assert again.score_samples(tiles) == pytest.approx(detector.score_samples(tiles))
+    # Version 0.1.0 had two blocks in piad, and numbered the parts of deep-geo otherwise.
+    older = {name.replace("branch.1.", "branch.0."): t for name, t in tensors.items()}
+    older |= {"more": torch.zeros(1)}
+    with pytest.raises(WsiAnomalyError, match=rf"{kind} has other networks.*train it anew"):
+        type(detector).from_state(older, config, detector.features, {})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"depth": 12}, {"depth": 4}, {"flips": True}, {"width": 0}, {"weight_decay": -1.0},
+        {"image_channels": 2},
+    ],
+)  # fmt: skip
 def test_deep_geo_refuses_what_makes_no_sense(wrong):
     with pytest.raises(UsageError):
         DeepGeoConfig(**wrong)
@@ -156,16 +221,21 @@ def test_deep_geo_refuses_what_makes_no_sense(wrong):
 # -- piad ----------------------------------------------------------------------------------------
 
 
-def test_the_scale_is_the_median_ratio_of_the_gradients():
-    parameter = torch.nn.Linear(2, 1, bias=False)
+def test_the_scale_is_the_median_of_smoothed_gradients():
+    """Every weight tensor and every look gives a ratio; biases give none."""
+    network = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Linear(1, 1))
     x = torch.tensor([[3.0, 4.0]])
-    scale = GradientScale(remembered=3)
+    scale = GradientScale(network, remembered=3)
     assert float(scale.weight) == 1
+    smooth = None
     for factor in (2.0, 10.0, 6.0):
-        scale.note(factor * parameter(x).sum(), 0.5 * parameter(x).sum(), parameter)
-    assert float(scale.weight) == pytest.approx(12)  # the median of 4, 20 and 12
+        scale.note(factor * network(x).sum(), 0.5 * network(x).sum(), network)
+        smooth = factor if smooth is None else 0.95 * smooth + 0.05 * factor
+    # Smoothed: 2, 2.4 and 2.58 to 0.5 each; the same for either tensor.
+    assert smooth == pytest.approx(2.58)
+    assert float(scale.weight) == pytest.approx(2.4 / 0.5)
     for _ in range(3):  # older ones are forgotten
-        scale.note(parameter(x).sum(), parameter(x).sum(), parameter)
+        scale.note(network(x).sum(), network(x).sum(), network)
     assert float(scale.weight) == pytest.approx(1)
 
 
@@ -177,15 +247,15 @@ def test_a_perfect_critic_pays_no_penalty():
             return x.sum(1) / 2  # a slope of 1 everywhere
 
     distance = fake.sum(1).mean() / 2 - real.sum(1).mean() / 2
-    drift = 1e-3 * (real.sum(1) / 2).square().mean()
-    found = float(wasserstein_loss(Slope(), real, fake))
+    drift = 1e-3 * sum((x.sum(1) / 2).square().mean() for x in (real, fake))
+    found = float(critic_loss(Slope(), real, fake))
     assert found == pytest.approx(float(distance + drift), abs=1e-4)
 
     class Steep(torch.nn.Module):
         def forward(self, x):
             return x.sum(1)  # a slope of 2: a penalty of 10 (2 - 1)^2
 
-    found = float(wasserstein_loss(Steep(), real, fake))
+    found = float(critic_loss(Steep(), real, fake))
     assert found == pytest.approx(float(2 * distance + 10 + 4 * drift), abs=1e-3)
 
 
@@ -200,12 +270,35 @@ def test_the_score_of_piad_is_the_relative_distance_to_the_reconstruction():
     assert detector.score_samples(abnormal_tiles(3)) == pytest.approx(expected.numpy(), rel=1e-4)
 
 
-def test_the_widths_of_piad_are_the_published_ones():
-    config = PiadConfig(layer="r42")
-    assert config.architecture(256, 256).widths == (64, 128, 256, 256)
-    assert config.architecture(1, 128).widths == (32, 64, 128, 128)
-    at64 = replace(config, resolution=64)
-    assert at64.architecture(256, 256).widths == (32, 64, 128, 256, 256)
+@pytest.mark.parametrize(
+    ("resolution", "widths", "critic", "weights"),
+    [
+        (32, (64, 128, 256, 256), (32, 64, 128, 128), (3_452_672, 2_825_219, 603_905)),
+        (64, (32, 64, 128, 256, 256), (32, 64, 128, 128, 128), (3_453_952, 2_854_147, 899_073)),
+    ],
+)
+def test_the_networks_of_piad_are_the_published_ones(resolution, widths, critic, weights):
+    """Widths as configured, and the numbers of weights that the authors' program counts."""
+    config = PiadConfig(layer="b", resolution=resolution)
+    assert config.architecture().widths == widths
+    assert config.critic().widths == critic
+    networks = Piad(network(), config).build()
+    judge = Encoder(config.critic(), blocks=1)
+    found = [sum(p.numel() for p in n.parameters()) for n in (*networks.values(), judge)]
+    assert tuple(found) == weights
+
+
+def test_grey_images_have_one_channel_in_piad_and_deep_geo():
+    tiles = np.repeat(normal_tiles(12)[..., :1], 3, -1)
+    small = {"resolution": 16, "steps": 2, "batch_size": 4, "image_channels": 1}
+    piad = Piad(network(), PiadConfig(layer="b", width=8, latent=2, **small)).fit(ArrayTiles(tiles))
+    rebuilt = piad.networks_["generator"](torch.zeros(2, 2, 1, 1))
+    assert rebuilt.shape == (2, 3, 16, 16)
+    assert torch.equal(rebuilt[:, 0], rebuilt[:, 2])
+    geo = DeepGeo(network(), DeepGeoConfig(width=1, **small)).fit(ArrayTiles(tiles))
+    assert geo.networks_["classifier"][0].weight.shape == (16, 1, 3, 3)
+    for detector in (piad, geo):
+        assert np.isfinite(detector.score_samples(tiles[:2])).all()
 
 
 @pytest.mark.parametrize(
@@ -389,22 +482,17 @@ def test_a_loss_that_is_no_number_ends_the_training():
         Piad(network(), config).fit(ArrayTiles(normal_tiles(12)))
 
 
-def test_a_checkpoint_of_version_0_1_0_goes_on(tmp_path):
+def test_a_checkpoint_of_version_0_1_0_is_refused_in_one_sentence(tmp_path):
+    """Its networks have other blocks."""
     config = PiadConfig(
         layer="b", resolution=8, width=4, latent=2, steps=14, batch_size=4, report_every=3
     )
-    tiles, fitting = ArrayTiles(normal_tiles(24)), Fitting.on("cpu")
-    straight = Piad(network(), config).fit(tiles)
+    fitting = Fitting.on("cpu")
     fitting.checkpoint = tmp_path
     old = Path(__file__).parents[1] / "data" / "piad_checkpoint_0.1.0.safetensors"
     copy(old, tmp_path / "piad.safetensors")
-    reports: list[Report] = []
-    fitting.progress = reports.append
-    resumed = Piad(network(), config).fit(tiles, None, fitting)
-    assert [report.step for report in reports] == [12, 14]  # it was interrupted at step 9
-    assert [line["step"] for line in resumed.log_] == [line["step"] for line in straight.log_]
-    losses = [[line["loss"] for line in run.log_] for run in (resumed, straight)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    with pytest.raises(ModelError, match=r"another configuration.*--overwrite"):
+        Piad(network(), config).fit(ArrayTiles(normal_tiles(24)), None, fitting)
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):

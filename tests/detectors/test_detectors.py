@@ -76,7 +76,7 @@ def make_deep_geo(features: PerceptualNetwork) -> Detector:
 
 def make_piad(features: PerceptualNetwork) -> Detector:
     config = PiadConfig(
-        layer="b", resolution=SIZE // 2, width=8, latent=4, steps=80, batch_size=16,
+        layer="b", resolution=SIZE // 2, width=8, latent=4, steps=160, batch_size=16,
         report_every=10, learning_rate=5e-3, critic_learning_rate=2e-3, critic_steps=1,
         weigh_every=10,
     )  # fmt: skip

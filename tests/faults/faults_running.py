@@ -22,7 +22,7 @@ import pytest
 PROGRAM = Path(__file__).with_name("one_run.py")
 IN_WORKERS = PROGRAM.with_name("in_workers")
 FULL = os.environ.get("FAULTS", "") == "all"
-LONGEST_S = 300.0
+LONGEST_S = 3600.0 if FULL else 300.0  # five hundred slides, on a machine that others use
 
 
 def only_in_full() -> None:

@@ -34,13 +34,17 @@ def table(records: list[dict[str, Any]]) -> str:
             f"| {r['fault']} | {r['promise']} | {r['tried']} | {r['survived']} | {len(r['lost'])} "
             f"| {went} |"
         )
-    total = (sum(r[k] for r in records) for k in ("tried", "survived"))
-    lost = sum(len(r["lost"]) for r in records)
-    tried, survived = total
+    tried, survived, lost = totals(records)
     lines.append(f"| **all** | | **{tried}** | **{survived}** | **{lost}** | |")
     for text in sorted({_where(r) for r in records}):
         lines += ["", text]
     return "\n".join(lines)
+
+
+def totals(records: list[dict[str, Any]]) -> tuple[int, int, int]:
+    """How often something was tried, survived and lost, in all."""
+    tried, survived = (sum(r[k] for r in records) for k in ("tried", "survived"))
+    return tried, survived, sum(len(r["lost"]) for r in records)
 
 
 def _where(r: dict[str, Any]) -> str:
@@ -57,11 +61,12 @@ def fuzz_table(records: list[dict[str, Any]]) -> str:
     ]
     total = sum(r["executions"] for r in records), sum(r["seconds"] for r in records)
     lines.append(f"| **all** | **{total[0]:,}** | **{total[1]}** | |")
+    dates = ", ".join(sorted({r["date"] for r in records}))
     return "\n".join(
         [
             *lines,
             "",
-            f"{records[0]['date']}, one core; each run after what it had found before was mended.",
+            f"{dates}, one core; each run after what it had found before was mended.",
         ]
     )
 
@@ -78,7 +83,9 @@ def read_records() -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(between(PAGE.read_text(), START, END, table(read_records())))
+    records = read_records()
+    PAGE.write_text(between(PAGE.read_text(), START, END, table(records)))
+    print("{} tried, {} survived, {} lost".format(*totals(records)))
     if FUZZ_RECORD.exists():
         found = fuzz_table(json.loads(FUZZ_RECORD.read_text()))
         FUZZ_PAGE.write_text(between(FUZZ_PAGE.read_text(), FUZZ_START, FUZZ_END, found))

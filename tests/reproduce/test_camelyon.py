@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -144,3 +145,13 @@ def test_without_any_tile_of_a_side_nothing_is_computed(download: Path, tmp_path
         (copy / "training" / "normal" / f"{name}.tif").write_bytes(b"no slide")
     with pytest.raises(UsageError, match=r"no tiles for normal train.*The first trouble: .*normal"):
         Camelyon16(copy, tmp_path / "out")
+
+
+def test_a_full_disk_is_noticed_before_anything_is_tiled(
+    download: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    little = SimpleNamespace(free=1_000_000)
+    monkeypatch.setattr(camelyon_tiles.shutil, "disk_usage", lambda _: little)
+    with pytest.raises(UsageError, match=r"tiles of 5 slides take up to 0\.0 GB, and 0\.0 GB are"):
+        Camelyon16(download, tmp_path)
+    assert not (tmp_path / "tiles").exists()

@@ -15,7 +15,6 @@ from sklearn.metrics import roc_auc_score
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.detectors import Density, DensityConfig
 from wsi_anomaly.features import load_features
-from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.learning.batches import ArrayTiles
 from wsi_anomaly.reproduce.plan import Plan
 from wsi_anomaly.reproduce.problems import Labelled, Problem
@@ -129,7 +128,7 @@ def test_an_image_is_judged_by_the_mean_over_its_tiles(folder: Path, tmp_path: P
     assert by_row["density"]["settings"]["estimator"] == "knn"
     assert by_row["supervised"]["settings"]["layers"] == ["c3"]
     one = problem(source, "clusters-012")
-    network = load_features("compact").set_precision(fast_precision("cpu"))
+    network = load_features("compact")
     density = Density(network, DensityConfig(("c3",), "knn")).fit(ArrayTiles(one.learn))
     scores = density.score_samples(one.judge)
     means = [scores[one.judge_image == image].mean() for image in np.unique(one.judge_image)]

@@ -8,11 +8,13 @@ program takes of a longer list; steps are ``resolution:transition+stabilisation`
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 from wsi_anomaly.reproduce.published import CONFIGURATIONS, GRID, Published, configuration
 
 FACTS = Path(__file__).with_name("published_runs.csv")
+PAGE = Path(__file__).parents[2] / "docs" / "method.md"
 
 
 def facts() -> dict[tuple[str, str, str], dict[str, str]]:
@@ -50,6 +52,43 @@ def test_every_run_is_configured_as_published() -> None:
     }
     assert ours == facts()
     assert len(ours) == 10 + 10 + 3 * 7 + 7
+
+
+def as_documented(place: tuple[str, str, str], line: dict[str, str]) -> str:
+    """A line of the file as a line of the page."""
+    several = " " in line["steps"]
+    stages = [re.fullmatch(r"(\d+):(\d+)\+(\d+)", part) for part in line["steps"].split()]
+    steps = [
+        (f"{at}: " if several else "")
+        + (f"{int(grow):,} + " if grow != "0" else "")
+        + f"{int(stay):,}"
+        for at, grow, stay in (match.groups() for match in stages if match)
+    ]
+    layers = [part.replace(":", ": ").replace("+", " + ") for part in line["layers"].split()]
+    also = {
+        f"adversary {line['adversarial_weight']}": line["adversarial_weight"] != "0",
+        f"pixel L1 {line['pixel_weight']}": line["pixel_weight"] != "0",
+        "equalised": line["equalise"] == "1",
+        "flips": line["flips"] == "1",
+        "grey": line["image_channels"] == "1",
+    }
+    grows = line["first_resolution"] != line["resolution"]
+    side = line["latent_resolution"]
+    cells = (
+        f"{place[0]}, {place[1]}", place[2],
+        f"{line['first_resolution']} to {line['resolution']}" if grows else line["resolution"],
+        f"{line['latent_channels']} x {side} x {side}", line["widths"].replace(" ", "-"),
+        ", ".join(layers) if several else layers[0].split(": ")[1],
+        line["learning_rate"], line["batch_size"], "; ".join(steps),
+        ", ".join(name for name, holds in also.items() if holds) or "-",
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_page_states_every_run() -> None:
+    page = PAGE.read_text(encoding="utf-8").splitlines()
+    stated = [line for line in page if re.match(r"\| (cifar10|svhn|nih|camelyon16), ", line)]
+    assert stated == [as_documented(place, line) for place, line in facts().items()]
 
 
 def test_a_row_of_the_curve_has_the_flips_and_channels_of_its_set() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from tiny_sets import make_folder_set
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
+from wsi_anomaly.features import working_precision
 from wsi_anomaly.reproduce.experiment import Bench
 from wsi_anomaly.reproduce.plan import Plan
 from wsi_anomaly.reproduce.run import reproduce
@@ -203,7 +205,7 @@ def test_the_best_are_compared_group_by_group() -> None:
     assert best_against_best(rows[:2]) is None
 
 
-def test_a_bound_that_cannot_be_computed_costs_its_own_cells_only(tmp_path: Path) -> None:
+def test_a_control_that_cannot_be_computed_costs_its_own_cells_only(tmp_path: Path) -> None:
     folder = make_folder_set(tmp_path / "set", normal=60, abnormal=40)
     lines = ["image,group"]
     for number, path in enumerate(sorted(folder.rglob("*.png"))):
@@ -221,3 +223,24 @@ def test_a_bound_that_cannot_be_computed_costs_its_own_cells_only(tmp_path: Path
     table = (tmp_path / "out" / "table.md").read_text()
     assert "| - | - |" in table
     assert "nan" not in table
+
+
+def test_a_row_states_its_number_format_and_its_layers(tmp_path: Path) -> None:
+    """float32 as published, bfloat16 as a setting; the two share no cell."""
+    folder = make_folder_set(tmp_path / "set", normal=30, abnormal=20)
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        plan = replace(PLAN, precision=precision)
+        outcome = reproduce(Folder(folder), plan, ("deep-if",), tmp_path / "out", seeds=1)
+        (found[precision],) = (row.precision for row in outcome.rows)
+        page = (tmp_path / "out" / "table.md").read_text()
+        assert f"Perceptual network: compact, in {found[precision][0]}." in page
+        assert "Layers whose averages are pooled: deep-if: c2, c3." in page
+        cell = json.loads((tmp_path / "out" / "cells.jsonl").read_text())
+        assert [cell["precision"]] == list(found[precision])
+    assert found["float32"] == ("float32",)
+    expected = str(working_precision("compact", "cpu")).removeprefix("torch.")
+    assert found["bfloat16"] == (expected,)
+    assert len(list((tmp_path / "out" / "cells").iterdir())) == 2
+    with pytest.raises(UsageError, match="float32 or bfloat16"):
+        Plan(precision="float16")

@@ -115,7 +115,7 @@ def test_damaged_and_wrong_images_are_named(tmp_path: Path) -> None:
         NaturalImages("cifar10", tmp_path / "nothing.zip")
 
 
-def test_digits_have_no_colour(tmp_path: Path) -> None:
+def test_digits_lose_their_colour_where_it_is_asked_for(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for half in ("train", "test"):
         for digit in range(10):
@@ -123,7 +123,11 @@ def test_digits_have_no_colour(tmp_path: Path) -> None:
             place.mkdir(parents=True)
             Image.fromarray(striped(rng, 32, digit)).save(place / "0.png")
     problem = ask(NaturalImages("svhn", tmp_path), "3")
-    assert (problem.judge[..., 0] == problem.judge[..., 2]).all()
+    assert (problem.judge[..., 0] != problem.judge[..., 2]).any()
+    grey = problem.greyed()
+    for images in (grey.learn, grey.judge, grey.known):
+        assert (images[..., 0] == images[..., 2]).all()
+    assert grey.judge.shape == problem.judge.shape
 
 
 def test_torchvisions_files_of_svhn_are_read(
@@ -147,7 +151,6 @@ def test_torchvisions_files_of_svhn_are_read(
     problem = ask(source, "0")
     assert len(problem.learn) == 2
     assert problem.learn.shape[1:] == (32, 32, 3)
-    assert (problem.learn[..., 0] == problem.learn[..., 1]).all()
     (tmp_path / "test_32x32.mat").unlink()
     with pytest.raises(UsageError, match="svhn that are missing or damaged; download train_32x32"):
         NaturalImages("svhn", tmp_path)

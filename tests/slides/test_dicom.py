@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import NotASlideError
 from wsi_anomaly.slides import find_slides, open_slide, slide_fingerprint
 from wsi_anomaly.slides.dicom import parts_of_slides, read_dicom
+from wsi_anomaly.slides.listing import list_slides
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,31 @@ def test_slides_of_one_folder_are_told_apart_and_copies_are_not(series, tmp_path
     assert find_slides([together]) == [together / "0_finest.dcm", together / "1_finest.dcm"]
 
 
+def test_a_series_split_over_folders_is_one_slide(series, tmp_path):
+    places = {"finest.dcm": "a", "level.dcm": "a", "a_level.dcm": "b", "label.dcm": "c"}
+    for name, folder in places.items():
+        (tmp_path / folder).mkdir(exist_ok=True)
+        shutil.copy(series.parent / name, tmp_path / folder / name)
+    finest = tmp_path / "a" / "finest.dcm"
+    listing = list_slides([tmp_path])
+    assert listing.slides == (finest,)
+    reasons = {other.path.name: other.reason for other in listing.others}
+    assert reasons["level.dcm"] == "of finest.dcm"
+    assert reasons["label.dcm"].startswith(f"of {finest}, which is read without it")
+    copy = shutil.copytree(tmp_path / "a", tmp_path / "z")
+    assert find_slides([tmp_path]) == [finest, copy / "finest.dcm"]
+
+
+def test_archives_name_dicom_files_by_numbers(series, tmp_path):
+    names = dict(zip(sorted(series.parent.iterdir()), ("I1", "I2", "1.2.840.3", "I4.dicom", "I5"),
+                     strict=True))  # fmt: skip
+    for file, name in names.items():
+        shutil.copy(file, tmp_path / name)
+    (tmp_path / "README").write_text("no DICOM")
+    (tmp_path / "I9").write_bytes(bytes(128) + b"DICM" + b"noise")
+    assert find_slides([tmp_path]) == [tmp_path / names[series]]
+
+
 @pytest.mark.parametrize("damage", ["cut", "noise", "no magic"])
 def test_a_damaged_file_is_a_slide_of_its_own_that_cannot_be_opened(series, tmp_path, damage):
     path = tmp_path / "s.dcm"
@@ -77,7 +104,9 @@ def test_a_damaged_file_is_a_slide_of_its_own_that_cannot_be_opened(series, tmp_
     else:
         data[128:132] = b"none"
     path.write_bytes(data)
-    assert read_dicom(path) is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a damaged value is nothing to print
+        assert read_dicom(path) is None
     assert find_slides([tmp_path]) == [path]
     with pytest.raises(NotASlideError):
         open_slide(path)

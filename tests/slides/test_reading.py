@@ -15,7 +15,7 @@ from slide_files import sparse, stained, write
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.slides import Bounds, open_slide, read_squares
 from wsi_anomaly.slides.base import Mpp, Region, Slide, SlideInfo
-from wsi_anomaly.slides.levels import exact_level
+from wsi_anomaly.slides.levels import exact_level, exact_levels
 from wsi_anomaly.slides.openslide_backend import composite
 from wsi_anomaly.slides.physical import find_mpp, mpp_problem, objective_power
 from wsi_anomaly.slides.resample import resample
@@ -154,6 +154,20 @@ def test_rounded_sizes_do_not_stretch_a_level():
     assert exact_level((4443, 3567), (2221, 1783), 2.0005) == (2, (2221, 1783))
     assert exact_level((11264, 11264), (704, 704), 16.0) == (16, (704, 704))
     assert exact_level((1000, 1000), (300, 300), 3.3333) == (3.3333, (300, 300))
+
+
+@pytest.mark.parametrize("scales", [(2, 4, 8), (4, 16), (3, 9), (4, 8), (2, 8)])
+def test_levels_padded_to_whole_tiles_go_on_as_they_began(scales):
+    """Several downsamples may explain a padded size; in one tile any from some on does."""
+    full, tile = (4500, 3009), (256, 256)
+
+    def padded(side: int, scale: int) -> int:
+        return math.ceil(math.ceil(side / scale) / 256) * 256
+
+    sizes = [(padded(full[0], s), padded(full[1], s)) for s in scales]
+    levels = [(full, 1.0, tile), *((size, full[0] / size[0], tile) for size in sizes)]
+    assert [scale for scale, _ in exact_levels(full, levels)] == [1, *scales]
+    assert exact_levels(full, levels)[1][1] == tuple(math.ceil(side / scales[0]) for side in full)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -5,6 +5,7 @@ Gulrajani et al. 2017. The critic is an encoder with one output that grows with 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -60,16 +61,7 @@ class Adversary:
 
     def update(self, real: Tensor, fake: Tensor, alpha: float) -> Tensor:
         """One critic update by images (N, 3, S, S); returns its loss, ()."""
-        mix = torch.rand(len(real), 1, 1, 1, device=real.device)
-        between = (mix * real + (1 - mix) * fake).requires_grad_()
-        gradient: Tensor = torch.autograd.grad(
-            self._judge(between, alpha).sum(), between, create_graph=True
-        )[0]
-        penalty = (torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) - 1).square().mean()
-        of_real, of_fake = self._judge(real, alpha), self._judge(fake, alpha)
-        norm = of_real.square().mean() + of_fake.square().mean()
-        distance = of_real.mean() - of_fake.mean()
-        loss: Tensor = GRADIENT_PENALTY * penalty + NORM_PENALTY * norm - distance
+        loss = critic_loss(lambda images: self._judge(images, alpha), real, fake)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.optimizer)
@@ -83,3 +75,23 @@ class Adversary:
     def _judge(self, images: Tensor, alpha: float) -> Tensor:
         verdict: Tensor = self.critic(images, self._resolution, alpha)
         return verdict.flatten()
+
+
+def critic_loss(judge: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """Loss, (), of a Wasserstein critic: distance, gradient penalty, squared verdicts.
+
+    Parameters
+    ----------
+    judge
+        Gives one number for each sample.
+    real, fake : Tensor (N, ...)
+        Samples to tell apart; `fake` without a gradient.
+    """
+    mix = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)
+    between = (mix * real + (1 - mix) * fake).requires_grad_()
+    gradient = torch.autograd.grad(judge(between).sum(), between, create_graph=True)[0]
+    penalty = (torch.linalg.vector_norm(gradient.flatten(1), dim=1) - 1).square().mean()
+    of_real, of_fake = judge(real), judge(fake)
+    norm = of_real.square().mean() + of_fake.square().mean()
+    loss: Tensor = GRADIENT_PENALTY * penalty + NORM_PENALTY * norm - of_real.mean()
+    return loss + of_fake.mean()

@@ -102,27 +102,34 @@ class Architecture:
         return [r for r in self._resolutions()[::-1] if r >= self.first_resolution]
 
 
-class Encoder(nn.Module):
-    """Image to latent map."""
+def _blocks(width: int, number: int) -> list[Block]:
+    return [Block(width, width) for _ in range(number)]
 
-    def __init__(self, architecture: Architecture) -> None:
+
+class Encoder(nn.Module):
+    """Image to latent map.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    blocks : int
+        At each resolution: 2 as published for the autoencoder, 1 for its predecessor.
+    """
+
+    def __init__(self, architecture: Architecture, blocks: int = 2) -> None:
         super().__init__()
         a = architecture
         width, base = a.width, a.base_resolution
         self.from_image = nn.ModuleDict(
             {
-                str(r): nn.Sequential(
-                    Conv3(a.image_channels, width(r)),
-                    Block(width(r), width(r)),
-                    Block(width(r), width(r)),
-                )
+                str(r): nn.Sequential(Conv3(a.image_channels, width(r)), *_blocks(width(r), blocks))
                 for r in a.growth()
             }
         )
         self.down = nn.ModuleDict(
             {
                 str(r): nn.Sequential(
-                    Down(width(r), width(r // 2)), Block(width(r // 2), width(r // 2))
+                    Down(width(r), width(r // 2)), *_blocks(width(r // 2), blocks - 1)
                 )
                 for r in a.octaves()
             }
@@ -162,9 +169,16 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latent map to image; no connection from the encoder's inner layers."""
+    """Latent map to image; no connection from the encoder's inner layers.
 
-    def __init__(self, architecture: Architecture) -> None:
+    Parameters
+    ----------
+    architecture : Architecture
+    blocks : int
+        As in :class:`Encoder`.
+    """
+
+    def __init__(self, architecture: Architecture, blocks: int = 2) -> None:
         super().__init__()
         a = architecture
         width, base = a.width, a.base_resolution
@@ -177,7 +191,7 @@ class Decoder(nn.Module):
         )
         self.up = nn.ModuleDict(
             {
-                str(r): nn.Sequential(Up(width(r // 2), width(r)), Block(width(r), width(r)))
+                str(r): nn.Sequential(Up(width(r // 2), width(r)), *_blocks(width(r), blocks - 1))
                 for r in a.octaves()
             }
         )

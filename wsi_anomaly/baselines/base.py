@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from wsi_anomaly.baselines.learner import Learner, ResizedBatches
 from wsi_anomaly.baselines.networks import resized
 from wsi_anomaly.baselines.settings import NetworkSettings
+from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.detectors.base import Detector, Fitting, device_of, fit_missing_statistics
 from wsi_anomaly.learning.batches import Tiles
 from wsi_anomaly.learning.loop import LoopConfig, TrainingLoop
@@ -86,6 +87,10 @@ class NetworkDetector(Detector):
         """Take the weights; see :meth:`Detector.restore`."""
         with torch.random.fork_rng(devices=[]):
             networks = self.build()
+        if not tensors.keys() <= networks.state_dict().keys():
+            raise WsiAnomalyError(
+                f"{self.name} has other networks in this version of wsi-anomaly; train it anew."
+            )
         networks.load_state_dict(dict(tensors))
         # As training laid them out: other layouts round differently.
         networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -30,10 +30,13 @@ from wsi_anomaly.learning.loop import StepResult
 
 TRANSFORMS = 72
 
+_CELL = 8
+_LEAST_P = 1e-6  # added to a probability of which the logarithm is taken for a score
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeepGeoConfig(NetworkSettings):
-    """Everything that decides what ``deep-geo`` learns; the defaults are those for 32 px.
+    """Everything that decides what ``deep-geo`` learns; the defaults are the authors' for 32 px.
 
     Attributes
     ----------
@@ -43,22 +46,32 @@ class DeepGeoConfig(NetworkSettings):
         Factor that widens all its layers; 8 in the paper for 64 px.
     steps
         As many as three passes over all transforms of 5,000 images.
+    weight_decay
+        Times the squares of all weights, added to the loss.
     dirichlet_tiles
         At most so many tiles for the Dirichlet distributions, 72 answers for each.
+    image_channels
+        3; or 1 where images are grey, of whose three equal channels the first is seen.
     """
 
     depth: int = 10
     width: int = 4
-    steps: int = 8438
+    steps: int = 8439
     batch_size: int = 128
     learning_rate: float = 1e-3
+    weight_decay: float = 2.5e-4
     dirichlet_tiles: int = 5000
+    image_channels: int = 3
 
     may_flip: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._positive("dirichlet_tiles")
+        if self.image_channels not in (1, 3):
+            raise UsageError(f"image_channels is 1 or 3, not {self.image_channels}.")
+        if self.weight_decay < 0:
+            raise UsageError(f"weight_decay is not negative, not {self.weight_decay}.")
         if self.depth < 10 or (self.depth - 4) % 6:
             raise UsageError(f"depth is 10, 16, 22, ..., not {self.depth}.")
         if self.flips:
@@ -102,7 +115,9 @@ class _Unit(nn.Module):
         super().__init__()
         self.enter = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
         self.branch = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+            # TensorFlow's: a stride of two begins at the first pixel.
+            nn.ZeroPad2d(1 if stride == 1 else (0, 1, 0, 1)),
+            nn.Conv2d(inputs, outputs, 3, stride, bias=False),
             nn.BatchNorm2d(outputs),
             nn.ReLU(),
             nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
@@ -122,26 +137,38 @@ class _Unit(nn.Module):
 
 
 class WideResNet(nn.Sequential):
-    """WRN-depth-width; images to `classes` logits."""
+    """WRN-depth-width; images of `resolution` px to `classes` logits.
 
-    def __init__(self, depth: int, width: int, classes: int) -> None:
-        layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1, bias=False)]
+    The last map is averaged over cells of 8 x 8 positions: one cell at 32 px, 2 x 2 at 64 px.
+    """
+
+    def __init__(
+        self, depth: int, width: int, classes: int, resolution: int, channels: int = 3
+    ) -> None:
+        layers: list[nn.Module] = [nn.Conv2d(channels, 16, 3, padding=1, bias=False)]
         inputs = 16
-        for group, channels in enumerate((16 * width, 32 * width, 64 * width)):
+        for group, outputs in enumerate((16 * width, 32 * width, 64 * width)):
             for unit in range((depth - 4) // 6):
-                layers.append(_Unit(inputs, channels, 2 if group and not unit else 1))
-                inputs = channels
+                layers.append(_Unit(inputs, outputs, 2 if group and not unit else 1))
+                inputs = outputs
+        last = resolution // 4
+        cell = min(_CELL, last)
+        head = nn.Linear(inputs * (last // cell) ** 2, classes)
+        nn.init.zeros_(head.bias)
         super().__init__(
-            *layers,
-            nn.BatchNorm2d(inputs),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(inputs, classes),
+            *layers, nn.BatchNorm2d(inputs), nn.ReLU(), nn.AvgPool2d(cell), nn.Flatten(), head
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        self._channels = channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, R, R), of which the first channels are seen, to (N, classes)."""
+        x = images[:, : self._channels]
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 class _Answers(nn.Module):
@@ -159,7 +186,10 @@ class _Learner(Learner):
         super().__init__({"classifier": classifier}, device)
         self._classifier, self._table = classifier, transform_table(config.resolution).to(device)
         self.optimizers["classifier"] = torch.optim.Adam(
-            classifier.parameters(), lr=config.learning_rate
+            classifier.parameters(),
+            lr=config.learning_rate,
+            eps=1e-7,  # Keras's
+            weight_decay=2 * config.weight_decay,
         )
 
     def step(self, batches: tuple[Tensor, ...], step: int) -> StepResult:
@@ -194,7 +224,8 @@ class DeepGeo(NetworkDetector):
 
     def build(self) -> nn.ModuleDict:
         """Make the classifier, and room for the distributions."""
-        classifier = WideResNet(self.config.depth, self.config.width, TRANSFORMS)
+        c = self.config
+        classifier = WideResNet(c.depth, c.width, TRANSFORMS, c.resolution, c.image_channels)
         return nn.ModuleDict({"classifier": classifier, "answers": _Answers()})
 
     def learner(self, networks: nn.ModuleDict, tiles: Tiles, device: torch.device) -> Learner:
@@ -217,7 +248,8 @@ class DeepGeo(NetworkDetector):
     def score_batch(self, images: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
         """Return minus the mean log-likelihood (N,) of the 72 answers, up to a constant."""
         alpha = self._alpha()
-        found = [(log_p * (alpha[k] - 1)).sum(1) for k, log_p in enumerate(self._answers(images))]
+        logs = [(log_p.exp() + _LEAST_P).log() for log_p in self._answers(images)]
+        found = [(log_p * (alpha[k] - 1)).sum(1) for k, log_p in enumerate(logs)]
         return -torch.stack(found).mean(0)
 
     def _alpha(self) -> Tensor:

@@ -6,11 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsi_anomaly.autoencoder.adversary import GRADIENT_PENALTY
 from wsi_anomaly.learning.distributed import mean_over_processes
 
-DRIFT_PENALTY = 1e-3
-REMEMBERED = 100
+REMEMBERED, SMOOTHING = 200, 0.05
 _SMALLEST = 4  # side of the image inside a network before it becomes a vector
 
 
@@ -92,62 +90,55 @@ def fooling_loss(of_fake: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(of_fake, torch.ones_like(of_fake))
 
 
-def wasserstein_loss(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    """Loss of a Wasserstein critic with gradient penalty (Gulrajani et al. 2017).
-
-    A faint penalty keeps its answers near zero (Karras et al. 2018).
-
-    Parameters
-    ----------
-    critic
-        Gives one number for each sample.
-    real, fake : Tensor (N, ...)
-        Samples to tell apart; `fake` without a gradient.
-    """
-    mix = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)
-    between = (mix * real + (1 - mix) * fake).requires_grad_()
-    gradient = torch.autograd.grad(critic(between).sum(), between, create_graph=True)[0]
-    penalty = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
-    of_real = critic(real)
-    distance = critic(fake).mean() - of_real.mean()
-    loss: Tensor = distance + GRADIENT_PENALTY * penalty + DRIFT_PENALTY * of_real.square().mean()
-    return loss
-
-
 class GradientScale(nn.Module):
     """Weight of the reconstruction term: median of |g_adversarial| / |g_reconstruction|.
 
+    Over every weight tensor of a network and the last looks; the lengths of the gradients are
+    smoothed over the looks first.
+
     Parameters
     ----------
+    network : nn.Module
+        Whose gradients are compared.
     remembered : int
-        Over so many measurements.
+        Looks.
+
+    Attributes
+    ----------
+    weight : Tensor ()
+        1 before the first look.
     """
 
-    ratios: Tensor
+    lengths: Tensor
     count: Tensor
+    weight: Tensor
 
-    def __init__(self, remembered: int = REMEMBERED) -> None:
+    def __init__(self, network: nn.Module, remembered: int = REMEMBERED) -> None:
         super().__init__()
-        self.register_buffer("ratios", torch.ones(remembered))
+        number = len(_weights(network))
+        self.register_buffer("lengths", torch.ones(2, number, remembered))  # the newest last
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-
-    @property
-    def weight(self) -> Tensor:
-        """The median, (); 1 before anything was measured."""
-        known = min(int(self.count), len(self.ratios))
-        return self.ratios[:known].median() if known else torch.ones_like(self.ratios[0])
+        self.register_buffer("weight", torch.ones(()))
 
     def note(self, adversarial: Tensor, reconstruction: Tensor, through: nn.Module) -> None:
-        """Compare the gradients that both losses, (), send into a module's parameters."""
-        parameters = list(through.parameters())
-        lengths = []
+        """Compare the gradients that both losses, (), send into a network's weights."""
+        rows = []
         for loss in (adversarial, reconstruction):
-            gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-            parts = [g.flatten() for g in gradients if g is not None]
-            lengths.append(torch.cat(parts).norm())
-        ratio = mean_over_processes(lengths[0] / lengths[1].clamp_min(1e-12))
-        self.ratios[int(self.count) % len(self.ratios)] = ratio
+            gradients = torch.autograd.grad(loss, _weights(through), retain_graph=True)
+            rows.append(torch.stack([gradient.norm() for gradient in gradients]))
+        found = mean_over_processes(torch.stack(rows))
+        self.lengths = torch.cat((self.lengths[..., 1:], found[..., None]), 2)
         self.count += 1
+        known = min(int(self.count), self.lengths.shape[2])
+        smooth = [self.lengths[..., -known]]
+        for k in range(1, known):
+            smooth.append(smooth[-1].lerp(self.lengths[..., k - known], SMOOTHING))
+        of_adversary, of_distance = torch.stack(smooth, 2)
+        self.weight = (of_adversary / of_distance.clamp_min(1e-12)).quantile(0.5)
+
+
+def _weights(network: nn.Module) -> list[nn.Parameter]:
+    return [p for name, p in network.named_parameters() if name.endswith("weight")]
 
 
 def resized(images: Tensor, resolution: int) -> Tensor:

@@ -6,7 +6,8 @@ latents wants encoded images to be normally distributed (both WGAN with gradient
 relative perceptual distance between an image and its reconstruction ties the two together. That
 distance is the anomaly score. Its weight follows the size of the adversarial gradients.
 
-Neighbours: ``dpa`` keeps the distance and drops the adversaries for a tight bottleneck.
+Neighbours: ``dpa`` keeps the distance and drops the adversaries for a tight bottleneck. Its
+residual blocks come in pairs; here there is one where it has two.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder import Architecture, pixel_map
+from wsi_anomaly.autoencoder.adversary import critic_loss
+from wsi_anomaly.autoencoder.blocks import SLOPE
 from wsi_anomaly.autoencoder.loss import relative_l1
 from wsi_anomaly.autoencoder.network import Decoder, Encoder
 from wsi_anomaly.baselines.base import NetworkDetector
 from wsi_anomaly.baselines.learner import Learner
-from wsi_anomaly.baselines.networks import GradientScale, wasserstein_loss
+from wsi_anomaly.baselines.networks import GradientScale
 from wsi_anomaly.baselines.settings import NetworkSettings
 from wsi_anomaly.detectors.base import DETECTORS
 from wsi_anomaly.features import PerceptualNetwork
@@ -42,7 +45,8 @@ class PiadConfig(NetworkSettings):
         Layer of the perceptual network, at the images' resolution.
     width
         Channels of encoder and generator at 4 and 8 px; half of it at 16 px, a quarter at 32 px,
-        and so on. The image critic has half as many.
+        and so on. The image critic has at most half as many: an eighth at first, twice as many at
+        each half of the side.
     latent
         Numbers of the latent vector.
     learning_rate, critic_learning_rate
@@ -51,6 +55,8 @@ class PiadConfig(NetworkSettings):
         Updates of the critics before each update of encoder and generator.
     weigh_every
         Steps between two looks at the size of the gradients.
+    image_channels
+        3; or 1 where images are grey, as in :class:`~wsi_anomaly.autoencoder.Architecture`.
     """
 
     layer: str
@@ -62,21 +68,36 @@ class PiadConfig(NetworkSettings):
     critic_learning_rate: float = 5e-4
     critic_steps: int = 2
     weigh_every: int = 100
+    image_channels: int = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._positive("latent", "critic_learning_rate", "critic_steps", "weigh_every")
 
-    def architecture(self, latent: int, width: int) -> Architecture:
-        """Size of an encoder to `latent` numbers, or of a generator from them."""
-        octaves = (self.resolution // 4).bit_length()
-        widths = tuple(max(1, width >> max(0, k - 1)) for k in range(octaves))[::-1]
+    def architecture(self) -> Architecture:
+        """Size encoder and generator."""
+        octaves = range(self._octaves)
+        return self._sized(
+            self.latent, [max(1, self.width >> max(0, k - 1)) for k in octaves][::-1]
+        )
+
+    def critic(self) -> Architecture:
+        """Size the image critic."""
+        most, first = max(1, self.width // 2), max(1, self.width // 8)
+        return self._sized(1, [min(most, first << k) for k in range(self._octaves)])
+
+    @property
+    def _octaves(self) -> int:
+        return (self.resolution // 4).bit_length()
+
+    def _sized(self, latent: int, widths: list[int]) -> Architecture:
         return Architecture(
             resolution=self.resolution,
             first_resolution=self.resolution,
             latent_resolution=1,
             latent_channels=latent,
-            widths=widths,
+            widths=tuple(widths),
+            image_channels=self.image_channels,
         )
 
 
@@ -86,25 +107,21 @@ class _Image(nn.Module):
     def __init__(self, network: Encoder | Decoder, resolution: int) -> None:
         super().__init__()
         self.network, self.resolution = network, resolution
-        # The autoencoder's own initialisation makes images of a drawn latent far out of range.
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                module.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.network(x, self.resolution)
-        return y
+        return y if isinstance(self.network, Encoder) else y.expand(-1, 3, -1, -1)
 
 
 def _latent_critic(latent: int) -> nn.Sequential:
     hidden = 4 * latent
+    layers = [nn.Linear(latent, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, 1)]
+    first, second, last = layers
+    nn.init.xavier_uniform_(last.weight)
+    for layer in (first, second):
+        nn.init.xavier_uniform_(layer.weight, nn.init.calculate_gain("leaky_relu", SLOPE))
     return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(latent, hidden),
-        nn.LeakyReLU(0.2),
-        nn.Linear(hidden, hidden),
-        nn.LeakyReLU(0.2),
-        nn.Linear(hidden, 1),
+        nn.Flatten(), first, nn.LeakyReLU(SLOPE), second, nn.LeakyReLU(SLOPE), last
     )
 
 
@@ -116,17 +133,15 @@ class _Learner(Learner):
         config: PiadConfig,
         device: torch.device,
     ) -> None:
-        critic = _Image(
-            Encoder(config.architecture(1, max(1, config.width // 2))), config.resolution
-        )
+        critic = _Image(Encoder(config.critic(), blocks=1), config.resolution)
         super().__init__(
             {
                 "encoder": networks["encoder"],
                 "generator": networks["generator"],
                 "image_critic": critic,
                 "latent_critic": _latent_critic(config.latent),
-                "encoder_scale": GradientScale(),
-                "generator_scale": GradientScale(),
+                "encoder_scale": GradientScale(networks["encoder"]),
+                "generator_scale": GradientScale(networks["generator"]),
             },
             device,
         )
@@ -146,9 +161,9 @@ class _Learner(Learner):
             with torch.no_grad():
                 latent = self._draw(len(real))
                 generated, encoded = m["generator"](latent), m["encoder"](real)
-            critic_loss = wasserstein_loss(m["image_critic"], real, generated)
-            self.descend(critic_loss, "image_critic")
-            self.descend(wasserstein_loss(m["latent_critic"], latent, encoded), "latent_critic")
+            of_critic = critic_loss(m["image_critic"], real, generated)
+            self.descend(of_critic, "image_critic")
+            self.descend(critic_loss(m["latent_critic"], latent, encoded), "latent_critic")
         encoded, layer = m["encoder"](images), self._config.layer
         of_generator = -m["image_critic"](m["generator"](self._draw(len(images)))).mean()
         of_encoder = -m["latent_critic"](encoded).mean()
@@ -157,13 +172,13 @@ class _Learner(Learner):
         found = self._features(m["generator"](encoded), [layer])[layer]
         distance = relative_l1(truth, found).mean()
         self._update({"generator": of_generator, "encoder": of_encoder}, distance, step)
-        return StepResult(distance.detach(), critic_loss.detach())
+        return StepResult(distance.detach(), of_critic.detach())
 
     def _update(self, adversarial: dict[str, Tensor], distance: Tensor, step: int) -> None:
         for name, loss in adversarial.items():
             scale = self.modules[f"{name}_scale"]
             assert isinstance(scale, GradientScale)
-            if step % self._config.weigh_every == 0:
+            if (step + 1) % self._config.weigh_every == 0:
                 scale.note(loss, distance, self.modules[name])
         # Each network has its own weight for the one distance that both are led by.
         for name, loss in adversarial.items():
@@ -202,11 +217,13 @@ class Piad(NetworkDetector):
 
     def build(self) -> nn.ModuleDict:
         """Make encoder and generator."""
-        a, r = (
-            self.config.architecture(self.config.latent, self.config.width),
-            self.config.resolution,
+        sizes, r = self.config.architecture(), self.config.resolution
+        return nn.ModuleDict(
+            {
+                "encoder": _Image(Encoder(sizes, blocks=1), r),
+                "generator": _Image(Decoder(sizes, blocks=1), r),
+            }
         )
-        return nn.ModuleDict({"encoder": _Image(Encoder(a), r), "generator": _Image(Decoder(a), r)})
 
     def learner(self, networks: nn.ModuleDict, tiles: Tiles, device: torch.device) -> Learner:
         """Make what trains them, with two critics."""

@@ -105,7 +105,8 @@ class Plan:
         best = len(resolved) - 1 - int(np.argmax(resolved[::-1]))  # of equals that with most cases
         part, n = float(parts[best]), int(counts[best])
         share = promise * part / area
-        cap = min(max(1.0, _CAP_OF_FEW * promise, n * share / 4), highest_cap(promise), n * share)
+        a_quarter = float(n * share // 4)
+        cap = min(max(1.0, _CAP_OF_FEW * promise, a_quarter), highest_cap(promise), n * share)
         if cap < least_cap(promise) * (1 - 1e-9):
             return None
         return cls(part, n, cap, (n + 1) * share - cap)

@@ -25,6 +25,7 @@ COMMANDS = {
     "check": "See whether new slides are like a model's normal slides.",
     "calibrate": "Make a lab's own normal slides the reference of a model.",
     "score": "Score new slides; write heatmaps, QuPath overlays and reports.",
+    "learn": "Learn from reviews what is harmless; a model that flags it no more.",
     "evaluate": "Compare results with known truth: ROC AUC, FROC, intervals, plots.",
     "reproduce": "Run the paper's experiments; tables with our figures beside its.",
     "view": "Look at results beside their slides, in a browser.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +85,15 @@ def command(
         raise UsageError("--ablation has rows of its own; leave --rows away.")
     out = console(verbosity)
     key = on if what == "supervision" else what
+    wanted = tuple(ABLATION) if ablation else rows or DEFAULT_ROWS
     with SourceDisplay(out) as display:
-        source = open_source(key, data, plan, output / key, splits, workers, display)
+
+        def first(note: str, slides: int) -> None:
+            if what == "camelyon16" and not (output / key / "cells").exists():
+                _say_hours(plan, wanted, seeds, out)
+            display.expect(note, slides)
+
+        source = open_source(key, data, plan, output / key, splits, workers, display, first)
     for text in source.errors:
         click.echo(f"Error: {text}", err=True)
     typed = shlex.join(["wsi-anomaly", "reproduce", *_typed(ctx)])
@@ -93,8 +101,20 @@ def command(
         return _supervision(
             source, plan, output / source.key, classes, seeds, typed, out, rows or ablation
         )
-    wanted = tuple(ABLATION) if ablation else rows or DEFAULT_ROWS
     return _tables(source, plan, wanted, output / source.key, classes, seeds, typed, out, verbosity)
+
+
+def _say_hours(plan: Plan, rows: tuple[str, ...], seeds: int, out: Console) -> None:
+    """Say what the trainings take before the slides are tiled."""
+    from wsi_anomaly.reproduce.estimate import training_hours
+    from wsi_anomaly.reproduce.rows import check_rows
+    from wsi_anomaly.reproduce.sources.camelyon import HEALTHY, Camelyon16
+
+    check_rows(rows, Camelyon16.key, plan.aside)
+    hours = training_hours(rows, Camelyon16.key, HEALTHY, plan, seeds)
+    if hours:
+        named = ", ".join(f"{row} {value:,.1f} h" for row, value in hours.items())
+        say(out, f"Trainings on this machine, {seeds} seeds, by a few steps of each: {named}.")
 
 
 def open_source(
@@ -105,8 +125,9 @@ def open_source(
     splits: Path | None,
     workers: int | None,
     display: SourceDisplay,
+    first: Callable[[str, int], None],
 ) -> Source:
-    """Check the data and open them."""
+    """Check the data and open them; before slides are tiled, `first` is told what that takes."""
     from wsi_anomaly.core.errors import UsageError
 
     if not data.exists():
@@ -128,7 +149,7 @@ def open_source(
 
         return Camelyon16(
             data, output, splits=splits, workers=workers or available_cores(),
-            progress=display.tiled, **limits,
+            progress=display.tiled, note=first, **limits,
         )  # fmt: skip
     from wsi_anomaly.reproduce.sources.folders import Folder
     from wsi_anomaly.reproduce.sources.labelled import LABELLED, LabelledImages

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from wsi_anomaly.reproduce.summary import RowSummary
     from wsi_anomaly.tiles.tiling import TileOutcome
 
+_MEASURED_SLIDES = 8
+
 
 class CellDisplay(Display):
     """A bar over all cells with the time left, and a line for each finished one."""
@@ -62,19 +64,31 @@ class SourceDisplay(Display):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console, NORMAL)
-        self._done = 0
+        self._done = self._cut = self._expected = 0
+        self._since = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
         if self._done:
             self._print(f"{self._done} slides looked at for tiles")
 
+    def expect(self, note: str, slides: int) -> None:
+        """Show what is to come."""
+        self._print(note)
+        self._expected, self._since = slides, time.perf_counter()
+
     def tiled(self, outcome: TileOutcome) -> None:
-        """Show a finished slide."""
+        """Show a finished slide, and after a few how long the others take."""
         self._done += 1
         result = outcome.result
-        if result is not None and not result.skipped:
-            name = outcome.job.slide.stem
-            self._print(f"{name}: {result.tiles} tiles ({outcome.seconds:,.0f} s)")
+        if result is None or result.skipped:
+            return
+        self._cut += 1
+        name = outcome.job.slide.stem
+        self._print(f"{name}: {result.tiles} tiles ({outcome.seconds:,.0f} s)")
+        left = self._expected - self._done
+        if self._cut == _MEASURED_SLIDES and left > 0:
+            hours = (time.perf_counter() - self._since) / self._cut * left / 3600
+            self._print(f"The other {left} slides take about {hours:.1f} h.")
 
 
 def show(source: Source, rows: Sequence[RowSummary], out: Console) -> None:

@@ -61,6 +61,11 @@ option = option_of(ScoreOptions)
     help="Flag so that a normal slide shows at most so many false regions on average.",
 )
 @option(
+    "--all-flags",
+    is_flag=True,
+    help="Flag also what is like findings that readers have called harmless (see learn).",
+)
+@option(
     "--fdr",
     type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
     metavar="Q",

@@ -30,6 +30,7 @@ from wsi_anomaly.core.files import (
 from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.core.tensors import save_tensors
 from wsi_anomaly.detectors.base import DETECTORS, Detector, batches
+from wsi_anomaly.detectors.known import Known, likeness
 from wsi_anomaly.detectors.stored_model import (
     CARD,
     DESCRIPTION,
@@ -63,11 +64,14 @@ class Model:
     calibration
         Normal reference of each method; empty when too few cases were at hand.
     seen
-        Fingerprint of every slide that it has seen, to "train", "validation" or "calibration".
+        Fingerprint of every slide that it has seen, to "train", "validation", "calibration" or
+        "review".
     domain
         Range of stains and pixel sizes of the training slides, for out-of-domain warnings.
     provenance
         Short facts for people: when, from how many slides and tiles, with what configuration.
+    known
+        Findings that readers named, beside the reference.
     """
 
     name: str
@@ -80,6 +84,7 @@ class Model:
     seen: Mapping[str, str] = field(default_factory=dict)
     domain: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    known: Known | None = None
     hash: str = ""
 
     @property
@@ -210,6 +215,28 @@ class Model:
                 f"{images.shape}."
             )
 
+    @torch.inference_mode()
+    def likeness(self, embeddings: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Directions (N, d) in which fields deviate, of embeddings (N, D) by size in um.
+
+        Raises
+        ------
+        ModelError
+            No method of the model judges fields.
+        """
+        return likeness(self.judge_of_fields, embeddings)
+
+    @property
+    def judge_of_fields(self) -> Detector:
+        """The method whose embeddings findings are known by."""
+        for detector in self.detectors.values():
+            if detector.fields_um and f"{detector.fields_um[0]}um.mean" in detector.state_:
+                return detector
+        raise ModelError(
+            f"The model {self.name} judges single tiles, and findings are known by fields round "
+            "cells; train one with the method density and its usual fields."
+        )
+
     def with_calibration(
         self, calibration: Mapping[str, Calibration], seen: Mapping[str, str]
     ) -> Self:
@@ -271,6 +298,9 @@ class Model:
         for name, detector in self.detectors.items():
             tensors, description["detectors"][name] = detector.to_state()
             numbers |= prefixed(f"detector/{name}/", tensors)
+        if self.known is not None:
+            tensors, description["known"] = self.known.to_state()
+            numbers |= prefixed("known/", tensors)
         for name, calibration in self.calibration.items():
             arrays, description["calibration"][name] = calibration.to_state()
             numbers |= {
@@ -337,6 +367,9 @@ class Model:
                 seen={str(k): str(v) for k, v in description["seen"].items()},
                 domain=dict(description["domain"]),
                 provenance=dict(description["provenance"]),
+                known=Known.from_state(below("known/", tensors), description["known"])
+                if description.get("known")
+                else None,
                 hash=config_hash(description),
             )
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:

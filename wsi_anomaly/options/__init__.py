@@ -11,6 +11,8 @@ from wsi_anomaly.options.tile import PRESETS, TileChoices, TileKeywords, TileOpt
 from wsi_anomaly.options.train import (
     CalibrateKeywords,
     CalibrateOptions,
+    LearnKeywords,
+    LearnOptions,
     TrainKeywords,
     TrainOptions,
     TuneKeywords,
@@ -23,6 +25,8 @@ __all__ = [
     "CalibrateOptions",
     "EvaluateKeywords",
     "EvaluateOptions",
+    "LearnKeywords",
+    "LearnOptions",
     "Origin",
     "ScoreKeywords",
     "ScoreOptions",

@@ -31,6 +31,8 @@ class ScoreOptions:
         At most so many false regions on a normal slide.
     fdr
         Flag single fields by Benjamini-Hochberg at this q instead.
+    all_flags
+        Flag also what is like findings that readers have called harmless, see ``learn``.
     pixel_map
         Keep the error maps of all flagged fields (at most 1,000), not only of the gallery's.
     min_tissue
@@ -64,6 +66,7 @@ class ScoreOptions:
     stride_um: float | None = None
     false_regions: float = 1.0
     fdr: float | None = None
+    all_flags: bool = False
     pixel_map: bool = False
     min_tissue: float = 0.1
     tissue_mask: str | Path | None = None
@@ -100,6 +103,7 @@ class ScoreKeywords(TypedDict, total=False):
     stride_um: float | None
     false_regions: float
     fdr: float | None
+    all_flags: bool
     pixel_map: bool
     min_tissue: float
     tissue_mask: str | Path | None

@@ -158,6 +158,34 @@ class CalibrateOptions:
         check_slides(self.mpp, scene=self.scene)
 
 
+@dataclass(frozen=True)
+class LearnOptions:
+    """Everything that ``learn`` may be asked for.
+
+    Attributes
+    ----------
+    cases
+        Patient or animal by slide: a table of ``slide,case``, or a mapping; by default every slide
+        is a case of its own.
+    slides
+        Where the slides lie now, if they are not where they were scored.
+    device
+        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
+    """
+
+    cases: str | Path | Mapping[str, str] | None = None
+    slides: str | Path | None = None
+    device: str = "auto"
+
+
+class LearnKeywords(TypedDict, total=False):
+    """The fields of :class:`LearnOptions`, for callers that name them one by one."""
+
+    cases: str | Path | Mapping[str, str] | None
+    slides: str | Path | None
+    device: str
+
+
 class CalibrateKeywords(TypedDict, total=False):
     """The fields of :class:`CalibrateOptions`, for callers that name them one by one."""
 

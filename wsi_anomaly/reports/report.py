@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from wsi_anomaly.reports.charts import color_bar, histogram
 from wsi_anomaly.reports.pictures import data_uri, gallery
 from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.results.summary import not_assessed_total_mm2, region_position
-from wsi_anomaly.scoring import ScoreMap
+from wsi_anomaly.scoring import AnomalousRegion, ScoreMap
 from wsi_anomaly.slides import Slide
 
 _MOST_REGIONS = 25
@@ -117,6 +118,10 @@ def verdict(score_map: ScoreMap) -> Verdict:
     if not found.can_flag:
         return Verdict("Scores without flags.", point.reason, _LIMITS)
     count = len(found.regions)
+    if not count and found.taken_away:
+        return Verdict(
+            "All flagged regions are like what readers have called harmless.", point.reason, _LIMITS
+        )
     if not count:
         headline = (
             "No region stands out, but most of the tissue scores higher than on any normal slide."
@@ -217,22 +222,36 @@ def write_report(
         marks=_marks(score_map, frame),
         bar=color_bar(score_map),
         histogram=histogram(score_map),
-        regions=[
-            {
-                "position": region_position(score_map, frame, region.peak),
-                "area_mm2": region.area_mm2,
-                "fields": len(region.fields),
-                "highest": region.highest,
-                "mean_score": region.mean_score,
-            }
-            for region in regions[:_MOST_REGIONS]
-        ],
+        regions=_rows(score_map, frame, regions, score_map.interpretation.likes),
+        taken_away=_rows(score_map, frame, *_taken_away(score_map)),
         gallery=gallery(score_map, slide, frame),
         has_maps=score_map.pixel_maps is not None,
         geojson=geojson,
         reviewed=reviewed,
     )  # fmt: skip
     write_text(path, text)
+
+
+def _taken_away(score_map: ScoreMap) -> tuple[list[AnomalousRegion], list[str]]:
+    pairs = score_map.interpretation.taken_away
+    return [region for region, _ in pairs], [like for _, like in pairs]
+
+
+def _rows(
+    score_map: ScoreMap, frame: Frame, regions: Sequence[AnomalousRegion], likes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Rows of a table of regions; `likes` is empty where no findings are known."""
+    return [
+        {
+            "position": region_position(score_map, frame, region.peak),
+            "area_mm2": region.area_mm2,
+            "fields": len(region.fields),
+            "highest": region.highest,
+            "mean_score": region.mean_score,
+            "like": like,
+        }
+        for region, like in zip_longest(regions[:_MOST_REGIONS], likes[:_MOST_REGIONS])
+    ]
 
 
 def _marks(score_map: ScoreMap, frame: Frame) -> list[tuple[int, float, float]]:

@@ -55,6 +55,8 @@ class Row:
     mean_of_top_tenth: float | None = None
     regions: int | None = None
     flagged_mm2: float | None = None
+    taken_away: int | None = None
+    taken_away_mm2: float | None = None
     reviewed: int | None = None
     can_flag: bool = False
     threshold: float | None = None
@@ -134,6 +136,8 @@ def _row(file: Path, summary: Mapping[str, Any]) -> Row:
         mean_of_top_tenth=_float(summary.get("mean_of_top_tenth")),
         regions=_count(flagged.get("regions")),
         flagged_mm2=_float(flagged.get("area_mm2")) or 0.0,
+        taken_away=_count(_dict(summary.get("taken_away")).get("regions")),
+        taken_away_mm2=_float(_dict(summary.get("taken_away")).get("area_mm2")),
         can_flag=flagged.get("possible") is True,
         threshold=_float(flagged.get("threshold")),
         normal_slides_with_flags=_float(flagged.get("normal_slides_with_flags")),
@@ -342,7 +346,11 @@ class Worklist:
         started = time.monotonic()
         rows = self._rows.collect()
         listed = {row.path for row in rows}
-        beside = [row for path, row in _rows_beside(self._results).items() if path not in listed]
+        beside = [
+            row
+            for path, row in _rows_beside(self._results).items()
+            if listed.isdisjoint((path, str(Path(path).absolute())))
+        ]
         names = [f.name for f in fields(Row) if f.name not in _NOT_IN_TABLE]
         lines = ([getattr(row, name) for name in names] for row in [*rows, *beside])
         table = table_text(names, lines)

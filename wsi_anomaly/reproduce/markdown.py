@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from wsi_anomaly.features import network_spec
 from wsi_anomaly.reproduce.plan import ASIDE, Plan
 from wsi_anomaly.reproduce.problems import Source
 from wsi_anomaly.reproduce.published import ABLATION, FIGURES, Reported
@@ -52,7 +53,15 @@ def markdown(
 
 
 def _how(plan: Plan, rows: Sequence[RowSummary]) -> list[str]:
-    found = [f"Perceptual network: {plan.features}."]
+    found = [f"Perceptual network: {plan.features}{_formats(rows)}."]
+    spec = network_spec(plan.features)
+    usual = "its usual one" if spec is None else spec.default_layer
+    pooled = "; ".join(
+        f"{r.row}: {', '.join(layer or usual for layer in r.settings['layers'])}"
+        for r in rows
+        if "layers" in r.settings
+    )
+    found += [f"Layers whose averages are pooled: {pooled}."] if pooled else []
     judged = "all images are judged"
     if plan.judge is not None:
         judged = f"at most {plan.judge:,} normal and {plan.judge:,} abnormal images are judged"
@@ -76,6 +85,15 @@ def _how(plan: Plan, rows: Sequence[RowSummary]) -> list[str]:
         "by few anomalies; in parentheses those without."
     )
     return found
+
+
+def _formats(rows: Sequence[RowSummary]) -> str:
+    """Name the number format, of each row where they differ."""
+    by_row = {r.row: " and ".join(r.precision) for r in rows if r.precision}
+    if len(set(by_row.values())) == 1:
+        return f", in {next(iter(by_row.values()))}"
+    named = ", ".join(f"{row} in {formats}" for row, formats in by_row.items())
+    return f" ({named})" if named else ""
 
 
 def _overall(

@@ -12,6 +12,8 @@ from wsi_anomaly.core.errors import UsageError
 ASIDE = 0.1
 """Share of the normal images that is set aside where nothing else is asked for."""
 
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -36,6 +38,9 @@ class Plan:
         Where it runs.
     options
         ``ROW.NAME`` to a value, for settings of a detector other than its defaults.
+    precision
+        Number format of the perceptual network: "float32", as published, or "bfloat16", which runs
+        where the processor multiplies it and the network allows it.
     """
 
     features: str = "vgg19"
@@ -49,6 +54,7 @@ class Plan:
     aside: float = ASIDE
     device: str = "cpu"
     options: Mapping[str, str] = field(default_factory=dict)
+    precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
         if self.size is not None and (self.size < 8 or self.size & (self.size - 1)):
@@ -65,6 +71,8 @@ class Plan:
                 raise UsageError(f"--{name.replace('_', '-')} is at least {least}.")
         if not 0 <= self.aside <= 0.5:
             raise UsageError("--aside is at least 0 and at most 0.5, half of the normal images.")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision is {' or '.join(PRECISIONS)}, not {self.precision}.")
         detectors = ("dpa", "density", *BASELINES)
         for option in self.options:
             if option.partition(".")[0] not in detectors or "." not in option:

@@ -20,7 +20,7 @@ _MOST_HELD_OUT = 200
 
 @dataclass(frozen=True)
 class Labelled:
-    """The side that is learned from, abnormal images too: what a supervised bound may also see.
+    """The side that is learned from, abnormal images too: what the supervised control may see.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Labelled:
     abnormal
         (K,) which images are abnormal.
     group, judge_group
-        (K,) and, of the judged images, (M,): what is never on both sides of the bound's folds.
+        (K,) and, of the judged images, (M,): what is never on both sides of its folds.
     """
 
     tiles: NDArray[np.uint8]
@@ -71,7 +71,7 @@ class Problem:
         (N,) and (T,) the image that each tile was cut from, 0 to M - 1 of the judged ones; None:
         each is an image. The score of an image is the mean over its tiles.
     labelled
-        For the supervised bound; None: it sees the judged images, and those that are learned from
+        For the supervised control; None: it sees the judged images, and those that are learned from
         where none of these is set aside.
     """
 
@@ -129,6 +129,17 @@ class Problem:
         )
         few = np.flatnonzero(aside)[:_MOST_HELD_OUT]
         return rest, centres(self.learn[few], size), None if image is None else image[few]
+
+    def greyed(self) -> Problem:
+        """Take the colour from all images, which leaves three equal channels."""
+        return replace(
+            self, learn=_grey(self.learn), judge=_grey(self.judge), known=_grey(self.known)
+        )
+
+
+def _grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    found = [np.asarray(Image.fromarray(i).convert("L").convert("RGB")) for i in images]
+    return np.array(found, np.uint8).reshape(images.shape)
 
 
 class Source(Protocol):

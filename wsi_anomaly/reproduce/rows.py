@@ -1,8 +1,8 @@
 """The rows of a table: a method, its published configuration, and how far it was scaled down.
 
 Beside the methods there are the controls: the mean colour of an image, the same method on the same
-network with random weights, a supervised bound on the pooled features; of the autoencoder also the
-one that has not been trained, and the denominator of its score, 1 / mean|f_hat(x)|, alone.
+network with random weights, a classifier with labels on the pooled features; of the autoencoder
+also the one that has not been trained, and the denominator of its score, 1 / mean|f_hat(x)|, alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.detectors import Density, DensityConfig, Detector, Dpa, DpaConfig, growing_stages
 from wsi_anomaly.features import PerceptualNetwork, network_spec
-from wsi_anomaly.reproduce.plan import ASIDE, Plan
+from wsi_anomaly.reproduce.compared import PIAD_LAYER, compared
+from wsi_anomaly.reproduce.plan import ASIDE, PRECISIONS, Plan
 from wsi_anomaly.reproduce.published import ABLATION, GRID, Published, configuration
 
 MEAN_COLOUR, SUPERVISED, FUSION = "mean-colour", "supervised", "fusion"
@@ -103,11 +104,16 @@ def settings_of(row: str, source: str, problem: str, plan: Plan) -> dict[str, An
     found: dict[str, Any] = {"row": row, "size": size}
     run = configuration(source, problem, base if _is_dpa(base) else "dpa")
     assert run is not None
-    found["equalise"] = run.equalise
+    # The compared systems were configured once for a set: nothing equalised, digits in colour.
+    found["equalise"] = run.equalise and base not in BASELINES
+    if source == "svhn" and base not in BASELINES:
+        found["grey"] = True
     if row == MEAN_COLOUR:
         return found
     found["features"] = plan.features
     found["weights"] = fingerprint(plan.weights) if plan.weights else ""
+    if plan.precision != PRECISIONS[0]:
+        found["precision"] = plan.precision
     if row == FUSION:
         return found | {"of": [settings_of(name, source, problem, plan) for name in FUSED]}
     if _is_dpa(base):
@@ -121,7 +127,7 @@ def settings_of(row: str, source: str, problem: str, plan: Plan) -> dict[str, An
         density = {"layers": layers, "estimator": estimator}
         density |= _given("density", density, plan)
         return found | (density if base == "density" else {"layers": density["layers"]})
-    return found | _baseline(base, run, plan, size, layers)
+    return found | _baseline(base, compared(base, source, problem), plan, size, layers)
 
 
 def _is_dpa(row: str) -> bool:
@@ -195,15 +201,16 @@ def _as_deep(layer: str, features: str) -> str:
 
 
 def _baseline(
-    name: str, run: Published, plan: Plan, size: int, layers: list[str]
+    name: str, published: Mapping[str, Any], plan: Plan, size: int, layers: list[str]
 ) -> dict[str, Any]:
-    """Own defaults of a compared system, which are its paper's, scaled like the others."""
+    """Own defaults of a compared system, `published` values over them, scaled like the others."""
     known: dict[str, Any] = {f.name: f.default for f in fields(BASELINES[name].config_type)}
-    found: dict[str, Any] = {}
+    known |= published
+    found = dict(published)
     if "layers" in known:
         found["layers"] = layers
-    if "layer" in known:  # of a perceptual loss: that of the published autoencoder
-        found["layer"] = _as_deep(run.layers[run.resolution][-1], plan.features)
+    if "layer" in known:
+        found["layer"] = _as_deep(PIAD_LAYER, plan.features)
     if "resolution" in known:
         found["resolution"] = size
     if "steps" in known:
@@ -244,7 +251,7 @@ def _value(option: str, text: str, known: Mapping[str, Any]) -> Any:
 
 
 def make_detector(settings: Mapping[str, Any], features: PerceptualNetwork, seed: int) -> Detector:
-    """Build the detector of a row, unfitted; of the supervised bound, the one that embeds."""
+    """Build the detector of a row, unfitted; of the supervised control, the one that embeds."""
     base = str(settings["row"]).removesuffix(RANDOM)
     if _is_dpa(base) or base in (UNTRAINED, DENOMINATOR):
         return Dpa(features, _dpa_config(settings, features.default_layer, seed))

@@ -51,6 +51,8 @@ class RowSummary:
         ROC AUC of the groups, where images come in groups.
     published
         Least and most steps of the published trainings.
+    precision
+        Number formats of the network that the cells state; none by those of an earlier version.
     """
 
     row: str
@@ -67,6 +69,7 @@ class RowSummary:
     learned_from: int
     slide_auc: float | None
     published: tuple[int, int] | None = None
+    precision: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -146,6 +149,7 @@ def _summary(row: str, places: Sequence[Place], left_out: NDArray[np.float64]) -
         int(np.median([cell["learned_from"] for cell in cells if "learned_from" in cell] or [0])),
         float(np.mean(slides)) if slides else None,
         (min(lengths), max(lengths)) if lengths else None,
+        tuple(sorted({cell["precision"] for cell in cells if "precision" in cell})),
     )
 
 

@@ -57,7 +57,7 @@ def _as_json(
                     "default": number(default), "tuned": number(tuned)
                 },
                 "training": training_text(r.settings, r.published), "seeds": r.seeds,
-                "cells": list(r.cells),
+                "cells": list(r.cells), "precision": list(r.precision),
             }
         )  # fmt: skip
     verdict = best_against_best(rows)

@@ -31,16 +31,20 @@ UNUSUAL = TileClass("Unusual", (240, 190, 50), "95th to 99th percentile of norma
 VERY_UNUSUAL = TileClass("Very unusual", (230, 120, 0), "above the 99th percentile")
 ANOMALOUS = TileClass("Anomalous", (200, 30, 60), "above the operating point")
 UNCALIBRATED = TileClass("Not calibrated", (140, 140, 200), "raw score only")
+TAKEN_AWAY = TileClass("Taken away", (110, 90, 170), "like what readers called harmless")
 NOT_ASSESSED = TileClass("Not assessed", (120, 120, 120), "not judged, for the reason given")
 TISSUE = TileClass(TISSUE_LABEL, (60, 140, 90), "outline of the tissue")
 
-TILE_CLASSES = (NORMAL, UNUSUAL, VERY_UNUSUAL, ANOMALOUS, UNCALIBRATED, NOT_ASSESSED)
+TILE_CLASSES = (NORMAL, UNUSUAL, VERY_UNUSUAL, ANOMALOUS, UNCALIBRATED, NOT_ASSESSED, TAKEN_AWAY)
 
 
 def tile_classes(score_map: ScoreMap) -> NDArray[np.uint8]:
     """Index (N,) into ``TILE_CLASSES`` of every field."""
     found = score_map.interpretation
-    return classes_of(found.percentile, found.flagged, score_map.assessed)
+    out = classes_of(found.percentile, found.flagged, score_map.assessed)
+    for region, _ in found.taken_away:
+        out[region.fields] = TILE_CLASSES.index(TAKEN_AWAY)
+    return out
 
 
 def classes_of(

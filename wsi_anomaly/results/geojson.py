@@ -27,6 +27,7 @@ from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.results.colors import (
     ANOMALOUS,
     NOT_ASSESSED,
+    TAKEN_AWAY,
     TILE_CLASSES,
     TISSUE,
     TileClass,
@@ -147,6 +148,7 @@ def annotation_features(score_map: ScoreMap, frame: Frame) -> Iterator[dict[str,
         measures = {"Fields": float(len(rest))}
         title = f"{len(regions) - _MOST_ANNOTATIONS} further anomalous regions"
         yield _annotation(outline, ANOMALOUS, frame, f"{name}/region/rest", measures, title)
+    yield from _taken_away(score_map, frame)
     areas = score_map.not_assessed_mm2()
     for status in Status:
         reason = status.name.lower()
@@ -172,6 +174,22 @@ def _drawn_tissue(score_map: ScoreMap) -> Polygon | MultiPolygon:
     mpp = score_map.slide.mpp
     simple = score_map.tissue.simplify(MAP_MPP / max(mpp.x, mpp.y))
     return cast("Polygon | MultiPolygon", shapely.union_all([simple, *regions]))
+
+
+def _taken_away(score_map: ScoreMap, frame: Frame) -> Iterator[dict[str, Any]]:
+    """Regions that are no flags any more, one object for each finding if they are many."""
+    taken = score_map.interpretation.taken_away
+    together: dict[str, list[Any]] = {}
+    for rank, (region, like) in enumerate(taken):
+        key = like if len(taken) > _MOST_ANNOTATIONS else str(rank)
+        together.setdefault(key, []).append((region, like))
+    for key, members in together.items():
+        outline = shapely.union_all([region.outline for region, _ in members])
+        measures = {"Area mm^2": sum(region.area_mm2 for region, _ in members)}
+        name = f"{score_map.slide.fingerprint}/taken-away/{key}"
+        yield _annotation(
+            outline, TAKEN_AWAY, frame, name, measures, f"Taken away, like {members[0][1]}"
+        )
 
 
 def _annotation(

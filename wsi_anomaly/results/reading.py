@@ -17,7 +17,7 @@ from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.results.stored_scores import StoredScores
 from wsi_anomaly.results.summary import read_summary
-from wsi_anomaly.scoring import ScoreMap, SlideFacts, interpret
+from wsi_anomaly.scoring import Interpretation, ScoreMap, SlideFacts, interpret
 from wsi_anomaly.slides import Bounds, Mpp
 
 _LONGEST_LINE = 1 << 28  # of an overlay, bytes
@@ -54,6 +54,7 @@ def read_score_map(folder: Path, calibration: Calibration | None) -> ScoreMap:
             false_regions=settings["false_regions"],
             fdr=settings["fdr"],
         )
+        found = _without_taken_away(found, stored, summary.get("taken_away"))
         return ScoreMap(
             slide=facts,
             fields=stored.fields,
@@ -75,6 +76,19 @@ def read_score_map(folder: Path, calibration: Calibration | None) -> ScoreMap:
         raise OutputError(
             f"{folder} is missing or damaged ({reason}); score the slide again."
         ) from error
+
+
+def _without_taken_away(
+    found: Interpretation, stored: StoredScores, taken_away: Any
+) -> Interpretation:
+    """Leave what was flagged no more as the stored result has it."""
+    likes = [str(entry["like"]) for entry in taken_away["of"]] if taken_away else []
+    if not likes:
+        return found
+    gone = [r for r in found.regions if not stored.flagged[r.fields].any()]
+    kept = [r for r in found.regions if stored.flagged[r.fields].any()]
+    pairs = tuple(zip(gone, [*likes, *likes[-1:] * len(gone)], strict=False))
+    return replace(found, flagged=stored.flagged, regions=kept, taken_away=pairs)
 
 
 def _facts(slide: Mapping[str, Any], mpp: tuple[float, float]) -> SlideFacts:

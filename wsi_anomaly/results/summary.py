@@ -14,7 +14,7 @@ from wsi_anomaly import __version__
 from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.options import Origin
 from wsi_anomaly.results.frame import Frame
-from wsi_anomaly.scoring import Interpretation, ScoreMap, SlideFacts
+from wsi_anomaly.scoring import AnomalousRegion, Interpretation, ScoreMap, SlideFacts
 
 FORMAT = "wsi-anomaly-summary"
 VERSION = 1
@@ -135,6 +135,36 @@ def _flagged(found: Interpretation) -> dict[str, Any]:
     }
 
 
+def _region(
+    score_map: ScoreMap, frame: Frame, region: AnomalousRegion, like: str
+) -> dict[str, Any]:
+    return {
+        "area_mm2": region.area_mm2,
+        "highest_smoothed": region.highest,
+        "mean_score": region.mean_score,
+        "max_score": region.max_score,
+        "fields": len(region.fields),
+        "peak_qupath_px": region_position(score_map, frame, region.peak),
+        "like": like,
+    }
+
+
+def _regions(score_map: ScoreMap, frame: Frame) -> list[dict[str, Any]]:
+    found = score_map.interpretation
+    likes = found.likes or ("",) * len(found.regions)
+    pairs = list(zip(found.regions, likes, strict=True))[:_MOST_REGIONS]
+    return [_region(score_map, frame, region, like) for region, like in pairs]
+
+
+def _taken_away(score_map: ScoreMap, frame: Frame) -> dict[str, Any]:
+    taken = score_map.interpretation.taken_away
+    return {
+        "regions": len(taken),
+        "area_mm2": sum(region.area_mm2 for region, _ in taken),
+        "of": [_region(score_map, frame, *pair) for pair in taken[:_MOST_REGIONS]],
+    }
+
+
 def build_summary(
     score_map: ScoreMap, frame: Frame, files: Mapping[str, str], identity: str
 ) -> dict[str, Any]:
@@ -150,17 +180,6 @@ def build_summary(
         :func:`result_hash`.
     """
     found = score_map.interpretation
-    regions = [
-        {
-            "area_mm2": region.area_mm2,
-            "highest_smoothed": region.highest,
-            "mean_score": region.mean_score,
-            "max_score": region.max_score,
-            "fields": len(region.fields),
-            "peak_qupath_px": region_position(score_map, frame, region.peak),
-        }
-        for region in found.regions[:_MOST_REGIONS]
-    ]
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -174,7 +193,8 @@ def build_summary(
         "mean_of_top_tenth": _number(found.top_mean),
         "color_range": list(found.color_range),
         "flagged": _flagged(found),
-        "regions": regions,
+        "regions": _regions(score_map, frame),
+        "taken_away": _taken_away(score_map, frame),
         "fields": {
             "total": len(score_map.fields),
             "assessed": int(score_map.assessed.sum()),

@@ -32,7 +32,12 @@ _TOO_FAR = 2.0  # above all normal slides, in units of what is usual among them
 
 Floats = NDArray[np.float64]
 Verdict = Literal[
-    "not assessed", "cannot be compared", "no flags possible", "flagged", "nothing flagged"
+    "not assessed",
+    "cannot be compared",
+    "no flags possible",
+    "flagged",
+    "all taken away",
+    "nothing flagged",
 ]
 
 
@@ -69,6 +74,10 @@ class Interpretation:
         Sentences for the reader.
     incomparable
         Why the slide cannot be compared with normal slides; empty if it can.
+    likes
+        What each region is like among the known findings; empty where none are known.
+    taken_away
+        Regions that are no flags, and not normal either, each with the finding that it is like.
     lies_high
         Whether most of its tissue scores higher than that of any normal slide.
     """
@@ -88,17 +97,21 @@ class Interpretation:
     color_range_fixed: bool
     warnings: list[str]
     incomparable: tuple[str, ...] = ()
+    likes: tuple[str, ...] = ()
+    taken_away: tuple[tuple[AnomalousRegion, str], ...] = ()
     lies_high: bool = False
 
     @property
     def verdict(self) -> Verdict:
-        """The result in one of five words, for every file and list."""
+        """The result in a few words, for every file and list."""
         if not np.isfinite(self.slide_score):
             return "not assessed"
         if self.incomparable:
             return "cannot be compared"
         if not self.can_flag:
             return "no flags possible"
+        if not self.regions and self.taken_away:
+            return "all taken away"
         return "flagged" if self.regions else "nothing flagged"
 
     @property

@@ -177,6 +177,8 @@ def scoring_settings(
         "pixel_map": options.pixel_map,
         "tissue_mask": None if mask is None else identity(mask, options.origin),
     }
+    if options.all_flags:
+        settings["all_flags"] = True
     if options.scene is not None:
         settings["scene"] = options.scene
     return settings if controls is None else settings | {"controls": controls.identity}

@@ -20,6 +20,7 @@ from wsi_anomaly.scoring.assess import Assessed, assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings, less_sharp, measures
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
+from wsi_anomaly.scoring.known import beside_known
 from wsi_anomaly.scoring.model import (
     ALONE,
     LIMITS,
@@ -95,9 +96,9 @@ def score_slide(
             tissue = _find_tissue(slide, options, left_out.append)
             fields = _plan(slide, tissue, model, options)
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
+            plane = SlidePlane(slide, tissue, model.magnification, preprocess)
         if model.name == ALONE:
             with _timed(timings, "learning"):
-                plane = SlidePlane(slide, tissue, model.magnification, preprocess)
                 model = _learned(model, plane, fields, options.min_tissue)
         with _timed(timings, "read and score"):
             found = assess_fields(
@@ -114,6 +115,7 @@ def score_slide(
             unlike += _unlike_training(slide, model, preprocess, found)
             score, soft = scores[model.primary], _soft(model, found)
             meaning = reference.interpret(fields, score, facts.mpp, options, unlike, soft)
+            meaning = beside_known(meaning, plane, fields, model, all_flags=options.all_flags)
             maps = _pixel_maps(slide, fields, score, meaning, options, model, preprocess)
     return ScoreMap(
         slide=facts,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from wsi_anomaly.scoring import ScoringModel, grid_of, load_model
 from wsi_anomaly.screening.blinding import check_names_may_be_shown
 from wsi_anomaly.screening.slide import ScoreJob, result_folders
 from wsi_anomaly.screening.slides import ScoreOutcome, Scoring, score_slides
-from wsi_anomaly.slides import Listing, list_slides
+from wsi_anomaly.slides import Listing, Other, list_slides
+from wsi_anomaly.slides.listing import PART
 from wsi_anomaly.tiles.inputs import check_files
 from wsi_anomaly.tiles.named import Note, sizes_of
 
@@ -112,7 +114,7 @@ class ScoreRun:
         append_event(self.output, "run", facts)
         outcomes = score_slides(self.jobs, self.model, self.scoring, watch=watch)
         with closing(outcomes), Worklist(self.output) as worklist:
-            worklist.beside(self.listing.others)
+            worklist.beside([*self.listing.others, *_copies(self.jobs)])
             for outcome in outcomes:
                 name = str(outcome.job.slide)
                 if outcome.error:
@@ -120,3 +122,11 @@ class ScoreRun:
                 else:
                     worklist.done(name)
                 yield outcome
+
+
+def _copies(jobs: Sequence[ScoreJob]) -> Iterator[Other]:
+    """Slides of one name and one content, which share a result."""
+    sharing = Counter(job.folder for job in jobs)
+    for job in jobs:
+        if sharing[job.folder] > 1:
+            yield Other(job.slide, PART, f"a copy: {job.folder.name} is its result too")

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from wsi_anomaly.core.errors import PluginError, UsageError
 from wsi_anomaly.core.remote import is_remote
-from wsi_anomaly.slides.dicom import parts_of_slides
+from wsi_anomaly.slides.dicom import is_dicom_slide, parts_of_slides
 from wsi_anomaly.slides.opening import SLIDE_SUFFIXES, may_be_dicom, reader_by_suffix
 
 PART = "part of another slide"
 NO_SLIDE = "not a slide"
 NOT_READ = "not read"
 
+_DICOM_SUFFIXES = ("", ".dicom", ".ima")
 _MOST_OF_A_FOLDER = 1000  # files that are no slides; more of them share a line
 
 
@@ -110,7 +111,7 @@ def list_slides(paths: Iterable[str | Path]) -> Listing:
         else:
             raise UsageError(f"{place} does not exist; give slides or folders of slides.")
     parts = parts_of_slides(file for file in found.values() if may_be_dicom(file))
-    others += [Other(file, PART, f"of {whole.name}") for file, whole in parts.items()]
+    others += [Other(file, PART, _of(file, whole)) for file, whole in parts.items()]
     slides = tuple(sorted(file for file in found.values() if file not in parts))
     listing = Listing(slides, tuple(_in_lines(others)))
     if not found:
@@ -118,6 +119,12 @@ def list_slides(paths: Iterable[str | Path]) -> Listing:
         why = "; ".join(listing.missed()[:3]) or f"slides end in {' '.join(sorted(SLIDE_SUFFIXES))}"
         raise UsageError(f"No slide in {names}; {why.rstrip('.')}.")
     return listing
+
+
+def _of(file: Path, whole: Path) -> str:
+    if file.parent == whole.parent:
+        return f"of {whole.name}"
+    return f"of {whole}, which is read without it: put all files of a series into one folder"
 
 
 def _search(top: Path, searched: set[tuple[int, int]]) -> Iterator[Path | Other]:
@@ -178,10 +185,14 @@ def _slide_of_folder(folder: Path, beside: set[str]) -> str:
 
 
 def _is_slide(file: Path) -> bool:
+    suffix = file.suffix.lower()
     try:
-        return file.suffix.lower() in SLIDE_SUFFIXES or reader_by_suffix(file) is not None
+        if suffix in SLIDE_SUFFIXES or reader_by_suffix(file) is not None:
+            return True
     except PluginError:  # a broken package does not keep folders from being searched
         return False
+    # DICOM has no suffix of its own; archives name its files by numbers.
+    return (suffix in _DICOM_SUFFIXES or suffix[1:].isdigit()) and is_dicom_slide(file)
 
 
 def _in_lines(others: Iterable[Other]) -> list[Other]:

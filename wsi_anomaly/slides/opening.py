@@ -68,6 +68,8 @@ def open_slide(
     if not is_remote(path) and not path.is_file():
         kind = "is a folder, not a slide" if path.is_dir() else "does not exist"
         raise NotASlideError(f"{path} {kind}; give the path of a slide.")
+    if not is_remote(path) and path.stat().st_size == 0:
+        raise NotASlideError(f"{path} is empty; copy it again or leave it out.")
     seconds = read_timeout()
     try:
         slide = within(seconds, lambda: _open(path, backend, mpp, scene))

@@ -21,7 +21,7 @@ from wsi_anomaly.slides.base import (
     SlideInfo,
 )
 from wsi_anomaly.slides.decoding import MAX_TILE_BYTES
-from wsi_anomaly.slides.levels import exact_level
+from wsi_anomaly.slides.levels import exact_levels
 from wsi_anomaly.slides.physical import find_mpp, mpp_problem, objective_power
 from wsi_anomaly.slides.tiff_pictures import CONVERT
 from wsi_anomaly.slides.tile_cache import CACHE_BYTES
@@ -123,11 +123,8 @@ def _info(path: Path, handle: openslide.OpenSlide, mpp: Mpp | float | None) -> S
                 f"{path} cannot be used: it holds {tile[0]} x {tile[1]} pixels in one compressed "
                 f"piece, too much to decode at once; {CONVERT}."
             )
-    reported = zip(handle.level_dimensions, handle.level_downsamples, strict=True)
-    levels = [
-        exact_level((width, height), size, downsample, pieces[level])
-        for level, (size, downsample) in enumerate(reported)
-    ]
+    reported = zip(handle.level_dimensions, handle.level_downsamples, pieces, strict=True)
+    levels = exact_levels((width, height), reported)
     return SlideInfo(
         width=width,
         height=height,

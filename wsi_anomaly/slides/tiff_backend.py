@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wsi_anomaly.core.errors import NotASlideError
 from wsi_anomaly.slides.base import READERS, RGB, Bounds, Mpp, SlideInfo
 from wsi_anomaly.slides.jpeg import CUT_OFF, ZEROED
-from wsi_anomaly.slides.levels import exact_level
+from wsi_anomaly.slides.levels import exact_levels
 from wsi_anomaly.slides.physical import find_mpp, mpp_problem, objective_power
 from wsi_anomaly.slides.sources import Source, open_source
 from wsi_anomaly.slides.tiff_pictures import StoredError
@@ -145,15 +145,17 @@ def _structure(path: Path, source: Source, scene: int | None) -> TiffStructure:
 def _info(structure: TiffStructure, mpp: Mpp | float | None) -> SlideInfo:
     full = structure.levels[0]
     size = (full.width, full.height)
-    levels = [
-        exact_level(
-            size,
-            (level.width, level.height),
-            (full.width / level.width + full.height / level.height) / 2,
-            (level.tile_width, level.tile_height),
-        )
-        for level in structure.levels
-    ]
+    levels = exact_levels(
+        size,
+        [
+            (
+                (level.width, level.height),
+                (full.width / level.width + full.height / level.height) / 2,
+                (level.tile_width, level.tile_height),
+            )
+            for level in structure.levels
+        ],
+    )
     properties = structure.properties
     return SlideInfo(
         width=full.width,

@@ -27,7 +27,7 @@ from wsi_anomaly.slides.decoding import (
     decoder_of,
     used_bits,
 )
-from wsi_anomaly.slides.levels import is_halved_and_padded
+from wsi_anomaly.slides.levels import is_padded
 from wsi_anomaly.slides.tiff_pictures import StoredError, choose, pictures_of
 
 _VENDORS = frozenset({"avs", "bif", "eer", "ndpi", "ndtiff", "philips", "qpi", "scn", "ventana"})
@@ -258,7 +258,7 @@ def _in_virtual_strips(level: TiffLevel, line_bytes: int) -> TiffLevel:
 def _same_proportions(full: TiffLevel, level: TiffLevel) -> bool:
     """Whether a page is a reduced copy: sizes are rounded by a pixel, or padded to whole tiles."""
     tile = (level.tile_width, level.tile_height)
-    if is_halved_and_padded((full.width, full.height), (level.width, level.height), tile):
+    if is_padded((full.width, full.height), (level.width, level.height), tile):
         return True
     x, y = full.width / level.width, full.height / level.height
     slack = max(x, y) / min(level.width, level.height) * 1.5

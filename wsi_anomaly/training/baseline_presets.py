@@ -21,8 +21,11 @@ QUICK: dict[str, dict[str, Any]] = {
     "daol": {"width": 16, "steps": 800, "batch_size": 32},
 }  # fmt: skip
 
-# Where a paper says something else for images of 64 px than for those of 32 px.
-_AT_64_PX: dict[str, dict[str, Any]] = {"deep-geo": {"resolution": 64, "depth": 16, "width": 8}}
+# Where a paper says something else for images of 64 px (Camelyon16) than for those of 32 px.
+_AT_64_PX: dict[str, dict[str, Any]] = {
+    "deep-geo": {"resolution": 64, "depth": 16, "width": 8, "steps": 12_846,
+                 "dirichlet_tiles": 7_612},
+}  # fmt: skip
 
 
 def _published(name: str) -> dict[str, Any]:

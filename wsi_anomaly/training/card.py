@@ -11,6 +11,7 @@ from typing import Any
 from wsi_anomaly.calibration import MIN_CASES
 from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.detectors import Model
+from wsi_anomaly.detectors.known import Known
 from wsi_anomaly.detectors.stored_model import CARD
 from wsi_anomaly.scoring.model import grid_of
 from wsi_anomaly.training.config import TrainConfig
@@ -62,6 +63,40 @@ def keep_card(folder: Path, model: Model) -> tuple[str, dict[str, bytes]]:
         if file.is_file() and file.resolve().is_relative_to(folder.resolve())
     }
     return card, files
+
+
+_KNOWN = "## Known findings"
+
+
+def known_card(card: str, known: Known) -> str:
+    """Say in a model card what readers taught the model, in place of what it knew before."""
+    lines = [
+        f"| {finding.name} | {'harmless' if finding.harmless else 'abnormal'} | "
+        f"{len(finding.cases)} | {len(set(finding.cases))} | "
+        f"{'takes flags away' if finding.decides else 'a hint'} |"
+        for finding in known.findings
+    ]
+    told = [
+        f"- {r['slide']} (case {r['case']}): {r['verdict']}"
+        f"{', ' + r['finding'] if r['finding'] else ''}; {r['reader']}, {r['time']}"
+        for r in known.reviews
+    ]
+    rows, decided = "\n".join(lines), "\n".join(told)
+    return f"""{card.partition(_KNOWN)[0].rstrip()}
+
+{_KNOWN}
+
+Learned from reviews, beside the reference, which is as it was. The model without them is the one
+that `learn` was given.
+
+| finding | readers called it | regions | cases | |
+|---|---|---:|---:|---|
+{rows}
+
+Every reviewed region, and who decided:
+
+{decided}
+"""
 
 
 def model_card(model: Model, config: TrainConfig, split: Split) -> str:

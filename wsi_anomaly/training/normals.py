@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from wsi_anomaly.calibration import CaseScores
-from wsi_anomaly.core.errors import NoTissueError
+from wsi_anomaly.core.errors import NoTissueError, SlideError
 from wsi_anomaly.core.remote import check_may_connect
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.jobs import Progress
@@ -47,6 +47,23 @@ class NormalSlide:
             check_may_connect(self.path, self.named_by)
 
 
+def readable_fingerprint(path: Path) -> str:
+    """Identity of a slide by its content.
+
+    Raises
+    ------
+    SlideError
+        It cannot be read.
+    """
+    try:
+        return slide_fingerprint(path)
+    except OSError as error:
+        raise SlideError(
+            f"{path} cannot be read ({error.strerror or error}); check its disk and run the same "
+            "command again."
+        ) from error
+
+
 def score_normal_slide(
     slide: NormalSlide, model: Model, *, progress: Progress | None = None
 ) -> tuple[str, dict[str, CaseScores]]:
@@ -72,7 +89,7 @@ def score_normal_slide(
     """
     slide.check_may_connect()
     with open_slide(slide.path, mpp=slide.mpp, backend=slide.backend, scene=slide.scene) as opened:
-        mark = slide_fingerprint(slide.path)
+        mark = readable_fingerprint(slide.path)
         check_pixels(opened, model)
         tissue = find_tissue(opened)
         fields = plan_fields(

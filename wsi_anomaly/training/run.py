@@ -30,7 +30,6 @@ from wsi_anomaly.features import (
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.learning.distributed import leave, rank_and_world, wait_for_all
 from wsi_anomaly.learning.loop import Report
-from wsi_anomaly.slides import slide_fingerprint
 from wsi_anomaly.tiles import TileSet, TileStore
 from wsi_anomaly.training.card import log_csv, model_card
 from wsi_anomaly.training.config import TrainConfig
@@ -43,7 +42,7 @@ from wsi_anomaly.training.inputs import (
     tile_set,
     tiles_of_cases,
 )
-from wsi_anomaly.training.normals import NormalSlide, score_normal_slide
+from wsi_anomaly.training.normals import NormalSlide, readable_fingerprint, score_normal_slide
 from wsi_anomaly.training.picture import training_picture
 from wsi_anomaly.training.self_check import check_files, tell_known
 from wsi_anomaly.training.splits import Split, split_cases
@@ -301,7 +300,7 @@ def _unfit(slide: NormalSlide, model: Model, used: Mapping[str, Path]) -> str | 
     path = slide.path
     try:
         slide.check_may_connect()
-        mark = slide_fingerprint(path)
+        mark = readable_fingerprint(path)
     except (WsiAnomalyError, OSError):
         return None  # opening it will say what is wrong
     if model.seen.get(mark) in ("train", "validation"):

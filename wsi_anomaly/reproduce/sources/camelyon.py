@@ -19,6 +19,7 @@ from wsi_anomaly.reproduce.sources.camelyon_files import SIDES, Challenge, Side
 from wsi_anomaly.reproduce.sources.camelyon_tiles import (
     SIDE_PX,
     listed_tiles,
+    room_for_tiles,
     tile_sides,
 )
 from wsi_anomaly.reproduce.sources.lists import find_lists
@@ -44,11 +45,14 @@ class Camelyon16:
         Processes that tile.
     progress
         Told of every slide that is tiled.
+    note
+        Told beforehand what the tiles take, and how many slides there are.
 
     Raises
     ------
     UsageError
-        Pieces are missing, listed with where to get them; or no tile was found for one side.
+        Pieces are missing, listed with where to get them; no tile was found for one side; or the
+        disk is too small for them.
     """
 
     key = "camelyon16"
@@ -66,9 +70,13 @@ class Camelyon16:
         judge: int | None = None,
         workers: int = 1,
         progress: Callable[[TileOutcome], None] | None = None,
+        note: Callable[[str, int], None] | None = None,
     ) -> None:
         self._most = (learn, judge)
         challenge = Challenge.find(data, output)
+        room = room_for_tiles(challenge, output)
+        if note is not None:
+            note(room, sum(map(len, challenge.slides.values())))
         lists = None if splits is None else find_lists(splits, self.key)
         self.errors: list[str] = list(challenge.errors)
         if lists is None:

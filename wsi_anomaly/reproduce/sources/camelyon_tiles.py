@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -99,6 +100,29 @@ def tile_config(challenge: Challenge, output: Path) -> tuple[TileConfig, str]:
         **PRESETS["camelyon16"],
     )
     return config, note
+
+
+def room_for_tiles(challenge: Challenge, output: Path) -> str:
+    """Say what the tiles take at most, and what is free.
+
+    Raises
+    ------
+    UsageError
+        Less is free than they take.
+    """
+    slides = sum(map(len, challenge.slides.values()))
+    most = slides * int(PRESETS["camelyon16"]["max_tiles"]) * SIDE_PX**2 * 3
+    there = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    free = shutil.disk_usage(output).free
+    if max(0, most - there) > free:
+        raise UsageError(
+            f"The tiles of {slides} slides take up to {most / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
+            f"are free in {output}; free some, or give another folder with -o."
+        )
+    return (
+        f"Tiles of {slides} slides: at most {most / 1e9:.1f} GB in {output}, where "
+        f"{free / 1e9:,.0f} GB are free."
+    )
 
 
 def tile_sides(

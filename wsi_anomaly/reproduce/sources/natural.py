@@ -128,13 +128,7 @@ def _from_torchvision(key: str, data: Path) -> list[Half]:
         raise UsageError(
             f"{data} has files of {key} that are missing or damaged; {_WHERE[key]}."
         ) from error
-    if key == "svhn":  # digits without colour, as published
-        halves = [(_grey(pixels), kind) for pixels, kind in halves]
     return halves
-
-
-def _grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.stack([np.asarray(Image.fromarray(i).convert("L").convert("RGB")) for i in images])
 
 
 def _from_files(key: str, data: Path, classes: tuple[str, ...]) -> tuple[list[Half], bool]:
@@ -148,9 +142,7 @@ def _from_files(key: str, data: Path, classes: tuple[str, ...]) -> tuple[list[Ha
         lossy |= not name.lower().endswith(".png")
         try:
             with Image.open(content) as opened:
-                pixels = np.asarray(
-                    (opened.convert("L") if key == "svhn" else opened).convert("RGB")
-                )
+                pixels = np.asarray(opened.convert("RGB"))
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise UsageError(f"{name} is no readable image; take it out of {data}.") from error
         if pixels.shape != (_SIDE, _SIDE, 3):

@@ -1,0 +1,272 @@
+"""``learn``: what readers decided becomes known findings beside a model's reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from wsi_anomaly.core.devices import choose_device
+from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
+from wsi_anomaly.detectors import Model
+from wsi_anomaly.detectors.known import MOST_FIELDS, Finding, Known
+from wsi_anomaly.options import LearnOptions
+from wsi_anomaly.results.places import Area, matched_pairs
+from wsi_anomaly.results.reviews import HARMLESS, Review, SlideReviews, read_reviews
+from wsi_anomaly.results.slide_files import SlideFiles
+from wsi_anomaly.results.summary import read_summary
+from wsi_anomaly.scoring.known import field_likeness
+from wsi_anomaly.scoring.model import grid_of
+from wsi_anomaly.slides import find_tissue, open_slide
+from wsi_anomaly.tiles import Fields, Preprocessing, plan_fields
+from wsi_anomaly.tiles.named import cases_of
+from wsi_anomaly.tiles.plane import SlidePlane
+from wsi_anomaly.training.card import keep_card, known_card
+from wsi_anomaly.training.normals import MIN_TISSUE
+from wsi_anomaly.training.run import Watch
+
+REVIEWED = "review"
+"""How a model has seen the slides that it has learned findings from."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What becomes of reviewed regions when their case is left out.
+
+    Attributes
+    ----------
+    harmless, abnormal
+        How many would be taken away, of how many.
+    """
+
+    harmless: tuple[int, int]
+    abnormal: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What came of it: the model, its folder, and what it does on cases left out."""
+
+    model: Model
+    folder: Path
+    known: Known
+    held_out: HeldOut
+
+
+@dataclass(frozen=True, eq=False)
+class _Region:
+    """A reviewed region: who decided what, of which case, and its fields (n, d)."""
+
+    review: Review
+    case: str
+    vectors: NDArray[np.float32]
+
+    @property
+    def harmless(self) -> bool:
+        return self.review.verdict in HARMLESS
+
+
+@dataclass(frozen=True, eq=False)
+class _Slide:
+    """A slide with reviews that can be learned from."""
+
+    path: Path
+    case: str
+    facts: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    reviews: Sequence[Review]
+
+
+def learn_reviews(
+    results: str | Path,
+    model: str | Path,
+    output: str | Path,
+    options: LearnOptions,
+    *,
+    watch: Watch | None = None,
+) -> Learned:
+    """Learn findings from reviews; the model's reference, and its flags elsewhere, stay.
+
+    Parameters
+    ----------
+    results
+        Folder of results with reviews.
+    model
+        Folder of the model; it stays as it is.
+    output
+        Where the model that knows the findings goes.
+    options, watch
+        Whose slides they are and where they lie, and who is told what.
+
+    Raises
+    ------
+    WsiAnomalyError
+        The model cannot be used for it, or there is nothing to learn from.
+    """
+    watch = watch or Watch()
+    results, output = Path(results), Path(output)
+    if not results.is_dir():
+        raise UsageError(f"{results} is no folder of results; give what 'score' has written.")
+    if output.resolve() == Path(model).resolve():
+        raise UsageError("The model stays as it is; give another folder with -o.")
+    loaded = Model.load(model, device=choose_device(options.device))
+    watch.stage(f"findings by {', '.join(f'{um} um' for um in loaded.judge_of_fields.fields_um)}")
+    regions: list[_Region] = []
+    seen: dict[str, str] = {}
+    for slide in _reviewed_slides(results, loaded, options, watch):
+        found = _regions_of(slide, loaded, watch)
+        regions += found
+        if found:
+            seen[str(slide.facts["fingerprint"])] = REVIEWED
+    if not regions:
+        raise UsageError(
+            f"{results} has no reviews to learn from; call regions of slides that the model has "
+            "not seen abnormal, normal variant or artefact (wsi-anomaly view --reader NAME)."
+        )
+    known = Known.of(_findings(regions), [_told(region) for region in regions])
+    before = {mark: part for mark, part in loaded.seen.items() if part != REVIEWED}
+    made = replace(loaded, known=known, seen=before | seen, hash="")
+    card, files = keep_card(Path(model), made)
+    saved = made.save(output, card=known_card(card, known), files=files)
+    return Learned(saved, output, known, held_out(regions))
+
+
+def _reviewed_slides(
+    results: Path, model: Model, options: LearnOptions, watch: Watch
+) -> list[_Slide]:
+    files = SlideFiles(None if options.slides is None else Path(options.slides))
+    found: dict[Path, tuple[Mapping[str, Any], Sequence[Review]]] = {}
+    for folder in sorted(p for p in results.iterdir() if p.is_dir() and p.name[0] != "."):
+        summary = read_summary(folder)
+        if summary is None:
+            continue
+        facts = summary["slide"]
+        reviews = read_reviews(results, str(facts["fingerprint"]))
+        for problem in reviews.problems:
+            watch.note(problem)
+        decided = agreed(reviews, watch)
+        before = model.seen.get(str(facts["fingerprint"]))
+        if not decided:
+            continue
+        if before not in (None, REVIEWED):
+            watch.note(f"{facts['name']} is left out: the model has seen it ({before}).")
+            continue
+        try:
+            found[files.find(facts)] = summary, decided
+        except UsageError as error:
+            watch.note(str(error))
+    cases = cases_of(list(found), options.cases, watch.note)
+    reference = model.calibration.get(model.primary)
+    apart = set() if reference is None else {slide.case for slide in reference.slides}
+    out = []
+    for path, (about, made) in found.items():
+        case = cases.get(path, path.stem)
+        if case in apart:
+            watch.note(f"{path} is left out: its case, {case}, calibrates the model.")
+        else:
+            out.append(_Slide(path, case, about["slide"], about["settings"], made))
+    return out
+
+
+def agreed(reviews: SlideReviews, watch: Watch) -> list[Review]:
+    """Places that somebody has called harmless or abnormal, and nobody the opposite."""
+    kept: list[Review] = []
+    for reader in reviews.readers:
+        mine = [review for review in reviews.of(reader) if review.verdict != "unsure"]
+        pairs = matched_pairs([r.outline for r in kept], [r.outline for r in mine])
+        differ = {i for i, k in pairs if _harmless(kept[i]) != _harmless(mine[k])}
+        for i in sorted(differ):
+            watch.note(
+                f"A region of {kept[i].slide} is left out: {kept[i].reader} and {reader} differ."
+            )
+        same = {k for _, k in pairs}
+        kept = [review for i, review in enumerate(kept) if i not in differ]
+        kept += [review for k, review in enumerate(mine) if k not in same]
+    return kept
+
+
+def _harmless(review: Review) -> bool:
+    return review.verdict in HARMLESS
+
+
+def _regions_of(slide: _Slide, model: Model, watch: Watch) -> list[_Region]:
+    """Embed the fields of a slide's reviewed regions, in one pass over them."""
+    mpp, scene = slide.settings.get("mpp"), slide.settings.get("scene")
+    try:
+        with open_slide(slide.path, mpp=mpp, scene=scene) as opened:
+            tissue = find_tissue(opened)
+            fields = plan_fields(
+                opened, tissue, **grid_of(model, None), min_tissue=MIN_TISSUE, max_tiles=None
+            )
+            preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(opened, tissue)
+            plane = SlidePlane(opened, tissue, model.magnification, preprocess)
+            inside = [_fields_in(fields, review.outline) for review in slide.reviews]
+            wanted = np.zeros(len(fields), bool)
+            wanted[np.concatenate(inside)] = True
+            vectors = field_likeness(plane, fields, model, wanted)
+    except WsiAnomalyError as error:
+        watch.note(f"{slide.path} is left out: {error}")
+        return []
+    out = []
+    for review, members in zip(slide.reviews, inside, strict=True):
+        mine = vectors[members]
+        mine = mine[np.isfinite(mine).all(1)]
+        if len(mine):
+            out.append(_Region(review, slide.case, mine))
+    return out
+
+
+def _fields_in(fields: Fields, outline: Area) -> NDArray[np.intp]:
+    """Fields whose middle lies in an outline, evenly drawn where they are many."""
+    middle = fields.coords + np.asarray(fields.field_level0) / 2
+    shapely.prepare(outline)
+    inside = np.flatnonzero(shapely.contains_xy(outline, middle[:, 0], middle[:, 1]))
+    if len(inside) > MOST_FIELDS:
+        inside = inside[np.linspace(0, len(inside) - 1, MOST_FIELDS).round().astype(int)]
+    return inside
+
+
+def name_of(review: Review) -> str:
+    """Name the class of a review: its finding, whatever its capitals, or its verdict."""
+    return " ".join(review.finding.casefold().split()) or review.verdict
+
+
+def _findings(regions: Sequence[_Region]) -> list[Finding]:
+    classes: dict[tuple[str, bool], list[_Region]] = {}
+    for region in regions:
+        classes.setdefault((name_of(region.review), region.harmless), []).append(region)
+    return [
+        Finding(
+            name,
+            harmless,
+            np.concatenate([member.vectors for member in members]),
+            np.repeat(np.arange(len(members)), [len(member.vectors) for member in members]),
+            tuple(member.case for member in members),
+        )
+        for (name, harmless), members in sorted(classes.items(), key=lambda item: item[0])
+    ]
+
+
+def _told(region: _Region) -> dict[str, str]:
+    review = region.review
+    return {
+        "slide": review.slide, "case": region.case, "reader": review.reader, "time": review.time,
+        "verdict": review.verdict, "finding": review.finding, "id": review.id,
+    }  # fmt: skip
+
+
+def held_out(regions: Sequence[_Region]) -> HeldOut:
+    """Count what findings learned from the other cases take away of each case's regions."""
+    counts = {True: [0, 0], False: [0, 0]}
+    for case in sorted({region.case for region in regions}):
+        learned = Known.of(_findings([r for r in regions if r.case != case]))
+        for region in (r for r in regions if r.case == case):
+            like = learned.like(region.vectors)
+            counts[region.harmless][0] += like is not None and like.taken_away
+            counts[region.harmless][1] += 1
+    return HeldOut((counts[True][0], counts[True][1]), (counts[False][0], counts[False][1]))
