@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,10 +86,14 @@ def command(
     out = console(verbosity)
     key = on if what == "supervision" else what
     wanted = tuple(ABLATION) if ablation else rows or DEFAULT_ROWS
-    if what == "camelyon16" and data.exists() and not (output / key / "cells").exists():
-        _say_hours(plan, wanted, seeds, out)
     with SourceDisplay(out) as display:
-        source = open_source(key, data, plan, output / key, splits, workers, display)
+
+        def first(note: str, slides: int) -> None:
+            if what == "camelyon16" and not (output / key / "cells").exists():
+                _say_hours(plan, wanted, seeds, out)
+            display.expect(note, slides)
+
+        source = open_source(key, data, plan, output / key, splits, workers, display, first)
     for text in source.errors:
         click.echo(f"Error: {text}", err=True)
     typed = shlex.join(["wsi-anomaly", "reproduce", *_typed(ctx)])
@@ -120,8 +125,9 @@ def open_source(
     splits: Path | None,
     workers: int | None,
     display: SourceDisplay,
+    first: Callable[[str, int], None],
 ) -> Source:
-    """Check the data and open them."""
+    """Check the data and open them; before slides are tiled, `first` is told what that takes."""
     from wsi_anomaly.core.errors import UsageError
 
     if not data.exists():
@@ -143,7 +149,7 @@ def open_source(
 
         return Camelyon16(
             data, output, splits=splits, workers=workers or available_cores(),
-            progress=display.tiled, note=display.expect, **limits,
+            progress=display.tiled, note=first, **limits,
         )  # fmt: skip
     from wsi_anomaly.reproduce.sources.folders import Folder
     from wsi_anomaly.reproduce.sources.labelled import LABELLED, LabelledImages

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
+import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -152,7 +153,7 @@ def scored_event(folder: Path) -> dict[str, Any]:
     """
     with output_errors(folder):
         written = (folder / "summary.json").read_bytes()
-    summary = orjson.loads(written)
+    summary = json.loads(written)  # names may hold bytes that are no text, which orjson refuses
     return {
         "result": folder.name,
         "fingerprint": summary["slide"]["fingerprint"],
