@@ -42,6 +42,7 @@ GZIP_ABOVE = 100_000
 NAMESPACE = uuid.UUID("0b6a4f0e-3d0c-5b52-8a53-6a3f5f6c9d21")
 
 _CHUNK = 8192
+_MOST_CORNERS = 20_000  # of the tissue: QuPath takes two seconds
 _PLACES = 12  # values of a tile before its measurements
 _MOST_ANNOTATIONS = 300  # per class: QuPath is slow with more; the rest is joined into one object
 
@@ -167,13 +168,14 @@ def annotation_features(score_map: ScoreMap, frame: Frame) -> Iterator[dict[str,
 def _drawn_tissue(score_map: ScoreMap) -> Polygon | MultiPolygon:
     """Outline of the tissue with the corners of regions that stick out of it.
 
-    QuPath puts each object below the one that holds it: 20 s for the 215,776 corners of a large
-    slide's tissue. What lies between two of them, within a pixel of the tissue's map, is left out.
+    QuPath puts each object below the one that holds it, which takes 20 s for the 215,776 corners of
+    a large slide's tissue: there the steps of a pixel of the tissue's map are smoothed away.
     """
+    tissue, mpp = score_map.tissue, score_map.slide.mpp
+    if shapely.get_num_coordinates(tissue) > _MOST_CORNERS:
+        tissue = tissue.simplify(MAP_MPP / max(mpp.x, mpp.y))
     regions = [region.outline for region in score_map.interpretation.regions]
-    mpp = score_map.slide.mpp
-    simple = score_map.tissue.simplify(MAP_MPP / max(mpp.x, mpp.y))
-    return cast("Polygon | MultiPolygon", shapely.union_all([simple, *regions]))
+    return cast("Polygon | MultiPolygon", shapely.union_all([tissue, *regions]))
 
 
 def _taken_away(score_map: ScoreMap, frame: Frame) -> Iterator[dict[str, Any]]:
