@@ -184,7 +184,7 @@ def test_configurations_in_the_documents_are_read(tmp_path: Path) -> None:
 
 
 def test_the_reference_names_every_key_and_column() -> None:
-    from wsi_anomaly.reports.worklist import Row
+    from wsi_anomaly.reports.worklist_rows import Row
     from wsi_anomaly.results.colors import TILE_CLASSES
     from wsi_anomaly.studies.groups import AnimalResult, GroupResult
     from wsi_anomaly.tiles import Status

@@ -234,7 +234,7 @@ def _read_config(path: Path) -> object:
 
 
 def _read_summary(path: Path) -> object:
-    from wsi_anomaly.reports.worklist import read_row
+    from wsi_anomaly.reports.worklist_rows import read_row
 
     return read_row(path.parent)
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from wsi_anomaly.reports import Worklist, worklist, write_worklist
+from wsi_anomaly.reports import Worklist, worklist, worklist_rows, write_worklist
 from wsi_anomaly.results.summary import FORMAT
 
 SLIDES = 400
@@ -42,7 +42,7 @@ def test_its_work_grows_with_the_slides_not_with_their_square(
 ) -> None:
     read: list[Path] = []
     written: list[int] = []
-    real_read, real_write = worklist.read_entry, worklist.write_text
+    real_read, real_write = worklist_rows.read_entry, worklist.write_text
 
     def count_read(file: Path):
         read.append(file)
@@ -53,7 +53,7 @@ def test_its_work_grows_with_the_slides_not_with_their_square(
         clock.now += 0.001 * len(listed(tmp_path)) if file.exists() else 0
         real_write(file, text)
 
-    monkeypatch.setattr(worklist, "read_entry", count_read)
+    monkeypatch.setattr(worklist_rows, "read_entry", count_read)
     monkeypatch.setattr(worklist, "write_text", count_written)
     with Worklist(tmp_path) as running:
         for number in range(SLIDES):

@@ -14,7 +14,8 @@ from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import NoTissueError
 from wsi_anomaly.detectors import Density
 from wsi_anomaly.features import load_features
-from wsi_anomaly.reports.worklist import collect, write_worklist
+from wsi_anomaly.reports.worklist import write_worklist
+from wsi_anomaly.reports.worklist_rows import collect
 from wsi_anomaly.scoring import ALONE, ScoreMap, score_slide
 from wsi_anomaly.scoring.alone import SlideAlone, fit_to_most
 from wsi_anomaly.scoring.model import LIMITS

@@ -36,7 +36,7 @@ def command(*, results: Path, kind: str, output: Path, verbosity: int = 0) -> in
       wsi-anomaly export results/
       wsi-anomaly export results/ --to anndata -o for_scanpy/
     """
-    from wsi_anomaly.reports.worklist import collect
+    from wsi_anomaly.reports.worklist_rows import collect
     from wsi_anomaly.results.export import export_results
 
     order = [row.folder for row in collect(results) if row.folder] if results.is_dir() else []

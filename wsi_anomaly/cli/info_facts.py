@@ -334,7 +334,7 @@ def result_facts(path: Path) -> Facts:
 
 def results_facts(path: Path) -> Facts:
     """Facts of a folder of results: the worklist in short."""
-    from wsi_anomaly.reports.worklist import collect
+    from wsi_anomaly.reports.worklist_rows import collect
 
     found = collect(path)
     values: dict[str, Any] = {

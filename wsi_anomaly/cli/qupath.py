@@ -37,7 +37,7 @@ def command(*, results: Path, output: Path, slides: Path | None, verbosity: int 
       wsi-anomaly qupath results/ -o project/
       wsi-anomaly qupath results/ --slides /media/slides
     """
-    from wsi_anomaly.reports.worklist import collect
+    from wsi_anomaly.reports.worklist_rows import collect
     from wsi_anomaly.results.qupath_project import write_project
 
     out = console(verbosity)

@@ -11,7 +11,7 @@ from typing import Any
 
 from wsi_anomaly.core.files import write_text
 from wsi_anomaly.core.tables import table_text
-from wsi_anomaly.reports.worklist import Row, read_row
+from wsi_anomaly.reports.worklist_rows import Row, read_row
 from wsi_anomaly.studies.permutation import against_controls, trend
 from wsi_anomaly.studies.table import Cohort, CohortSlide
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.reports.report import environment
-from wsi_anomaly.reports.worklist import collect
+from wsi_anomaly.reports.worklist_rows import collect
 from wsi_anomaly.results.reviews import VERDICTS
 from wsi_anomaly.results.slide_files import SlideFiles
 from wsi_anomaly.results.summary import read_summary, result_names

@@ -1,0 +1,93 @@
+"""The worklist as its reader works with it: search, filter and sort, in a headless Chromium."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from wsi_anomaly.reports import Worklist, write_worklist
+from wsi_anomaly.results.summary import FORMAT
+
+pytest.importorskip("tornado")
+from devtools import Browser, find_chromium
+
+ROWS = "[...document.querySelectorAll('.worklist tbody tr')].filter(r => !r.hidden)"
+NAMES = f"{ROWS}.map(r => r.cells[2].dataset.v)"
+SLIDES = {  # name: slide score, flagged regions, area, verdict
+    "liver 1": (9.0, 2, 0.5, "flagged"),
+    "liver 2": (10.0, 0, 0.0, "calm"),
+    "kidney 1": (2.5, 1, 3.0, "flagged"),
+    "kidney 2": (None, 0, 0.0, "cannot be compared"),
+}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory):
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("no Chromium here: install it to test the worklist's search and order")
+    with Browser(chromium, tmp_path_factory.mktemp("profile")) as made:
+        yield made
+
+
+@pytest.fixture
+def page(browser: Browser, tmp_path: Path) -> Browser:
+    for name, (score, regions, area, verdict) in SLIDES.items():
+        (tmp_path / name).mkdir()
+        facts = {
+            "format": FORMAT, "status": "done", "slide": {"name": name}, "slide_score": score,
+            "verdict": verdict, "flagged": {"possible": True, "regions": regions, "area_mm2": area},
+        }  # fmt: skip
+        (tmp_path / name / "summary.json").write_text(json.dumps(facts), encoding="utf-8")
+    with Worklist(tmp_path) as listing:
+        listing.failed("/slides/lung.svs", "The file is truncated.")
+    url = write_worklist(tmp_path).as_uri()
+    browser.open(url, "document.getElementById('shown')?.textContent.length > 0")
+    return browser
+
+
+def test_a_search_shows_the_slides_with_all_its_words(page: Browser) -> None:
+    assert page.value("document.getElementById('shown').textContent") == "5 of 5"
+    page.click("#search")
+    for letter in "KIDNEY compared":
+        page.press(letter)
+    assert page.value(NAMES) == ["kidney 2"]
+    assert page.value("document.getElementById('shown').textContent") == "1 of 5"
+    assert not page.problems
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("flagged", {"liver 1", "kidney 1"}),
+        ("open", {"liver 1", "kidney 1"}),
+        ("unlike", {"kidney 2"}),
+        ("failed", {"lung.svs"}),
+        ("all", {*SLIDES, "lung.svs"}),
+    ],
+)
+def test_a_filter_shows_one_kind(page: Browser, kind: str, names: set[str]) -> None:
+    page.click(f"[data-kind={kind}]")
+    assert set(page.value(NAMES)) == names
+    assert page.value(f"document.querySelector('[data-kind={kind}]').ariaPressed") == "true"
+
+
+def test_a_click_on_a_column_sorts_by_its_numbers_and_another_turns_it_round(page: Browser) -> None:
+    page.click(".worklist th:nth-child(4) button")
+    assert page.value(NAMES)[:3] == ["liver 2", "liver 1", "kidney 1"]  # 10 above 9, not as text
+    page.click(".worklist th:nth-child(4) button")
+    assert page.value(NAMES)[:3] == ["kidney 1", "liver 1", "liver 2"]
+    page.click(".worklist th:nth-child(6) button")
+    assert page.value(NAMES)[:2] == ["kidney 1", "liver 1"]  # by area
+    assert page.value("document.querySelectorAll('.worklist th[aria-sort]').length") == 1
+    page.click(".worklist th:nth-child(3) button")
+    assert page.value(NAMES)[-1] == "kidney 1"
+
+
+def test_without_a_script_it_is_the_list_in_order(page: Browser) -> None:
+    """The tools are hidden until the script shows them: printed or blocked, nothing is dead."""
+    assert '<div id="tools" class="tools" hidden' in Path(
+        page.value("decodeURI(location.pathname)")
+    ).read_text(encoding="utf-8")
