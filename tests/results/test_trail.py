@@ -37,7 +37,7 @@ def put_result(results: Path, name: str) -> Path:
         "result_hash": "r" * 16, "model": {"hash": "m" * 16}, "checksums": checksums(folder),
     }  # fmt: skip
     (folder / "summary.json").write_text(json.dumps(summary))
-    append_event(results, "scored", scored_event(folder))
+    append_event(results, "scored", scored_event(folder, name))
     return folder
 
 

@@ -56,7 +56,7 @@ def jpeg_tiles(image: np.ndarray, missing: set[tuple[int, int]] = frozenset(), t
             part = image[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile]
             full = np.full((tile, tile, 3), 255, np.uint8)
             full[: part.shape[0], : part.shape[1]] = part
-            yield imagecodecs.jpeg8_encode(full, level=90, colorspace="rgb", outcolorspace="rgb")
+            yield imagecodecs.jpeg8_encode(full, level=90, colorspace="rgb", outcolorspace="ycbcr")
 
 
 def sparse(path: Path, image: np.ndarray, missing: set[tuple[int, int]], **options) -> Path:

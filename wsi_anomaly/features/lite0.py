@@ -68,7 +68,13 @@ class SameConv(PaddedConv):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, h, w) to (N, outputs, ceil(h / stride), ceil(w / stride))."""
-        fused = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
+        mkldnn = torch.backends.mkldnn
+        fused = (
+            x.device.type == "cpu"
+            and x.dtype in (torch.float32, torch.bfloat16)
+            and mkldnn.is_available()  # type: ignore[no-untyped-call] # not in every build
+            and mkldnn.enabled
+        )
         weight, pad = self.weight, self.left
         if self.left != self.right:
             even = x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0

@@ -237,9 +237,10 @@ class PerceptualNetwork(nn.Module):
     @torch.enable_grad()
     def flops(self, size: int, layers: Sequence[str] | None = None) -> int:
         """Floating-point operations (two a multiply-add) for one tile of `size` x `size` px."""
-        # With a gradient: without one, networks may use operators that the counter does not know.
+        # With a gradient and without MKL-DNN networks use operators that the counter knows.
         image = torch.zeros(1, 3, size, size, device=self._shift.device, requires_grad=True)
-        with FlopCounterMode(display=False) as counter:
+        plain = torch.backends.mkldnn.flags(enabled=False)
+        with plain, FlopCounterMode(display=False) as counter:
             self.activations(image, layers or self.layers[-1:])
         return int(counter.get_total_flops())
 

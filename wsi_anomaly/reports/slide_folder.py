@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def write_results(
     heatmap: bool = True,
     origin: Origin = "bounds",
     gzip: bool = False,
+    when_whole: Callable[[Path], None] = lambda _partial: None,
 ) -> Path:
     """Write everything that a person opens of one slide.
 
@@ -87,6 +89,8 @@ def write_results(
         QuPath's origin: "bounds" (default) or "level0".
     gzip
         Compress the overlay.
+    when_whole
+        Told where all files lie just before they take their place.
 
     Returns
     -------
@@ -137,6 +141,7 @@ def write_results(
         with output_errors(partial):
             summary["checksums"] = checksums(partial)
         write_json(partial / "summary.json", summary)
+        when_whole(partial)
     return folder / "report.html"
 
 

@@ -70,9 +70,17 @@ def append_event(results: Path, event: str, facts: Mapping[str, Any]) -> None:
             }
             # A line that a killed program has left unfinished is ended, and shows as damaged.
             line = (b"\n" if torn else b"") + orjson.dumps(entry) + b"\n"
-            if os.write(handle, line) != len(line):
-                raise OutputError(f"{path} cannot be written: the disk is full; free some space.")
-            os.fsync(handle)
+            size = os.fstat(handle).st_size
+            try:
+                if os.write(handle, line) != len(line):
+                    raise OutputError(
+                        f"{path} cannot be written: the disk is full; free some space."
+                    )
+                os.fsync(handle)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(handle, size)  # half a line would show as a damaged one
+                raise
         finally:
             os.close(handle)
 
@@ -143,8 +151,8 @@ def _lines(path: Path) -> Iterator[bytes]:
             yield line.rstrip(b"\n")
 
 
-def scored_event(folder: Path) -> dict[str, Any]:
-    """Say of a result that was just written what its trail keeps.
+def scored_event(folder: Path, name: str) -> dict[str, Any]:
+    """Say of a result that is whole what its trail keeps; `name` is its folder's, at last.
 
     Raises
     ------
@@ -155,7 +163,7 @@ def scored_event(folder: Path) -> dict[str, Any]:
         written = (folder / "summary.json").read_bytes()
     summary = json.loads(written)  # names may hold bytes that are no text, which orjson refuses
     return {
-        "result": folder.name,
+        "result": name,
         "fingerprint": summary["slide"]["fingerprint"],
         "result_hash": summary["result_hash"],
         "model": summary["model"]["hash"],

@@ -139,6 +139,9 @@ def score_to_folder(
             heatmap=options.heatmap,
             origin=options.origin,
             gzip=options.gzip,
+            # Before it is there: a result that is there and in no record was not made by `score`.
+            when_whole=lambda partial: append_event(
+                job.folder.parent, "scored", scored_event(partial, job.folder.name)
+            ),
         )
-    append_event(job.folder.parent, "scored", scored_event(job.folder))
     return found

@@ -85,7 +85,6 @@ def tune(
     maximize = options.criterion == "roc-auc"
     few = _few(anomalies, options)
     device = choose_device(options.device)
-    watch.note(_OF_TILES)
     inputs = read_inputs(tiles, few, base, options.magnifications, watch.note)
     networks = _load(options.networks or {base.features: None}, device)
     space = Space.around(base, inputs.views, networks, options.detectors)
@@ -116,6 +115,7 @@ def tune(
     search = Search(scorer, space, base, study, storage, replace(watch, ended=ended))
     found = search.run(options.trials)
     _write(found, inputs, folder, len(scorer.folds))
+    watch.note(_OF_TILES)
     return found
 
 
