@@ -121,10 +121,7 @@ def write_results(
         write_zarr(partial / "scores.zarr", score_map)
         files = {"scores": "scores.zarr", "overlay": tiles.name, "report": "report.html"}
         if heatmap:
-            write_heatmap_png(partial / "heatmap.png", score_map, overlay, frame)
-            write_ome_tiff(partial / "heatmap.ome.tif", score_map)
-            write_qupath_picture(partial / PICTURE, score_map, frame)
-            write_qupath_script(partial / SCRIPT, folder / PICTURE)
+            _write_heatmap(partial, folder, score_map, overlay, frame)
             files |= _HEATMAP_FILES
         _write_thumbnail(partial / "thumbnail.jpg", overlay)
         files["thumbnail"] = "thumbnail.jpg"
@@ -143,6 +140,15 @@ def write_results(
         write_json(partial / "summary.json", summary)
         when_whole(partial)
     return folder / "report.html"
+
+
+def _write_heatmap(
+    partial: Path, folder: Path, score_map: ScoreMap, overlay: NDArray[np.uint8], frame: Frame
+) -> None:
+    write_heatmap_png(partial / "heatmap.png", score_map, overlay, frame)
+    write_ome_tiff(partial / "heatmap.ome.tif", score_map)
+    write_qupath_picture(partial / PICTURE, score_map, frame)
+    write_qupath_script(partial / SCRIPT, folder / PICTURE)
 
 
 def _reviewed(score_map: ScoreMap, results: Path) -> str:
