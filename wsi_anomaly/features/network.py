@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.features.fields import Field, stated_fields
@@ -37,6 +37,18 @@ class Stage:
 
     name: str
     modules: nn.Module
+
+
+def _fused_flops(image: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    return int(conv_flop_count(image, weight, out_shape))
+
+
+# A convolution with what follows it, which the counter does not know and not every build has.
+_FUSED = (
+    {torch.ops.mkldnn._convolution_pointwise: _fused_flops}
+    if hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    else {}
+)
 
 
 class PerceptualNetwork(nn.Module):
@@ -237,10 +249,9 @@ class PerceptualNetwork(nn.Module):
     @torch.enable_grad()
     def flops(self, size: int, layers: Sequence[str] | None = None) -> int:
         """Floating-point operations (two a multiply-add) for one tile of `size` x `size` px."""
-        # With a gradient and without MKL-DNN networks use operators that the counter knows.
+        # With a gradient: without one, networks may use operators that the counter does not know.
         image = torch.zeros(1, 3, size, size, device=self._shift.device, requires_grad=True)
-        plain = torch.backends.mkldnn.flags(enabled=False)
-        with plain, FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=_FUSED) as counter:
             self.activations(image, layers or self.layers[-1:])
         return int(counter.get_total_flops())
 
