@@ -12,6 +12,7 @@ from score_running import rows, score, summary
 from scoring_fakes import make_slide
 
 from wsi_anomaly.cli.main import main
+from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.scoring import load_model
 
 
@@ -39,6 +40,23 @@ def test_the_line_of_the_readme_works_in_a_fresh_folder(here, model, slide, caps
     assert "1 of 1 slides done." in said
     assert "Open results/slide/report.html" in said
     assert not list(here.rglob("*.partial"))
+
+
+def test_a_model_that_was_written_anew_or_lies_elsewhere_is_loaded_again(here, model, monkeypatch):
+    """In one process: train or calibrate, score, again; or scripts that change their folder."""
+    for name in ("a", "b"):
+        (here / name).mkdir()
+    shutil.copytree(model, here / "a" / "model")
+    monkeypatch.chdir(here / "a")
+    first = load_model(Path("model"), "cpu")
+    assert load_model(Path("model"), "cpu") is first
+    monkeypatch.chdir(here / "b")
+    with pytest.raises(ModelError):
+        load_model(Path("model"), "cpu")
+    monkeypatch.chdir(here / "a")
+    shutil.rmtree("model")
+    shutil.copytree(model, "model")
+    assert load_model(Path("model"), "cpu") is not first
 
 
 def test_a_second_run_keeps_the_result_and_another_setting_does_not(here, model, slide, capsys):
@@ -83,7 +101,6 @@ def test_results_of_another_model_are_made_anew(here, model, slide, work, capsys
     facts = json.loads((other / "model.json").read_text())
     facts["name"] = "another"
     (other / "model.json").write_text(json.dumps(facts))
-    load_model.cache_clear()
     capsys.readouterr()
     assert score(slide, "--model", other) == 0
     assert "kept" not in capsys.readouterr().err

@@ -9,9 +9,29 @@ from wsi_anomaly.core.devices import choose_device
 from wsi_anomaly.scoring.model import ScoringModel
 
 
-@lru_cache(maxsize=2)
 def load_model(folder: Path | None, device: str, threads: int | None = None) -> ScoringModel:
-    """Load a model, once in a process; None: the one that learns from each slide itself."""
+    """Load a model, once in a process; None: the one that learns from each slide itself.
+
+    It is loaded again when its folder has been written anew.
+    """
+    if folder is None:
+        return _load(None, (), device, threads)
+    folder = folder.absolute()  # the same words mean another folder elsewhere
+    return _load(folder, tuple(map(_stamp, sorted(folder.glob("model.*")))), device, threads)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        now = path.stat()
+    except OSError:
+        return ()
+    return now.st_mtime_ns, now.st_size, now.st_ino
+
+
+@lru_cache(maxsize=2)
+def _load(
+    folder: Path | None, _written: tuple[tuple[int, ...], ...], device: str, threads: int | None
+) -> ScoringModel:
     import torch
 
     from wsi_anomaly.detectors import Model
