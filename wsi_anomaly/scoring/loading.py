@@ -15,9 +15,10 @@ def load_model(folder: Path | None, device: str, threads: int | None = None) -> 
     It is loaded again when its folder has been written anew.
     """
     if folder is None:
-        return _load(None, (), device, threads)
-    folder = folder.absolute()  # the same words mean another folder elsewhere
-    return _load(folder, tuple(map(_stamp, sorted(folder.glob("model.*")))), device, threads)
+        return _load(None, None, (), device, threads)
+    place = folder.absolute()  # the same words mean another folder elsewhere
+    written = tuple(map(_stamp, sorted(folder.glob("model.*"))))
+    return _load(folder, place, written, device, threads)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -30,7 +31,11 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 @lru_cache(maxsize=2)
 def _load(
-    folder: Path | None, _written: tuple[tuple[int, ...], ...], device: str, threads: int | None
+    folder: Path | None,
+    _place: Path | None,
+    _written: tuple[tuple[int, ...], ...],
+    device: str,
+    threads: int | None,
 ) -> ScoringModel:
     import torch
 
