@@ -18,6 +18,7 @@ from shapely.geometry import Polygon, box
 from wsi_anomaly.core.errors import OutputError, UsageError
 from wsi_anomaly.reports import write_results
 from wsi_anomaly.reports.reviewed import bring_up_to_date
+from wsi_anomaly.results.audit import audit_results
 from wsi_anomaly.results.review_matching import (
     agreement,
     match_reviews,
@@ -36,6 +37,7 @@ from wsi_anomaly.results.reviews import (
 )
 from wsi_anomaly.results.stored_scores import StoredScores
 from wsi_anomaly.results.summary import read_summary
+from wsi_anomaly.results.trail import append_event, scored_event
 from wsi_anomaly.screening import result_folders
 from wsi_anomaly.slides import open_slide
 
@@ -281,6 +283,7 @@ def test_scoring_again_loses_no_review_and_finds_it_again(scored, tmp_path):
 def test_worklist_and_report_say_what_is_reviewed(scored):
     folder, summary = scored()
     results = folder.parent
+    append_event(results, "scored", scored_event(folder, "slide"))
     _, regions = reviews_of_all(results, folder, summary)
     count = len(regions)
     bring_up_to_date(results, ["slide"])
@@ -290,6 +293,7 @@ def test_worklist_and_report_say_what_is_reviewed(scored):
     assert line["reviewed"] == str(count)
     said = f"ann has reviewed {count} of {count}"
     assert said in (folder / "report.html").read_text()
+    assert audit_results(results).problems == []  # a change that the trail knows
     scored()  # a report that is written anew knows it too
     assert said in (folder / "report.html").read_text()
     next((results / FOLDER).rglob("*.jsonl")).write_bytes(b"")

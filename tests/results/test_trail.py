@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -88,6 +89,27 @@ def test_a_changed_file_is_named(results: Path, name: str, said: str) -> None:
         file.write(" ")
     (problem,) = audit_results(results).problems
     assert said in problem
+
+
+def test_a_report_that_says_what_was_reviewed_is_as_recorded(results: Path) -> None:
+    report = results / "s1" / "report.html"
+    report.write_text("<p><!--reviewed--><!--/reviewed--></p>")
+    folder = results / "s1"
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"checksums": checksums(folder)}))
+    append_event(results, "scored", scored_event(folder, "s1"))
+
+    digest = hashlib.sha256(b"<p><!--reviewed-->ann<!--/reviewed--></p>").hexdigest()
+    append_event(results, "report", {"result": "s1", "sha256": digest})
+    assert audit_results(results).problems == []  # killed before it was written
+    report.write_text("<p><!--reviewed-->ann<!--/reviewed--></p>")
+    assert audit_results(results).problems == []
+    report.write_text("<p><!--reviewed-->bob<!--/reviewed--></p>")
+    (problem,) = audit_results(results).problems
+    assert "report.html was changed" in problem
+    append_event(results, "scored", scored_event(folder, "s1"))  # scored again: what was is over
+    report.write_text("<p><!--reviewed-->ann<!--/reviewed--></p>")
+    assert len(audit_results(results).problems) == 1
 
 
 def test_what_is_missing_or_unrecorded_is_named(results: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from wsi_anomaly.results.review_matching import match_reviews, regions_of
 from wsi_anomaly.results.reviews import read_reviews
 from wsi_anomaly.results.stored_scores import StoredScores
 from wsi_anomaly.results.summary import read_summary
+from wsi_anomaly.results.trail import append_event
 
 _BEGINS, _ENDS = "<!--reviewed-->", "<!--/reviewed-->"
 
@@ -59,5 +61,8 @@ def bring_up_to_date(results: Path, names: Iterable[str]) -> None:
         before, begins, rest = text.partition(_BEGINS)
         _, ends, after = rest.partition(_ENDS)
         if ends:  # reports of older versions have no place for it
-            write_text(report, f"{before}{begins}{escape(said)}{ends}{after}")
+            text = f"{before}{begins}{escape(said)}{ends}{after}"
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            append_event(results, "report", {"result": name, "sha256": digest})
+            write_text(report, text)
     write_worklist(results)

@@ -13,6 +13,8 @@ from wsi_anomaly.results.reviews import FOLDER, written_lines
 from wsi_anomaly.results.summary import read_summary, result_names
 from wsi_anomaly.results.trail import TRAIL, checksums, read_trail
 
+REPORT = "report.html"
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -63,9 +65,16 @@ def audit_results(results: Path, seal: str | None = None) -> Audit:
     events, problems, last = read_trail(results)
     if seal is not None and seal not in {last, *(str(e.get("previous")) for e in events[1:])}:
         problems.append(f"No line of {results / TRAIL} has the hash {seal[:64]}.")
-    scored = {str(e.get("result")): e for e in events if e["event"] == "scored"}
+    scored: dict[str, dict[str, Any]] = {}
+    reports: dict[str, set[str]] = {}  # a report is written anew when its regions are reviewed
+    for event in events:
+        name = str(event.get("result"))
+        if event["event"] == "scored":
+            scored[name], reports[name] = event, set()
+        elif event["event"] == "report":
+            reports.setdefault(name, set()).add(str(event.get("sha256")))
     for name in sorted({*names, *scored}):
-        problems += _check_result(results / name, scored.get(name))
+        problems += _check_result(results / name, scored.get(name), reports.get(name, set()))
     reviewed = [e for e in events if e["event"] == "review"]
     problems += _check_reviews(results, reviewed)
     return Audit(
@@ -78,7 +87,7 @@ def audit_results(results: Path, seal: str | None = None) -> Audit:
     )
 
 
-def _check_result(folder: Path, event: dict[str, Any] | None) -> list[str]:
+def _check_result(folder: Path, event: dict[str, Any] | None, reports: set[str]) -> list[str]:
     if event is None:
         return [f"{folder} is in no record: it was made by an older version, or put there."]
     path = folder / "summary.json"
@@ -90,6 +99,8 @@ def _check_result(folder: Path, event: dict[str, Any] | None) -> list[str]:
     recorded = summary.get("checksums")
     recorded = recorded if isinstance(recorded, dict) else {}
     found = checksums(folder)
+    if found.get(REPORT) in reports:
+        found[REPORT] = recorded.get(REPORT, "")
     return [
         f"{folder / name} was "
         + ("taken away" if name not in found else "changed" if name in recorded else "put there")

@@ -44,7 +44,7 @@ def append_event(results: Path, event: str, facts: Mapping[str, Any]) -> None:
     results
         The folder.
     event
-        ``run``, ``scored`` or ``review``.
+        ``run``, ``scored``, ``review`` or ``report``.
     facts
         What is to be known of it, JSON values.
 
