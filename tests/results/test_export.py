@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.results.arrays import write_zarr
 from wsi_anomaly.results.export import export_results
+from wsi_anomaly.results.geojson import write_geojson
 from wsi_anomaly.results.review_matching import regions_of
 from wsi_anomaly.results.reviews import Review, append_review
 from wsi_anomaly.results.stored_scores import StoredScores
@@ -87,6 +89,29 @@ def test_each_field_has_its_place_its_scores_and_what_they_mean(
     )
     assert list(slides["path"]) == ["/slides/s0.tif", "/slides/s1.tif"]
     assert slides["slide_percentile"].isna().all()
+
+
+def test_what_was_taken_away_has_its_class_as_in_qupath(
+    results: Path, maps: dict[str, ScoreMap], tmp_path: Path
+) -> None:
+    found = maps["s0"].interpretation
+    gone = found.regions[0]
+    flagged = found.flagged.copy()
+    flagged[gone.fields] = False
+    less = replace(
+        maps["s0"],
+        interpretation=replace(
+            found, flagged=flagged, regions=found.regions[1:], taken_away=((gone, "follicle"),)
+        ),
+    )
+    write_zarr(results / "s0" / "scores.zarr", less)
+    fields = pd.read_parquet(export_results(results, tmp_path / "tables").files[0])
+    kinds = fields[fields["slide"] == "s0"]["class"].to_numpy()
+    assert set(kinds[gone.fields]) == {"Taken away"}
+    assert "Taken away" not in set(np.delete(kinds, gone.fields))
+    overlay = json.loads(write_geojson(tmp_path, less).read_text())["features"]
+    tiles = [f["properties"] for f in overlay if f["properties"]["objectType"] == "tile"]
+    assert [tile["classification"]["name"] for tile in tiles] == kinds.tolist()
 
 
 def test_reviews_stand_beside_regions_and_their_fields(results: Path, tmp_path: Path) -> None:

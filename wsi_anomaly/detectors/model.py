@@ -30,6 +30,7 @@ from wsi_anomaly.core.files import (
 from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.core.tensors import save_tensors
 from wsi_anomaly.detectors.base import DETECTORS, Detector, batches
+from wsi_anomaly.detectors.frozen import refuse_frozen
 from wsi_anomaly.detectors.known import Known, likeness
 from wsi_anomaly.detectors.stored_model import (
     CARD,
@@ -265,9 +266,12 @@ class Model:
 
         Raises
         ------
+        UsageError
+            The folder holds a frozen model.
         OutputError
             It cannot be written; the former folder stays.
         """
+        refuse_frozen(Path(folder))
         # Of a network that nothing asks for only a beginning is kept: it says where to compute.
         layers = self._layers() or self.features.layers[:1]
         tensors, config = self.features.to_state(layers)

@@ -88,10 +88,10 @@ def write_zarr(path: str | Path, score_map: ScoreMap) -> None:
 
     Zarr format 2. The map holds the raw scores of the primary method, NaN where nothing was
     assessed; ``tiles`` holds, per field, ``coords`` (level-0 top left), ``row``, ``col``,
-    ``status``, ``tissue_fraction``, ``scores/<method>``, ``smoothed``, ``flagged`` and, when the
-    model is calibrated, ``percentile``, ``z`` and ``p_value``. With ``--pixel-map`` the subgroup
-    ``pixel_maps`` holds ``field`` (k,), indices into ``tiles``, ``map`` (k, S, S), the error at
-    each pixel, and ``tile`` (k, S, S, 3), what the model saw.
+    ``status``, ``tissue_fraction``, ``scores/<method>``, ``smoothed``, ``flagged``, ``taken_away``
+    where regions were, and, when the model is calibrated, ``percentile``, ``z`` and ``p_value``.
+    With ``--pixel-map`` the subgroup ``pixel_maps`` holds ``field`` (k,), indices into ``tiles``,
+    ``map`` (k, S, S), the error at each pixel, and ``tile`` (k, S, S, 3), what the model saw.
 
     Raises
     ------
@@ -132,6 +132,9 @@ def write_zarr(path: str | Path, score_map: ScoreMap) -> None:
                 "status_names": {s.name.lower(): int(s) for s in Status},
             }
         )
+        taken_away = np.zeros(len(score_map.fields), np.uint8)
+        for region, _ in found.taken_away:
+            taken_away[region.fields] = 1
         table = {
             "coords": score_map.fields.coords,
             "row": score_map.fields.row,
@@ -140,6 +143,7 @@ def write_zarr(path: str | Path, score_map: ScoreMap) -> None:
             "status": score_map.status,
             "smoothed": found.smoothed,
             "flagged": found.flagged.astype(np.uint8),
+            "taken_away": taken_away if found.taken_away else None,
             "percentile": found.percentile,
             "z": found.z,
             "p_value": found.p_value,

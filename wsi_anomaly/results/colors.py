@@ -41,24 +41,26 @@ TILE_CLASSES = (NORMAL, UNUSUAL, VERY_UNUSUAL, ANOMALOUS, UNCALIBRATED, NOT_ASSE
 def tile_classes(score_map: ScoreMap) -> NDArray[np.uint8]:
     """Index (N,) into ``TILE_CLASSES`` of every field."""
     found = score_map.interpretation
-    out = classes_of(found.percentile, found.flagged, score_map.assessed)
+    taken_away = np.zeros(len(score_map.fields), bool)
     for region, _ in found.taken_away:
-        out[region.fields] = TILE_CLASSES.index(TAKEN_AWAY)
-    return out
+        taken_away[region.fields] = True
+    return classes_of(found.percentile, found.flagged, taken_away, score_map.assessed)
 
 
 def classes_of(
     percentile: NDArray[np.floating] | None,
     flagged: NDArray[np.bool_],
+    taken_away: NDArray[np.bool_],
     assessed: NDArray[np.bool_],
 ) -> NDArray[np.uint8]:
-    """Index (N,) into ``TILE_CLASSES``, from three columns (N,) of the fields' table."""
+    """Index (N,) into ``TILE_CLASSES``, from four columns (N,) of the fields' table."""
     if percentile is None:
         out = np.full(len(flagged), TILE_CLASSES.index(UNCALIBRATED), np.uint8)
     else:
         out = np.digitize(np.nan_to_num(percentile), (95.0, 99.0)).astype(np.uint8)
     out[flagged] = TILE_CLASSES.index(ANOMALOUS)
     out[~assessed] = TILE_CLASSES.index(NOT_ASSESSED)
+    out[taken_away] = TILE_CLASSES.index(TAKEN_AWAY)
     return out
 
 

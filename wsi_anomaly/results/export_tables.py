@@ -123,7 +123,9 @@ def _fields(
         **{f"score_{m}": stored.scores.get(m, nothing).astype(np.float32) for m in methods},
         **{m: stored.meaning.get(m, nothing).astype(np.float64) for m in MEANINGS},
         "class": Words(
-            classes_of(stored.meaning.get("percentile"), stored.flagged, assessed),
+            classes_of(
+                stored.meaning.get("percentile"), stored.flagged, stored.taken_away, assessed
+            ),
             [kind.name for kind in TILE_CLASSES],
         ),
         "flagged": stored.flagged,

@@ -174,7 +174,8 @@ def _drawn_tissue(score_map: ScoreMap) -> Polygon | MultiPolygon:
     tissue, mpp = score_map.tissue, score_map.slide.mpp
     if shapely.get_num_coordinates(tissue) > _MOST_CORNERS:
         tissue = tissue.simplify(MAP_MPP / max(mpp.x, mpp.y))
-    regions = [region.outline for region in score_map.interpretation.regions]
+    found = score_map.interpretation
+    regions = [r.outline for r in (*found.regions, *(region for region, _ in found.taken_away))]
     return cast("Polygon | MultiPolygon", shapely.union_all([tissue, *regions]))
 
 

@@ -41,6 +41,8 @@ class StoredScores:
         The method that ranks.
     flagged
         (N,) bool, whether the field is flagged.
+    taken_away
+        (N,) bool, whether it would be, were it not like what readers called harmless.
     meaning
         ``smoothed`` and, of a calibrated model, ``percentile``, ``z`` and ``p_value``, (N,) each.
     """
@@ -50,6 +52,7 @@ class StoredScores:
     scores: Mapping[str, NDArray[np.float32]]
     primary: str
     flagged: NDArray[np.bool_]
+    taken_away: NDArray[np.bool_]
     meaning: Mapping[str, NDArray[np.floating]]
 
     @classmethod
@@ -71,9 +74,10 @@ class StoredScores:
             arrays = {name: tiles[name] for name in _COLUMNS}
             scores = dict(tiles["scores"].arrays())
             meaning = {name: tiles[name] for name in _MEANINGS if name in tiles}
+            taken = [tiles[name] for name in ("taken_away",) if name in tiles]
             facts = dict(tiles.attrs)
             grid = _grid_shape(facts["grid_shape"])
-            columns = [*arrays.values(), *scores.values(), *meaning.values()]
+            columns = [*arrays.values(), *scores.values(), *meaning.values(), *taken]
             _check_claims(columns, arrays["coords"], grid)
             column = {name: _read(array, path) for name, array in arrays.items()}
             field, stride, mpp = (
@@ -98,6 +102,7 @@ class StoredScores:
             return cls(
                 fields, mpp, {name: _read(array, path) for name, array in scores.items()}, primary,
                 column["flagged"].astype(bool),
+                _read(taken[0], path).astype(bool) if taken else np.zeros(len(fields), bool),
                 {name: _read(array, path) for name, array in meaning.items()},
             )  # fmt: skip
         except _DAMAGED as error:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wsi_anomaly.core.devices import choose_device
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.detectors import Model
+from wsi_anomaly.detectors.frozen import refuse_frozen
 from wsi_anomaly.detectors.known import MOST_FIELDS, Finding, Known
 from wsi_anomaly.options import LearnOptions
 from wsi_anomaly.results.places import Area, matched_pairs
@@ -114,6 +115,7 @@ def learn_reviews(
         raise UsageError(f"{results} is no folder of results; give what 'score' has written.")
     if output.resolve() == Path(model).resolve():
         raise UsageError("The model stays as it is; give another folder with -o.")
+    refuse_frozen(output)
     loaded = Model.load(model, device=choose_device(options.device))
     watch.stage(f"findings by {', '.join(f'{um} um' for um in loaded.judge_of_fields.fields_um)}")
     regions: list[_Region] = []
