@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.core.errors import MemoryShortError, ModelError, UsageError
 from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.detectors import Density, DensityConfig, Dpa, DpaConfig, Model
+from wsi_anomaly.detectors.frozen import changed_since, freeze
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.learning.batches import ArrayTiles
@@ -272,3 +274,11 @@ def test_the_shipped_model_scores_but_flags_nothing_and_its_card_says_so():
     card = (folder / "README.md").read_text()
     assert "drawn" in card
     assert "not for diagnosis" in card
+
+
+def test_a_frozen_model_is_not_replaced_by_whoever_writes(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    freeze(tmp_path / "model")
+    with pytest.raises(UsageError, match="is frozen and stays as it is"):
+        model.save(tmp_path / "model")
+    assert changed_since(tmp_path / "model")[1] == []
