@@ -310,23 +310,10 @@ def check(
     watch: training.Watch | None = None,
     **changes: Unpack[CheckKeywords],
 ) -> checking.Checked:
-    """See whether a batch of slides is like a model's normal slides; nothing is written.
+    """See whether a batch of slides, or folders of them, is like a model's normal slides.
 
-    Parameters
-    ----------
-    new
-        Slides, or folders of them.
-    model
-        Folder of the model; None: ``model/``, else the shipped one.
-    options, changes
-        See :class:`~wsi_anomaly.options.CheckOptions`, such as ``mpp_csv="sizes.csv"``.
-    watch
-        Who is told what.
-
-    Raises
-    ------
-    WsiAnomalyError
-        The model cannot be read, or has no normal slides to compare with.
+    Nothing is written. Parameters and errors are those of :func:`calibrate`, but for `output` and
+    `cases`; a model without normal slides to compare with is an error too.
     """
     options = replace(options or CheckOptions(), **changes)
     return checking.check(_listed(new), model, options, watch=watch)
@@ -345,16 +332,12 @@ def learn(
 
     Parameters
     ----------
-    results
-        Folder of results with reviews.
-    model
-        Folder of the model; it stays as it is.
+    results, model
+        Folders of results with reviews, and of the model, which stays as it is.
     output
         Folder of the model that knows the findings.
-    options, changes
-        See :class:`~wsi_anomaly.options.LearnOptions`, such as ``cases="animals.csv"``.
-    watch
-        Who is told what.
+    options, changes, watch
+        See :class:`~wsi_anomaly.options.LearnOptions`; and who is told what.
 
     Raises
     ------

@@ -165,7 +165,7 @@ class CheckKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class CalibrateOptions(CheckOptions):
-    """Everything that ``calibrate`` may be asked for: what ``check`` may, and whose slides they are.
+    """Everything that ``calibrate`` may be asked for: as ``check``, and whose slides they are.
 
     Attributes
     ----------
