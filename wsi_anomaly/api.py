@@ -254,10 +254,8 @@ def tune(
         Folder of the configuration, the table of trials and the picture.
     config
         What the search begins with: "fast", "paper", a .toml or .json file, or a configuration.
-    options, changes
-        See :class:`~wsi_anomaly.options.TuneOptions`, such as ``trials=40``.
-    watch
-        Who is told what.
+    options, changes, watch
+        See :class:`~wsi_anomaly.options.TuneOptions`; and who is told what.
 
     Raises
     ------
@@ -288,10 +286,8 @@ def calibrate(
         Folder of the model; None: ``model/``, else the shipped one.
     output
         Folder of the calibrated model; None: the model's own, ``model/`` for the shipped one.
-    options, changes
-        See :class:`~wsi_anomaly.options.CalibrateOptions`, such as ``cases="animals.csv"``.
-    watch
-        Who is told what.
+    options, changes, watch
+        See :class:`~wsi_anomaly.options.CalibrateOptions`; and who is told what.
 
     Raises
     ------
@@ -332,10 +328,8 @@ def learn(
 
     Parameters
     ----------
-    results, model
-        Folders of results with reviews, and of the model, which stays as it is.
-    output
-        Folder of the model that knows the findings.
+    results, model, output
+        Folders of results with reviews, of the model, and of the one that knows the findings.
     options, changes, watch
         See :class:`~wsi_anomaly.options.LearnOptions`; and who is told what.
 
