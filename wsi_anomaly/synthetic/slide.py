@@ -18,7 +18,7 @@ from wsi_anomaly.annotations import Outline, write_geojson
 from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.synthetic import tissue
 from wsi_anomaly.synthetic.cells import KIND, NUCLEUS, Cells, H, make_cells, random_habit
-from wsi_anomaly.synthetic.lesions import ATYPIA, Atypia, Difficulty
+from wsi_anomaly.synthetic.lesions import ATYPIA, REACTIVE, Atypia, Difficulty
 from wsi_anomaly.synthetic.noise import noise_bank
 from wsi_anomaly.synthetic.optics import blurred, sensed, transmitted
 from wsi_anomaly.synthetic.rendering import draw_cells, tissue_concentrations
@@ -49,8 +49,8 @@ class SyntheticSlide:
         um per level-0 pixel, exactly as in the file.
     difficulty
         Of the lesions, None for a normal slide.
-    lesions, folds, pens
-        Outlines labelled ``Lesion``, ``Fold``, ``Pen``.
+    lesions, folds, pens, follicles, reactive
+        Outlines labelled ``Lesion``, ``Fold``, ``Pen``, ``Follicle``, ``Reactive``.
     nuclei
         (N, 2) float64 centres x, y of all nuclei.
     stain_matrix
@@ -65,6 +65,8 @@ class SyntheticSlide:
     lesions: list[Outline]
     folds: list[Outline]
     pens: list[Outline]
+    follicles: list[Outline]
+    reactive: list[Outline]
     nuclei: NDArray[np.float64]
     stain_matrix: NDArray[np.float64]
 
@@ -79,6 +81,8 @@ def make_slide(
     lesion_mm2: float | None = None,
     folds: int = 0,
     pens: int = 0,
+    follicles: int = 0,
+    reactive: int = 0,
     outlines_path: str | os.PathLike[str] | None = None,
 ) -> SyntheticSlide:
     """Make one slide. The same arguments give the same bytes.
@@ -97,8 +101,12 @@ def make_slide(
         Their difficulty; None for a normal slide.
     lesion_mm2
         Area of each lesion, less where tissue has no room for it; None: as the slide's size allows.
+        So large are follicles and reactive glands, too.
     folds, pens
         How many of each.
+    follicles, reactive
+        How many lymph follicles, and places of glands that regenerate, where tissue has room:
+        harmless, and unlike the rest; the latter overlap lesions.
     outlines_path
         Write the lesions' outlines there as QuPath GeoJSON.
 
@@ -118,8 +126,13 @@ def make_slide(
     look, habit = random_look(rng), random_habit(rng)
     atypia = ATYPIA[lesions] if lesions else None
     size_um = (size_px[0] * mpp, size_px[1] * mpp)
-    layout = make_layout(rng, size_um, atypia, lesion_mm2=lesion_mm2, folds=folds, pens=pens)
+    layout = make_layout(
+        rng, size_um, atypia, lesion_mm2=lesion_mm2, folds=folds, pens=pens, follicles=follicles,
+        reactive=reactive,
+    )  # fmt: skip
     cells = make_cells(rng, layout, habit, atypia)
+    if atypia is None and layout.reactive:
+        atypia = REACTIVE
     scanner = _Scanner(
         layout, cells, look, bank, _balance(layout, cells, bank, atypia), size_px, mpp
     )
@@ -135,6 +148,8 @@ def make_slide(
         lesions=_outlines("Lesion", layout.lesions, size_px, mpp),
         folds=_outlines("Fold", layout.folds, size_px, mpp),
         pens=_outlines("Pen", layout.pens, size_px, mpp),
+        follicles=_outlines("Follicle", layout.follicles, size_px, mpp),
+        reactive=_outlines("Reactive", layout.reactive, size_px, mpp),
         nuclei=nuclei,
         stain_matrix=look.matrix,
     )
