@@ -25,13 +25,13 @@ TYPE_CHECKING = False  # as type checkers know it: typing would double the time 
 if TYPE_CHECKING:
     from typing import Any
 
-    from wsi_anomaly.api import calibrate, evaluate, score, tile, train, tune
+    from wsi_anomaly.api import calibrate, evaluate, init, score, tile, train, tune
 
-__all__ = ["__version__", "calibrate", "evaluate", "score", "tile", "train", "tune"]
+__all__ = ["__version__", "calibrate", "evaluate", "init", "score", "tile", "train", "tune"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in {"calibrate", "evaluate", "score", "tile", "train", "tune"}:
+    if name in {"calibrate", "evaluate", "init", "score", "tile", "train", "tune"}:
         from wsi_anomaly import api
 
         return getattr(api, name)

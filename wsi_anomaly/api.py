@@ -6,6 +6,7 @@ Each takes the options of its command, one by one as keywords, or all in one obj
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,6 +39,7 @@ from wsi_anomaly.results.reading import read_score_map
 from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.screening import ScoreJob, ScoreRun
 from wsi_anomaly.slides import find_slides
+from wsi_anomaly.slides.survey import Surveyed, write_manifest
 from wsi_anomaly.tiles import TileConfig, TileResult
 from wsi_anomaly.tiles.run import TileRun
 from wsi_anomaly.tiles.tiling import TileOutcome
@@ -47,6 +49,30 @@ from wsi_anomaly.training.recalibration import recalibrate_on
 from wsi_anomaly.tuning import Found
 
 Paths = str | Path | Sequence[str | Path]
+
+
+def init(slides: Paths, output: str | Path = "study.csv", *, overwrite: bool = False) -> Surveyed:
+    """Write a manifest: a table of slides and their sizes of pixels, which the verbs take.
+
+    Parameters
+    ----------
+    slides
+        A slide, a folder of slides, or a list of them.
+    output
+        The table; case, label, group and mask are left empty, since no file says them.
+    overwrite
+        Replace a table that is there.
+
+    Returns
+    -------
+    The table, how many slides stand in it, and what is to be known of them.
+
+    Raises
+    ------
+    WsiAnomalyError
+        There are no slides, or the table is there already or cannot be written.
+    """
+    return write_manifest(_listed(slides), output, overwrite=overwrite)
 
 
 @overload
@@ -335,8 +361,11 @@ def _listed(paths: Paths) -> list[str | Path]:
 
 
 def _warn_the_caller(text: str) -> None:
-    """Say what a plan notes, of the line that called the verb: over the plan and what it asks."""
-    warnings.warn(text, stacklevel=5)
+    """Say what a plan notes, of the line that called the verb: the first that is not ours."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals["__name__"].split(".")[0] == "wsi_anomaly":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
 
 
 def _given_back(slides: Paths, outcomes: list[Outcome[J, R]]) -> list[R] | list[Outcome[J, R]]:
