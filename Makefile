@@ -13,11 +13,11 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 # Keep byte code even where the shell forbids it: every process would compile what it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test benchmarks docs faults fuzz lint format lock wheel clean
+.PHONY: help setup demo test accessibility benchmarks docs faults fuzz lint format lock wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY)  ## Make the environment (.venv) from the lock
 
@@ -37,6 +37,10 @@ demo: $(READY)  ## Run the whole path on slides it makes itself; ends by naming 
 
 test: $(READY)  ## Run the tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+accessibility: $(READY)  ## Look at every page with axe-core, which npm brings (and Chromium)
+	@npm install --silent --no-save --no-package-lock --prefix build/axe axe-core@4.14.1
+	@$(BIN)/python -m pytest tests/viewer/test_accessibility.py -n 0
 
 faults: $(READY)  ## Kill, damage and starve it at full counts; writes docs/reliability.md's table
 	@FAULTS=all FAULTS_RECORD=$(CURDIR)/docs/results/faults \

@@ -108,8 +108,10 @@ class Browser:
         wait_for(lambda: self.value(ready), ready)
 
     def value(self, expression: str) -> Any:
-        """Value of a JavaScript expression."""
-        answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
+        """Value of a JavaScript expression, or of what it promises."""
+        answer = self.send(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
@@ -146,6 +148,15 @@ class Browser:
         self.send(
             "Input.dispatchMouseEvent", type="mouseWheel", x=at[0], y=at[1], deltaX=0, deltaY=turn
         )
+
+    def look(self, width: int = 1400, height: int = 900, **media: str) -> None:
+        """Take a window's size, and media such as ``scheme="dark"`` or ``kind="print"``."""
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height,
+            deviceScaleFactor=1, mobile=width < 500,
+        )  # fmt: skip
+        scheme = {"name": "prefers-color-scheme", "value": media.get("scheme", "light")}
+        self.send("Emulation.setEmulatedMedia", media=media.get("kind", ""), features=[scheme])
 
     def picture(self) -> NDArray[np.uint8]:
         """What the page shows, (h, w, 3)."""

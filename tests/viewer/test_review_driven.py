@@ -8,64 +8,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
 
 import pytest
-from score_map_fakes import fake_calibration, fake_score_map, fake_slide
 
-from wsi_anomaly.reports import write_results
 from wsi_anomaly.results.reviews import read_reviews
-from wsi_anomaly.slides import open_slide
-from wsi_anomaly.viewer.folder import Results
-from wsi_anomaly.viewer.server import Viewer
 
 pytest.importorskip("bokeh")
-from devtools import Browser, find_chromium, wait_for
-
-READY = "document.body?.dataset.ready === 'yes'"
-
-
-@pytest.fixture
-def results(tmp_path):
-    slide_file = fake_slide(tmp_path / "slide.tif")
-    score_map = fake_score_map(
-        3, calibration=fake_calibration(), slide=slide_file, lesions=3, missing=0
-    )
-    assert len(score_map.interpretation.regions) >= 2
-    with open_slide(slide_file) as slide:
-        write_results(score_map, slide, tmp_path / "results" / "slide")
-    return tmp_path / "results"
-
-
-@contextmanager
-def serving(results, reader=None, **more):
-    server = Viewer(Results(results), reader=reader, **more)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip("no Chromium here: install it to test reviewing in the viewer")
-    with Browser(chromium, tmp_path_factory.mktemp("profile")) as made:
-        yield made
-
-
-def open_page(browser, server):
-    browser.open("about:blank", "location.href === 'about:blank'")
-    browser.open(f"{server.url}view/slide", READY)
-    return browser
-
-
-def text(page, selector):
-    return page.value(f"document.querySelector('{selector}').textContent")
+from devtools import wait_for
+from driving import READY, open_slide_page, serving, text
 
 
 def saved(page, what="Saved"):
@@ -105,7 +55,7 @@ def shown(results):
 
 def test_one_key_reviews_a_region_and_n_goes_to_the_next(browser, results):
     with serving(results, "ann") as server:
-        page = open_page(browser, server)
+        page = open_slide_page(browser, server)
         count = page.value("document.querySelectorAll('#regions button').length")
         assert text(page, "#progress-text") == f"0 of {count} reviewed"
         for key in "axvs"[:count]:
@@ -118,7 +68,7 @@ def test_one_key_reviews_a_region_and_n_goes_to_the_next(browser, results):
         assert [r.region for r in kept(results)] == list(range(1, done + 1))
         press(page, "n", "All regions")
         # A page that is opened again knows it all.
-        page = open_page(browser, server)
+        page = open_slide_page(browser, server)
         assert text(page, "#progress-text") == f"{done} of {count} reviewed"
         assert "abnormal" in text(page, "#regions li:first-child .verdict")
         page.open(server.url, "document.querySelectorAll('table a').length > 0")
@@ -128,7 +78,7 @@ def test_one_key_reviews_a_region_and_n_goes_to_the_next(browser, results):
 
 def test_undo_takes_the_last_decision_back(browser, results):
     with serving(results, "ann") as server:
-        page = open_page(browser, server)
+        page = open_slide_page(browser, server)
         page.press("n")
         press(page, "s")
         press(page, "a")
@@ -143,7 +93,7 @@ def test_undo_takes_the_last_decision_back(browser, results):
 
 def test_a_finding_is_typed_once_and_offered_again(browser, results):
     with serving(results, "ann") as server:
-        page = open_page(browser, server)
+        page = open_slide_page(browser, server)
         page.press("n")
         press(page, "v")
         # Letters typed into a field are no verdicts.
@@ -154,14 +104,14 @@ def test_a_finding_is_typed_once_and_offered_again(browser, results):
         assert kept(results)[0].verdict == "normal variant"
         page.press("n")
         assert page.value("document.querySelector('#finding').value") == ""
-        page = open_page(browser, server)
+        page = open_slide_page(browser, server)
         options = "[...document.querySelectorAll('#findings option')].map((o) => o.value)"
         assert page.value(options) == ["lymph follicle, as usual"]
 
 
 def test_a_click_chooses_a_field_or_the_region_there(browser, results):
     with serving(results, "ann") as server:
-        page = open_page(browser, server)
+        page = open_slide_page(browser, server)
         page.press("n")
         middle = page.value(
             "(() => { const b = document.querySelector('#figure').getBoundingClientRect();"
@@ -185,7 +135,7 @@ def test_a_click_chooses_a_field_or_the_region_there(browser, results):
 def test_two_readers_stand_side_by_side(browser, results):
     for reader, keys in (("ann", "ax"), ("bob", "aa")):
         with serving(results, reader) as server:
-            page = open_page(browser, server)
+            page = open_slide_page(browser, server)
             for key in keys:
                 page.press("n")
                 press(page, key)
@@ -200,13 +150,13 @@ def test_two_readers_stand_side_by_side(browser, results):
 
 def test_in_a_blinded_reading_each_sees_only_their_own(browser, results):
     with serving(results, "ann") as server:
-        page = open_page(browser, server)
+        page = open_slide_page(browser, server)
         page.press("n")
         press(page, "a")
         type_in(page, "#finding", "secret")
         wait_for(lambda: kept(results)[0].finding == "secret", "the finding")
     with serving(results, "bob", blinded=True) as server:
-        page = open_page(browser, server)
+        page = open_slide_page(browser, server)
         assert "ann" not in text(page, "aside")
         state = page.value(
             "(() => { const r = new XMLHttpRequest(); r.open('GET', '../review/slide', false);"
@@ -219,7 +169,7 @@ def test_in_a_blinded_reading_each_sees_only_their_own(browser, results):
 
 def test_without_a_reader_nothing_is_written(browser, results):
     with serving(results) as server:
-        page = open_page(browser, server)
+        page = open_slide_page(browser, server)
         assert page.value("document.querySelector('#review')") is None
         page.press("n")
         page.press("a")

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import re
-import threading
 
 import numpy as np
 import pytest
-from score_map_fakes import fake_calibration, fake_score_map, fake_slide
-
-from wsi_anomaly.reports import write_results
-from wsi_anomaly.slides import open_slide
-from wsi_anomaly.viewer.server import Results, Viewer
 
 pytest.importorskip("bokeh")
-from devtools import Browser, find_chromium, wait_for
+from devtools import wait_for
+from driving import READY, open_slide_page, serving, text
 
-READY = "document.body?.dataset.ready === 'yes'"
 X = "Bokeh.documents[0].get_model_by_name('x_range')"
 Y = "Bokeh.documents[0].get_model_by_name('y_range')"
 # Opacity of every field of the map, as Bokeh draws it.
@@ -28,42 +22,15 @@ ALPHA = (
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    work = tmp_path_factory.mktemp("driven")
-    slide_file = fake_slide(work / "slide.tif")
-    score_map = fake_score_map(
-        3, calibration=fake_calibration(), slide=slide_file, lesions=3, missing=0
-    )
-    assert len(score_map.interpretation.regions) >= 2
-    with open_slide(slide_file) as slide:
-        write_results(score_map, slide, work / "results" / "slide")
-    made = Viewer(Results(work / "results"))
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
-    thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip("no Chromium here: install it to test the viewer's sliders and keys")
-    with Browser(chromium, tmp_path_factory.mktemp("profile")) as made:
+def server(scored):
+    with serving(scored) as made:
         yield made
 
 
 @pytest.fixture
 def page(browser, server):
     """The page of the slide, just opened."""
-    browser.open("about:blank", "location.href === 'about:blank'")
-    browser.open(f"{server.url}view/slide", READY)
-    return browser
-
-
-def text(page, selector):
-    return page.value(f"document.querySelector('{selector}').textContent")
+    return open_slide_page(browser, server)
 
 
 def alpha(page):

@@ -11,7 +11,7 @@ from wsi_anomaly.reports import Worklist, write_worklist
 from wsi_anomaly.results.summary import FORMAT
 
 pytest.importorskip("tornado")
-from devtools import Browser, find_chromium
+from devtools import Browser
 
 ROWS = "[...document.querySelectorAll('.worklist tbody tr')].filter(r => !r.hidden)"
 NAMES = f"{ROWS}.map(r => r.cells[2].dataset.v)"
@@ -21,15 +21,6 @@ SLIDES = {  # name: slide score, flagged regions, area, verdict
     "kidney 1": (2.5, 1, 3.0, "flagged"),
     "kidney 2": (None, 0, 0.0, "cannot be compared"),
 }
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory):
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip("no Chromium here: install it to test the worklist's search and order")
-    with Browser(chromium, tmp_path_factory.mktemp("profile")) as made:
-        yield made
 
 
 @pytest.fixture

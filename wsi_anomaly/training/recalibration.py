@@ -12,7 +12,7 @@ from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.resources import find_model, own_folder
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.detectors.frozen import refuse_frozen
-from wsi_anomaly.options import CalibrateOptions
+from wsi_anomaly.options import CalibrateOptions, CheckOptions
 from wsi_anomaly.tiles.named import named_slides
 from wsi_anomaly.training.card import keep_card
 from wsi_anomaly.training.normals import NormalSlide
@@ -60,7 +60,7 @@ def recalibrate_on(
     folder = find_model(model)
     target = own_folder(folder) if output is None else Path(output)
     refuse_frozen(target)
-    slides = normal_slides(normals, options, watch, normal_only=True)
+    slides = normal_slides(normals, options, watch)
     device = choose_device(options.device)
     with memory_explained(device, "end other programs that use it, or give --device cpu"):
         calibrated, used = recalibrate(folder, slides, target, device=device, watch=watch)
@@ -68,11 +68,7 @@ def recalibrate_on(
 
 
 def normal_slides(
-    paths: Sequence[str | Path],
-    options: CalibrateOptions,
-    watch: Watch,
-    *,
-    normal_only: bool = False,
+    paths: Sequence[str | Path], options: CheckOptions, watch: Watch
 ) -> list[NormalSlide]:
     """Find slides, whose they are, and the sizes of their pixels.
 
@@ -81,8 +77,13 @@ def normal_slides(
     UsageError
         A path, a manifest or a table cannot be used.
     """
+    own = options if isinstance(options, CalibrateOptions) else None
     named = named_slides(
-        paths, watch.note, mpp_csv=options.mpp_csv, cases=options.cases, normal_only=normal_only
+        paths,
+        watch.note,
+        mpp_csv=options.mpp_csv,
+        cases=own and own.cases,
+        normal_only=own is not None,
     )
     stems = Counter(path.stem for path in named.slides)
     return [
