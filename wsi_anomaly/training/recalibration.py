@@ -82,7 +82,7 @@ def normal_slides(
         paths,
         watch.note,
         mpp_csv=options.mpp_csv,
-        cases=own and own.cases,
+        cases=own.cases if own else None,
         normal_only=own is not None,
     )
     stems = Counter(path.stem for path in named.slides)
