@@ -43,7 +43,7 @@ from wsi_anomaly.results.reading import read_score_map
 from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.screening import ScoreJob, ScoreRun
 from wsi_anomaly.slides import find_slides
-from wsi_anomaly.slides.survey import Surveyed, write_manifest
+from wsi_anomaly.slides.survey import write_manifest
 from wsi_anomaly.tiles import TileConfig, TileResult
 from wsi_anomaly.tiles.run import TileRun
 from wsi_anomaly.tiles.tiling import TileOutcome
@@ -56,29 +56,7 @@ from wsi_anomaly.tuning import Found
 
 Paths = str | Path | Sequence[str | Path]
 
-
-def init(slides: Paths, output: str | Path = "study.csv", *, overwrite: bool = False) -> Surveyed:
-    """Write a manifest: a table of slides and their sizes of pixels, which the verbs take.
-
-    Parameters
-    ----------
-    slides
-        A slide, a folder of slides, or a list of them.
-    output
-        The table; case, label, group and mask are left empty, since no file says them.
-    overwrite
-        Replace a table that is there.
-
-    Returns
-    -------
-    The table, how many slides stand in it, and what is to be known of them.
-
-    Raises
-    ------
-    WsiAnomalyError
-        There are no slides, or the table is there already or cannot be written.
-    """
-    return write_manifest(_listed(slides), output, overwrite=overwrite)
+init = write_manifest
 
 
 @overload

@@ -40,9 +40,21 @@ class Surveyed:
 
 
 def write_manifest(
-    paths: Sequence[str | Path], output: str | Path, *, overwrite: bool = False
+    slides: str | Path | Sequence[str | Path],
+    output: str | Path = "study.csv",
+    *,
+    overwrite: bool = False,
 ) -> Surveyed:
-    """Write a table of slides with their micrometres per pixel; what no file says stays empty.
+    """Write a table of slides with their micrometres per pixel, which the verbs take for slides.
+
+    Parameters
+    ----------
+    slides
+        A slide, a folder of slides, or a list of them.
+    output
+        The table; case, label, group and mask are left empty, since no file says them.
+    overwrite
+        Replace a table that is there.
 
     Raises
     ------
@@ -60,7 +72,7 @@ def write_manifest(
             "give --overwrite."
         )
     rows, without, unreadable = [], [], []
-    for slide in find_slides(paths):
+    for slide in find_slides([slides] if isinstance(slides, str | Path) else slides):
         name = _relative(slide, path)
         mpp: float | None = None
         try:
