@@ -6,7 +6,6 @@ Each takes the options of its command, one by one as keywords, or all in one obj
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import Unpack, overload
 
 from wsi_anomaly import tuning
 from wsi_anomaly.core.devices import choose_device
+from wsi_anomaly.core.errors import warn_the_caller
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.evaluation import run as evaluation
 from wsi_anomaly.evaluation.report import write_evaluation
@@ -119,7 +119,7 @@ def tile(
         tiled: the first reason.
     """
     chosen = replace(options, **changes) if options else TileOptions.of(preset, **changes)
-    run = TileRun.plan(_listed(slides), output, chosen, config, note=_warn_the_caller)
+    run = TileRun.plan(_listed(slides), output, chosen, config, note=warn_the_caller)
     return _given_back(slides, list(run.outcomes()))
 
 
@@ -179,7 +179,7 @@ def score(
         slide of the folder, cannot be scored: the first reason.
     """
     chosen = replace(options or ScoreOptions(), **changes)
-    run = ScoreRun.plan(_listed(slides), model, output, chosen, note=_warn_the_caller)
+    run = ScoreRun.plan(_listed(slides), model, output, chosen, note=warn_the_caller)
     reference = run.model.calibration.get(run.model.primary)
     outcomes = [
         outcome.then(
@@ -382,14 +382,6 @@ def evaluate(
 
 def _listed(paths: Paths) -> list[str | Path]:
     return [paths] if isinstance(paths, str | Path) else list(paths)
-
-
-def _warn_the_caller(text: str) -> None:
-    """Say what a plan notes, of the line that called the verb: the first that is not ours."""
-    frame, level = inspect.currentframe(), 1
-    while frame is not None and frame.f_globals["__name__"].split(".")[0] == "wsi_anomaly":
-        frame, level = frame.f_back, level + 1
-    warnings.warn(text, stacklevel=level)
 
 
 def _given_back(slides: Paths, outcomes: list[Outcome[J, R]]) -> list[R] | list[Outcome[J, R]]:
