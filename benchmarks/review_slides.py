@@ -66,7 +66,7 @@ def drawn(folder: Path, seed: int) -> list[Path]:
         made = make_slide(
             path, seed=60_000 + 100 * seed + i, size_px=(SIDE_PX, SIDE_PX), mpp=MPP,
             lesions="medium" if i % 2 else None, lesion_mm2=LESION_MM2,
-            follicles=1 if i % 2 else 2, reactive=1 if i % 2 else 2,
+            variants=1 if i % 2 else 2,
         )  # fmt: skip
         truth = {LESION: made.lesions, VARIANTS[0]: made.follicles, VARIANTS[1]: made.reactive}
         write_json(

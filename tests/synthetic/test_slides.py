@@ -134,7 +134,7 @@ def test_what_cannot_hold_tissue_is_refused(folder, size, mpp):
 def test_harmless_variants_lie_in_tissue_apart_from_lesions(folder):
     made = make_slide(
         folder / "variants.tif", seed=77, size_px=(3600, 3600), lesions="medium", lesion_mm2=0.1,
-        follicles=1, reactive=1,
+        variants=1,
     )  # fmt: skip
     kinds = [[o.polygon for o in of] for of in (made.lesions, made.follicles, made.reactive)]
     assert [bool(of) for of in kinds] == [True] * 3

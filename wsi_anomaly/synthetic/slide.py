@@ -81,8 +81,7 @@ def make_slide(
     lesion_mm2: float | None = None,
     folds: int = 0,
     pens: int = 0,
-    follicles: int = 0,
-    reactive: int = 0,
+    variants: int = 0,
     outlines_path: str | os.PathLike[str] | None = None,
 ) -> SyntheticSlide:
     """Make one slide. The same arguments give the same bytes.
@@ -104,9 +103,9 @@ def make_slide(
         So large are follicles and reactive glands, too.
     folds, pens
         How many of each.
-    follicles, reactive
-        How many lymph follicles, and places of glands that regenerate, where tissue has room:
-        harmless, and unlike the rest; the latter overlap lesions.
+    variants
+        How many lymph follicles, and as many places of glands that regenerate, where tissue has
+        room: harmless, and unlike the rest; the latter overlap lesions.
     outlines_path
         Write the lesions' outlines there as QuPath GeoJSON.
 
@@ -127,15 +126,13 @@ def make_slide(
     atypia = ATYPIA[lesions] if lesions else None
     size_um = (size_px[0] * mpp, size_px[1] * mpp)
     layout = make_layout(
-        rng, size_um, atypia, lesion_mm2=lesion_mm2, folds=folds, pens=pens, follicles=follicles,
-        reactive=reactive,
-    )  # fmt: skip
+        rng, size_um, atypia, lesion_mm2=lesion_mm2, folds=folds, pens=pens, variants=variants
+    )
     cells = make_cells(rng, layout, habit, atypia)
     if atypia is None and layout.reactive:
         atypia = REACTIVE
-    scanner = _Scanner(
-        layout, cells, look, bank, _balance(layout, cells, bank, atypia), size_px, mpp
-    )
+    balance = _balance(layout, cells, bank, atypia)
+    scanner = _Scanner(layout, cells, look, bank, balance, size_px, mpp)
     with atomic_file(path) as partial:
         _write_pyramid(partial, size_px, mpp, scanner.strip)
     nuclei = cells[(cells[:, KIND] == NUCLEUS) & (cells[:, H] > 0.7), :2].astype(np.float64) / mpp
@@ -145,11 +142,7 @@ def make_slide(
         size_px=size_px,
         mpp=mpp,
         difficulty=lesions,
-        lesions=_outlines("Lesion", layout.lesions, size_px, mpp),
-        folds=_outlines("Fold", layout.folds, size_px, mpp),
-        pens=_outlines("Pen", layout.pens, size_px, mpp),
-        follicles=_outlines("Follicle", layout.follicles, size_px, mpp),
-        reactive=_outlines("Reactive", layout.reactive, size_px, mpp),
+        **_truth(layout, size_px, mpp),
         nuclei=nuclei,
         stain_matrix=look.matrix,
     )
@@ -158,13 +151,22 @@ def make_slide(
     return slide
 
 
-def _outlines(
-    label: str, polygons: list[shapely.Polygon], size_px: tuple[int, int], mpp: float
-) -> list[Outline]:
+def _truth(layout: Layout, size_px: tuple[int, int], mpp: float) -> dict[str, list[Outline]]:
+    """Say what is drawn where, level-0 pixels."""
     frame = shapely.box(0, 0, *size_px)
-    scaled = (affinity.scale(p, 1 / mpp, 1 / mpp, origin=(0, 0)) for p in polygons)
-    clipped = (shapely.intersection(p, frame) for p in scaled)
-    return [Outline(label, p) for p in clipped if not p.is_empty]
+
+    def outlines(label: str, polygons: list[shapely.Polygon]) -> list[Outline]:
+        scaled = (affinity.scale(p, 1 / mpp, 1 / mpp, origin=(0, 0)) for p in polygons)
+        clipped = (shapely.intersection(p, frame) for p in scaled)
+        return [Outline(label, p) for p in clipped if not p.is_empty]
+
+    return {
+        "lesions": outlines("Lesion", layout.lesions),
+        "folds": outlines("Fold", layout.folds),
+        "pens": outlines("Pen", layout.pens),
+        "follicles": outlines("Follicle", layout.follicles),
+        "reactive": outlines("Reactive", layout.reactive),
+    }
 
 
 def _balance(

@@ -79,8 +79,7 @@ def make_layout(
     folds: int,
     pens: int,
     lesion_mm2: float | None = None,
-    follicles: int = 0,
-    reactive: int = 0,
+    variants: int = 0,
 ) -> Layout:
     """Draw a layout: tissue pieces, their kinds of tissue, lesions, variants, folds, pens."""
     shape = (int(size_um[1] / GRID_UM) + 2, int(size_um[0] / GRID_UM) + 2)
@@ -95,10 +94,10 @@ def make_layout(
         radius_um = (1e3 * math.sqrt(lesion_mm2 / math.pi),) * 2
     if atypia is not None:
         layout.lesions = place_lesions(rng, clear_of, GRID_UM, int(rng.integers(1, 4)), radius_um)
-    for variants, count in ((layout.follicles, follicles), (layout.reactive, reactive)):
+    for kind in (layout.follicles, layout.reactive):
         placed = [*layout.lesions, *layout.follicles, *layout.reactive]
         room = np.minimum(clear_of, -inside(placed, shape) - _VARIANTS_APART_UM)
-        variants.extend(place_lesions(rng, room, GRID_UM, count, radius_um))
+        kind.extend(place_lesions(rng, room, GRID_UM, variants, radius_um))
     lesion = inside(layout.lesions, shape)
     follicle, reaction = inside(layout.follicles, shape), inside(layout.reactive, shape)
     other = np.maximum(lesion, reaction)
