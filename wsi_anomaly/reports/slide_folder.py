@@ -117,6 +117,7 @@ def write_results(
         report = beside.submit(
             write_report, partial / "report.html", score_map, slide, thumbnail, overlay, frame,
             alone=alone, geojson=tiles.name, reviewed=_reviewed(score_map, folder.parent),
+            result=folder.name,
         )  # fmt: skip
         write_zarr(partial / "scores.zarr", score_map)
         files = {"scores": "scores.zarr", "overlay": tiles.name, "report": "report.html"}

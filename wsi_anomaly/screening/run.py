@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from wsi_anomaly.screening.slides import ScoreOutcome, Scoring, score_slides
 from wsi_anomaly.slides import Listing, Other, list_slides
 from wsi_anomaly.slides.listing import PART
 from wsi_anomaly.tiles.inputs import check_files
-from wsi_anomaly.tiles.named import Note, sizes_of
+from wsi_anomaly.tiles.named import Note, cases_of, sizes_of
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class ScoreRun:
         How they are scored.
     listing
         Everything that lies where slides were looked for.
+    cases
+        Patient or animal of those slides that ``--cases`` names.
     """
 
     output: Path
@@ -49,6 +51,7 @@ class ScoreRun:
     model: ScoringModel
     scoring: Scoring
     listing: Listing
+    cases: Mapping[Path, str]
 
     @classmethod
     def plan(
@@ -86,6 +89,7 @@ class ScoreRun:
         if options.tissue_mask is not None:
             check_files("--tissue-mask", Path(options.tissue_mask), every)
         sizes = sizes_of(every, options.mpp_csv, note)
+        cases = cases_of(every, options.cases, note)
         found = take_shard(every, part)
         output = Path(output)
         if not options.dask and (slower := passed_over(options.device)):
@@ -96,7 +100,7 @@ class ScoreRun:
         grid_of(loaded, options.stride_um)  # wrong usage, not a fault of every slide
         folders = result_folders(found, make_folder(output))
         jobs = [ScoreJob(path, folders[path], sizes.get(path)) for path in found]
-        return cls(output, jobs, loaded, scoring, listing)
+        return cls(output, jobs, loaded, scoring, listing, cases)
 
     def outcomes(self, watch: Watch[ScoreJob] | None = None) -> Generator[ScoreOutcome]:
         """Score them; the worklist is kept up to date.
@@ -115,6 +119,7 @@ class ScoreRun:
         outcomes = score_slides(self.jobs, self.model, self.scoring, watch=watch)
         with closing(outcomes), Worklist(self.output) as worklist:
             worklist.beside([*self.listing.others, *_copies(self.jobs)])
+            worklist.name_cases(self._cases_by_name())
             for outcome in outcomes:
                 name = str(outcome.job.slide)
                 if outcome.error:
@@ -122,6 +127,11 @@ class ScoreRun:
                 else:
                     worklist.done(name)
                 yield outcome
+
+    def _cases_by_name(self) -> dict[str, str]:
+        """Cases by the folder of a result, and by the path of a slide that may have none."""
+        named = [(job, self.cases[job.slide]) for job in self.jobs if job.slide in self.cases]
+        return {name: case for job, case in named for name in (job.folder.name, str(job.slide))}
 
 
 def _copies(jobs: Sequence[ScoreJob]) -> Iterator[Other]:
