@@ -128,13 +128,9 @@ def write_results(
         files["thumbnail"] = "thumbnail.jpg"
         report.result()
         identity = result_hash(
-            str(score_map.model["hash"]),
-            score_map.slide.fingerprint,
-            score_map.settings,
-            heatmap=heatmap,
-            origin=origin,
-            gzip=gzip,
-        )
+            str(score_map.model["hash"]), score_map.slide.fingerprint, score_map.settings,
+            heatmap=heatmap, origin=origin, gzip=gzip,
+        )  # fmt: skip
         summary = build_summary(score_map, frame, files, identity)
         with output_errors(partial):
             summary["checksums"] = checksums(partial)
