@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reports": {"results", "scoring", "slides", "tiles"},
     "viewer": {"reports", "results", "scoring", "slides", "tiles"},
     "screening": {"reports", "results", "scoring", "slides", "tiles", "jobs"},
-    "studies": {"screening", "reports", "results", "scoring", "slides", "jobs"},
+    "studies": {"screening", "reports", "results", "scoring", "slides", "tiles", "jobs"},
     "evaluation": {
         "viewer",
         "reports",

@@ -18,12 +18,12 @@ from wsi_anomaly.reports.worklist import Worklist
 from wsi_anomaly.results.trail import append_event
 from wsi_anomaly.scoring import ScoringModel, grid_of, load_model
 from wsi_anomaly.screening.blinding import check_names_may_be_shown
-from wsi_anomaly.screening.slide import ScoreJob, result_folders
+from wsi_anomaly.screening.slide import ScoreJob, job_of, result_folders
 from wsi_anomaly.screening.slides import ScoreOutcome, Scoring, score_slides
-from wsi_anomaly.slides import Listing, Other, list_slides
+from wsi_anomaly.slides import Listing, Other
 from wsi_anomaly.slides.listing import PART
 from wsi_anomaly.tiles.inputs import check_files
-from wsi_anomaly.tiles.named import Note, cases_of, sizes_of
+from wsi_anomaly.tiles.named import Note, named_slides
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ScoreRun:
     listing
         Everything that lies where slides were looked for.
     cases
-        Patient or animal of those slides that ``--cases`` names.
+        Patient or animal of those slides that a table names.
     """
 
     output: Path
@@ -68,7 +68,7 @@ class ScoreRun:
         Parameters
         ----------
         slides
-            Slides, or folders of them.
+            Slides, folders of them, or a manifest.
         model
             Its folder; None: ``model/``, and where there is none each slide is its own reference.
         output
@@ -84,13 +84,16 @@ class ScoreRun:
             A path does not exist, an option makes no sense, or the model cannot be used.
         """
         part = parse_shard(options.shard)
-        listing = list_slides(slides)
-        every = listing.slides
+        named = named_slides(
+            slides,
+            note,
+            mpp_csv=options.mpp_csv,
+            cases=options.cases,
+            tissue_mask=options.tissue_mask,
+        )
         if options.tissue_mask is not None:
-            check_files("--tissue-mask", Path(options.tissue_mask), every)
-        sizes = sizes_of(every, options.mpp_csv, note)
-        cases = cases_of(every, options.cases, note)
-        found = take_shard(every, part)
+            check_files("--tissue-mask", Path(options.tissue_mask), named.slides)
+        found = take_shard(named.slides, part)
         output = Path(output)
         if not options.dask and (slower := passed_over(options.device)):
             note(slower)
@@ -99,8 +102,8 @@ class ScoreRun:
         loaded = load_model(scoring.model, scoring.device_here)
         grid_of(loaded, options.stride_um)  # wrong usage, not a fault of every slide
         folders = result_folders(found, make_folder(output))
-        jobs = [ScoreJob(path, folders[path], sizes.get(path)) for path in found]
-        return cls(output, jobs, loaded, scoring, listing, cases)
+        jobs = [job_of(path, folders[path], named) for path in found]
+        return cls(output, jobs, loaded, scoring, named.listing, named.cases)
 
     def outcomes(self, watch: Watch[ScoreJob] | None = None) -> Generator[ScoreOutcome]:
         """Score them; the worklist is kept up to date.

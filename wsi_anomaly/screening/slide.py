@@ -19,6 +19,7 @@ from wsi_anomaly.results.summary import read_summary, result_hash
 from wsi_anomaly.results.trail import append_event, scored_event
 from wsi_anomaly.scoring import Controls, ScoreMap, ScoringModel, score_slide, scoring_settings
 from wsi_anomaly.slides import open_slide, slide_fingerprint
+from wsi_anomaly.tiles.named import NamedSlides
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class ScoreJob:
         Concurrent controls that are its reference.
     shown_as
         Name under which its results show it, and nowhere under its own.
+    tissue_mask
+        Its own file of the tissue.
     """
 
     slide: Path
@@ -42,14 +45,30 @@ class ScoreJob:
     mpp: float | None = None
     controls: Controls | None = None
     shown_as: str | None = None
+    tissue_mask: Path | None = None
 
     def options(self, common: ScoreOptions) -> ScoreOptions:
         """Options of this slide: those of all, and its own."""
-        return common if self.mpp is None else replace(common, mpp=self.mpp)
+        return replace(
+            common,
+            mpp=common.mpp if self.mpp is None else self.mpp,
+            tissue_mask=self.tissue_mask or common.tissue_mask,
+        )
 
     def from_anywhere(self) -> Self:
         """Return the same with whole paths."""
-        return replace(self, slide=from_anywhere(self.slide), folder=self.folder.absolute())
+        return replace(
+            self,
+            slide=from_anywhere(self.slide),
+            folder=self.folder.absolute(),
+            tissue_mask=self.tissue_mask and self.tissue_mask.absolute(),
+        )
+
+
+def job_of(slide: Path, folder: Path, named: NamedSlides) -> ScoreJob:
+    """Make the job of a slide of which tables may say more."""
+    mpp, mask = named.sizes.get(slide), named.masks.get(slide)
+    return ScoreJob(slide, folder, mpp, tissue_mask=mask)
 
 
 def result_folders(slides: Sequence[Path], results: Path) -> dict[Path, Path]:
