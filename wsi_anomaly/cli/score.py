@@ -89,6 +89,12 @@ option = option_of(ScoreOptions)
     help="Outlines (QuPath GeoJSON, ASAP XML) or a mask image of the tissue, in place of finding "
     "it; or a folder of files named as the slides.",
 )
+@option(
+    "--cases",
+    type=PATH,
+    metavar="CSV",
+    help="Lines of slide,case: the worklist shows the slides of a patient or animal together.",
+)
 @click.option(
     "--cohort",
     "table",
@@ -205,6 +211,8 @@ def command(
     if table is None and (control is not None or blinded):
         table = _manifest_among(slides)
     if table is not None:
+        if options.cases is not None:
+            raise UsageError("--cases goes without --cohort, whose table names the animals.")
         from wsi_anomaly.cli.score_cohort import run_cohort
 
         return run_cohort(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +42,8 @@ class ScoreRun:
         How they are scored.
     listing
         Everything that lies where slides were looked for.
+    cases
+        Patient or animal of those slides that a table names.
     """
 
     output: Path
@@ -49,6 +51,7 @@ class ScoreRun:
     model: ScoringModel
     scoring: Scoring
     listing: Listing
+    cases: Mapping[Path, str]
 
     @classmethod
     def plan(
@@ -81,7 +84,13 @@ class ScoreRun:
             A path does not exist, an option makes no sense, or the model cannot be used.
         """
         part = parse_shard(options.shard)
-        named = named_slides(slides, note, mpp_csv=options.mpp_csv, tissue_mask=options.tissue_mask)
+        named = named_slides(
+            slides,
+            note,
+            mpp_csv=options.mpp_csv,
+            cases=options.cases,
+            tissue_mask=options.tissue_mask,
+        )
         if options.tissue_mask is not None:
             check_files("--tissue-mask", Path(options.tissue_mask), named.slides)
         found = take_shard(named.slides, part)
@@ -117,7 +126,7 @@ class ScoreRun:
         """Return the same for these slides, of which tables may say more."""
         folders = result_folders(slides, self.output)
         jobs = [job_of(path, folders[path], named) for path in slides]
-        return replace(self, jobs=jobs, listing=named.listing)
+        return replace(self, jobs=jobs, listing=named.listing, cases=named.cases)
 
     def outcomes(self, watch: Watch[ScoreJob] | None = None) -> Generator[ScoreOutcome]:
         """Score them; the worklist is kept up to date.
@@ -136,6 +145,7 @@ class ScoreRun:
         outcomes = score_slides(self.jobs, self.model, self.scoring, watch=watch)
         with closing(outcomes), Worklist(self.output) as worklist:
             worklist.beside([*self.listing.others, *_copies(self.jobs)])
+            worklist.name_cases(self._cases_by_name())
             for outcome in outcomes:
                 name = str(outcome.job.slide)
                 if outcome.error:
@@ -143,6 +153,11 @@ class ScoreRun:
                 else:
                     worklist.done(name)
                 yield outcome
+
+    def _cases_by_name(self) -> dict[str, str]:
+        """Cases by the folder of a result, and by the path of a slide that may have none."""
+        named = [(job, self.cases[job.slide]) for job in self.jobs if job.slide in self.cases]
+        return {name: case for job, case in named for name in (job.folder.name, str(job.slide))}
 
 
 def _copies(jobs: Sequence[ScoreJob]) -> Iterator[Other]:
