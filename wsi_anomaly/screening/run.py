@@ -120,7 +120,7 @@ class ScoreRun:
         check_names_may_be_shown(output)
         loaded = load_model(scoring.model, scoring.device_here)
         grid_of(loaded, options.stride_um)  # wrong usage, not a fault of every slide
-        return cls(make_folder(output), (), loaded, scoring, Listing((), ()))
+        return cls(make_folder(output), (), loaded, scoring, Listing((), ()), {})
 
     def of(self, slides: Sequence[Path], named: NamedSlides) -> Self:
         """Return the same for these slides, of which tables may say more."""

@@ -153,7 +153,7 @@ def score_arrivals(
     OutputError
         The results cannot be written; what is finished stays.
     """
-    mpp_csv, said = run.scoring.options.mpp_csv, ""
+    options, said = run.scoring.options, ""
     arrivals = Arrivals(folders, settle_s, note)
     while True:
         started = time.monotonic()
@@ -161,7 +161,7 @@ def score_arrivals(
         pause = max(min(settle_s / 4, _LONGEST_PAUSE_S), _SHARE * (time.monotonic() - started))
         if slides:
             try:
-                named = named_slides(slides, _unheard, mpp_csv=mpp_csv)
+                named = named_slides(slides, _unheard, mpp_csv=options.mpp_csv, cases=options.cases)
             except UsageError as error:  # a table that is being edited, a slide that went
                 if str(error) != said:
                     note(said := str(error))
