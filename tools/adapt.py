@@ -270,9 +270,8 @@ def run(options: argparse.Namespace) -> None:
     query = Adaptation(network)
     key = copy.deepcopy(query).requires_grad_(requires_grad=False)
     learning = [p for p in query.stages.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [{"params": learning}, {"params": query.head.parameters()}], weight_decay=1e-4
-    )
+    groups: list[dict[str, Any]] = [{"params": learning}, {"params": query.head.parameters()}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=1e-4)
     waiting = Waiting(len(slides))
     identity = {
         "seed": options.seed, "steps": options.steps, "rate": options.rate,
