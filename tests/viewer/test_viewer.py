@@ -22,8 +22,9 @@ from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.reports import write_results
 from wsi_anomaly.slides import open_slide
-from wsi_anomaly.viewer.page import World, page_data
+from wsi_anomaly.viewer.page import page_data
 from wsi_anomaly.viewer.server import NotHereError, Results, Viewer
+from wsi_anomaly.viewer.world import World
 
 pytest.importorskip("bokeh")
 EVIL = "<img src=x onerror=alert(1)>"
@@ -108,6 +109,13 @@ def test_nothing_but_the_results_is_served(server, path):
     assert status == 404
     assert b"s3cret" not in body
     assert headers["Content-Type"].startswith("text/plain")
+
+
+def test_a_report_leads_back_to_the_list_of_slides(server):
+    page = get(server, "/file/sl%20ide/report.html")[2].decode()
+    assert 'href="../index.html#' in page
+    status, headers, _ = get(server, "/file/index.html")
+    assert (status, headers["Location"]) == (302, "../")
 
 
 def test_a_link_among_the_results_is_not_followed(results, tmp_path):

@@ -89,6 +89,12 @@ option = option_of(ScoreOptions)
     help="Outlines (QuPath GeoJSON, ASAP XML) or a mask image of the tissue, in place of finding "
     "it; or a folder of files named as the slides.",
 )
+@option(
+    "--cases",
+    type=PATH,
+    metavar="CSV",
+    help="Lines of slide,case: the worklist shows the slides of a patient or animal together.",
+)
 @click.option(
     "--cohort",
     "table",
@@ -107,6 +113,18 @@ option = option_of(ScoreOptions)
     "--blinded",
     is_flag=True,
     help="Show the slides of the study by codes, without groups; unblinding.csv holds the key.",
+)
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Watch the folders SLIDES and score what arrives, until Ctrl-C; the same command goes on.",
+)
+@click.option(
+    "--settle",
+    type=click.FloatRange(min=0.0, min_open=True),
+    metavar="SECONDS",
+    help="With --watch: a slide has arrived when its files have not changed for so long.  "
+    "[default: 60]",
 )
 @mpp_options(ScoreOptions)
 @backend_option(ScoreOptions)
@@ -148,6 +166,8 @@ def command(
     table: Path | None,
     control: str | None,
     blinded: bool,
+    watch: bool,
+    settle: float | None,
     verbosity: int = 0,
     **flags: Unpack[ScoreKeywords],
 ) -> int:
@@ -165,6 +185,7 @@ def command(
       wsi-anomaly score new_slides/ -o results --false-regions 0.5
       wsi-anomaly score slide.svs --mpp 0.2527     a slide that does not say its pixel size
       wsi-anomaly score new_slides/ --shard 3/8    the third of eight machines
+      wsi-anomaly score --watch incoming/          what a scanner writes there, all night
       wsi-anomaly score study7/ --cohort study7.csv --model liver=models/liver
           --model kidney=models/kidney --blinded   a study: concurrent controls, read by codes
       wsi-anomaly score study.csv --control vehicle     the same from a manifest
@@ -177,9 +198,21 @@ def command(
     from wsi_anomaly.screening import ScoreRun
 
     options = ScoreOptions(**flags)
+    if watch:
+        from wsi_anomaly.cli.score_watch import run_watch
+
+        if table or control or blinded or options.shard or len(model) > 1:
+            raise UsageError(
+                "--watch takes one model and no study or shard: what arrives is scored by itself."
+            )
+        return run_watch(slides, model, output, options, settle, verbosity=verbosity)
+    if settle is not None:
+        raise UsageError("--settle goes with --watch only.")
     if table is None and (control is not None or blinded):
         table = _manifest_among(slides)
     if table is not None:
+        if options.cases is not None:
+            raise UsageError("--cases goes without --cohort, whose table names the animals.")
         from wsi_anomaly.cli.score_cohort import run_cohort
 
         return run_cohort(

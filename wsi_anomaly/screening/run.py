@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -23,7 +23,7 @@ from wsi_anomaly.screening.slides import ScoreOutcome, Scoring, score_slides
 from wsi_anomaly.slides import Listing, Other
 from wsi_anomaly.slides.listing import PART
 from wsi_anomaly.tiles.inputs import check_files
-from wsi_anomaly.tiles.named import Note, named_slides
+from wsi_anomaly.tiles.named import NamedSlides, Note, named_slides
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class ScoreRun:
         How they are scored.
     listing
         Everything that lies where slides were looked for.
+    cases
+        Patient or animal of those slides that a table names.
     """
 
     output: Path
@@ -49,6 +51,7 @@ class ScoreRun:
     model: ScoringModel
     scoring: Scoring
     listing: Listing
+    cases: Mapping[Path, str]
 
     @classmethod
     def plan(
@@ -81,20 +84,49 @@ class ScoreRun:
             A path does not exist, an option makes no sense, or the model cannot be used.
         """
         part = parse_shard(options.shard)
-        named = named_slides(slides, note, mpp_csv=options.mpp_csv, tissue_mask=options.tissue_mask)
+        named = named_slides(
+            slides,
+            note,
+            mpp_csv=options.mpp_csv,
+            cases=options.cases,
+            tissue_mask=options.tissue_mask,
+        )
         if options.tissue_mask is not None:
             check_files("--tissue-mask", Path(options.tissue_mask), named.slides)
         found = take_shard(named.slides, part)
+        return cls.ready(model, output, options, len(found), note=note).of(found, named)
+
+    @classmethod
+    def ready(
+        cls,
+        model: str | Path | None,
+        output: str | Path,
+        options: ScoreOptions,
+        slides: int,
+        *,
+        note: Note = lambda _text: None,
+    ) -> Self:
+        """Load the model and make the folder for about so many slides, none of them known yet.
+
+        Raises
+        ------
+        WsiAnomalyError
+            An option makes no sense, or the model cannot be used.
+        """
         output = Path(output)
         if not options.dask and (slower := passed_over(options.device)):
             note(slower)
-        scoring = Scoring.of(trained_model(model), options, len(found))
+        scoring = Scoring.of(trained_model(model), options, slides)
         check_names_may_be_shown(output)
         loaded = load_model(scoring.model, scoring.device_here)
         grid_of(loaded, options.stride_um)  # wrong usage, not a fault of every slide
-        folders = result_folders(found, make_folder(output))
-        jobs = [job_of(path, folders[path], named) for path in found]
-        return cls(output, jobs, loaded, scoring, named.listing)
+        return cls(make_folder(output), (), loaded, scoring, Listing((), ()), {})
+
+    def of(self, slides: Sequence[Path], named: NamedSlides) -> Self:
+        """Return the same for these slides, of which tables may say more."""
+        folders = result_folders(slides, self.output)
+        jobs = [job_of(path, folders[path], named) for path in slides]
+        return replace(self, jobs=jobs, listing=named.listing, cases=named.cases)
 
     def outcomes(self, watch: Watch[ScoreJob] | None = None) -> Generator[ScoreOutcome]:
         """Score them; the worklist is kept up to date.
@@ -113,6 +145,7 @@ class ScoreRun:
         outcomes = score_slides(self.jobs, self.model, self.scoring, watch=watch)
         with closing(outcomes), Worklist(self.output) as worklist:
             worklist.beside([*self.listing.others, *_copies(self.jobs)])
+            worklist.name_cases(self._cases_by_name())
             for outcome in outcomes:
                 name = str(outcome.job.slide)
                 if outcome.error:
@@ -120,6 +153,11 @@ class ScoreRun:
                 else:
                     worklist.done(name)
                 yield outcome
+
+    def _cases_by_name(self) -> dict[str, str]:
+        """Cases by the folder of a result, and by the path of a slide that may have none."""
+        named = [(job, self.cases[job.slide]) for job in self.jobs if job.slide in self.cases]
+        return {name: case for job, case in named for name in (job.folder.name, str(job.slide))}
 
 
 def _copies(jobs: Sequence[ScoreJob]) -> Iterator[Other]:
