@@ -110,7 +110,7 @@ def score_slide(
             sparse_mm2 = _sparse_mm2(tissue, fields)
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
-            reference = _Reference.of(model, facts, controls, options.stride_um)
+            reference = Reference.of(model, facts, controls, options.stride_um)
             unlike = [*_not_looked_at(slide, fields, options), *left_out]
             unlike += _unlike_training(slide, model, preprocess, found)
             score, soft = scores[model.primary], _soft(model, found)
@@ -239,7 +239,7 @@ def _plan(slide: Slide, tissue: TissueMap, model: ScoringModel, options: ScoreOp
 
 
 @dataclass(frozen=True)
-class _Reference:
+class Reference:
     """What a slide is compared with, and whether the model has seen it."""
 
     calibration: Calibration | None
@@ -253,7 +253,7 @@ class _Reference:
         facts: SlideFacts,
         controls: Controls | None,
         stride_um: float | None,
-    ) -> _Reference:
+    ) -> Reference:
         seen = model.seen.get(facts.fingerprint)
         usual = grid_of(model, None)["stride_um"]
         if model.fields_um and stride_um not in (None, usual):
