@@ -157,6 +157,19 @@ def test_check_compares_a_batch_and_writes_nothing(
     assert model_files(tmp_path / "model") == before
 
 
+def test_check_is_the_command(
+    study: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    normals = study / "normals"
+    wsi_anomaly.calibrate(normals, study / "model", tmp_path / "model")
+    run("check", normals, "--model", tmp_path / "model", "--mpp-csv", study / "sizes.csv")
+    said = "".join(capfd.readouterr())
+    found = wsi_anomaly.check(normals, tmp_path / "model", mpp_csv=study / "sizes.csv")
+    assert found.shift is not None
+    assert found.shift.sentence in said
+    assert f"{found.used} of {found.slides} slides looked at" in said
+
+
 def test_tune_is_the_command(study: Path, tmp_path: Path) -> None:
     common = ["--config", study / "density.toml", "--criterion", "roc-auc"]
     few = tmp_path / "few"

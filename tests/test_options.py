@@ -14,7 +14,7 @@ from wsi_anomaly import options
 from wsi_anomaly.cli.main import cli
 from wsi_anomaly.core.errors import UsageError
 
-VERBS = ("tile", "train", "tune", "calibrate", "score", "evaluate")
+VERBS = ("tile", "train", "tune", "calibrate", "check", "score", "learn", "evaluate")
 # Of the command alone: what it shows, and a study.
 OWN = {"quiet", "verbose", "debug", "help"}
 STUDY = {"table", "control", "blinded"}
@@ -37,10 +37,14 @@ def test_every_flag_is_a_field_or_a_parameter_of_the_verb_with_the_same_default(
     known |= {p.name: p.default for p in signature if p.name not in ("options", "watch")}
     command = command_of(verb)
     named = {parameter.name for parameter in command.params}
-    given = ["slides"] if any(parameter.required for parameter in command.params) else []
+    needed = [parameter for parameter in command.params if parameter.required]
+    given = [word for p in needed for word in (*[o for o in p.opts if o[0] == "-"][:1], "given")]
     unsaid = command.make_context(verb, given).params
     for parameter in command.params:
         if not isinstance(parameter, click.Option) or parameter.name in OWN | STUDY:
+            continue
+        if parameter.required:  # as the verb's keyword is
+            assert known[parameter.name] is inspect.Parameter.empty
             continue
         assert parameter.name in known, f"{verb} {parameter.opts[0]}"
         found, default = unsaid[parameter.name], known[parameter.name]

@@ -25,13 +25,15 @@ TYPE_CHECKING = False  # as type checkers know it: typing would double the time 
 if TYPE_CHECKING:
     from typing import Any
 
-    from wsi_anomaly.api import calibrate, evaluate, score, tile, train, tune
+    from wsi_anomaly.api import calibrate, check, evaluate, learn, score, tile, train, tune
 
-__all__ = ["__version__", "calibrate", "evaluate", "score", "tile", "train", "tune"]
+__all__ = [
+    "__version__", "calibrate", "check", "evaluate", "learn", "score", "tile", "train", "tune",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in {"calibrate", "evaluate", "score", "tile", "train", "tune"}:
+    if name in __all__:
         from wsi_anomaly import api
 
         return getattr(api, name)

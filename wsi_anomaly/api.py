@@ -23,8 +23,12 @@ from wsi_anomaly.jobs.outcome import J, R
 from wsi_anomaly.options import (
     CalibrateKeywords,
     CalibrateOptions,
+    CheckKeywords,
+    CheckOptions,
     EvaluateKeywords,
     EvaluateOptions,
+    LearnKeywords,
+    LearnOptions,
     ScoreKeywords,
     ScoreOptions,
     TileKeywords,
@@ -41,9 +45,11 @@ from wsi_anomaly.slides import find_slides
 from wsi_anomaly.tiles import TileConfig, TileResult
 from wsi_anomaly.tiles.run import TileRun
 from wsi_anomaly.tiles.tiling import TileOutcome
+from wsi_anomaly.training import check as checking
 from wsi_anomaly.training import run as training
 from wsi_anomaly.training.config import TrainConfig, chosen_config, load_config
 from wsi_anomaly.training.recalibration import recalibrate_on
+from wsi_anomaly.training.reviews import Learned, learn_reviews
 from wsi_anomaly.tuning import Found
 
 Paths = str | Path | Sequence[str | Path]
@@ -248,10 +254,8 @@ def tune(
         Folder of the configuration, the table of trials and the picture.
     config
         What the search begins with: "fast", "paper", a .toml or .json file, or a configuration.
-    options, changes
-        See :class:`~wsi_anomaly.options.TuneOptions`, such as ``trials=40``.
-    watch
-        Who is told what.
+    options, changes, watch
+        See :class:`~wsi_anomaly.options.TuneOptions`; and who is told what.
 
     Raises
     ------
@@ -282,10 +286,8 @@ def calibrate(
         Folder of the model; None: ``model/``, else the shipped one.
     output
         Folder of the calibrated model; None: the model's own, ``model/`` for the shipped one.
-    options, changes
-        See :class:`~wsi_anomaly.options.CalibrateOptions`, such as ``cases="animals.csv"``.
-    watch
-        Who is told what.
+    options, changes, watch
+        See :class:`~wsi_anomaly.options.CalibrateOptions`; and who is told what.
 
     Raises
     ------
@@ -294,6 +296,50 @@ def calibrate(
     """
     options = replace(options or CalibrateOptions(), **changes)
     return recalibrate_on(_listed(normals), model, output, options, watch=watch).model
+
+
+def check(
+    new: Paths,
+    model: str | Path | None = None,
+    *,
+    options: CheckOptions | None = None,
+    watch: training.Watch | None = None,
+    **changes: Unpack[CheckKeywords],
+) -> checking.Checked:
+    """See whether a batch of slides, or folders of them, is like a model's normal slides.
+
+    Nothing is written. Parameters and errors are those of :func:`calibrate`, but for `output` and
+    `cases`; a model without normal slides to compare with is an error too.
+    """
+    options = replace(options or CheckOptions(), **changes)
+    return checking.check(_listed(new), model, options, watch=watch)
+
+
+def learn(
+    results: str | Path = "results",
+    model: str | Path = "model",
+    *,
+    output: str | Path,
+    options: LearnOptions | None = None,
+    watch: training.Watch | None = None,
+    **changes: Unpack[LearnKeywords],
+) -> Learned:
+    """Learn from reviews what is harmless, and what is abnormal.
+
+    Parameters
+    ----------
+    results, model, output
+        Folders of results with reviews, of the model, and of the one that knows the findings.
+    options, changes, watch
+        See :class:`~wsi_anomaly.options.LearnOptions`; and who is told what.
+
+    Raises
+    ------
+    WsiAnomalyError
+        The model cannot be used for it, or there is nothing to learn from.
+    """
+    options = replace(options or LearnOptions(), **changes)
+    return learn_reviews(results, model, output, options, watch=watch)
 
 
 def evaluate(

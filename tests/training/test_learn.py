@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
+import wsi_anomaly
 from wsi_anomaly import api
 from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.cli.main import main
@@ -180,6 +181,21 @@ def test_what_was_called_harmless_is_flagged_no_more_and_the_lesion_stays(
     [seen] = api.score(world / "slides" / "s0.tif", learned, tmp_path / "seen", min_tissue=0.5)
     assert seen.seen == "review"
     assert not seen.interpretation.regions
+
+
+def test_learn_is_the_command(world, results, tmp_path):
+    names = [f"s{i}" for i in range(4)]
+    review_all(results, names)
+    (tmp_path / "cases.csv").write_text("s0,rat 1\ns1,rat 1\n")
+    said = ["learn", results, "--model", world / "model", "--cases", tmp_path / "cases.csv"]
+    assert main([str(word) for word in (*said, "-o", tmp_path / "command")]) == 0
+    made = wsi_anomaly.learn(
+        results, world / "model", output=tmp_path / "verb", cases=tmp_path / "cases.csv"
+    )
+    assert {review["case"] for review in made.known.reviews} == {"rat 1", "s2", "s3"}
+    for name in ("model.json", "model.safetensors", "README.md"):
+        one, other = (tmp_path / by / name for by in ("command", "verb"))
+        assert one.read_bytes() == other.read_bytes()
 
 
 def test_few_reviews_are_a_hint(world, results, tmp_path):

@@ -13,8 +13,9 @@ from wsi_anomaly.cli.common import (
     console,
     device_option,
     mpp_options,
+    scene_option,
 )
-from wsi_anomaly.options import CalibrateKeywords, CalibrateOptions
+from wsi_anomaly.options import CheckKeywords, CheckOptions
 
 
 @click.command()
@@ -24,15 +25,16 @@ from wsi_anomaly.options import CalibrateKeywords, CalibrateOptions
     type=PATH,
     help="Folder of the model.  [default: model/, else the shipped model]",
 )
-@mpp_options(CalibrateOptions)
-@device_option(CalibrateOptions)
+@mpp_options(CheckOptions)
+@scene_option
+@device_option(CheckOptions)
 @common_options
 def command(
     *,
     new: tuple[Path, ...],
     model: Path | None,
     verbosity: int = 0,
-    **flags: Unpack[CalibrateKeywords],
+    **flags: Unpack[CheckKeywords],
 ) -> int:
     r"""See whether a batch of slides is like a model's normal slides, before scoring it.
 
@@ -49,12 +51,12 @@ def command(
     Exit code: 0 no shift is seen; 1 the batch differs, or some slides could not be looked at;
     2 wrong usage; 130 interrupted.
     """
+    from wsi_anomaly import api
     from wsi_anomaly.cli.train_display import TrainDisplay
-    from wsi_anomaly.training.check import check
 
     out = console(verbosity)
     with TrainDisplay(out, verbosity) as display:
-        found = check(new, model, CalibrateOptions(**flags), watch=display.watch())
+        found = api.check(new, model, options=CheckOptions(**flags), watch=display.watch())
     out.print(f"{found.used} of {found.slides} slides looked at.", markup=False)
     shift = found.shift
     if shift is None:

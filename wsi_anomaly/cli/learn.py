@@ -67,12 +67,12 @@ def command(
       wsi-anomaly learn results/ --cases animals.csv -o model_reviewed
       wsi-anomaly score new/ --model model_reviewed -o results_new
     """
-    from wsi_anomaly.training.reviews import learn_reviews
+    from wsi_anomaly import api
     from wsi_anomaly.training.run import Watch
 
     out = console(verbosity)
     watch = Watch(note=noting(out))
-    made = learn_reviews(results, model, output, LearnOptions(**flags), watch=watch)
+    made = api.learn(results, model, output=output, options=LearnOptions(**flags), watch=watch)
     for finding in made.known.findings:
         kind = "harmless" if finding.harmless else "abnormal"
         count = f"{len(finding.cases)} regions of {len(set(finding.cases))} cases"

@@ -11,6 +11,8 @@ from wsi_anomaly.options.tile import PRESETS, TileChoices, TileKeywords, TileOpt
 from wsi_anomaly.options.train import (
     CalibrateKeywords,
     CalibrateOptions,
+    CheckKeywords,
+    CheckOptions,
     LearnKeywords,
     LearnOptions,
     TrainKeywords,
@@ -23,6 +25,8 @@ __all__ = [
     "PRESETS",
     "CalibrateKeywords",
     "CalibrateOptions",
+    "CheckKeywords",
+    "CheckOptions",
     "EvaluateKeywords",
     "EvaluateOptions",
     "LearnKeywords",

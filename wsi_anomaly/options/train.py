@@ -131,14 +131,11 @@ class TuneKeywords(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class CalibrateOptions:
-    """Everything that ``calibrate`` may be asked for.
+class CheckOptions:
+    """Everything that ``check`` may be asked for.
 
     Attributes
     ----------
-    cases
-        Patient or animal by slide: a table of ``slide,case``, or a mapping; by default every slide
-        is a case of its own.
     mpp, mpp_csv
         Micrometres per pixel of all slides, and a table of ``slide,mpp`` for single ones.
     scene
@@ -147,7 +144,6 @@ class CalibrateOptions:
         Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
     """
 
-    cases: str | Path | Mapping[str, str] | None = None
     mpp: float | None = None
     mpp_csv: str | Path | None = None
     scene: int | None = None
@@ -156,6 +152,35 @@ class CalibrateOptions:
     def __post_init__(self) -> None:
         make_floats(self, "mpp")
         check_slides(self.mpp, scene=self.scene)
+
+
+class CheckKeywords(TypedDict, total=False):
+    """The fields of :class:`CheckOptions`, for callers that name them one by one."""
+
+    mpp: float | None
+    mpp_csv: str | Path | None
+    scene: int | None
+    device: str
+
+
+@dataclass(frozen=True)
+class CalibrateOptions(CheckOptions):
+    """Everything that ``calibrate`` may be asked for: as ``check``, and whose slides they are.
+
+    Attributes
+    ----------
+    cases
+        Patient or animal by slide: a table of ``slide,case``, or a mapping; by default every slide
+        is a case of its own.
+    """
+
+    cases: str | Path | Mapping[str, str] | None = None
+
+
+class CalibrateKeywords(CheckKeywords, total=False):
+    """The fields of :class:`CalibrateOptions`, for callers that name them one by one."""
+
+    cases: str | Path | Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -183,14 +208,4 @@ class LearnKeywords(TypedDict, total=False):
 
     cases: str | Path | Mapping[str, str] | None
     slides: str | Path | None
-    device: str
-
-
-class CalibrateKeywords(TypedDict, total=False):
-    """The fields of :class:`CalibrateOptions`, for callers that name them one by one."""
-
-    cases: str | Path | Mapping[str, str] | None
-    mpp: float | None
-    mpp_csv: str | Path | None
-    scene: int | None
     device: str

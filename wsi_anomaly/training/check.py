@@ -20,7 +20,7 @@ from wsi_anomaly.core.devices import choose_device, memory_explained
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.resources import find_model
 from wsi_anomaly.detectors import Model
-from wsi_anomaly.options import CalibrateOptions
+from wsi_anomaly.options import CheckOptions
 from wsi_anomaly.training.normals import score_normal_slide
 from wsi_anomaly.training.recalibration import named_slides
 from wsi_anomaly.training.run import Watch
@@ -50,7 +50,7 @@ class Checked:
 def check(
     new: Sequence[str | Path],
     model: str | Path | None,
-    options: CalibrateOptions,
+    options: CheckOptions,
     *,
     watch: Watch | None = None,
 ) -> Checked:

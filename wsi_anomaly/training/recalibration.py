@@ -12,7 +12,7 @@ from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.resources import find_model, own_folder
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.detectors.frozen import refuse_frozen
-from wsi_anomaly.options import CalibrateOptions
+from wsi_anomaly.options import CalibrateOptions, CheckOptions
 from wsi_anomaly.slides import find_slides
 from wsi_anomaly.tiles.named import cases_of, sizes_of
 from wsi_anomaly.training.card import keep_card
@@ -69,11 +69,12 @@ def recalibrate_on(
 
 
 def named_slides(
-    paths: Sequence[str | Path], options: CalibrateOptions, watch: Watch
+    paths: Sequence[str | Path], options: CheckOptions, watch: Watch
 ) -> list[NormalSlide]:
     """Find slides, whose they are, and the sizes of their pixels."""
     found = find_slides(paths)
-    cases = cases_of(found, options.cases, watch.note)
+    own = options.cases if isinstance(options, CalibrateOptions) else None
+    cases = cases_of(found, own, watch.note)
     sizes = sizes_of(found, options.mpp_csv, watch.note)
     stems = Counter(path.stem for path in found)
     return [
