@@ -202,7 +202,7 @@ def train(
     Parameters
     ----------
     tiles
-        Tile files, or folders of them.
+        Tile files, or folders of them; with ``embeddings`` the slides, where they are at hand.
     output
         Folder of the model.
     config
@@ -222,6 +222,15 @@ def train(
         There are no suitable tiles, or the network, or the output cannot be used.
     """
     options = replace(options or TrainOptions(), **changes)
+    if options.embeddings is not None:
+        from wsi_anomaly.training.embedded import train_on_embeddings
+
+        slides = [] if tiles == "tiles" else _listed(tiles)
+        options = replace(options, device=choose_device(options.device))
+        return train_on_embeddings(
+            slides, output, chosen_config(config, replace(options, features=None)), options,
+            watch=watch,
+        )  # fmt: skip
     return training.train(
         tiles,
         output,
@@ -390,6 +399,7 @@ def _given_back(slides: Paths, outcomes: list[Outcome[J, R]]) -> list[R] | list[
     if not isinstance(slides, str | Path):
         by_slide = {outcome.job.slide.absolute(): outcome for outcome in outcomes}
         order = [path.absolute() for place in slides for path in find_slides([place])]
+        order = order or list(by_slide)  # none was named: embeddings without their slides
         return [by_slide[path] for path in dict.fromkeys(order) if path in by_slide]
     failed = [outcome for outcome in outcomes if outcome.result is None]
     if len(failed) == len(outcomes) and failed:

@@ -33,7 +33,7 @@ option = option_of(ScoreOptions)
 
 
 @click.command()
-@click.argument("slides", nargs=-1, required=True, type=PATH)
+@click.argument("slides", nargs=-1, type=PATH)
 @click.option(
     "--model",
     multiple=True,
@@ -88,6 +88,13 @@ option = option_of(ScoreOptions)
     type=click.Path(path_type=Path, exists=True),
     help="Outlines (QuPath GeoJSON, ASAP XML) or a mask image of the tissue, in place of finding "
     "it; or a folder of files named as the slides.",
+)
+@option(
+    "--embeddings",
+    type=PATH,
+    metavar="FOLDER",
+    help="Score embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made, with a model of "
+    "train --embeddings; SLIDES may be left out, which leaves their pictures out too.",
 )
 @click.option(
     "--cohort",
@@ -163,6 +170,7 @@ def command(
       wsi-anomaly score new_slides/ -o results --false-regions 0.5
       wsi-anomaly score slide.svs --mpp 0.2527     a slide that does not say its pixel size
       wsi-anomaly score new_slides/ --shard 3/8    the third of eight machines
+      wsi-anomaly score new_slides/ --embeddings features_uni_v1/
       wsi-anomaly score study7/ --cohort study7.csv --model liver=models/liver
           --model kidney=models/kidney --blinded   a study: concurrent controls, read by codes
 
@@ -174,7 +182,11 @@ def command(
     from wsi_anomaly.screening import ScoreRun
 
     options = ScoreOptions(**flags)
+    if not slides and options.embeddings is None:
+        raise UsageError("Nothing to score: give slides, or folders of slides.")
     if table is not None:
+        if options.embeddings is not None:
+            raise UsageError("A study is scored from slides; leave --embeddings or --cohort out.")
         from wsi_anomaly.cli.score_cohort import run_cohort
 
         return run_cohort(

@@ -43,7 +43,7 @@ class Rows(Protocol):
         """Of its numbers."""
 
     def __getitem__(self, rows: slice, /) -> Any:
-        """Some rows, (n, D)."""
+        """Read some rows, (n, D)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,29 +84,38 @@ class Embeddings:
     shares: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        shape, coords = self.features.shape, self.coords
-        if len(shape) == 1 or (len(shape) == 2 and shape[0] == 1 != len(coords)):
-            raise self.error("holds one embedding of the whole slide, not of its fields")
-        if len(shape) != 2 or coords.shape != (shape[0], 2):
-            raise self.error(f"holds {shape} numbers for {len(coords)} places")
-        if not len(coords):
-            raise self.error("holds no field")
-        if len(coords) > MOST_FIELDS or not 1 <= shape[1] <= WIDEST:
-            raise self.error(f"claims {shape[0]} embeddings of {shape[1]} numbers")
-        if np.dtype(self.features.dtype).kind != "f":
-            raise self.error(f"holds {self.features.dtype} where numbers should be")
-        if not (0 < self.step_level0 <= MAX_SIDE_PX and 1 <= self.field_level0 <= MAX_SIDE_PX):
-            raise self.error("does not say how large its fields are")
-        if coords.min() < -self.field_level0 or coords.max() > MAX_SIDE_PX:
-            raise self.error("has coordinates that lie on no slide")
+        wrong = self._wrong_shape() or self._wrong_size()
+        if wrong:
+            raise self.error(wrong)
         if self.mpp is not None:
             check_mpp(self.mpp)
-        if self.field_um is not None and not 1 <= self.field_um <= _LARGEST_FIELD_UM:
-            raise self.error(f"has fields of {self.field_um:g} um")
-        if self.shares is not None and self.shares.shape != (len(coords),):
-            raise self.error("has other shares of tissue than fields")
         if self.slide_size is not None:
             self._check_places(*self.slide_size)
+
+    def _wrong_shape(self) -> str:
+        shape, count = self.features.shape, len(self.coords)
+        if len(shape) == 1 or (len(shape) == 2 and shape[0] == 1 != count):
+            return "holds one embedding of the whole slide, not of its fields"
+        if len(shape) != 2 or self.coords.shape != (shape[0], 2):
+            return f"holds {shape} numbers for {count} places"
+        if not count:
+            return "holds no field"
+        if count > MOST_FIELDS or not 1 <= shape[1] <= WIDEST:
+            return f"claims {shape[0]} embeddings of {shape[1]} numbers"
+        if np.dtype(self.features.dtype).kind != "f":
+            return f"holds {self.features.dtype} where numbers should be"
+        if self.shares is not None and self.shares.shape != (count,):
+            return "has other shares of tissue than fields"
+        return ""
+
+    def _wrong_size(self) -> str:
+        if not (0 < self.step_level0 <= MAX_SIDE_PX and 1 <= self.field_level0 <= MAX_SIDE_PX):
+            return "does not say how large its fields are"
+        if self.coords.min() < -self.field_level0 or self.coords.max() > MAX_SIDE_PX:
+            return "has coordinates that lie on no slide"
+        if self.field_um is not None and not 1 <= self.field_um <= _LARGEST_FIELD_UM:
+            return f"has fields of {self.field_um:g} um"
+        return ""
 
     def __len__(self) -> int:
         return len(self.coords)

@@ -55,6 +55,10 @@ class EmbeddingsFile:
             {str(p.relative_to(self.path)): fingerprint(p) for p in files if p.is_file()}
         )
 
+    def from_anywhere(self) -> EmbeddingsFile:
+        """Return the same with whole paths."""
+        return EmbeddingsFile(self.path.absolute(), self.root.absolute())
+
     @contextmanager
     def open(self, encoder: str | None = None) -> Iterator[Embeddings]:
         """Open it.

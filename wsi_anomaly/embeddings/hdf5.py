@@ -33,7 +33,7 @@ class Hdf5:
     """Reader of TRIDENT's and CLAM's files."""
 
     def is_one(self, path: Path) -> bool:
-        """Whether it is named and placed as they are; coordinates and whole slides lie elsewhere."""
+        """Whether it is named and placed as they are; coordinates alone lie elsewhere."""
         folder = path.parent.name
         return (
             path.suffix.lower() in _SUFFIXES

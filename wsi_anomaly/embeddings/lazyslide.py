@@ -134,8 +134,10 @@ def _matrix(array: Any, store: Path) -> Any:
     if len(packed) > 1 or array.filters:
         raise ValueError(f"{array.path} is packed by {' and '.join(packed)}")
     for piece in (store / array.path).rglob("[!.]*"):
-        if piece.is_file() and piece.name != "zarr.json" and (
-            unpacked_bytes(piece, packed[0]) != piece_bytes
+        if (
+            piece.is_file()
+            and piece.name != "zarr.json"
+            and (unpacked_bytes(piece, packed[0]) != piece_bytes)
         ):
             raise ValueError(f"{piece.name} of {array.path} has another size than it should")
     return array

@@ -8,6 +8,7 @@ followed: what belongs together lies in one folder, by slide2vec's own names.
 from __future__ import annotations
 
 import json
+import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -93,7 +94,10 @@ def _features(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
 
     _check_zip(path, _LARGEST)
     # A .pt file is a pickle: in this mode tensors and plain containers exist, and nothing else.
-    tensor = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        tensor = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError("it holds more than tensors") from error
     if not isinstance(tensor, torch.Tensor):
         raise TypeError("it holds something other than one tensor")
     if tensor.ndim == 2 and tensor.numel() > MOST_FIELDS * WIDEST:

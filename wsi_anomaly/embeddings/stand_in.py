@@ -35,9 +35,7 @@ class StandIn(Slide):
     def __init__(
         self, path: Path, name: str, size: tuple[int, int], mpp: Mpp, fields: Fields
     ) -> None:
-        super().__init__(
-            path, SlideInfo(*size, (size,), (1.0,), mpp, Bounds(0, 0, *size))
-        )
+        super().__init__(path, SlideInfo(*size, (size,), (1.0,), mpp, Bounds(0, 0, *size)))
         self.name = name
         self._fields = fields
 

@@ -60,6 +60,9 @@ class ScoreOptions:
         Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
     resume
         Keep results that the same model and settings have given.
+    embeddings
+        Folder of embeddings that another program has made of the slides' fields; they are scored
+        in place of pixels.
     """
 
     heatmap: bool = False
@@ -81,6 +84,7 @@ class ScoreOptions:
     shard: str | None = None
     device: str = "auto"
     resume: bool = True
+    embeddings: str | Path | None = None
 
     def __post_init__(self) -> None:
         make_floats(self, "stride_um", "false_regions", "fdr", "min_tissue", "mpp")
@@ -94,6 +98,13 @@ class ScoreOptions:
         check_origin(self.origin)
         check_slides(self.mpp, self.backend, self.scene)
         check_workers(self.workers)
+        if self.embeddings is not None and (
+            self.stride_um is not None or self.pixel_map or self.tissue_mask is not None
+        ):
+            raise UsageError(
+                "Embeddings have their own fields and no pixels; leave --stride, --pixel-map and "
+                "--tissue-mask out with --embeddings."
+            )
 
 
 class ScoreKeywords(TypedDict, total=False):
@@ -118,3 +129,4 @@ class ScoreKeywords(TypedDict, total=False):
     shard: str | None
     device: str
     resume: bool
+    embeddings: str | Path | None

@@ -102,8 +102,10 @@ def judge(
             places.append((len(place), place.mean(0, dtype=float)))
         if progress is not None:
             progress(rows.stop, len(found))
-    mean = np.average([p for _, p in places], 0, [n for n, _ in places]) if places else []
-    return Judged(gridded, scores, np.asarray(mean, np.float64))
+    mean = np.empty(0)
+    if places:
+        mean = np.average([p for _, p in places], 0, [n for n, _ in places])
+    return Judged(gridded, scores, mean)
 
 
 def measures_of(score: NDArray[np.floating], place: NDArray[np.floating]) -> dict[str, float]:

@@ -254,6 +254,7 @@ class Reference:
         controls: Controls | None,
         stride_um: float | None,
     ) -> Reference:
+        """Say what it is of a slide: the model's own, or its concurrent controls."""
         seen = model.seen.get(facts.fingerprint)
         usual = grid_of(model, None)["stride_um"]
         if model.fields_um and stride_um not in (None, usual):
@@ -275,6 +276,7 @@ class Reference:
         warnings: list[str],
         incomparable: list[str],
     ) -> Interpretation:
+        """Say what raw scores (N,) mean; see :func:`interpret`."""
         return interpret(
             fields,
             score,

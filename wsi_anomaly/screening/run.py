@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from wsi_anomaly.core.devices import passed_over
+from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.core.resources import trained_model
 from wsi_anomaly.jobs import Watch, parse_shard, take_shard
@@ -18,6 +19,7 @@ from wsi_anomaly.reports.worklist import Worklist
 from wsi_anomaly.results.trail import append_event
 from wsi_anomaly.scoring import ScoringModel, grid_of, load_model
 from wsi_anomaly.screening.blinding import check_names_may_be_shown
+from wsi_anomaly.screening.embedded import Embedded, embedded_slides
 from wsi_anomaly.screening.slide import ScoreJob, result_folders
 from wsi_anomaly.screening.slides import ScoreOutcome, Scoring, score_slides
 from wsi_anomaly.slides import Listing, Other, list_slides
@@ -81,8 +83,13 @@ class ScoreRun:
             A path does not exist, an option makes no sense, or the model cannot be used.
         """
         part = parse_shard(options.shard)
-        listing = list_slides(slides)
-        every = listing.slides
+        embedded: dict[Path, Embedded] = {}
+        if options.embeddings is not None:
+            found_of, listing = embedded_slides(slides, options.embeddings, note)
+            embedded = {one.slide: one for one in found_of}
+        else:
+            listing = list_slides(slides)
+        every = tuple(embedded) if embedded else listing.slides
         if options.tissue_mask is not None:
             check_files("--tissue-mask", Path(options.tissue_mask), every)
         sizes = sizes_of(every, options.mpp_csv, note)
@@ -94,8 +101,15 @@ class ScoreRun:
         check_names_may_be_shown(output)
         loaded = load_model(scoring.model, scoring.device_here)
         grid_of(loaded, options.stride_um)  # wrong usage, not a fault of every slide
+        if scoring.model is not None or options.embeddings is not None:
+            _check_kind(loaded, options)
         folders = result_folders(found, make_folder(output))
         jobs = [ScoreJob(path, folders[path], sizes.get(path)) for path in found]
+        if embedded:
+            jobs = [
+                replace(job, embeddings=one.file, pixels=one.pixels, problem=one.problem)
+                for job, one in ((job, embedded[job.slide]) for job in jobs)
+            ]
         return cls(output, jobs, loaded, scoring, listing)
 
     def outcomes(self, watch: Watch[ScoreJob] | None = None) -> Generator[ScoreOutcome]:
@@ -122,6 +136,25 @@ class ScoreRun:
                 else:
                     worklist.done(name)
                 yield outcome
+
+
+def _check_kind(model: ScoringModel, options: ScoreOptions) -> None:
+    """See that a model is given what it looks at: pixels, or embeddings.
+
+    Raises
+    ------
+    ModelError, EmbeddingsError
+        It is not.
+    """
+    from wsi_anomaly.detectors.encoder import Encoder, learned_from_embeddings
+
+    if options.embeddings is not None:
+        Encoder.of(model)
+    elif learned_from_embeddings(model):
+        raise ModelError(
+            f"The model {model.name} has learned from embeddings, and sees no pixels; give those "
+            "of the slides with --embeddings FOLDER."
+        )
 
 
 def _copies(jobs: Sequence[ScoreJob]) -> Iterator[Other]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from wsi_anomaly.core.errors import AnnotationError
+from wsi_anomaly.core.errors import AnnotationError, EmbeddingsError
 from wsi_anomaly.core.file_names import output_name, same_on_disk
 from wsi_anomaly.core.remote import from_anywhere
+from wsi_anomaly.embeddings import EmbeddingsFile
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.reports.slide_folder import write_results
@@ -18,7 +20,7 @@ from wsi_anomaly.results.reviews import FOLDER as REVIEWS
 from wsi_anomaly.results.summary import read_summary, result_hash
 from wsi_anomaly.results.trail import append_event, scored_event
 from wsi_anomaly.scoring import Controls, ScoreMap, ScoringModel, score_slide, scoring_settings
-from wsi_anomaly.slides import open_slide, slide_fingerprint
+from wsi_anomaly.slides import Slide, open_slide, slide_fingerprint
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,12 @@ class ScoreJob:
         Concurrent controls that are its reference.
     shown_as
         Name under which its results show it, and nowhere under its own.
+    embeddings
+        What is scored in place of its pixels.
+    pixels
+        Whether the slide is at hand; if not, `slide` is the file of its embeddings.
+    problem
+        Why it cannot be scored, where that is known already.
     """
 
     slide: Path
@@ -42,6 +50,9 @@ class ScoreJob:
     mpp: float | None = None
     controls: Controls | None = None
     shown_as: str | None = None
+    embeddings: EmbeddingsFile | None = None
+    pixels: bool = True
+    problem: str = ""
 
     def options(self, common: ScoreOptions) -> ScoreOptions:
         """Options of this slide: those of all, and its own."""
@@ -49,7 +60,12 @@ class ScoreJob:
 
     def from_anywhere(self) -> Self:
         """Return the same with whole paths."""
-        return replace(self, slide=from_anywhere(self.slide), folder=self.folder.absolute())
+        return replace(
+            self,
+            slide=from_anywhere(self.slide),
+            folder=self.folder.absolute(),
+            embeddings=self.embeddings and self.embeddings.from_anywhere(),
+        )
 
 
 def result_folders(slides: Sequence[Path], results: Path) -> dict[Path, Path]:
@@ -80,6 +96,8 @@ def _slide_of(folder: Path) -> str | None:
 
 def _identity(path: Path) -> str:
     try:
+        if path.is_dir():  # a store of embeddings, without its slide
+            return EmbeddingsFile(path, path).fingerprint
         return slide_fingerprint(path)
     except OSError:
         return "unreadable"  # scoring it will say what is wrong
@@ -91,7 +109,7 @@ def is_done(job: ScoreJob, model: ScoringModel, options: ScoreOptions) -> bool:
     if summary is None or not _is_whole(job.folder, summary):
         return False
     try:
-        settings = scoring_settings(job.slide, model, job.options(options), job.controls)
+        settings = _settings(job, model, job.options(options))
     except (AnnotationError, OSError):
         return False  # scoring it will say what is wrong
     identity = result_hash(
@@ -103,6 +121,14 @@ def is_done(job: ScoreJob, model: ScoringModel, options: ScoreOptions) -> bool:
         gzip=options.gzip,
     )
     return bool(summary.get("result_hash") == identity)
+
+
+def _settings(job: ScoreJob, model: ScoringModel, options: ScoreOptions) -> Mapping[str, Any]:
+    if job.embeddings is None:
+        return scoring_settings(job.slide, model, options, job.controls)
+    from wsi_anomaly.scoring.embedded import embedded_settings
+
+    return embedded_settings(job.embeddings, model, options)
 
 
 def _is_whole(folder: Path, summary: Mapping[str, Any]) -> bool:
@@ -125,10 +151,21 @@ def score_to_folder(
         The slide cannot be scored, or the results cannot be written; nothing is left behind.
     """
     options = job.options(options or ScoreOptions())
-    with open_slide(
-        job.slide, mpp=options.mpp, backend=options.backend, scene=options.scene
-    ) as slide:
-        found = score_slide(slide, model, options, controls=job.controls, progress=progress)
+    if job.problem:
+        raise EmbeddingsError(job.problem)
+    with ExitStack() as opened:
+        slide: Slide | None = None
+        if job.pixels:
+            slide = opened.enter_context(
+                open_slide(job.slide, mpp=options.mpp, backend=options.backend, scene=options.scene)
+            )
+        if job.embeddings is not None:
+            from wsi_anomaly.scoring.embedded import score_embedded
+
+            found, slide = score_embedded(job.embeddings, slide, model, options, progress=progress)
+        else:
+            assert slide is not None
+            found = score_slide(slide, model, options, controls=job.controls, progress=progress)
         if job.shown_as is not None:
             name = job.shown_as
             found = replace(found, slide=replace(found.slide, name=name, path=name))

@@ -101,7 +101,9 @@ class TileStore:
         self.tissue_fraction: NDArray[np.float32] = own_dataset(file, "tissue_fraction", size)[:]
         self.status: NDArray[np.uint8] = own_dataset(file, "status", size)[:]
         self.label: NDArray[np.str_] | None = (
-            np.array(own_dataset(file, "label", size).asstr()[:], np.str_) if "label" in file else None
+            np.array(own_dataset(file, "label", size).asstr()[:], np.str_)
+            if "label" in file
+            else None
         )
         self.sources = {name: str(attributes.get(name, "")) for name in SOURCES}
         self._images: dict[int, NDArray[np.uint8]] = {}

@@ -18,6 +18,7 @@ from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.core.errors import EmbeddingsError, UsageError, WsiAnomalyError
 from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.detectors import Density, Model
+from wsi_anomaly.detectors.coreset import coreset_loss
 from wsi_anomaly.detectors.frozen import refuse_frozen
 from wsi_anomaly.embeddings import Embeddings, EmbeddingsFile, find_embeddings
 from wsi_anomaly.features.external import EXTERNAL, UNKNOWN, external_network
@@ -33,7 +34,6 @@ from wsi_anomaly.training.splits import Split, split_cases
 
 _SIZE_TOLERANCE = 1.1
 _WINDOW = 64  # fields side by side in a file are read in one go
-_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def train_on_embeddings(
     um = round(first.field_um)
     config = replace(
         config, features=EXTERNAL + (first.encoder or UNKNOWN), detector="density", beside=(),
-        density_layers=None, density_fields_um=(um,),
+        density_layers=(), density_fields_um=(um,),
     )  # fmt: skip
     network = external_network(first.encoder)
     density = Density(network, config.density(network.default_layer))
@@ -264,7 +264,7 @@ def _provenance(
     found: torch.Tensor,
     density: Density,
 ) -> dict[str, Any]:
-    first = learned[0]
+    first, loss = learned[0], coreset_loss(density, found)
     return {
         "trained": dt.datetime.now(dt.UTC).date().isoformat(),
         "program": f"wsi-anomaly {__version__}",
@@ -275,40 +275,6 @@ def _provenance(
         "validation_cases": 0,
         "validation_tiles": 0,
         "calibration_cases": len(split.calibration),
-        **_coreset(density, found),
+        **({} if loss is None else {"neighbours": loss}),
         "configuration": config.to_dict(),
-    }
-
-
-def _coreset(density: Density, found: torch.Tensor) -> dict[str, str]:
-    """Say how many embeddings are kept for the neighbours, and what that costs.
-
-    The cost: how much farther the neighbours of some fields of normal tissue lie among those kept
-    than among all, in the mean. Each field's own embedding is left out of both.
-    """
-    um = density.fields_um[0]
-    kept = density.state_.get(f"{um}um.knn.references")
-    if kept is None:
-        return {}
-    mean, scale = (density.state_[f"{um}um.{name}"] for name in ("mean", "scale"))
-
-    def unit(values: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.normalize((values - mean) / scale, dim=1)
-
-    drawn = torch.from_numpy(
-        np.random.default_rng(density.config.seed).choice(
-            len(found), min(_LOOKED_AT, len(found)), replace=False
-        )
-    )
-    asked, k = unit(found[drawn]), density.config.neighbours
-    near = [torch.full((len(drawn), k), -1.0), torch.full((len(drawn), k), -1.0)]
-    for i, references in enumerate((kept.cpu(), found)):
-        for part in references.split(8192):
-            similar = asked @ (part if i == 0 else unit(part)).T
-            similar[similar > 1 - 1e-6] = -1.0  # itself
-            near[i] = torch.cat((near[i], similar), 1).topk(k, 1).values
-    farther = (1 - near[0].mean(1)) / (1 - near[1].mean(1)).clamp_min(1e-9)
-    return {
-        "neighbours": f"{len(kept)} of {len(found)} embeddings kept; neighbours of normal fields "
-        f"lie {float(farther.mean()) - 1:.1%} farther"
     }
