@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reports": {"results", "scoring", "slides", "tiles"},
     "viewer": {"reports", "results", "scoring", "slides", "tiles"},
     "screening": {"embeddings", "reports", "results", "scoring", "slides", "tiles", "jobs"},
-    "studies": {"screening", "reports", "results", "scoring", "slides", "jobs"},
+    "studies": {"screening", "reports", "results", "scoring", "slides", "tiles", "jobs"},
     "evaluation": {
         "viewer",
         "reports",

@@ -25,10 +25,11 @@ TYPE_CHECKING = False  # as type checkers know it: typing would double the time 
 if TYPE_CHECKING:
     from typing import Any
 
-    from wsi_anomaly.api import calibrate, check, evaluate, learn, score, tile, train, tune
+    from wsi_anomaly.api import calibrate, check, evaluate, init, learn, score, tile, train, tune
 
 __all__ = [
-    "__version__", "calibrate", "check", "evaluate", "learn", "score", "tile", "train", "tune",
+    "__version__", "calibrate", "check", "evaluate", "init", "learn", "score", "tile", "train",
+    "tune",
 ]  # fmt: skip
 
 

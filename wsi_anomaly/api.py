@@ -14,6 +14,7 @@ from typing import Unpack, overload
 
 from wsi_anomaly import tuning
 from wsi_anomaly.core.devices import choose_device
+from wsi_anomaly.core.errors import warn_the_caller
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.evaluation import run as evaluation
 from wsi_anomaly.evaluation.report import write_evaluation
@@ -42,6 +43,7 @@ from wsi_anomaly.results.reading import read_score_map
 from wsi_anomaly.scoring import ScoreMap
 from wsi_anomaly.screening import ScoreJob, ScoreRun
 from wsi_anomaly.slides import find_slides
+from wsi_anomaly.slides.survey import write_manifest
 from wsi_anomaly.tiles import TileConfig, TileResult
 from wsi_anomaly.tiles.run import TileRun
 from wsi_anomaly.tiles.tiling import TileOutcome
@@ -53,6 +55,8 @@ from wsi_anomaly.training.reviews import Learned, learn_reviews
 from wsi_anomaly.tuning import Found
 
 Paths = str | Path | Sequence[str | Path]
+
+init = write_manifest
 
 
 @overload
@@ -115,7 +119,7 @@ def tile(
         tiled: the first reason.
     """
     chosen = replace(options, **changes) if options else TileOptions.of(preset, **changes)
-    run = TileRun.plan(_listed(slides), output, chosen, config, note=_warn_the_caller)
+    run = TileRun.plan(_listed(slides), output, chosen, config, note=warn_the_caller)
     return _given_back(slides, list(run.outcomes()))
 
 
@@ -175,7 +179,7 @@ def score(
         slide of the folder, cannot be scored: the first reason.
     """
     chosen = replace(options or ScoreOptions(), **changes)
-    run = ScoreRun.plan(_listed(slides), model, output, chosen, note=_warn_the_caller)
+    run = ScoreRun.plan(_listed(slides), model, output, chosen, note=warn_the_caller)
     reference = run.model.calibration.get(run.model.primary)
     outcomes = [
         outcome.then(
@@ -387,11 +391,6 @@ def evaluate(
 
 def _listed(paths: Paths) -> list[str | Path]:
     return [paths] if isinstance(paths, str | Path) else list(paths)
-
-
-def _warn_the_caller(text: str) -> None:
-    """Say what a plan notes, of the line that called the verb: over the plan and what it asks."""
-    warnings.warn(text, stacklevel=5)
 
 
 def _given_back(slides: Paths, outcomes: list[Outcome[J, R]]) -> list[R] | list[Outcome[J, R]]:

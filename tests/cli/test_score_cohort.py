@@ -308,7 +308,7 @@ def test_options_of_a_study_need_a_study(study, tmp_path, option):
     slide = study / "slides" / "rat1 liver.tif"
     code, said = run_cli("score", slide, "--model", "a", "-o", tmp_path / "results", *option)
     assert code == 2
-    assert "goes with --cohort CSV only" in said
+    assert "goes with the table of a study only" in said
 
 
 def test_a_model_of_an_organ_that_cannot_be_used_is_named_before_anything_is_done(study, tmp_path):

@@ -213,7 +213,7 @@ def test_neighbours_say_what_their_coreset_costs(here: Path, tmp_path: Path) -> 
     )
     assert kept == "100 of 2048"
     assert float(cost.removesuffix("% farther")) > 5
-    [sick, well] = wsi_anomaly.score(
+    sick, _ = wsi_anomaly.score(
         [], tmp_path / "m", tmp_path / "results", embeddings=here / "new"
     )  # fmt: skip
     assert np.isfinite(sick.result.score).all()

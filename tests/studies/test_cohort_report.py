@@ -20,6 +20,7 @@ from wsi_anomaly.studies import Cohort, CohortSlide, write_cohort, write_key
 from wsi_anomaly.studies.groups import by_animal, by_group, slide_results
 from wsi_anomaly.studies.report import _POINT, spread
 from wsi_anomaly.studies.slides import ResultFolders, slide_jobs
+from wsi_anomaly.tiles.named import NamedSlides
 
 
 def summary(name, score, *, regions=0, flagged=0.0, possible=True, seen=None, tissue=2.0, lost=0.5):
@@ -167,7 +168,7 @@ def big_study(controls=5, treated=15):
 def test_with_names_a_control_leaves_itself_out_and_a_treated_animal_nobody(tmp_path):
     cohort, files = big_study()
     places = ResultFolders.of(cohort, tmp_path, blinded=False)
-    for job in slide_jobs(cohort, "liver", files, places, {}):
+    for job in slide_jobs(cohort, "liver", files, places, NamedSlides()):
         animals = {s.animal for s in job.controls.scores}
         assert job.slide.stem not in animals
         assert len(animals) == (4 if job.slide.stem.startswith("c") else 5)
@@ -179,13 +180,15 @@ def test_blinded_every_reference_serves_controls_and_treated_animals_alike(tmp_p
     cohort, files = big_study()
     start_blinding(tmp_path)
     places = ResultFolders.of(cohort, tmp_path, blinded=True)
-    jobs = slide_jobs(cohort, "liver", files, places, {})
+    jobs = slide_jobs(cohort, "liver", files, places, NamedSlides())
     used = Counter((job.controls.identity, job.slide.stem[0]) for job in jobs)
     assert sorted(used.values()) == [1] * 5 + [3] * 5
     assert all(job.slide.stem not in {s.animal for s in job.controls.scores} for job in jobs)
     shown = [job.shown_as for job in jobs]
     assert shown == sorted(shown)  # not in the order of the table
-    again = slide_jobs(cohort, "liver", files, ResultFolders.of(cohort, tmp_path, blinded=True), {})
+    again = slide_jobs(
+        cohort, "liver", files, ResultFolders.of(cohort, tmp_path, blinded=True), NamedSlides()
+    )
     assert again == jobs
 
 

@@ -52,10 +52,10 @@ def command(
 ) -> int:
     r"""Calibrate a model on normal slides, without training it.
 
-    NORMALS are slides of normal tissue, or folders of them, as your scanner and your staining give
-    them. They take the place of the model's former reference: percentiles, p-values and the
-    threshold above which a region is flagged. At least four cases are needed for flags; twenty
-    are better. Slides that the model was trained on are left out.
+    NORMALS are slides of normal tissue, folders of them, or a manifest (wsi-anomaly init), as your
+    scanner and your staining give them. They take the place of the model's former reference:
+    percentiles, p-values and the threshold above which a region is flagged. At least four cases are
+    needed for flags; twenty are better. Slides that the model was trained on are left out.
 
     \b
     Examples:

@@ -38,9 +38,10 @@ def command(
 ) -> int:
     r"""See whether a batch of slides is like a model's normal slides, before scoring it.
 
-    NEW are slides, or folders of them. Each is scored, and nothing is written. Stains, sharpness,
-    scores and embeddings of the batch are compared with those of the normal slides, slide by
-    slide, in one permutation test. Where they differ, the promise about false regions may not hold.
+    NEW are slides, folders of them, or a manifest (wsi-anomaly init). Each is scored, and nothing
+    is written. Stains, sharpness, scores and embeddings of the batch are compared with those of the
+    normal slides, slide by slide, in one permutation test. Where they differ, the promise about
+    false regions may not hold.
 
     \b
     Examples:

@@ -33,6 +33,7 @@ COMMANDS = {
     "export": "Write results as tables: Parquet, CSV, AnnData.",
     "qupath": "Make a QuPath project of scored slides.",
     "audit": "See whether results, or a frozen model, are as recorded.",
+    "init": "Write a table of slides that the other commands take.",
     "demo": "Run the whole path on slides it makes itself.",
     "info": "Show what is known of a slide, a tile file, a model or a result.",
     "doctor": "Check the installation.",

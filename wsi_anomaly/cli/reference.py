@@ -63,7 +63,8 @@ def _keywords(command: str) -> set[str]:
     if command not in wsi_anomaly.__all__:
         return set()
     own = inspect.signature(getattr(wsi_anomaly, command)).parameters
-    return {*own, *(f.name for f in fields(getattr(options, f"{command.capitalize()}Options")))}
+    chosen = getattr(options, f"{command.capitalize()}Options", None)
+    return {*own, *(f.name for f in (fields(chosen) if chosen else ()))}
 
 
 def _help(text: str) -> list[str]:

@@ -107,7 +107,8 @@ option = option_of(ScoreOptions)
 @click.option(
     "--control",
     metavar="NAME",
-    help="Control group of the study.  [default: the one called control, vehicle or 0]",
+    help="Control group of the study (--cohort, or a manifest).  [default: the one called control, "
+    "vehicle or 0]",
 )
 @click.option(
     "--blinded",
@@ -159,10 +160,11 @@ def command(
 ) -> int:
     r"""Score slides: results/<slide>/ with report, QuPath overlay and score map.
 
-    SLIDES are files, or folders that are searched. Open results/index.html first: all slides,
-    most abnormal first. Each slide's report.html says where to look; overlay.geojson is dragged
-    onto the slide in QuPath. Run the same command again after an interruption: finished slides
-    are kept.
+    SLIDES are files, folders that are searched, or a manifest: a table of slides, with their sizes
+    of pixels, masks, cases and groups (wsi-anomaly init). Open results/index.html first: all
+    slides, most abnormal first. Each slide's report.html says where to look; overlay.geojson is
+    dragged onto the slide in QuPath. Run the same command again after an interruption: finished
+    slides are kept.
 
     \b
     Examples:
@@ -173,6 +175,7 @@ def command(
       wsi-anomaly score new_slides/ --embeddings features_uni_v1/
       wsi-anomaly score study7/ --cohort study7.csv --model liver=models/liver
           --model kidney=models/kidney --blinded   a study: concurrent controls, read by codes
+      wsi-anomaly score study.csv --control vehicle     the same from a manifest
 
     \b
     Exit code: 0 all done; 1 some slides could not be scored, the others are done; 2 wrong
@@ -182,8 +185,8 @@ def command(
     from wsi_anomaly.screening import ScoreRun
 
     options = ScoreOptions(**flags)
-    if not slides and options.embeddings is None:
-        raise UsageError("Nothing to score: give slides, or folders of slides.")
+    if table is None and (control is not None or blinded):
+        table = _manifest_among(slides)
     if table is not None:
         if options.embeddings is not None:
             raise UsageError("A study is scored from slides; leave --embeddings or --cohort out.")
@@ -195,11 +198,21 @@ def command(
         )  # fmt: skip
     if control is not None or blinded or len(model) > 1:
         option = "--control" if control else "--blinded" if blinded else "More than one --model"
-        raise UsageError(f"{option} goes with --cohort CSV only, the table of a study.")
+        raise UsageError(
+            f"{option} goes with the table of a study only: --cohort CSV, or a manifest alone in "
+            "place of the slides."
+        )
     out = console(verbosity)
     folder = model[0] if model else None
     run = ScoreRun.plan(slides, folder, output, options, note=noting(out))
     return _run(run, out, verbosity)
+
+
+def _manifest_among(slides: tuple[Path, ...]) -> Path | None:
+    """Take the manifest that alone stands for the slides; None where there is none."""
+    from wsi_anomaly.slides.manifest import is_manifest
+
+    return slides[0] if len(slides) == 1 and is_manifest(slides[0]) else None
 
 
 def _run(run: ScoreRun, out: Console, verbosity: int) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wsi_anomaly.scoring import ScoringModel
     from wsi_anomaly.screening import ScoreJob, ScoreOutcome, Scoring
     from wsi_anomaly.studies import Cohort, ResultFolders
+    from wsi_anomaly.tiles.named import NamedSlides
 
 
 def models_of_organs(given: Sequence[str], organs: Sequence[str]) -> dict[str, Path]:
@@ -83,7 +84,7 @@ def run_cohort(
     slides, models, output, control, blinded, verbosity
         As the command takes them.
     table
-        The study's CSV file.
+        The study's CSV file; may be the manifest that stands for the slides.
     options
         What is computed, where, and what is written.
     """
@@ -92,10 +93,10 @@ def run_cohort(
     from wsi_anomaly.reports import write_worklist
     from wsi_anomaly.scoring import load_model
     from wsi_anomaly.screening import Scoring, is_blinded, start_blinding
-    from wsi_anomaly.slides import find_slides
-    from wsi_anomaly.studies import ResultFolders, read_cohort, write_cohort, write_key
+    from wsi_anomaly.slides.manifest import read_manifest
+    from wsi_anomaly.studies import ResultFolders, cohort_of, read_cohort, write_cohort, write_key
     from wsi_anomaly.tiles.inputs import check_files
-    from wsi_anomaly.tiles.named import sizes_of
+    from wsi_anomaly.tiles.named import named_slides
 
     if options.shard is not None:
         raise UsageError(
@@ -103,10 +104,15 @@ def run_cohort(
             "--workers or --dask."
         )
     out = console(verbosity)
-    found = find_slides(slides)
+    named = named_slides(
+        slides, noting(out), mpp_csv=options.mpp_csv, tissue_mask=options.tissue_mask
+    )
     if options.tissue_mask is not None:
-        check_files("--tissue-mask", Path(options.tissue_mask), found)
-    cohort = read_cohort(table, found, control)
+        check_files("--tissue-mask", Path(options.tissue_mask), named.slides)
+    if [table] == list(slides):
+        cohort = cohort_of(read_manifest(table), control)
+    else:
+        cohort = read_cohort(table, named.slides, control)
     scorings = {
         organ: Scoring.of(folder, options, len(cohort.slides))
         for organ, folder in models_of_organs(models, cohort.organs).items()
@@ -116,9 +122,7 @@ def run_cohort(
     if blinded:
         start_blinding(output)
     places = ResultFolders.of(cohort, output, blinded=is_blinded(output))
-    study = _Study(
-        cohort, sizes_of(found, options.mpp_csv, noting(out)), scorings, loaded, places, output
-    )
+    study = _Study(cohort, named, scorings, loaded, places, output)
     study.score_controls(out, verbosity)
     study.score_slides(out, verbosity)
     out.print(f"{len(study.done)} of {len(cohort.slides)} slides done.", markup=False)
@@ -154,13 +158,13 @@ class _Study:
     def __init__(
         self,
         cohort: Cohort,
-        sizes: Mapping[Path, float],
+        named: NamedSlides,
         scorings: Mapping[str, Scoring],
         models: Mapping[str, ScoringModel],
         places: ResultFolders,
         output: Path,
     ) -> None:
-        self.cohort, self.sizes, self.scorings, self.models = cohort, sizes, scorings, models
+        self.cohort, self.named, self.scorings, self.models = cohort, named, scorings, models
         self.places, self.output = places, output
         self._controls: dict[Path, Path] = {}
         self.done: dict[Path, Path] = {}
@@ -179,7 +183,7 @@ class _Study:
                 self.models[organ],
                 scoring.options,
                 self.output,
-                self.sizes,
+                self.named,
             )
             for organ, scoring in self.scorings.items()
         }
@@ -199,7 +203,7 @@ class _Study:
         count = len(self.cohort.slides)
         with ScoreDisplay(out, count, verbosity) as display, Worklist(self.output) as worklist:
             for organ, scoring in self.scorings.items():
-                jobs = slide_jobs(self.cohort, organ, self._controls, self.places, self.sizes)
+                jobs = slide_jobs(self.cohort, organ, self._controls, self.places, self.named)
                 for outcome in self._run(jobs, organ, scoring, display):
                     slide = outcome.job.slide
                     name, reason = blind(outcome.job, outcome.error)

@@ -35,16 +35,18 @@ def command(
 ) -> int:
     r"""Cut slides into stain-normalised tiles: tiles/<slide>.h5.
 
-    SLIDES are files, or folders that are searched. Each field is stored at 10x, 20x and 40x, as
-    far as the slide's pixels are fine enough (40x: 0.3 um or finer; 20x: 0.6; 10x: 1.2). Run the
-    same command again after an interruption: finished slides are kept. Beside each tile file,
-    tiles/<slide>.png shows where the slide was cut; what became of every slide stands in
-    tiles/slides.csv.
+    SLIDES are files, folders that are searched, or a manifest: a table of slides, with their sizes
+    of pixels, cases and masks (wsi-anomaly init). Each field is stored at the magnifications that
+    are asked for, as far as the slide's pixels are fine enough (40x: 0.3 um or finer; 20x: 0.6;
+    10x: 1.2). Run the same command again after an interruption: finished slides are kept. Beside
+    each tile file, tiles/<slide>.png shows where the slide was cut; what became of every slide
+    stands in tiles/slides.csv.
 
     \b
     Examples:
       wsi-anomaly tile slides/
       wsi-anomaly tile controls/ --cases animals.csv --workers 8
+      wsi-anomaly tile study.csv     the slides of a manifest that it does not call abnormal
       wsi-anomaly tile scan.svs --mpp 0.2527     a slide that does not say its pixel size
       wsi-anomaly tile slides/ --magnifications 10 --max-tiles 0     every field, 10x only
       wsi-anomaly tile known/ --annotations outlines/ --label Tumour -o few     for tune

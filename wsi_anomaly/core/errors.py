@@ -6,6 +6,9 @@ line prints it as it is and exits with ``exit_code``; nothing else is shown with
 
 from __future__ import annotations
 
+import inspect
+import warnings
+
 
 class WsiAnomalyError(Exception):
     """Something could not be processed; the message says what, which file, and the remedy."""
@@ -79,3 +82,11 @@ class OutputError(WsiAnomalyError):
 
 class PluginError(WsiAnomalyError):
     """A network, detector or reader of another package is broken; the message names the package."""
+
+
+def warn_the_caller(text: str) -> None:
+    """Say what a plan notes, of the line that called the verb: the first that is not ours."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals["__name__"].split(".")[0] == "wsi_anomaly":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)

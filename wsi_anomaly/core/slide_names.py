@@ -21,6 +21,13 @@ from wsi_anomaly.core.tables import Row, read_table
 K = TypeVar("K")
 T = TypeVar("T")
 
+NORMAL_WORDS = ("0", "0.0", "normal", "negative", "healthy", "benign", "false", "none")
+ABNORMAL_WORDS = (
+    "1", "1.0", "abnormal", "anomalous", "positive", "tumor", "tumour", "lesion", "malignant",
+    "true", "macro", "micro", "itc",
+)  # fmt: skip
+"""What a label may be, in any case; the last three are Camelyon17's."""
+
 OWN_CASE = "each of them is a case of its own"
 
 
@@ -151,9 +158,8 @@ def read_pixel_sizes(path: Path, slides: Sequence[Path]) -> Matched[float]:
     UsageError
         The table cannot be read, or does not fit the slides.
     """
-    return match(
-        path, [Entry(r["slide"], _mpp(r), r.line) for r in read_pairs(path, "slide", "mpp")], slides
-    )
+    rows = read_pairs(path, "slide", "mpp")
+    return match(path, [Entry(row["slide"], mpp_of_row(row), row.line) for row in rows], slides)
 
 
 def read_cases(path: Path, slides: Sequence[Path], aliases: Sequence[str] = ()) -> Matched[str]:
@@ -181,7 +187,30 @@ def read_pairs(path: Path, name: str, value: str) -> list[Row]:
     return read_table(path, (name, value), is_data=lambda first: len(first) == 2)
 
 
-def _mpp(row: Row) -> float:
+def is_abnormal(row: Row) -> bool:
+    """Tell what the label of a line says.
+
+    Raises
+    ------
+    UsageError
+        It is none of the words that a label may be.
+    """
+    word = row["label"].lower()
+    if word in NORMAL_WORDS or word in ABNORMAL_WORDS:
+        return word in ABNORMAL_WORDS
+    raise row.error(
+        f"gives the label {row['label']!r}; write normal or abnormal (or 0 or 1) in its place"
+    )
+
+
+def mpp_of_row(row: Row) -> float:
+    """Give the micrometres per pixel in a line.
+
+    Raises
+    ------
+    UsageError
+        It is no number, or no slide has such pixels.
+    """
     value = row.number("mpp")
     if not 0.01 <= value <= 20:
         raise row.error(

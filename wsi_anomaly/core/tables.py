@@ -64,6 +64,10 @@ class Row:
     def __getitem__(self, column: str) -> str:
         return self.cells[self.layout.columns.index(column)]
 
+    def get(self, column: str) -> str:
+        """Text of a cell; "" in a table without this column."""
+        return self[column] if column in self.layout.columns else ""
+
     def number(self, column: str) -> float:
         """Give the number in a cell, written with a point or a decimal comma; nan is one.
 
@@ -105,6 +109,7 @@ def read_table(
     required: Sequence[str],
     optional: Sequence[str] = (),
     *,
+    may_be_empty: Sequence[str] = (),
     is_data: Callable[[Sequence[str]], bool] = lambda _first: False,
     rename: Callable[[tuple[str, ...]], tuple[str, ...]] = lambda names: names,
 ) -> list[Row]:
@@ -122,6 +127,8 @@ def read_table(
         Columns that stand in every line, in lower case.
     optional
         Columns that the table may have; if it has them, they stand in every line too.
+    may_be_empty
+        Further ones that it may have, whose cells may be empty.
     is_data
         Whether a first line that does not name the columns is data; told its cells in lower case.
         Its first columns are then the required ones.
@@ -138,8 +145,8 @@ def read_table(
         The file cannot be read, or a line lacks a cell; the sentence says which and what to do.
     """
     path = Path(path)
-    wanted = ",".join(required)
-    wanted += f" (and {','.join(optional)}, if there are such)" if optional else ""
+    wanted, further = ",".join(required), (*optional, *may_be_empty)
+    wanted += f" (and {','.join(further)}, if there are such)" if further else ""
     text = _text(path, wanted)
     delimiter = _delimiter(text, required, rename)
     rows: list[Row] = []
@@ -155,12 +162,13 @@ def read_table(
                         f"{delimiter.join(cells)!r}; add or rename columns."
                     )
                 if not headed:
-                    further = range(len(required), len(names))
-                    names = (*required, *(f"column {k + 1}" for k in further))
+                    more = range(len(required), len(names))
+                    names = (*required, *(f"column {k + 1}" for k in more))
                 while not names[-1]:  # spreadsheets write empty columns at the end
                     names = names[:-1]
                 layout = Layout(path, names, delimiter)
-                places = _places(layout, required, optional)
+                _check_columns(layout, (*required, *further))
+                places = [names.index(n) for n in (*required, *optional) if n in names]
                 if headed:
                     continue
             rows.append(_row(layout, number, cells, places))
@@ -281,13 +289,11 @@ def _delimiter(
     return next(d for d in _DELIMITERS if suffices[d] == most) if most else ","
 
 
-def _places(layout: Layout, required: Sequence[str], optional: Sequence[str]) -> list[int]:
-    """Places of the cells that every line fills in."""
-    columns = layout.columns
-    twice = [name for name in (*required, *optional) if columns.count(name) > 1]
+def _check_columns(layout: Layout, known: Sequence[str]) -> None:
+    """See that none of the columns that are read stands there twice."""
+    twice = [name for name in known if layout.columns.count(name) > 1]
     if twice:
         raise UsageError(f"{layout.path} has two columns {twice[0]}; keep one of them.")
-    return [columns.index(name) for name in (*required, *optional) if name in columns]
 
 
 def _row(layout: Layout, number: int, cells: tuple[str, ...], places: Sequence[int]) -> Row:

@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import UsageError
-from wsi_anomaly.core.slide_names import OWN_CASE, Entry, match, read_cases
+from wsi_anomaly.core.slide_names import (
+    ABNORMAL_WORDS,
+    NORMAL_WORDS,
+    OWN_CASE,
+    Entry,
+    is_abnormal,
+    match,
+    read_cases,
+)
 from wsi_anomaly.core.tables import Row, read_table
 from wsi_anomaly.evaluation.folders import Result
-from wsi_anomaly.evaluation.labels import ABNORMAL, NORMAL
-
-NORMAL_WORDS = ("0", "0.0", "normal", "negative", "healthy", "benign", "false", "none")
-ABNORMAL_WORDS = (
-    "1", "1.0", "abnormal", "anomalous", "positive", "tumor", "tumour", "lesion", "malignant",
-    "true", "macro", "micro", "itc",
-)  # fmt: skip
-"""What a label may be, in any case; the last three are Camelyon17's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ def read_labels(path: str | Path, results: Sequence[Result]) -> LabelTable:
         fields = {name: _field_labels(block) for name, block in found.by(names).items()}
         unknown = found.unknown
     else:
-        entries = [Entry(row["slide"], _label(row), row.line) for row in rows]
+        entries = [Entry(row["slide"], int(is_abnormal(row)), row.line) for row in rows]
         matched = match(path, entries, slides, names)
         of_slides, unknown = matched.by(names), matched.unknown
     if not of_slides and not fields:
@@ -151,7 +151,7 @@ def read_scores(path: str | Path) -> ScoreTable:
     return ScoreTable(
         np.array([row["slide"] if has_slides else str(k) for k, row in enumerate(rows)]),
         np.array([row.number("score") for row in rows]),
-        np.array([_label(row) for row in rows], np.int8),
+        np.array([int(is_abnormal(row)) for row in rows], np.int8),
         has_slides,
     )
 
@@ -161,13 +161,4 @@ def _field_labels(rows: Sequence[Row]) -> tuple[NDArray[np.float64], NDArray[np.
     for row, corner in zip(rows, corners, strict=True):
         if any(map(math.isnan, corner)):
             raise row.error("gives no place of a field; write its x and y, or remove the line")
-    return np.array(corners, np.float64), np.array([_label(row) for row in rows], np.int8)
-
-
-def _label(row: Row) -> int:
-    word = row["label"].lower()
-    if word in NORMAL_WORDS or word in ABNORMAL_WORDS:
-        return NORMAL if word in NORMAL_WORDS else ABNORMAL
-    raise row.error(
-        f"gives the label {row['label']!r}; write normal or abnormal (or 0 or 1) in its place"
-    )
+    return np.array(corners, np.float64), np.array([int(is_abnormal(row)) for row in rows], np.int8)

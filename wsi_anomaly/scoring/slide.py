@@ -15,7 +15,7 @@ from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
 from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.jobs import Progress
-from wsi_anomaly.options import ScoreOptions
+from wsi_anomaly.options import Origin, ScoreOptions
 from wsi_anomaly.scoring.assess import Assessed, assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings, less_sharp, measures
@@ -93,7 +93,7 @@ def score_slide(
         check_pixels(slide, model)
         facts = SlideFacts.of(slide)
         with _timed(timings, "tissue and stain"):
-            tissue = _find_tissue(slide, options, left_out.append)
+            tissue = tissue_of(slide, *_mask(slide, options), note=left_out.append)
             fields = _plan(slide, tissue, model, options)
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
             plane = SlidePlane(slide, tissue, model.magnification, preprocess)
@@ -291,13 +291,24 @@ class Reference:
         )
 
 
-def _find_tissue(slide: Slide, options: ScoreOptions, note: Note) -> TissueMap:
-    """Find the tissue; what a mask leaves out of it is MASKED."""
-    mask = mask_of(slide.path, options)
+def _mask(slide: Slide, options: ScoreOptions) -> tuple[Path | None, Origin]:
+    return mask_of(slide.path, options), options.origin
+
+
+def tissue_of(
+    slide: Slide, mask: Path | None, origin: Origin = "bounds", *, note: Note = lambda _text: None
+) -> TissueMap:
+    """Find the tissue; what a mask leaves out of it is MASKED.
+
+    Raises
+    ------
+    AnnotationError
+        The mask cannot be read, or was made for something else.
+    """
     if mask is None:
         return find_tissue(slide)
     overview = read_overview(slide)
-    given = tissue_from_file(slide, mask, overview, options.origin, note=note)
+    given = tissue_from_file(slide, mask, overview, origin, note=note)
     return given.with_masked(find_tissue(slide, overview))
 
 

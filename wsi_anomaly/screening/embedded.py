@@ -10,7 +10,6 @@ from wsi_anomaly.core.errors import EmbeddingsError
 from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.slide_names import some
 from wsi_anomaly.embeddings import EmbeddingsFile, Found, find_embeddings
-from wsi_anomaly.slides import Listing, list_slides
 from wsi_anomaly.tiles.named import Note
 
 
@@ -37,40 +36,37 @@ class Embedded:
 
 
 def embedded_slides(
-    slides: Sequence[str | Path], folder: str | Path, note: Note
-) -> tuple[list[Embedded], Listing]:
+    slides: Sequence[Path], folder: str | Path, note: Note, *, whole: bool
+) -> list[Embedded]:
     """Match slides with embeddings, by name.
 
     Parameters
     ----------
     slides
-        Slides, or folders of them. Where a folder is among them, or nothing is, embeddings of
-        other slides are scored too, without pixels.
+        Those at hand.
     folder
         Of embeddings.
     note
         Told what has no slide.
+    whole
+        Also take the embeddings of other slides, without pixels.
 
     Raises
     ------
     UsageError
-        A path does not exist, or there are no embeddings.
+        There are no embeddings.
     """
     found = find_embeddings(folder)
-    listing = list_slides(slides) if slides else Listing((), ())
     called: dict[str, list[Path]] = {}
-    for slide in listing.slides:
+    for slide in slides:
         called.setdefault(as_text(slide.stem), []).append(slide)
-    jobs = [_of_slide(slide, found, called) for slide in listing.slides]
-    if not slides or any(Path(place).is_dir() for place in slides):
-        rest = list(_without_slides(found, called))
-        if slides and rest:
-            note(
-                f"{len(rest)} of the embeddings have no slide in the folders that were given, and "
-                f"are scored without pictures: {some([e.slide.name for e in rest])}."
-            )
-        jobs += rest
-    return jobs, listing
+    rest = list(_without_slides(found, called)) if whole else []
+    if slides and rest:
+        note(
+            f"{len(rest)} of the embeddings have no slide in the folders that were given, and are "
+            f"scored without pictures: {some([one.slide.name for one in rest])}."
+        )
+    return [*(_of_slide(slide, found, called) for slide in slides), *rest]
 
 
 def _of_slide(slide: Path, found: Found, called: Mapping[str, Sequence[Path]]) -> Embedded:

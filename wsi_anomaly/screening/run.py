@@ -20,12 +20,12 @@ from wsi_anomaly.results.trail import append_event
 from wsi_anomaly.scoring import ScoringModel, grid_of, load_model
 from wsi_anomaly.screening.blinding import check_names_may_be_shown
 from wsi_anomaly.screening.embedded import Embedded, embedded_slides
-from wsi_anomaly.screening.slide import ScoreJob, result_folders
+from wsi_anomaly.screening.slide import ScoreJob, job_of, result_folders
 from wsi_anomaly.screening.slides import ScoreOutcome, Scoring, score_slides
-from wsi_anomaly.slides import Listing, Other, list_slides
+from wsi_anomaly.slides import Listing, Other
 from wsi_anomaly.slides.listing import PART
 from wsi_anomaly.tiles.inputs import check_files
-from wsi_anomaly.tiles.named import Note, sizes_of
+from wsi_anomaly.tiles.named import NamedSlides, Note, named_slides
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ScoreRun:
         Parameters
         ----------
         slides
-            Slides, or folders of them.
+            Slides, folders of them, or a manifest.
         model
             Its folder; None: ``model/``, and where there is none each slide is its own reference.
         output
@@ -83,17 +83,19 @@ class ScoreRun:
             A path does not exist, an option makes no sense, or the model cannot be used.
         """
         part = parse_shard(options.shard)
+        named = NamedSlides()
+        if slides or options.embeddings is None:
+            named = named_slides(
+                slides, note, mpp_csv=options.mpp_csv, tissue_mask=options.tissue_mask
+            )
         embedded: dict[Path, Embedded] = {}
         if options.embeddings is not None:
-            found_of, listing = embedded_slides(slides, options.embeddings, note)
-            embedded = {one.slide: one for one in found_of}
-        else:
-            listing = list_slides(slides)
-        every = tuple(embedded) if embedded else listing.slides
+            whole = not slides or any(Path(place).is_dir() for place in slides)
+            matched = embedded_slides(named.slides, options.embeddings, note, whole=whole)
+            embedded = {one.slide: one for one in matched}
         if options.tissue_mask is not None:
-            check_files("--tissue-mask", Path(options.tissue_mask), every)
-        sizes = sizes_of(every, options.mpp_csv, note)
-        found = take_shard(every, part)
+            check_files("--tissue-mask", Path(options.tissue_mask), named.slides)
+        found = take_shard(tuple(embedded) or named.slides, part)
         output = Path(output)
         if not options.dask and (slower := passed_over(options.device)):
             note(slower)
@@ -104,13 +106,13 @@ class ScoreRun:
         if scoring.model is not None or options.embeddings is not None:
             _check_kind(loaded, options)
         folders = result_folders(found, make_folder(output))
-        jobs = [ScoreJob(path, folders[path], sizes.get(path)) for path in found]
+        jobs = [job_of(path, folders[path], named) for path in found]
         if embedded:
             jobs = [
                 replace(job, embeddings=one.file, pixels=one.pixels, problem=one.problem)
                 for job, one in ((job, embedded[job.slide]) for job in jobs)
             ]
-        return cls(output, jobs, loaded, scoring, listing)
+        return cls(output, jobs, loaded, scoring, named.listing)
 
     def outcomes(self, watch: Watch[ScoreJob] | None = None) -> Generator[ScoreOutcome]:
         """Score them; the worklist is kept up to date.

@@ -21,6 +21,7 @@ from wsi_anomaly.results.summary import read_summary, result_hash
 from wsi_anomaly.results.trail import append_event, scored_event
 from wsi_anomaly.scoring import Controls, ScoreMap, ScoringModel, score_slide, scoring_settings
 from wsi_anomaly.slides import Slide, open_slide, slide_fingerprint
+from wsi_anomaly.tiles.named import NamedSlides
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class ScoreJob:
         Concurrent controls that are its reference.
     shown_as
         Name under which its results show it, and nowhere under its own.
+    tissue_mask
+        Its own file of the tissue.
     embeddings
         What is scored in place of its pixels.
     pixels
@@ -50,13 +53,18 @@ class ScoreJob:
     mpp: float | None = None
     controls: Controls | None = None
     shown_as: str | None = None
+    tissue_mask: Path | None = None
     embeddings: EmbeddingsFile | None = None
     pixels: bool = True
     problem: str = ""
 
     def options(self, common: ScoreOptions) -> ScoreOptions:
         """Options of this slide: those of all, and its own."""
-        return common if self.mpp is None else replace(common, mpp=self.mpp)
+        return replace(
+            common,
+            mpp=common.mpp if self.mpp is None else self.mpp,
+            tissue_mask=self.tissue_mask or common.tissue_mask,
+        )
 
     def from_anywhere(self) -> Self:
         """Return the same with whole paths."""
@@ -65,7 +73,14 @@ class ScoreJob:
             slide=from_anywhere(self.slide),
             folder=self.folder.absolute(),
             embeddings=self.embeddings and self.embeddings.from_anywhere(),
+            tissue_mask=self.tissue_mask and self.tissue_mask.absolute(),
         )
+
+
+def job_of(slide: Path, folder: Path, named: NamedSlides) -> ScoreJob:
+    """Make the job of a slide of which tables may say more."""
+    mpp, mask = named.sizes.get(slide), named.masks.get(slide)
+    return ScoreJob(slide, folder, mpp, tissue_mask=mask)
 
 
 def result_folders(slides: Sequence[Path], results: Path) -> dict[Path, Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from wsi_anomaly.core.errors import PluginError, UsageError
 from wsi_anomaly.core.remote import is_remote
 from wsi_anomaly.slides.dicom import is_dicom_slide, parts_of_slides
+from wsi_anomaly.slides.manifest import is_manifest, read_manifest
 from wsi_anomaly.slides.opening import SLIDE_SUFFIXES, may_be_dicom, reader_by_suffix
 
 PART = "part of another slide"
@@ -67,6 +68,8 @@ class Listing:
 def find_slides(paths: Iterable[str | Path]) -> list[Path]:
     """Slides among files and folders: folders are searched, a file or address is taken as it is.
 
+    A table (``.csv``, ``.tsv``) gives the slides that it names.
+
     A slide of several files (DICOM) is one slide, named by the file of its finest level.
 
     Returns
@@ -91,7 +94,7 @@ def list_slides(paths: Iterable[str | Path]) -> Listing:
     UsageError
         A path does not exist, or there is no slide at all.
     """
-    places = [Path(path) for path in paths]
+    places = [slide for path in paths for slide in _named_by(Path(path))]
     found: dict[Path, Path] = {}
     others: list[Other] = []
     searched: set[tuple[int, int]] = set()
@@ -119,6 +122,10 @@ def list_slides(paths: Iterable[str | Path]) -> Listing:
         why = "; ".join(listing.missed()[:3]) or f"slides end in {' '.join(sorted(SLIDE_SUFFIXES))}"
         raise UsageError(f"No slide in {names}; {why.rstrip('.')}.")
     return listing
+
+
+def _named_by(place: Path) -> Iterable[Path]:
+    return read_manifest(place).rows if is_manifest(place) else [place]
 
 
 def _of(file: Path, whole: Path) -> str:

@@ -10,7 +10,7 @@ from wsi_anomaly.studies.slides import (
     for_reference,
     slide_jobs,
 )
-from wsi_anomaly.studies.table import Cohort, CohortSlide, read_cohort
+from wsi_anomaly.studies.table import Cohort, CohortSlide, cohort_of, read_cohort
 
 __all__ = [
     "Cohort",
@@ -18,6 +18,7 @@ __all__ = [
     "ControlScoring",
     "ResultFolders",
     "blind",
+    "cohort_of",
     "control_jobs",
     "for_reference",
     "read_cohort",

@@ -26,10 +26,11 @@ from wsi_anomaly.scoring import (
     scoring_settings,
 )
 from wsi_anomaly.screening.blinding import codes, private_folder, read_secret, secret_order
-from wsi_anomaly.screening.slide import ScoreJob, result_folders
+from wsi_anomaly.screening.slide import ScoreJob, job_of, result_folders
 from wsi_anomaly.screening.slides import Scored, Scoring
 from wsi_anomaly.slides import slide_fingerprint
 from wsi_anomaly.studies.table import Cohort, CohortSlide
+from wsi_anomaly.tiles.named import NamedSlides
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def control_jobs(
     model: ScoringModel,
     options: ScoreOptions,
     results: Path,
-    sizes: Mapping[Path, float],
+    named: NamedSlides,
 ) -> list[ScoreJob]:
     """Control slides to score for the reference.
 
@@ -81,7 +82,7 @@ def control_jobs(
     for slide in slides:
         try:
             mark = slide_fingerprint(slide.path)
-            job = ScoreJob(slide.path, folder, sizes.get(slide.path))
+            job = job_of(slide.path, folder, named)
             reference = job.options(_reference_options(options))
             settings = scoring_settings(slide.path, model, reference)
         except (OSError, WsiAnomalyError):
@@ -128,7 +129,7 @@ def slide_jobs(
     organ: str,
     controls: Mapping[Path, Path],
     places: ResultFolders,
-    sizes: Mapping[Path, float],
+    named: NamedSlides,
 ) -> list[ScoreJob]:
     """Slides of one organ, each with its reference.
 
@@ -140,8 +141,8 @@ def slide_jobs(
         File of raw scores of each control slide that has one.
     places
         Where results go.
-    sizes
-        Micrometres per pixel of single slides.
+    named
+        What is known of single slides.
     """
     slides = cohort.of_organ(organ)
     every = Controls(
@@ -153,12 +154,10 @@ def slide_jobs(
         left_out |= _drawn(cohort, slides, every, places.secret)
         order.sort(key=lambda s: places.names[s.path])
     return [
-        ScoreJob(
-            s.path,
-            places.folders[s.path],
-            sizes.get(s.path),
-            every.without(left_out[s.animal]) if s.animal in left_out else every,
-            places.names.get(s.path),
+        replace(
+            job_of(s.path, places.folders[s.path], named),
+            controls=every.without(left_out[s.animal]) if s.animal in left_out else every,
+            shown_as=places.names.get(s.path),
         )
         for s in order
     ]

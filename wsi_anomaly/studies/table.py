@@ -8,9 +8,12 @@ from pathlib import Path
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.slide_names import Entry, match
-from wsi_anomaly.core.tables import read_table
+from wsi_anomaly.core.tables import Row, read_table
+from wsi_anomaly.slides.manifest import Manifest
 
 COLUMNS = ("slide", "animal", "group", "organ")
+ONE_ORGAN = "all slides"
+"""What the organ of a manifest without such a column is called."""
 CONTROL_NAMES = ("control", "controls", "0", "vehicle")
 """Names, in any case, by which the control group is recognised."""
 
@@ -94,20 +97,44 @@ def read_cohort(path: Path, slides: Sequence[Path], control: str | None = None) 
     for slide in slides:
         if slide not in found:
             raise UsageError(f"{slide} is not in {path}; add a line for it, or leave it out.")
+    in_order = sorted(found.items(), key=lambda item: item[1].line)
+    return _cohort(
+        path,
+        [(CohortSlide(p, r["animal"], r["group"], r["organ"]), r) for p, r in in_order],
+        control,
+    )
+
+
+def cohort_of(manifest: Manifest, control: str | None = None) -> Cohort:
+    """Take a manifest for the table of a study: a case is an animal, one organ needs no name.
+
+    Raises
+    ------
+    UsageError
+        A slide lacks its case or group, or the table contradicts itself.
+    """
+    organs = manifest.has("organ")
+    slides = []
+    for path, row in manifest.rows.items():
+        for column in ("case", "group", *(("organ",) if organs else ())):
+            if not row.get(column):
+                raise row.error(f"lacks the {column}, which a study needs of every slide")
+        organ = row["organ"] if organs else ONE_ORGAN
+        slides.append((CohortSlide(path, row["case"], row["group"], organ), row))
+    return _cohort(manifest.path, slides, control)
+
+
+def _cohort(path: Path, slides: Sequence[tuple[CohortSlide, Row]], control: str | None) -> Cohort:
     groups: dict[str, str] = {}
-    for row in rows:
-        animal, group = row["animal"], row["group"]
+    for slide, row in slides:
+        animal, group = slide.animal, slide.group
         if groups.setdefault(animal, group) != group:
             raise row.error(
                 f"has animal {animal} in the groups {groups[animal]} and {group}; an animal "
                 "belongs to one"
             )
     chosen = _control(path, list(dict.fromkeys(groups.values())), control)
-    in_order = sorted(found.items(), key=lambda item: item[1].line)
-    cohort = Cohort(
-        tuple(CohortSlide(p, row["animal"], row["group"], row["organ"]) for p, row in in_order),
-        chosen,
-    )
+    cohort = Cohort(tuple(slide for slide, _ in slides), chosen)
     for organ in cohort.organs:
         if not any(cohort.is_control(s) for s in cohort.of_organ(organ)):
             raise UsageError(

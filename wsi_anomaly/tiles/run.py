@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from wsi_anomaly.core.files import make_folder, remove_left_behind
 from wsi_anomaly.jobs import Watch, available_cores, parse_shard, take_shard
 from wsi_anomaly.options import TileOptions
-from wsi_anomaly.slides import Listing, list_slides
+from wsi_anomaly.slides import Listing
 from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.jobs import Job, plan_jobs
-from wsi_anomaly.tiles.named import Note, cases_of, sizes_of
+from wsi_anomaly.tiles.named import Note, named_slides
 from wsi_anomaly.tiles.slides_table import SlidesTable
 from wsi_anomaly.tiles.tiling import TileOutcome, tile_slides
 
@@ -61,7 +61,8 @@ class TileRun:
         Parameters
         ----------
         slides
-            Slides, or folders of them.
+            Slides, folders of them, or a manifest; slides that it calls abnormal are left out,
+            unless they are cut inside annotations.
         output
             Folder of tile files.
         options
@@ -78,24 +79,31 @@ class TileRun:
         """
         part = parse_shard(options.shard)
         config = config or TileConfig.of(options)
-        listing = list_slides(slides)
-        found = listing.slides
-        cases = cases_of(found, options.cases, note)
-        sizes = sizes_of(found, options.mpp_csv, note)
+        named = named_slides(
+            slides,
+            note,
+            mpp_csv=options.mpp_csv,
+            cases=options.cases,
+            tissue_mask=options.tissue_mask,
+            normal_only=options.annotations is None,
+        )
         jobs = plan_jobs(
-            found,
+            named.slides,
             make_folder(output),
             mpp=options.mpp,
-            mpp_of=sizes,
-            cases=cases,
+            mpp_of=named.sizes,
+            cases=named.cases,
             tissue_mask=_path(options.tissue_mask),
             annotations=_path(options.annotations),
             backend=options.backend,
             scene=options.scene,
             origin=options.origin,
         )
+        jobs = [
+            replace(job, tissue_mask=named.masks.get(job.slide, job.tissue_mask)) for job in jobs
+        ]
         # Names are those of the whole run, whichever part of it this is.
-        return cls(Path(output), take_shard(jobs, part), config, options, note, listing)
+        return cls(Path(output), take_shard(jobs, part), config, options, note, named.listing)
 
     def outcomes(self, watch: Watch[Job] | None = None) -> Generator[TileOutcome]:
         """Tile them, and say in ``slides.csv`` what became of each.

@@ -22,7 +22,7 @@ from wsi_anomaly.core.resources import find_model
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.options import CheckOptions
 from wsi_anomaly.training.normals import score_normal_slide
-from wsi_anomaly.training.recalibration import named_slides
+from wsi_anomaly.training.recalibration import normal_slides
 from wsi_anomaly.training.run import Watch
 
 
@@ -59,7 +59,7 @@ def check(
     Parameters
     ----------
     new
-        Slides, or folders of them.
+        Slides, folders of them, or a manifest.
     model
         Its folder; None: ``model/``, else the shipped one.
     options, watch
@@ -71,7 +71,7 @@ def check(
         The model cannot be read, or has no normal slides to compare with.
     """
     watch = watch or Watch()
-    slides = named_slides(new, options, watch)
+    slides = normal_slides(new, options, watch)
     device = choose_device(options.device)
     loaded = Model.load(find_model(model), device=device)
     reference = loaded.calibration.get(loaded.primary)

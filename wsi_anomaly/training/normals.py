@@ -19,8 +19,8 @@ from wsi_anomaly.jobs import Progress
 from wsi_anomaly.scoring.assess import assess_fields
 from wsi_anomaly.scoring.domain import measures
 from wsi_anomaly.scoring.model import grid_of
-from wsi_anomaly.scoring.slide import check_pixels
-from wsi_anomaly.slides import find_tissue, open_slide, slide_fingerprint
+from wsi_anomaly.scoring.slide import check_pixels, tissue_of
+from wsi_anomaly.slides import open_slide, slide_fingerprint
 from wsi_anomaly.tiles import Preprocessing, plan_fields
 
 MIN_TISSUE = 0.1
@@ -40,6 +40,7 @@ class NormalSlide:
     backend: str = "auto"
     named_by: Path | None = None
     scene: int | None = None
+    tissue_mask: Path | None = None
 
     def check_may_connect(self) -> None:
         """See that an address is one that the user has given; as :func:`check_may_connect`."""
@@ -84,14 +85,14 @@ def score_normal_slide(
 
     Raises
     ------
-    SlideError, StainError
-        The slide cannot be scored.
+    AnnotationError, SlideError, StainError
+        The slide cannot be scored, or its tissue mask read.
     """
     slide.check_may_connect()
     with open_slide(slide.path, mpp=slide.mpp, backend=slide.backend, scene=slide.scene) as opened:
         mark = readable_fingerprint(slide.path)
         check_pixels(opened, model)
-        tissue = find_tissue(opened)
+        tissue = tissue_of(opened, slide.tissue_mask)
         fields = plan_fields(
             opened, tissue, **grid_of(model, None), min_tissue=MIN_TISSUE, max_tiles=None
         )

@@ -13,8 +13,7 @@ from wsi_anomaly.core.resources import find_model, own_folder
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.detectors.frozen import refuse_frozen
 from wsi_anomaly.options import CalibrateOptions, CheckOptions
-from wsi_anomaly.slides import find_slides
-from wsi_anomaly.tiles.named import cases_of, sizes_of
+from wsi_anomaly.tiles.named import named_slides
 from wsi_anomaly.training.card import keep_card
 from wsi_anomaly.training.normals import NormalSlide
 from wsi_anomaly.training.run import Watch, calibrate
@@ -44,7 +43,7 @@ def recalibrate_on(
     Parameters
     ----------
     normals
-        Normal slides, or folders of them.
+        Normal slides, folders of them, or a manifest.
     model
         Its folder; None: ``model/``, else the shipped one.
     output
@@ -61,31 +60,42 @@ def recalibrate_on(
     folder = find_model(model)
     target = own_folder(folder) if output is None else Path(output)
     refuse_frozen(target)
-    slides = named_slides(normals, options, watch)
+    slides = normal_slides(normals, options, watch)
     device = choose_device(options.device)
     with memory_explained(device, "end other programs that use it, or give --device cpu"):
         calibrated, used = recalibrate(folder, slides, target, device=device, watch=watch)
     return Recalibrated(calibrated, target, used, len(slides))
 
 
-def named_slides(
+def normal_slides(
     paths: Sequence[str | Path], options: CheckOptions, watch: Watch
 ) -> list[NormalSlide]:
-    """Find slides, whose they are, and the sizes of their pixels."""
-    found = find_slides(paths)
-    own = options.cases if isinstance(options, CalibrateOptions) else None
-    cases = cases_of(found, own, watch.note)
-    sizes = sizes_of(found, options.mpp_csv, watch.note)
-    stems = Counter(path.stem for path in found)
+    """Find slides, whose they are, and the sizes of their pixels.
+
+    Raises
+    ------
+    UsageError
+        A path, a manifest or a table cannot be used.
+    """
+    own = options if isinstance(options, CalibrateOptions) else None
+    named = named_slides(
+        paths,
+        watch.note,
+        mpp_csv=options.mpp_csv,
+        cases=own.cases if own else None,
+        normal_only=own is not None,
+    )
+    stems = Counter(path.stem for path in named.slides)
     return [
         NormalSlide(
             path,
             # Slides of one name in several folders are cases of their own too.
-            cases.get(path, path.stem if stems[path.stem] == 1 else str(path)),
-            sizes.get(path, options.mpp),
+            named.cases.get(path, path.stem if stems[path.stem] == 1 else str(path)),
+            named.sizes.get(path, options.mpp),
             scene=options.scene,
+            tissue_mask=named.masks.get(path),
         )
-        for path in found
+        for path in named.slides
     ]
 
 
