@@ -198,7 +198,7 @@ def test_models_of_pixels_and_of_embeddings_are_told_apart(here: Path, tmp_path:
     make_slide(tmp_path / "s.tif", seed=3, size_px=(1024, 1024), mpp=0.25)
     with pytest.raises(ModelError, match="sees no pixels; give those"):
         wsi_anomaly.score([tmp_path / "s.tif"], here / "model", tmp_path / "results")
-    with pytest.raises(EmbeddingsError, match="does not judge embeddings"):
+    with pytest.raises(EmbeddingsError, match="does not rank by embeddings"):
         wsi_anomaly.score([], None, tmp_path / "results", embeddings=here / "new")
     with pytest.raises(UsageError, match="leave --stride"):
         wsi_anomaly.score([], here / "model", embeddings=here / "new", stride_um=64)

@@ -96,6 +96,13 @@ option = option_of(ScoreOptions)
     help="Score embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made, with a model of "
     "train --embeddings; SLIDES may be left out, which leaves their pictures out too.",
 )
+@option(
+    "--embeddings-out",
+    type=PATH,
+    metavar="FOLDER",
+    help="Also write the embeddings of the slides' fields, <slide>.h5 as TRIDENT writes them; "
+    "--embeddings reads them again.",
+)
 @click.option(
     "--cohort",
     "table",

@@ -40,10 +40,11 @@ class Encoder:
         EmbeddingsError
             It does not judge embeddings of fields of one size.
         """
-        if not isinstance(model, Model) or len(model.fields_um) != 1 or model.tile_methods:
+        one_size = isinstance(model, Model) and len(model.fields_um) == 1
+        if not one_size or model.primary in model.tile_methods:
             raise EmbeddingsError(
-                f"{model.name} does not judge embeddings; make a model of them with wsi-anomaly "
-                "train --embeddings FOLDER, and name it with --model."
+                f"The model {model.name} does not rank by embeddings of fields of one size; make "
+                "one with wsi-anomaly train --embeddings FOLDER, and name it with --model."
             )
         [um], detector = model.fields_um, model.judge_of_fields
         outside = encoder_of(model.features)

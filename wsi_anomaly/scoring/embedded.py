@@ -37,7 +37,7 @@ class Judged:
     gridded
         N fields, in the order of the file.
     scores
-        By method, (N,) float32.
+        By method that judges fields, (N,) float32.
     place
         (k,) mean place in the model's space, empty where it has none.
     """
@@ -91,12 +91,12 @@ def judge(
     """
     check_fits(found, model, mpp)
     gridded, [um] = on_grid(found, mpp), model.fields_um
-    scores = {name: np.empty(len(found), np.float32) for name in model.methods}
+    scores: dict[str, NDArray[np.float32]] = {}
     places: list[tuple[int, NDArray[np.floating]]] = []
     for rows, values in found.blocks():
         shares = found.shares[rows] if found.shares is not None else np.ones(len(values), "f4")
         for name, part in model.score_fields({um: values}, shares).items():
-            scores[name][rows] = part
+            scores.setdefault(name, np.empty(len(found), np.float32))[rows] = part
         place = model.place_fields({um: values})
         if place is not None and len(place):
             places.append((len(place), place.mean(0, dtype=float)))
@@ -179,7 +179,7 @@ def score_embedded(
         interpretation=meaning,
         calibration=reference.calibration,
         seen=reference.seen,
-        model=facts_of(model),
+        model=facts_of(model) | {"methods": list(scores)},
         settings=embedded_settings(file, model, options),
         tissue=tissue.outline,
         tissue_mm2=tissue.area_mm2,

@@ -16,7 +16,7 @@ from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
 from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import Origin, ScoreOptions
-from wsi_anomaly.scoring.assess import Assessed, assess_fields, read_tiles
+from wsi_anomaly.scoring.assess import Assessed, Keep, assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings, less_sharp, measures
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
@@ -62,6 +62,7 @@ def score_slide(
     *,
     controls: Controls | None = None,
     progress: Progress | None = None,
+    keep: Keep | None = None,
 ) -> ScoreMap:
     """Score every field of tissue of a slide.
 
@@ -77,6 +78,8 @@ def score_slide(
         Concurrent controls, in place of the model's own calibration slides.
     progress
         Called with fields done and fields in all, after every batch.
+    keep
+        Given the embeddings of fields as they are judged.
 
     Raises
     ------
@@ -103,7 +106,7 @@ def score_slide(
         with _timed(timings, "read and score"):
             found = assess_fields(
                 slide, tissue, fields, model, preprocess,
-                min_tissue=options.min_tissue, progress=progress,
+                min_tissue=options.min_tissue, progress=progress, keep=keep,
             )  # fmt: skip
             kept = _kept(found, slide, options.min_tissue)
             fields, status = fields.take(kept), found.status[kept]

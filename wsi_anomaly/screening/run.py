@@ -103,8 +103,7 @@ class ScoreRun:
         check_names_may_be_shown(output)
         loaded = load_model(scoring.model, scoring.device_here)
         grid_of(loaded, options.stride_um)  # wrong usage, not a fault of every slide
-        if scoring.model is not None or options.embeddings is not None:
-            _check_kind(loaded, options)
+        _check_kind(loaded, options)
         folders = result_folders(found, make_folder(output))
         jobs = [job_of(path, folders[path], named) for path in found]
         if embedded:
@@ -148,11 +147,11 @@ def _check_kind(model: ScoringModel, options: ScoreOptions) -> None:
     ModelError, EmbeddingsError
         It is not.
     """
-    from wsi_anomaly.detectors.encoder import Encoder, learned_from_embeddings
+    from wsi_anomaly.detectors.encoder import Encoder, learned_from_embeddings  # heavy
 
-    if options.embeddings is not None:
+    if options.embeddings is not None or options.embeddings_out is not None:
         Encoder.of(model)
-    elif learned_from_embeddings(model):
+    if options.embeddings is None and learned_from_embeddings(model):
         raise ModelError(
             f"The model {model.name} has learned from embeddings, and sees no pixels; give those "
             "of the slides with --embeddings FOLDER."

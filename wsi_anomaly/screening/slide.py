@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from wsi_anomaly.core.errors import AnnotationError, EmbeddingsError
 from wsi_anomaly.core.file_names import output_name, same_on_disk
 from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.embeddings import EmbeddingsFile
+from wsi_anomaly.embeddings.writing import embeddings_out
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.reports.slide_folder import write_results
@@ -65,6 +68,11 @@ class ScoreJob:
             mpp=common.mpp if self.mpp is None else self.mpp,
             tissue_mask=self.tissue_mask or common.tissue_mask,
         )
+
+    def embeddings_out(self, options: ScoreOptions) -> Path | None:
+        """File for the embeddings of its fields; None: none is asked for."""
+        folder = options.embeddings_out
+        return None if folder is None else Path(folder) / f"{self.folder.name}.h5"
 
     def from_anywhere(self) -> Self:
         """Return the same with whole paths."""
@@ -123,6 +131,8 @@ def is_done(job: ScoreJob, model: ScoringModel, options: ScoreOptions) -> bool:
     summary = read_summary(job.folder)
     if summary is None or not _is_whole(job.folder, summary):
         return False
+    if (out := job.embeddings_out(options)) is not None and not out.is_file():
+        return False
     try:
         settings = _settings(job, model, job.options(options))
     except (AnnotationError, OSError):
@@ -150,6 +160,28 @@ def _is_whole(folder: Path, summary: Mapping[str, Any]) -> bool:
     """Whether every file that a summary names is there still."""
     files = summary.get("files")
     return isinstance(files, dict) and all((folder / str(name)).exists() for name in files.values())
+
+
+def _scored(
+    slide: Slide,
+    model: ScoringModel,
+    options: ScoreOptions,
+    job: ScoreJob,
+    progress: Progress | None,
+) -> ScoreMap:
+    """Score a slide by its pixels, and write its embeddings where they are asked for."""
+    file = job.embeddings_out(options)
+    if file is None:
+        return score_slide(slide, model, options, controls=job.controls, progress=progress)
+    from wsi_anomaly.detectors.encoder import Encoder
+
+    encoder = Encoder.of(model)
+    with embeddings_out(file, encoder.name, encoder.field_um, slide) as out:
+        found = score_slide(
+            slide, model, options, controls=job.controls, progress=progress, keep=out.add
+        )
+        out.finish(found.fields.take(np.flatnonzero(found.assessed)))
+    return found
 
 
 def score_to_folder(
@@ -180,7 +212,7 @@ def score_to_folder(
             found, slide = score_embedded(job.embeddings, slide, model, options, progress=progress)
         else:
             assert slide is not None
-            found = score_slide(slide, model, options, controls=job.controls, progress=progress)
+            found = _scored(slide, model, options, job, progress)
         if job.shown_as is not None:
             name = job.shown_as
             found = replace(found, slide=replace(found.slide, name=name, path=name))
