@@ -13,11 +13,11 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 # Keep byte code even where the shell forbids it: every process would compile what it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test accessibility benchmarks docs faults fuzz lint format lock wheel clean
+.PHONY: help setup demo test accessibility benchmarks check-ecosystem docs faults fuzz lint format lock wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY)  ## Make the environment (.venv) from the lock
 
@@ -53,6 +53,9 @@ fuzz: $(READY)  ## Fuzz every parser for a minute each (Linux); the record of SE
 
 benchmarks: $(READY)  ## Time everything (40 minutes, a quiet machine); writes the documents' tables
 	@$(BIN)/python benchmarks/table.py --run all
+
+check-ecosystem: $(READY)  ## Hold embeddings and stores against LazySlide and slide2vec (some GB)
+	@PYTHONPATH=$(CURDIR) $(BIN)/python tests/ecosystem.py
 
 docs: $(READY)  ## Build the documents as a site (build/site), strictly
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

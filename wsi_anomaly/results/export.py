@@ -77,7 +77,7 @@ def export_results(
         raise UsageError(
             f"{results} holds no results; give the folder that 'wsi-anomaly score' has written."
         )
-    methods = _methods(results, names)
+    methods = methods_of(results, names)
     make_folder(output)
     if kind == "spatialdata":
         return _export_stores(results, output, names, methods)
@@ -129,8 +129,8 @@ def _export_stores(
     return Exported(files, len(files), fields, regions, problems)
 
 
-def _methods(results: Path, names: Sequence[str]) -> list[str]:
-    """Methods of all models; a table has the same columns for each slide."""
+def methods_of(results: Path, names: Sequence[str]) -> list[str]:
+    """List the methods of all models: a table has the same columns for each slide."""
     found: dict[str, None] = {}
     for name in names:
         summary = read_summary(results / name) or {}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly import __version__
 from wsi_anomaly.calibration import Calibration, CaseScores
+from wsi_anomaly.core.devices import choose_device
 from wsi_anomaly.core.errors import EmbeddingsError, UsageError, WsiAnomalyError
 from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.detectors import Density, Model
@@ -28,7 +29,7 @@ from wsi_anomaly.slides import Slide, find_slides, open_slide, slide_fingerprint
 from wsi_anomaly.tiles import Preprocessing
 from wsi_anomaly.tiles.named import cases_of
 from wsi_anomaly.training.card import model_card
-from wsi_anomaly.training.config import TrainConfig
+from wsi_anomaly.training.config import TrainConfig, chosen_config
 from wsi_anomaly.training.run import Watch
 from wsi_anomaly.training.splits import Split, split_cases
 
@@ -64,9 +65,9 @@ class NormalEmbeddings:
 
 
 def train_on_embeddings(
-    slides: Sequence[str | Path],
+    slides: str | Path | Sequence[str | Path],
     output: str | Path,
-    config: TrainConfig,
+    config: str | TrainConfig,
     options: TrainOptions,
     *,
     watch: Watch | None = None,
@@ -76,11 +77,12 @@ def train_on_embeddings(
     Parameters
     ----------
     slides
-        The slides, or folders of them, to check the embeddings against; may be empty.
+        The slides, or folders of them, to check the embeddings against; may be empty, or "tiles",
+        which ``train`` takes where nothing is named.
     output
         The model folder.
     config
-        What of it ``density`` needs; its network is the one that made the embeddings.
+        What of it ``density`` needs, or its name; its network is the one that made the embeddings.
     options
         ``embeddings``, ``cases``, and ``features`` where there are those of several encoders.
     watch
@@ -96,25 +98,27 @@ def train_on_embeddings(
     refuse_frozen(output)
     if options.detector not in (None, "density") or options.anomalies:
         raise UsageError("Embeddings are judged by density; leave --detector and --anomalies out.")
-    normals = _normals(slides, options, watch)
+    named = [] if slides == "tiles" else [slides] if isinstance(slides, str | Path) else slides
+    settings = chosen_config(config, replace(options, features=None))
+    normals = _normals(named, options, watch)
     first = normals[0]
     counts: dict[str, int] = {}
     for one in normals:
         counts[one.case] = counts.get(one.case, 0) + one.count
-    split = split_cases(counts, seed=config.seed)
+    split = split_cases(counts, seed=settings.seed)
     if split.note:
         watch.note(split.note)
     um = round(first.field_um)
-    config = replace(
-        config, features=EXTERNAL + (first.encoder or UNKNOWN), detector="density", beside=(),
+    settings = replace(
+        settings, features=EXTERNAL + (first.encoder or UNKNOWN), detector="density", beside=(),
         density_layers=(), density_fields_um=(um,),
     )  # fmt: skip
     network = external_network(first.encoder)
-    density = Density(network, config.density(network.default_layer))
+    density = Density(network, settings.density(network.default_layer))
     # Nothing is stopped early here: cases that would only validate are learned from.
     learned = [one for one in normals if split.part(one.case) != "calibration"]
     watch.stage("reading embeddings")
-    found = _drawn(learned, density.config.most_tiles, config.seed, options.features, watch)
+    found = _drawn(learned, density.config.most_tiles, settings.seed, options.features, watch)
     watch.stage("fitting density")
     density.fit_fields({um: found})
     magnification, side = _as_tile(first.step_um)
@@ -123,14 +127,14 @@ def train_on_embeddings(
         magnification=magnification,
         tile_size=side,
         preprocessing=Preprocessing(stain="none").to_dict(),
-        detectors={"density": density.to(options.device)},
+        detectors={"density": density.to(choose_device(options.device))},
         primary="density",
         seen={mark: split.part(one.case) for one in normals for mark in one.marks},
-        provenance=_provenance(config, split, learned, found, density),
+        provenance=_provenance(settings, split, learned, found, density),
     )
     model = replace(model, calibration=_calibration(model, normals, split, options, watch))
     watch.stage("writing")
-    return model.save(output, card=model_card(model, config, split))
+    return model.save(output, card=model_card(model, settings, split))
 
 
 def _normals(
