@@ -168,6 +168,20 @@ def outlines(path, *corners):
     return path
 
 
+def test_the_worklist_knows_the_case_of_every_slide_whether_it_could_be_scored(
+    here, model, slide, capsys
+):
+    shutil.copy(slide, here / "one.tif")
+    (here / "two.tif").write_bytes(b"II*\0 and no more")
+    (here / "animals.csv").write_text("slide,case\none,animal 7\ntwo.tif,animal 7\n")
+    assert score("one.tif", "two.tif", "--model", model, "--cases", "animals.csv") == 1
+    assert [row["case"] for row in rows()] == ["animal 7", "animal 7"]
+    assert score("one.tif", "--model", model) == 0  # a later run does not name it again
+    assert {row["case"] for row in rows()} == {"animal 7"}
+    assert score("one.tif", "--cohort", "animals.csv", "--cases", "animals.csv") == 2
+    assert "--cases goes without --cohort" in capsys.readouterr().err
+
+
 def test_a_tissue_mask_decides_what_is_looked_at_and_the_result_says_so(here, model, slide, capsys):
     mask = outlines(here / "mask.geojson", 192, 192, 640, 640)
     assert score(slide, "--model", model, "--tissue-mask", mask) == 0

@@ -70,6 +70,35 @@ class Page(HTMLParser):
             self.policy = found["content"]
 
 
+def test_every_region_is_listed_the_later_ones_folded(slide_file, tmp_path):
+    score_map = fake_score_map(3, calibration=CALIBRATION, slide=slide_file)
+    found = score_map.interpretation
+    many = replace(found, regions=found.regions[:1] * 40)
+    page = report_of(replace(score_map, interpretation=many), slide_file, tmp_path)
+    assert [f'id="region-{k}"' in page for k in (1, 25, 26, 40, 41)] == [True] * 4 + [False]
+    assert page.index('id="region-25"') < page.index("15 more") < page.index('id="region-26"')
+
+
+def test_every_picture_has_a_scale_bar(slide_file, tmp_path):
+    score_map = fake_score_map(3, calibration=CALIBRATION, slide=slide_file)
+    page = report_of(score_map, slide_file, tmp_path)
+    pictures = page.count("<figure>")
+    assert page.count('class="ruler"') == pictures > 2
+    wide = re.findall(r'class="ruler" style="width:([\d.]+)%"><b>([^<]+)<', page)
+    width_um = score_map.slide.bounds.width * score_map.slide.mpp.x
+    assert wide[0] == (f"{100 * 200 / width_um:.2f}".rstrip("0"), "200 µm")
+    assert ("19.53", "50 µm") in wide  # of 256 px at 10x
+    assert ("15.62", "20 µm") in wide  # of 256 px at 20x
+
+
+def test_a_report_leads_back_to_its_line_of_the_worklist(slide_file, tmp_path):
+    score_map = fake_score_map(3, calibration=CALIBRATION, slide=slide_file)
+    with open_slide(slide_file) as slide:
+        report = write_results(score_map, slide, tmp_path / "sl #ide")
+    (line,) = re.findall(r'href="../index.html#([^"]+)"', report.read_text(encoding="utf-8"))
+    assert f'id="{line}"' in write_worklist(tmp_path).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("where", ["name", "path", "vendor", "model"])
 def test_everything_that_comes_from_files_is_escaped(slide_file, tmp_path, where):
     score_map = fake_score_map(3, calibration=CALIBRATION, slide=slide_file)

@@ -129,3 +129,20 @@ def test_what_cannot_hold_tissue_is_refused(folder, size, mpp):
     with pytest.raises(ValueError, match="too small to hold tissue"):
         make_slide(folder / "never.tif", seed=1, size_px=size, mpp=mpp)
     assert not (folder / "never.tif").exists()
+
+
+def test_harmless_variants_lie_in_tissue_apart_from_lesions(folder):
+    made = make_slide(
+        folder / "variants.tif", seed=77, size_px=(3600, 3600), lesions="medium", lesion_mm2=0.1,
+        variants=1,
+    )  # fmt: skip
+    kinds = [[o.polygon for o in of] for of in (made.lesions, made.follicles, made.reactive)]
+    assert [bool(of) for of in kinds] == [True] * 3
+    assert {o.label for o in (*made.follicles, *made.reactive)} == {"Follicle", "Reactive"}
+    areas = [shapely.union_all(of) for of in kinds]
+    for k in range(3):
+        assert areas[k].distance(areas[k - 1]) > 100  # px
+    inside = [shapely.contains_xy(area, *made.nuclei.T) for area in areas]
+    per_mm2 = [4e6 * found.sum() / area.area for found, area in zip(inside, areas, strict=True)]
+    usual = 4e6 * (~np.any(inside, axis=0)).sum() / 3600**2
+    assert per_mm2[1] > 2 * max(per_mm2[0], per_mm2[2], usual)  # a follicle is full of lymphocytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tifffile
 
 import wsi_anomaly
 from wsi_anomaly import api
+from wsi_anomaly.annotations import read_geojson
 from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import ModelError, UsageError
@@ -25,7 +27,7 @@ from wsi_anomaly.results.summary import read_summary
 from wsi_anomaly.scoring import score_slide
 from wsi_anomaly.scoring.embedding import embed_cells
 from wsi_anomaly.slides import find_tissue, open_slide
-from wsi_anomaly.tiles import Preprocessing, plan_fields
+from wsi_anomaly.tiles import Preprocessing, TileStore, plan_fields
 from wsi_anomaly.tiles.plane import SlidePlane
 from wsi_anomaly.training.reviews import learn_reviews
 
@@ -196,6 +198,22 @@ def test_learn_is_the_command(world, results, tmp_path):
     for name in ("model.json", "model.safetensors", "README.md"):
         one, other = (tmp_path / by / name for by in ("command", "verb"))
         assert one.read_bytes() == other.read_bytes()
+
+
+def test_what_was_called_abnormal_becomes_known_anomalies(world, results, tmp_path, capsys):
+    review_all(results, ["s0", "s1"])
+    known = tmp_path / "known"
+    assert main(["review", str(results), "--outlines", str(known)]) == 0
+    assert "Outlines of 2 slides" in capsys.readouterr().err
+    slides = [world / "slides" / f"{name}.tif" for name in ("s0", "s1")]
+    cut = api.tile(slides, tmp_path / "few", annotations=known, labels=["Abnormal"], workers=1)
+    for outcome in cut:
+        store = TileStore.open(outcome.result.path)
+        assert set(store.label) == {"Abnormal"}
+        x, y = (store.coords + 32).T
+        assert ((x > 896) & (y < 896)).all()  # where the stripes are
+    read = read_geojson(known / "s0.geojson")
+    assert Counter(o.label for o in read) == {"Abnormal": 1, "Normal variant": 2}
 
 
 def test_few_reviews_are_a_hint(world, results, tmp_path):

@@ -110,6 +110,13 @@ def test_nothing_but_the_results_is_served(server, path):
     assert headers["Content-Type"].startswith("text/plain")
 
 
+def test_a_report_leads_back_to_the_list_of_slides(server):
+    page = get(server, "/file/sl%20ide/report.html")[2].decode()
+    assert 'href="../index.html#' in page
+    status, headers, _ = get(server, "/file/index.html")
+    assert (status, headers["Location"]) == (302, "../")
+
+
 def test_a_link_among_the_results_is_not_followed(results, tmp_path):
     secret = tmp_path / "secret.html"
     secret.write_text("secret")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from wsi_anomaly.reports import Worklist, write_worklist
+from wsi_anomaly.reports.worklist_cases import note_cases
 from wsi_anomaly.results.summary import FORMAT
 
 pytest.importorskip("tornado")
@@ -29,6 +30,7 @@ def page(browser: Browser, tmp_path: Path) -> Browser:
         (tmp_path / name).mkdir()
         facts = {
             "format": FORMAT, "status": "done", "slide": {"name": name}, "slide_score": score,
+            "warnings": ["It is blurred."] if score is None else [],
             "verdict": verdict, "flagged": {"possible": True, "regions": regions, "area_mm2": area},
         }  # fmt: skip
         (tmp_path / name / "summary.json").write_text(json.dumps(facts), encoding="utf-8")
@@ -75,6 +77,49 @@ def test_a_click_on_a_column_sorts_by_its_numbers_and_another_turns_it_round(pag
     assert page.value("document.querySelectorAll('.worklist th[aria-sort]').length") == 1
     page.click(".worklist th:nth-child(3) button")
     assert page.value(NAMES)[-1] == "kidney 1"
+
+
+CASES = (
+    "[...document.querySelectorAll('.worklist tbody')].filter(b => !b.hidden).map(b => ["
+    "b.querySelector('.case th')?.firstChild.textContent.trim() ?? '',"
+    "[...b.rows].filter(r => r.className !== 'case' && !r.hidden).map(r => r.cells[2].dataset.v)])"
+)
+
+
+def test_slides_of_a_case_stand_together_the_highest_case_first(page: Browser) -> None:
+    folder = Path(page.value("decodeURI(location.pathname)")).parent
+    note_cases(folder, {"liver 1": "animal 7", "kidney 1": "animal 7"})
+    note_cases(folder, {"kidney 2": "animal 9", "/slides/lung.svs": "animal 9"})  # a later run
+    page.open("about:blank", "location.href === 'about:blank'")
+    page.open(
+        write_worklist(folder).as_uri(), "document.getElementById('shown')?.textContent.length > 0"
+    )
+    assert page.value(CASES) == [
+        ["animal 9", ["kidney 2", "lung.svs"]],  # what cannot be compared comes first
+        ["No case named", ["liver 2"]],
+        ["animal 7", ["liver 1", "kidney 1"]],
+    ]
+    page.click(".worklist th:nth-child(6) button")  # by area: cases by their highest slide
+    assert page.value(CASES)[0] == ["animal 7", ["kidney 1", "liver 1"]]
+    page.click("#search")
+    for letter in "animal 7":
+        page.press(letter)
+    assert page.value(CASES) == [["animal 7", ["kidney 1", "liver 1"]]]
+    page.click("[data-kind=unlike]")
+    assert page.value(CASES) == []
+    table = (folder / "slides.csv").read_text(encoding="utf-8")
+    assert [line.count("animal 7") for line in table.splitlines()[1:]].count(1) == 2
+
+
+def test_badges_say_what_is_reviewed_warned_and_not_comparable(page: Browser) -> None:
+    badges = (
+        "Object.fromEntries([...document.querySelectorAll('.worklist tbody tr')].map(r =>"
+        " [r.cells[2].dataset.v, [...r.querySelectorAll('.tag')].map(t => t.textContent)]))"
+    )
+    found = page.value(badges)
+    assert found["kidney 2"] == ["cannot be compared", "warned"]
+    assert found["liver 2"] == []
+    assert "truncated" in page.value(f"{ROWS}.at(-1).cells[2].textContent")
 
 
 def test_without_a_script_it_is_the_list_in_order(page: Browser) -> None:

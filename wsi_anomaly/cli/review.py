@@ -24,9 +24,21 @@ if TYPE_CHECKING:
     help="Take the reviews that the script of this QuPath project has exported.",
 )
 @click.option("--reader", metavar="NAME", help="Who made them; needed with --from-qupath.")
+@click.option(
+    "--outlines",
+    metavar="FOLDER",
+    type=PATH,
+    help="Write what the readers agree on there, a GeoJSON file for each slide, labelled Abnormal, "
+    "Normal variant or Artefact: for tile --annotations, and so for tune and fusion.",
+)
 @common_options
 def command(
-    *, results: Path, from_qupath: Path | None, reader: str | None, verbosity: int = 0
+    *,
+    results: Path,
+    from_qupath: Path | None,
+    reader: str | None,
+    outlines: Path | None,
+    verbosity: int = 0,
 ) -> int:
     r"""Show how far the review of results is, and take in what was reviewed in QuPath.
 
@@ -39,6 +51,8 @@ def command(
     Examples:
       wsi-anomaly review results/
       wsi-anomaly review results/ --from-qupath project/ --reader ann
+      wsi-anomaly review results/ --outlines known/
+      wsi-anomaly tile slides/ --annotations known/ --label Abnormal -o few
     """
     out = console(verbosity)
     if (from_qupath is None) != (reader is None):
@@ -57,6 +71,11 @@ def command(
         )
         code = 1 if taken.problems else 0
     _show(results, out)
+    if outlines is not None:
+        from wsi_anomaly.results.reviewed_outlines import write_outlines
+
+        written = write_outlines(results, outlines, noting(out))
+        say(out, f"Outlines of {len(written)} slides in {outlines}/")
     return code
 
 

@@ -103,6 +103,12 @@ option = option_of(ScoreOptions)
     help="Also write the embeddings of the slides' fields, <slide>.h5 as TRIDENT writes them; "
     "--embeddings reads them again.",
 )
+@option(
+    "--cases",
+    type=PATH,
+    metavar="CSV",
+    help="Lines of slide,case: the worklist shows the slides of a patient or animal together.",
+)
 @click.option(
     "--cohort",
     "table",
@@ -197,6 +203,8 @@ def command(
     if table is not None:
         if options.embeddings is not None:
             raise UsageError("A study is scored from slides; leave --embeddings or --cohort out.")
+        if options.cases is not None:
+            raise UsageError("--cases goes without --cohort, whose table names the animals.")
         from wsi_anomaly.cli.score_cohort import run_cohort
 
         return run_cohort(

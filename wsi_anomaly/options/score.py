@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -40,6 +41,8 @@ class ScoreOptions:
     tissue_mask
         Outlines or a mask image of the tissue, in place of finding it; or a folder of files named
         as the slides.
+    cases
+        Table of ``slide,case``, or case by slide: the worklist shows slides of a case together.
     mpp, mpp_csv
         Micrometres per pixel of all slides, and a table of ``slide,mpp`` for single ones.
     backend
@@ -75,6 +78,7 @@ class ScoreOptions:
     pixel_map: bool = False
     min_tissue: float = 0.1
     tissue_mask: str | Path | None = None
+    cases: str | Path | Mapping[str, str] | None = None
     mpp: float | None = None
     mpp_csv: str | Path | None = None
     backend: str = "auto"
@@ -124,6 +128,7 @@ class ScoreKeywords(TypedDict, total=False):
     pixel_map: bool
     min_tissue: float
     tissue_mask: str | Path | None
+    cases: str | Path | Mapping[str, str] | None
     mpp: float | None
     mpp_csv: str | Path | None
     backend: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -107,6 +108,29 @@ def histogram(score_map: ScoreMap) -> Histogram | None:
         None if point is None else axis.px(point),
         axis.ticks(),
     )
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """A scale bar in a picture: its share of the width, per cent, and what it is."""
+
+    percent: float
+    label: str
+
+
+def ruler(width_um: float, share: float = 0.2) -> Ruler:
+    """Draw up the scale bar of a picture: a round length of at most `share` of its width.
+
+    Examples
+    --------
+    >>> ruler(12_000.0)
+    Ruler(percent=16.67, label='2 mm')
+    """
+    most = width_um * share
+    power = 10.0 ** math.floor(math.log10(most))
+    length = next(step for step in (5, 2, 1) if step * power <= most) * power
+    label = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+    return Ruler(round(100 * length / width_um, 2), label)
 
 
 @dataclass(frozen=True)

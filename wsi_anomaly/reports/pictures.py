@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.magnification import mpp_of, served
+from wsi_anomaly.reports.charts import Ruler, ruler
 from wsi_anomaly.results.colors import blend, paint
 from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.results.raster import faded
@@ -41,10 +42,11 @@ def data_uri(image: NDArray[np.uint8], *, quality: int = 88, png: bool = False) 
 
 @dataclass(frozen=True)
 class View:
-    """One picture of a place."""
+    """One picture of a place, with its scale bar."""
 
     title: str
     picture: str
+    ruler: Ruler
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def gallery(score_map: ScoreMap, slide: Slide, frame: Frame, count: int = SHOWN)
         if not views:
             continue
         if place in maps:
-            views.append(View("error map", maps[place]))
+            views.append(View("error map", maps[place], ruler(fields.field_um)))
         out.append(
             Place(
                 views,
@@ -110,7 +112,7 @@ def _views(slide: Slide, center: tuple[float, float], field_um: float) -> list[V
         except ReadError:
             continue
         framed = _framed(crop, field_um / mpp)
-        out.append(View(f"{magnification}×", data_uri(framed)))
+        out.append(View(f"{magnification}×", data_uri(framed), ruler(_VIEW_PX * mpp)))
     return out
 
 

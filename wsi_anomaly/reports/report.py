@@ -9,20 +9,21 @@ from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly import __version__
 from wsi_anomaly.core.files import write_text
-from wsi_anomaly.reports.charts import color_bar, histogram
+from wsi_anomaly.reports.charts import color_bar, histogram, ruler
 from wsi_anomaly.reports.pictures import data_uri, gallery
 from wsi_anomaly.results.frame import Frame
 from wsi_anomaly.results.summary import not_assessed_total_mm2, region_position
 from wsi_anomaly.scoring import AnomalousRegion, ScoreMap
 from wsi_anomaly.slides import Slide
 
-_MOST_REGIONS = 25
+_AT_ONCE = 25  # regions that are listed unfolded, and marked on the heatmap
 _THUMBNAIL_PX = 640
 _TEMPLATES = Path(__file__).parent / "templates"
 STYLE = _TEMPLATES / "style.css"
@@ -170,6 +171,7 @@ def write_report(
     alone: NDArray[np.uint8] | None = None,
     geojson: str = "overlay.geojson",
     reviewed: str = "",
+    result: str = "",
 ) -> None:
     """Write the report.
 
@@ -185,6 +187,8 @@ def write_report(
         Name of the overlay beside the report.
     reviewed
         What readers have reviewed of it before.
+    result
+        Name of the folder of results below the worklist's; empty: no worklist lies beside it.
 
     Raises
     ------
@@ -196,6 +200,7 @@ def write_report(
     small = Image.fromarray(thumbnail)
     small.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
     regions = score_map.interpretation.regions
+    width_um = frame.width * score_map.slide.mpp.x
     text = environment().get_template("report.html.j2").render(
         slide=score_map.slide,
         found=score_map.interpretation,
@@ -214,7 +219,8 @@ def write_report(
         assessed=int(score_map.assessed.sum()),
         field_um=score_map.fields.field_um,
         stride_um=score_map.settings["stride_um"],
-        width_mm=frame.width * score_map.slide.mpp.x / 1000,
+        width_mm=width_um / 1000,
+        ruler=ruler(width_um),
         overlay=data_uri(overlay),
         alone="" if alone is None else data_uri(alone),
         slide_picture=data_uri(thumbnail, quality=80),
@@ -228,6 +234,8 @@ def write_report(
         has_maps=score_map.pixel_maps is not None,
         geojson=geojson,
         reviewed=reviewed,
+        result=quote(result, errors="surrogateescape"),
+        at_once=_AT_ONCE,
     )  # fmt: skip
     write_text(path, text)
 
@@ -243,6 +251,7 @@ def _rows(
     """Rows of a table of regions; `likes` is empty where no findings are known."""
     return [
         {
+            "rank": rank,
             "position": region_position(score_map, frame, region.peak),
             "area_mm2": region.area_mm2,
             "fields": len(region.fields),
@@ -250,14 +259,14 @@ def _rows(
             "mean_score": region.mean_score,
             "like": like,
         }
-        for region, like in zip_longest(regions[:_MOST_REGIONS], likes[:_MOST_REGIONS])
+        for rank, (region, like) in enumerate(zip_longest(regions, likes), start=1)
     ]
 
 
 def _marks(score_map: ScoreMap, frame: Frame) -> list[tuple[int, float, float]]:
     """Say where the numbers of regions stand on the heatmap: percent from the left, the top."""
     out = []
-    for rank, region in enumerate(score_map.interpretation.regions[:_MOST_REGIONS], start=1):
+    for rank, region in enumerate(score_map.interpretation.regions[:_AT_ONCE], start=1):
         x, y = region_position(score_map, frame, region.peak)
         out.append((rank, round(100 * x / frame.width, 2), round(100 * y / frame.height, 2)))
     return out

@@ -117,6 +117,7 @@ def write_results(
         report = beside.submit(
             write_report, partial / "report.html", score_map, slide, thumbnail, overlay, frame,
             alone=alone, geojson=tiles.name, reviewed=_reviewed(score_map, folder.parent),
+            result=folder.name,
         )  # fmt: skip
         write_zarr(partial / "scores.zarr", score_map)
         files = {"scores": "scores.zarr", "overlay": tiles.name, "report": "report.html"}
@@ -127,13 +128,9 @@ def write_results(
         files["thumbnail"] = "thumbnail.jpg"
         report.result()
         identity = result_hash(
-            str(score_map.model["hash"]),
-            score_map.slide.fingerprint,
-            score_map.settings,
-            heatmap=heatmap,
-            origin=origin,
-            gzip=gzip,
-        )
+            str(score_map.model["hash"]), score_map.slide.fingerprint, score_map.settings,
+            heatmap=heatmap, origin=origin, gzip=gzip,
+        )  # fmt: skip
         summary = build_summary(score_map, frame, files, identity)
         with output_errors(partial):
             summary["checksums"] = checksums(partial)

@@ -12,7 +12,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +21,7 @@ from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.core.tables import table_text
 from wsi_anomaly.reports.report import environment
+from wsi_anomaly.reports.worklist_cases import note_cases
 from wsi_anomaly.reports.worklist_rows import (
     BESIDE,
     INCOMPARABLE,
@@ -66,8 +67,8 @@ _COLUMNS = (
     ("Mean of top tenth", "n"), ("Flagged", "n"), ("Not assessed", "n"), ("Status", "text"),
 )  # fmt: skip
 _KINDS = (
-    ("all", "All"), ("flagged", "Flagged"), ("open", "Not reviewed"), ("warned", "Warned"),
-    ("unlike", "Cannot be compared"), ("failed", "Failed"),
+    ("all", "All"), ("flagged", "Flagged"), ("open", "Not reviewed"), ("reviewed", "Reviewed"),
+    ("warned", "Warned"), ("unlike", "Cannot be compared"), ("failed", "Failed"),
 )  # fmt: skip
 
 
@@ -76,11 +77,22 @@ def _kinds(row: Row) -> list[str]:
     is_of = {
         "flagged": bool(row.regions),
         "open": bool(row.regions) and (row.reviewed or 0) < (row.regions or 0),
+        "reviewed": bool(row.regions) and (row.reviewed or 0) >= (row.regions or 0),
         "warned": bool(row.note) and row.status != "failed",
         "unlike": row.verdict == INCOMPARABLE,
         "failed": row.status == "failed",
     }
     return [kind for kind, holds in is_of.items() if holds]
+
+
+def _by_case(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """Put the slides of a case together, where its highest one stands; without cases all in one."""
+    if len({row.case for row in rows}) < 2:
+        return [("", list(rows))]
+    cases: dict[str | int, list[Row]] = {}
+    for i, row in enumerate(rows):
+        cases.setdefault(row.case or i, []).append(row)
+    return [(members[0].case, members) for members in cases.values()]
 
 
 def _script() -> dict[str, Any]:
@@ -141,6 +153,12 @@ class Worklist:
             with self._no_end():
                 write_json(self._results / BESIDE, {"format": FORMAT, "beside": entries})
 
+    def name_cases(self, cases: Mapping[str, str]) -> None:
+        """Take in whose slides are, by the name of their folder or by their path."""
+        if cases:
+            with self._no_end():
+                note_cases(self._results, cases)
+
     def done(self, slide: str) -> None:
         """Take in a slide that is scored; an older failure is forgotten."""
         with contextlib.suppress(OSError):
@@ -189,6 +207,7 @@ class Worklist:
             .get_template("index.html.j2")
             .render(
                 rows=rows,
+                cases=_by_case(rows),
                 beside=len(beside),
                 flagged=sum(1 for r in rows if r.regions),
                 seen=sum(1 for r in rows if r.status.startswith("seen")),

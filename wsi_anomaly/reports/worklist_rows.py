@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.file_names import as_text
+from wsi_anomaly.reports.worklist_cases import noted_cases
 from wsi_anomaly.results.review_matching import reviewed_regions
 from wsi_anomaly.results.reviews import FOLDER as REVIEWS
 from wsi_anomaly.results.reviews import read_reviews
@@ -55,6 +56,7 @@ class Row:
     reference: str = ""
     normal_slides: int | None = None
     model: str = ""
+    case: str = ""
     path: str = ""
     folder: str = ""
     fingerprint: str = ""
@@ -182,7 +184,9 @@ class Rows:
         rows = [r for r in rows if r.verdict != INCOMPARABLE]
         ranked = unlike + [replace(row, rank=i) for i, row in enumerate(rows, start=1)] + alone
         failed = self._read((self._results / _FAILED).glob("*.json"), _failed_row)
-        return ranked + sorted(failed, key=lambda row: row.path)
+        rows = ranked + sorted(failed, key=lambda row: row.path)
+        cases = noted_cases(self._results)
+        return [replace(r, case=cases.get(r.folder or r.path, "")) for r in rows] if cases else rows
 
     def _reviewed(self, rows: list[Row]) -> list[Row]:
         """Count what readers have reviewed of the slides that somebody has."""

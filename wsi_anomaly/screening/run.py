@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from wsi_anomaly.screening.slides import ScoreOutcome, Scoring, score_slides
 from wsi_anomaly.slides import Listing, Other
 from wsi_anomaly.slides.listing import PART
 from wsi_anomaly.tiles.inputs import check_files
-from wsi_anomaly.tiles.named import NamedSlides, Note, named_slides
+from wsi_anomaly.tiles.named import NamedSlides, Note, cases_of, named_slides
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class ScoreRun:
         How they are scored.
     listing
         Everything that lies where slides were looked for.
+    cases
+        Patient or animal of those slides that a table names.
     """
 
     output: Path
@@ -51,6 +53,7 @@ class ScoreRun:
     model: ScoringModel
     scoring: Scoring
     listing: Listing
+    cases: Mapping[Path, str]
 
     @classmethod
     def plan(
@@ -86,13 +89,19 @@ class ScoreRun:
         named = NamedSlides()
         if slides or options.embeddings is None:
             named = named_slides(
-                slides, note, mpp_csv=options.mpp_csv, tissue_mask=options.tissue_mask
+                slides,
+                note,
+                mpp_csv=options.mpp_csv,
+                cases=None if options.embeddings else options.cases,
+                tissue_mask=options.tissue_mask,
             )
         embedded: dict[Path, Embedded] = {}
+        cases = dict(named.cases)
         if options.embeddings is not None:
             whole = not slides or any(Path(place).is_dir() for place in slides)
             matched = embedded_slides(named.slides, options.embeddings, note, whole=whole)
             embedded = {one.slide: one for one in matched}
+            cases |= cases_of(tuple(embedded), options.cases, note)
         if options.tissue_mask is not None:
             check_files("--tissue-mask", Path(options.tissue_mask), named.slides)
         found = take_shard(tuple(embedded) or named.slides, part)
@@ -111,7 +120,7 @@ class ScoreRun:
                 replace(job, embeddings=one.file, pixels=one.pixels, problem=one.problem)
                 for job, one in ((job, embedded[job.slide]) for job in jobs)
             ]
-        return cls(output, jobs, loaded, scoring, named.listing)
+        return cls(output, jobs, loaded, scoring, named.listing, cases)
 
     def outcomes(self, watch: Watch[ScoreJob] | None = None) -> Generator[ScoreOutcome]:
         """Score them; the worklist is kept up to date.
@@ -130,6 +139,7 @@ class ScoreRun:
         outcomes = score_slides(self.jobs, self.model, self.scoring, watch=watch)
         with closing(outcomes), Worklist(self.output) as worklist:
             worklist.beside([*self.listing.others, *_copies(self.jobs)])
+            worklist.name_cases(self._cases_by_name())
             for outcome in outcomes:
                 name = str(outcome.job.slide)
                 if outcome.error:
@@ -137,6 +147,11 @@ class ScoreRun:
                 else:
                     worklist.done(name)
                 yield outcome
+
+    def _cases_by_name(self) -> dict[str, str]:
+        """Cases by the folder of a result, and by the path of a slide that may have none."""
+        named = [(job, self.cases[job.slide]) for job in self.jobs if job.slide in self.cases]
+        return {name: case for job, case in named for name in (job.folder.name, str(job.slide))}
 
 
 def _check_kind(model: ScoringModel, options: ScoreOptions) -> None:

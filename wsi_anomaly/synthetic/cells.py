@@ -10,7 +10,7 @@ from scipy import ndimage
 from skimage.measure import find_contours
 
 from wsi_anomaly.synthetic import tissue as t
-from wsi_anomaly.synthetic.lesions import Atypia
+from wsi_anomaly.synthetic.lesions import REACTIVE, Atypia
 from wsi_anomaly.synthetic.tissue import GRID_UM, Layout, apart, jittered
 
 # The columns of a cell: lengths in um, concentrations with 1 = a well stained structure.
@@ -70,8 +70,11 @@ def make_cells(
         _fat_cells(rng, layout),
         _dust(rng, layout),
     ]
+    shape = layout.lymphoid.shape
     if atypia is not None:
-        groups.append(_lesion_cells(rng, layout, habit, atypia))
+        groups.append(_nest_cells(rng, layout, habit, atypia, t.inside(layout.lesions, shape)))
+    if layout.reactive:
+        groups.append(_nest_cells(rng, layout, habit, REACTIVE, t.inside(layout.reactive, shape)))
     cells = np.concatenate(groups)
     cells[:, SEED] = rng.uniform(0, 100, len(cells))
     inside = (cells[:, :2] > 0).all(axis=1) & (cells[:, :2] < layout.size_um).all(axis=1)
@@ -268,9 +271,15 @@ def _dust(rng: np.random.Generator, layout: Layout) -> Cells:
     return _table(rng, points, a=(1.6, 0.5), aspect=(0.6, 0.3), h=(0.35, 0.2), e=0.2, irregular=0.4)
 
 
-def _lesion_cells(rng: np.random.Generator, layout: Layout, habit: Habit, atypia: Atypia) -> Cells:
+def _nest_cells(
+    rng: np.random.Generator,
+    layout: Layout,
+    habit: Habit,
+    atypia: Atypia,
+    within: NDArray[np.floating],
+) -> Cells:
     """Cells of the atypical nests: from polarised rows (disorder 0) to no order at all (1)."""
-    nest = np.where(layout.fields[..., t.LESION] > -2, layout.fields[..., t.GLAND], -60)
+    nest = np.where(within.astype(np.float32) > -2, layout.fields[..., t.GLAND], -60)
     width = 6.2 * atypia.enlargement / np.sqrt(habit.crowding)
     row, _ = _along_contour(rng, nest, 6.5, width, 1.5 + 4 * atypia.disorder)
     keep = rng.random(len(row)) > 0.55 * atypia.disorder

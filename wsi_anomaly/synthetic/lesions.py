@@ -1,4 +1,4 @@
-"""Lesions: where they lie and how far their cells depart from normal ones."""
+"""Lesions and harmless look-alikes: where they lie, how far their cells depart from normal ones."""
 
 from __future__ import annotations
 
@@ -48,6 +48,9 @@ ATYPIA: dict[Difficulty, Atypia] = {
     "medium": Atypia(1.6, 0.28, 0.28, 0.95, 0.55, 0.85, 0.25),
     "hard": Atypia(1.35, 0.20, 0.18, 0.7, 0.45, 0.6, 0.5),
 }
+
+REACTIVE = Atypia(1.45, 0.20, 0.20, 0.5, 0.45, 0.5, 0.4)
+"""Harmless: glands that regenerate. They overlap lesions of medium difficulty."""
 
 
 def place_lesions(

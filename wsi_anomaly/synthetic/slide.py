@@ -18,7 +18,7 @@ from wsi_anomaly.annotations import Outline, write_geojson
 from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.synthetic import tissue
 from wsi_anomaly.synthetic.cells import KIND, NUCLEUS, Cells, H, make_cells, random_habit
-from wsi_anomaly.synthetic.lesions import ATYPIA, Atypia, Difficulty
+from wsi_anomaly.synthetic.lesions import ATYPIA, REACTIVE, Atypia, Difficulty
 from wsi_anomaly.synthetic.noise import noise_bank
 from wsi_anomaly.synthetic.optics import blurred, sensed, transmitted
 from wsi_anomaly.synthetic.rendering import draw_cells, tissue_concentrations
@@ -49,8 +49,8 @@ class SyntheticSlide:
         um per level-0 pixel, exactly as in the file.
     difficulty
         Of the lesions, None for a normal slide.
-    lesions, folds, pens
-        Outlines labelled ``Lesion``, ``Fold``, ``Pen``.
+    lesions, folds, pens, follicles, reactive
+        Outlines labelled ``Lesion``, ``Fold``, ``Pen``, ``Follicle``, ``Reactive``.
     nuclei
         (N, 2) float64 centres x, y of all nuclei.
     stain_matrix
@@ -65,6 +65,8 @@ class SyntheticSlide:
     lesions: list[Outline]
     folds: list[Outline]
     pens: list[Outline]
+    follicles: list[Outline]
+    reactive: list[Outline]
     nuclei: NDArray[np.float64]
     stain_matrix: NDArray[np.float64]
 
@@ -79,6 +81,7 @@ def make_slide(
     lesion_mm2: float | None = None,
     folds: int = 0,
     pens: int = 0,
+    variants: int = 0,
     outlines_path: str | os.PathLike[str] | None = None,
 ) -> SyntheticSlide:
     """Make one slide. The same arguments give the same bytes.
@@ -97,8 +100,12 @@ def make_slide(
         Their difficulty; None for a normal slide.
     lesion_mm2
         Area of each lesion, less where tissue has no room for it; None: as the slide's size allows.
+        So large are follicles and reactive glands, too.
     folds, pens
         How many of each.
+    variants
+        How many lymph follicles, and as many places of glands that regenerate, where tissue has
+        room: harmless, and unlike the rest; the latter overlap lesions.
     outlines_path
         Write the lesions' outlines there as QuPath GeoJSON.
 
@@ -118,11 +125,14 @@ def make_slide(
     look, habit = random_look(rng), random_habit(rng)
     atypia = ATYPIA[lesions] if lesions else None
     size_um = (size_px[0] * mpp, size_px[1] * mpp)
-    layout = make_layout(rng, size_um, atypia, lesion_mm2=lesion_mm2, folds=folds, pens=pens)
-    cells = make_cells(rng, layout, habit, atypia)
-    scanner = _Scanner(
-        layout, cells, look, bank, _balance(layout, cells, bank, atypia), size_px, mpp
+    layout = make_layout(
+        rng, size_um, atypia, lesion_mm2=lesion_mm2, folds=folds, pens=pens, variants=variants
     )
+    cells = make_cells(rng, layout, habit, atypia)
+    if atypia is None and layout.reactive:
+        atypia = REACTIVE
+    balance = _balance(layout, cells, bank, atypia)
+    scanner = _Scanner(layout, cells, look, bank, balance, size_px, mpp)
     with atomic_file(path) as partial:
         _write_pyramid(partial, size_px, mpp, scanner.strip)
     nuclei = cells[(cells[:, KIND] == NUCLEUS) & (cells[:, H] > 0.7), :2].astype(np.float64) / mpp
@@ -132,9 +142,7 @@ def make_slide(
         size_px=size_px,
         mpp=mpp,
         difficulty=lesions,
-        lesions=_outlines("Lesion", layout.lesions, size_px, mpp),
-        folds=_outlines("Fold", layout.folds, size_px, mpp),
-        pens=_outlines("Pen", layout.pens, size_px, mpp),
+        **_truth(layout, size_px, mpp),
         nuclei=nuclei,
         stain_matrix=look.matrix,
     )
@@ -143,13 +151,22 @@ def make_slide(
     return slide
 
 
-def _outlines(
-    label: str, polygons: list[shapely.Polygon], size_px: tuple[int, int], mpp: float
-) -> list[Outline]:
+def _truth(layout: Layout, size_px: tuple[int, int], mpp: float) -> dict[str, list[Outline]]:
+    """Say what is drawn where, level-0 pixels."""
     frame = shapely.box(0, 0, *size_px)
-    scaled = (affinity.scale(p, 1 / mpp, 1 / mpp, origin=(0, 0)) for p in polygons)
-    clipped = (shapely.intersection(p, frame) for p in scaled)
-    return [Outline(label, p) for p in clipped if not p.is_empty]
+
+    def outlines(label: str, polygons: list[shapely.Polygon]) -> list[Outline]:
+        scaled = (affinity.scale(p, 1 / mpp, 1 / mpp, origin=(0, 0)) for p in polygons)
+        clipped = (shapely.intersection(p, frame) for p in scaled)
+        return [Outline(label, p) for p in clipped if not p.is_empty]
+
+    return {
+        "lesions": outlines("Lesion", layout.lesions),
+        "folds": outlines("Fold", layout.folds),
+        "pens": outlines("Pen", layout.pens),
+        "follicles": outlines("Follicle", layout.follicles),
+        "reactive": outlines("Reactive", layout.reactive),
+    }
 
 
 def _balance(

@@ -16,10 +16,12 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from shapely.geometry import LineString, Polygon
 
-from wsi_anomaly.synthetic.lesions import Atypia, place_lesions
+from wsi_anomaly.synthetic.lesions import REACTIVE, Atypia, place_lesions
 from wsi_anomaly.synthetic.noise import smooth_noise
 
 GRID_UM = 4.0
+_VARIANTS_APART_UM = 350.0  # from lesions and from each other
+_LYMPHOCYTES, _IN_THE_CENTRE = 15_000.0, 9_000.0  # of a follicle, per mm2
 
 # The fields, in the order they are stored.
 TISSUE, GLAND, LUMEN, SOLID, FAT, VESSEL, LESION, FOLD, PEN = range(9)  # signed distances, um
@@ -41,8 +43,8 @@ class Layout:
         (j, i) x `GRID_UM`.
     size_um
         Width and height.
-    lesions, folds, pens
-        Polygons in um.
+    lesions, folds, pens, follicles, reactive
+        Polygons in um. The field `LESION` holds reactive glands as well as lesions.
     lymphoid
         (rows, columns) lymphocytes per mm2.
     """
@@ -53,6 +55,8 @@ class Layout:
     lesions: list[Polygon] = field(default_factory=list)
     folds: list[Polygon] = field(default_factory=list)
     pens: list[Polygon] = field(default_factory=list)
+    follicles: list[Polygon] = field(default_factory=list)
+    reactive: list[Polygon] = field(default_factory=list)
 
     def at(self, points: NDArray[np.float64], name: int) -> NDArray[np.float64]:
         """Field `name` at (N, 2) points x, y in um."""
@@ -75,38 +79,50 @@ def make_layout(
     folds: int,
     pens: int,
     lesion_mm2: float | None = None,
+    variants: int = 0,
 ) -> Layout:
-    """Draw a layout: tissue pieces, their kinds of tissue, lesions, folds and pen strokes."""
+    """Draw a layout: tissue pieces, their kinds of tissue, lesions, variants, folds, pens."""
     shape = (int(size_um[1] / GRID_UM) + 2, int(size_um[0] / GRID_UM) + 2)
     y, x = np.indices(shape) * GRID_UM
     layout = Layout(np.zeros((*shape, FIELDS), np.float32), size_um, np.zeros(shape))
     tissue = _pieces(rng, x, y, size_um)
     glandular, solid, fat = _kinds(rng, shape, size_um)
     clear_of = np.minimum(tissue - 15, -fat - 10)
+    largest = float(np.clip(0.17 * min(size_um), 80, 300))
+    radius_um = (0.55 * largest, largest)
+    if lesion_mm2 is not None:
+        radius_um = (1e3 * math.sqrt(lesion_mm2 / math.pi),) * 2
     if atypia is not None:
-        reach = 0.5 * min(size_um)
-        largest = float(np.clip(0.34 * reach, 80, 300))
-        radius_um = (0.55 * largest, largest)
-        if lesion_mm2 is not None:
-            radius_um = (1e3 * math.sqrt(lesion_mm2 / math.pi),) * 2
         layout.lesions = place_lesions(rng, clear_of, GRID_UM, int(rng.integers(1, 4)), radius_um)
-    lesion = _inside(layout.lesions, shape)
-    solid = np.minimum(solid, -lesion - 6)
-    gland, lumen = _glands(rng, x, y, glandular, lesion, atypia)
+    for kind in (layout.follicles, layout.reactive):
+        placed = [*layout.lesions, *layout.follicles, *layout.reactive]
+        room = np.minimum(clear_of, -inside(placed, shape) - _VARIANTS_APART_UM)
+        kind.extend(place_lesions(rng, room, GRID_UM, variants, radius_um))
+    lesion = inside(layout.lesions, shape)
+    follicle, reaction = inside(layout.follicles, shape), inside(layout.reactive, shape)
+    other = np.maximum(lesion, reaction)
+    solid = np.minimum(solid, -np.maximum(other, follicle) - 6)
+    nests = [(lesion, atypia)] if atypia is not None else []
+    nests += [(reaction, REACTIVE)] if layout.reactive else []
+    gland, lumen = _glands(rng, x, y, glandular, nests)
     gland = np.minimum(gland, np.minimum(tissue - 6, np.maximum(-solid - 8, -200)))
+    gland = np.minimum(gland, np.maximum(-follicle - 8, -200))
     along, across = _fibres(rng, x, y)
-    vessel = _vessels(rng, x, y, np.minimum(-gland - 4, -solid - 4), tissue, fat, lesion)
+    free = np.minimum(-gland - 4, -solid - 4)
+    vessel = _vessels(rng, x, y, free, tissue, fat, np.maximum(other, follicle))
     layout.folds, fold = _strokes(rng, shape, size_um, folds, (22, 48))
     layout.pens, pen = _strokes(rng, shape, size_um, pens, (60, 110))
     dense = 1 / (1 + np.exp(-2.2 * smooth_noise(rng, shape, 160 / GRID_UM)))
     thick = 1 + 0.07 * smooth_noise(rng, shape, 500 / GRID_UM)
     for name, values in {
         TISSUE: tissue, GLAND: gland, LUMEN: np.minimum(lumen, gland - 5), SOLID: solid, FAT: fat,
-        VESSEL: vessel, LESION: lesion, FOLD: fold, PEN: pen, THICK: np.clip(thick, 0.75, 1.3),
+        VESSEL: vessel, LESION: other, FOLD: fold, PEN: pen, THICK: np.clip(thick, 0.75, 1.3),
         ALONG: along, ACROSS: across + 0.8 * np.clip(gland, -40, 0), DENSE: dense,
     }.items():  # fmt: skip
         layout.fields[:, :, name] = values
-    layout.lymphoid = _lymphoid(rng, shape, size_um, gland, solid, fat, lesion)
+    lymphoid = _lymphoid(rng, shape, size_um, gland, solid, fat, other)
+    middle = np.where(follicle > 90, _IN_THE_CENTRE, _LYMPHOCYTES)
+    layout.lymphoid = np.where(follicle > 0, middle, lymphoid)
     return layout
 
 
@@ -156,8 +172,8 @@ def _kinds(
     return _signed(kind == 0, 3.0), _signed(kind == 2, 3.0), _signed(kind == 3, 2.0)
 
 
-def _inside(polygons: list[Polygon], shape: tuple[int, int]) -> Grid:
-    """Signed distance to polygons given in um."""
+def inside(polygons: list[Polygon], shape: tuple[int, ...]) -> Grid:
+    """Signed distance on a grid of this shape to polygons given in um."""
     mask = np.zeros(shape, bool)
     y, x = np.indices(shape) * GRID_UM
     for polygon in polygons:
@@ -188,41 +204,39 @@ def apart(points: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
 
 
 def _glands(
-    rng: np.random.Generator,
-    x: Grid,
-    y: Grid,
-    glandular: Grid,
-    lesion: Grid,
-    atypia: Atypia | None,
+    rng: np.random.Generator, x: Grid, y: Grid, glandular: Grid, nests: list[tuple[Grid, Atypia]]
 ) -> tuple[Grid, Grid]:
-    """Signed distances to glands and to their lumina, cells of a warped Voronoi diagram."""
+    """Signed distances to glands and to their lumina, cells of a warped Voronoi diagram.
+
+    `nests` are places of other glands, as signed distances.
+    """
     size = (float(x.max()), float(y.max()))
     spacing = rng.uniform(80, 104)
     warp_x, warp_y = (smooth_noise(rng, x.shape, 110 / GRID_UM) for _ in range(2))
     points = np.column_stack([(x + 9 * warp_x).ravel(), (y + 9 * warp_y).ravel()])
-    inside = (glandular > -spacing).ravel()
+    within = (glandular > -spacing).ravel()
     seeds = apart(jittered(rng, size, spacing), 0.7 * spacing)
     radius = spacing * rng.uniform(0.34, 0.46, len(seeds))
     height = rng.uniform(20, 27, len(seeds))
-    gland, lumen = _cells(points, inside, seeds, radius, height, gap=rng.uniform(9, 16))
+    gland, lumen = _cells(points, within, seeds, radius, height, gap=rng.uniform(9, 16))
     gland = np.minimum(gland.reshape(x.shape), glandular)
     lumen = lumen.reshape(x.shape)
-    if atypia is not None:
-        within = (lesion > -40).ravel()
-        points = np.column_stack([(x + 12 * warp_y).ravel(), (y + 12 * warp_x).ravel()])
+    points = np.column_stack([(x + 12 * warp_y).ravel(), (y + 12 * warp_x).ravel()])
+    for place, atypia in nests:
+        within = (place > -40).ravel()
         seeds = apart(jittered(rng, size, spacing * 0.9, 0.42), 0.6 * spacing)
         radius = spacing * rng.uniform(0.52, 0.80, len(seeds))
         height = np.where(
             rng.random(len(seeds)) < atypia.solid, 1e3, rng.uniform(19, 30, len(seeds))
         )
         nest, hole = _cells(points, within, seeds, radius, height, gap=rng.uniform(3, 6))
-        nest = np.minimum(nest.reshape(x.shape), lesion - 2)
+        nest = np.minimum(nest.reshape(x.shape), place - 2)
         # Cribriform nests: holes punched anywhere.
         punched = 16 * (smooth_noise(rng, x.shape, 34 / GRID_UM) - 1.6)
         hole = np.maximum(hole.reshape(x.shape), np.minimum(punched, nest - 7))
-        outside = np.minimum(gland, -lesion - 8)
-        gland = np.where(lesion > -4, nest, outside)
-        lumen = np.where(lesion > -4, hole, lumen)
+        outside = np.minimum(gland, -place - 8)
+        gland = np.where(place > -4, nest, outside)
+        lumen = np.where(place > -4, hole, lumen)
     return (
         _without_slivers(np.asarray(ndimage.gaussian_filter(gland, 1.0))),
         np.asarray(ndimage.gaussian_filter(lumen, 0.8)),
@@ -309,7 +323,7 @@ def _strokes(
         py = centre[1] + np.sin(angle) * t * length + np.cos(angle) * bend
         half = rng.uniform(*width_um) / 2 * min(1.0, min(size_um) / 1000)
         polygons.append(LineString(np.column_stack([px, py])).buffer(half))
-    return polygons, _inside(polygons, shape)
+    return polygons, inside(polygons, shape)
 
 
 def _lymphoid(

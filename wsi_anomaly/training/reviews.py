@@ -17,8 +17,9 @@ from wsi_anomaly.detectors import Model
 from wsi_anomaly.detectors.frozen import refuse_frozen
 from wsi_anomaly.detectors.known import MOST_FIELDS, Finding, Known
 from wsi_anomaly.options import LearnOptions
-from wsi_anomaly.results.places import Area, matched_pairs
-from wsi_anomaly.results.reviews import HARMLESS, Review, SlideReviews, read_reviews
+from wsi_anomaly.results.places import Area
+from wsi_anomaly.results.reviewed_outlines import agreed
+from wsi_anomaly.results.reviews import HARMLESS, Review, read_reviews
 from wsi_anomaly.results.slide_files import SlideFiles
 from wsi_anomaly.results.summary import read_summary
 from wsi_anomaly.scoring.known import field_likeness
@@ -151,7 +152,7 @@ def _reviewed_slides(
         reviews = read_reviews(results, str(facts["fingerprint"]))
         for problem in reviews.problems:
             watch.note(problem)
-        decided = agreed(reviews, watch)
+        decided = agreed(reviews, watch.note)
         before = model.seen.get(str(facts["fingerprint"]))
         if not decided:
             continue
@@ -173,27 +174,6 @@ def _reviewed_slides(
         else:
             out.append(_Slide(path, case, about["slide"], about["settings"], made))
     return out
-
-
-def agreed(reviews: SlideReviews, watch: Watch) -> list[Review]:
-    """Places that somebody has called harmless or abnormal, and nobody the opposite."""
-    kept: list[Review] = []
-    for reader in reviews.readers:
-        mine = [review for review in reviews.of(reader) if review.verdict != "unsure"]
-        pairs = matched_pairs([r.outline for r in kept], [r.outline for r in mine])
-        differ = {i for i, k in pairs if _harmless(kept[i]) != _harmless(mine[k])}
-        for i in sorted(differ):
-            watch.note(
-                f"A region of {kept[i].slide} is left out: {kept[i].reader} and {reader} differ."
-            )
-        same = {k for _, k in pairs}
-        kept = [review for i, review in enumerate(kept) if i not in differ]
-        kept += [review for k, review in enumerate(mine) if k not in same]
-    return kept
-
-
-def _harmless(review: Review) -> bool:
-    return review.verdict in HARMLESS
 
 
 def _regions_of(slide: _Slide, model: Model, watch: Watch) -> list[_Region]:

@@ -179,6 +179,9 @@ class _Handler(BaseHTTPRequestHandler):
                 Path(file).suffix,
             ),
         }
+        if parts == ["file", "index.html"]:  # where a report that is read here has its worklist
+            self._send(HTTPStatus.FOUND, b"", _TYPES[".html"], location="../")
+            return
         route = routes.get((parts[0], len(parts)))
         if route is None:
             raise NotHereError("There is no such page.")
@@ -186,8 +189,12 @@ class _Handler(BaseHTTPRequestHandler):
         policy = _REPORT_POLICY if parts[0] == "file" else POLICY
         self._send(HTTPStatus.OK, body, _TYPES.get(suffix, "application/octet-stream"), policy)
 
-    def _send(self, status: HTTPStatus, body: bytes, kind: str, policy: str = POLICY) -> None:
+    def _send(
+        self, status: HTTPStatus, body: bytes, kind: str, policy: str = POLICY, location: str = ""
+    ) -> None:
         self.send_response(status)
+        if location:
+            self.send_header("Location", location)
         for name, value in (
             ("Content-Type", kind),
             ("Content-Length", str(len(body))),

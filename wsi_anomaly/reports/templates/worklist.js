@@ -1,35 +1,53 @@
 // Search, filter and sort the worklist. Without a script it is the same list, in order.
-const body = document.querySelector('.worklist tbody');
-const rows = [...body.rows];
+const table = document.querySelector('.worklist');
 const search = document.getElementById('search');
 const shown = document.getElementById('shown');
 let kind = 'all';
 
-const texts = rows.map((row) => row.textContent.toLowerCase());
+// Slides of a case stand in one body, under its name; without cases all stand in one.
+const cases = [...table.tBodies].map((body) => ({
+  body,
+  slides: [...body.rows].filter((row) => row.className !== 'case').map((row) => ({
+    row,
+    kinds: row.dataset.kinds.split(' '),
+    text: `${body.querySelector('.case')?.textContent ?? ''} ${row.textContent}`.toLowerCase(),
+  })),
+}));
+const total = cases.reduce((sum, {slides}) => sum + slides.length, 0);
+
 function filter() {
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
   let count = 0;
-  rows.forEach((row, i) => {
-    const kept = (kind === 'all' || row.dataset.kinds.split(' ').includes(kind))
-      && words.every((word) => texts[i].includes(word));
-    row.hidden = !kept;
-    count += kept;
-  });
-  shown.textContent = `${count} of ${rows.length}`;
+  for (const {body, slides} of cases) {
+    let here = 0;
+    for (const {row, kinds, text} of slides) {
+      const kept = (kind === 'all' || kinds.includes(kind)) && words.every((word) => text.includes(word));
+      if (row.hidden === kept) row.hidden = !kept;
+      here += kept;
+    }
+    if (body.hidden === here > 0) body.hidden = here === 0;
+    count += here;
+  }
+  shown.textContent = `${count} of ${total}`;
 }
 
+const collator = new Intl.Collator(undefined, {numeric: true});
 function sort(column, button) {
   const down = button.getAttribute('aria-sort') !== 'descending';
   document.querySelectorAll('.worklist th').forEach((th) => th.removeAttribute('aria-sort'));
   button.setAttribute('aria-sort', down ? 'descending' : 'ascending');
-  const value = (row) => row.cells[column].dataset.v ?? row.cells[column].textContent.trim();
-  const keyed = rows.map((row) => [value(row), row]);
-  keyed.sort(([a], [b]) => {
+  const value = ({row}) => row.cells[column].dataset.v ?? row.cells[column].textContent.trim();
+  const order = ([a], [b]) => {
     if ((a === '') !== (b === '')) return a === '' ? 1 : -1; // what is not known comes last
-    const order = isNaN(a) || isNaN(b) ? b.localeCompare(a, undefined, {numeric: true}) : b - a;
-    return down ? order : -order;
+    const falling = isNaN(a) || isNaN(b) ? collator.compare(b, a) : b - a;
+    return down ? falling : -falling;
+  };
+  const sorted = cases.map((one) => {
+    const slides = one.slides.map((slide) => [value(slide), slide.row]).sort(order);
+    one.body.append(...slides.map(([, row]) => row));
+    return [slides[0]?.[0] ?? '', one.body];
   });
-  body.append(...keyed.map(([, row]) => row));
+  if (cases.length > 1) table.append(...sorted.sort(order).map(([, body]) => body));
 }
 
 document.getElementById('tools').hidden = false;
