@@ -25,18 +25,8 @@ TYPE_CHECKING = False  # as type checkers know it: typing would double the time 
 if TYPE_CHECKING:
     from typing import Any
 
-    from wsi_anomaly.api import (
-        Results,
-        calibrate,
-        check,
-        evaluate,
-        init,
-        learn,
-        score,
-        tile,
-        train,
-        tune,
-    )
+    from wsi_anomaly.api import calibrate, check, evaluate, init, learn, score, tile, train, tune
+    from wsi_anomaly.results.frames import Results
 
 __all__ = [
     "Results", "__version__", "calibrate", "check", "evaluate", "init", "learn", "score", "tile",

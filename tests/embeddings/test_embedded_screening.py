@@ -18,6 +18,7 @@ from wsi_anomaly.core.errors import EmbeddingsError, ModelError, UsageError
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.results.stored_scores import StoredScores
 from wsi_anomaly.synthetic import make_slide
+from wsi_anomaly.viewer.folder import NotHereError, Results
 
 NORMALS = 12
 
@@ -60,6 +61,7 @@ def test_a_lesion_is_flagged_without_its_slide(here: Path, tmp_path: Path) -> No
     assert any("slide was not at hand" in warning for warning in sick["warnings"])
     report = (tmp_path / "results" / "sick" / "report.html").read_text()
     assert "slide was not at hand" in report
+    assert "The slide itself" not in report
     with open(tmp_path / "results" / "slides.csv", newline="") as file:
         assert [row["slide"] for row in csv.DictReader(file)] == ["sick", "well"]
     assert set(sick["files"]) >= {"report", "overlay", "scores", "heatmap", "thumbnail"}
@@ -218,3 +220,11 @@ def test_neighbours_say_what_their_coreset_costs(here: Path, tmp_path: Path) -> 
     )  # fmt: skip
     assert np.isfinite(sick.result.score).all()
     assert sick.result.calibration is not None
+
+
+def test_the_viewer_says_that_there_is_no_slide(here: Path, tmp_path: Path) -> None:
+    wsi_anomaly.score([], here / "model", tmp_path / "results", embeddings=here / "new")
+    viewed = Results(tmp_path / "results")
+    assert json.loads(viewed.data("sick"))
+    with pytest.raises(NotHereError, match="without its slide; score it again"):
+        viewed.tile("sick", 0, 0, 0)

@@ -48,8 +48,8 @@ def write_store(
         It cannot be written.
     """
     zarr, shapely = package("zarr"), package("shapely")
-    size = tables.slides["field_um"]
-    width, height = (float(size[0] / tables.slides[f"mpp_{axis}"][0]) for axis in "xy")
+    facts: Mapping[str, Any] = tables.slides
+    width, height = (float(facts["field_um"][0] / facts[f"mpp_{axis}"][0]) for axis in "xy")
     x, y = (np.asarray(tables.fields[axis], float) for axis in "xy")
     fields = shapely.box(x, y, x + width, y + height)
     regions = shapely.from_wkt(np.asarray(tables.regions["outline_wkt"], object))
