@@ -128,6 +128,18 @@ option = option_of(ScoreOptions)
     is_flag=True,
     help="Show the slides of the study by codes, without groups; unblinding.csv holds the key.",
 )
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Watch the folders SLIDES and score what arrives, until Ctrl-C; the same command goes on.",
+)
+@click.option(
+    "--settle",
+    type=click.FloatRange(min=0.0, min_open=True),
+    metavar="SECONDS",
+    help="With --watch: a slide has arrived when its files have not changed for so long.  "
+    "[default: 60]",
+)
 @mpp_options(ScoreOptions)
 @backend_option(ScoreOptions)
 @scene_option
@@ -168,6 +180,8 @@ def command(
     table: Path | None,
     control: str | None,
     blinded: bool,
+    watch: bool,
+    settle: float | None,
     verbosity: int = 0,
     **flags: Unpack[ScoreKeywords],
 ) -> int:
@@ -186,6 +200,7 @@ def command(
       wsi-anomaly score slide.svs --mpp 0.2527     a slide that does not say its pixel size
       wsi-anomaly score new_slides/ --shard 3/8    the third of eight machines
       wsi-anomaly score new_slides/ --embeddings features_uni_v1/
+      wsi-anomaly score --watch incoming/          what a scanner writes there, all night
       wsi-anomaly score study7/ --cohort study7.csv --model liver=models/liver
           --model kidney=models/kidney --blinded   a study: concurrent controls, read by codes
       wsi-anomaly score study.csv --control vehicle     the same from a manifest
@@ -198,6 +213,18 @@ def command(
     from wsi_anomaly.screening import ScoreRun
 
     options = ScoreOptions(**flags)
+    if watch:
+        from wsi_anomaly.cli.score_watch import run_watch
+
+        apart = table or control or blinded or options.shard or options.embeddings
+        if apart or len(model) > 1:
+            raise UsageError(
+                "--watch takes one model and no study, shard or embeddings: what arrives is scored "
+                "by itself."
+            )
+        return run_watch(slides, model, output, options, settle, verbosity=verbosity)
+    if settle is not None:
+        raise UsageError("--settle goes with --watch only.")
     if table is None and (control is not None or blinded):
         table = _manifest_among(slides)
     if table is not None:

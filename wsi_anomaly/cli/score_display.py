@@ -30,6 +30,18 @@ def regions_in_words(count: int, mm2: float) -> str:
     return f"{count} flagged region{'' if count == 1 else 's'} ({area_text(mm2)} mm2)"
 
 
+def found_in_words(summary: Mapping[str, Any]) -> str:
+    """Say in a line what was found on a slide."""
+    flagged, score = summary["flagged"], summary["slide_score"]
+    text = f"{summary['fields']['total']:,} fields"
+    text += "" if score is None else f", slide score {score:.4g}"
+    if flagged["possible"]:
+        text += f", {regions_in_words(flagged['regions'], flagged['area_mm2'])}"
+    if summary["not_assessed_mm2"]:
+        text += f", {summary['not_assessed_mm2']:.2f} mm2 not assessed"
+    return text
+
+
 class ScoreDisplay(Display):
     """A progress bar for each slide under way and for all, and a line for each that is finished."""
 
@@ -71,14 +83,8 @@ class ScoreDisplay(Display):
             self._print(f"    -> {outcome.job.folder}")
 
     def _found(self, outcome: ScoreOutcome, summary: Mapping[str, Any]) -> None:
-        flagged, score = summary["flagged"], summary["slide_score"]
-        text = f"{summary['fields']['total']:,} fields"
-        text += "" if score is None else f", slide score {score:.4g}"
-        if flagged["possible"]:
-            text += f", {regions_in_words(flagged['regions'], flagged['area_mm2'])}"
-        if summary["not_assessed_mm2"]:
-            text += f", {summary['not_assessed_mm2']:.2f} mm2 not assessed"
-        self._say(outcome, f"{text}, {outcome.seconds:.0f} s")
+        self._say(outcome, f"{found_in_words(summary)}, {outcome.seconds:.0f} s")
+        flagged = summary["flagged"]
         if flagged["fdr"] is not None:
             self._print(f"    {flagged['reason']}")
         for warning in summary["warnings"]:

@@ -6,7 +6,7 @@ line prints it as it is and exits with ``exit_code``; nothing else is shown with
 
 from __future__ import annotations
 
-import inspect
+import sys
 import warnings
 
 
@@ -86,7 +86,7 @@ class PluginError(WsiAnomalyError):
 
 def warn_the_caller(text: str) -> None:
     """Say what a plan notes, of the line that called the verb: the first that is not ours."""
-    frame, level = inspect.currentframe(), 1
-    while frame is not None and frame.f_globals["__name__"].split(".")[0] == "wsi_anomaly":
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].split(".")[0] == "wsi_anomaly":
         frame, level = frame.f_back, level + 1
     warnings.warn(text, stacklevel=level)

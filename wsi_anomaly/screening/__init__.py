@@ -8,6 +8,7 @@ from wsi_anomaly.screening.blinding import (
 from wsi_anomaly.screening.run import ScoreRun
 from wsi_anomaly.screening.slide import ScoreJob, is_done, result_folders, score_to_folder
 from wsi_anomaly.screening.slides import Scored, ScoreOutcome, Scoring, score_slides
+from wsi_anomaly.screening.watching import score_arrivals
 
 __all__ = [
     "ScoreJob",
@@ -19,6 +20,7 @@ __all__ = [
     "is_blinded",
     "is_done",
     "result_folders",
+    "score_arrivals",
     "score_slides",
     "score_to_folder",
     "start_blinding",

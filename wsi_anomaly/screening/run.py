@@ -105,22 +105,48 @@ class ScoreRun:
         if options.tissue_mask is not None:
             check_files("--tissue-mask", Path(options.tissue_mask), named.slides)
         found = take_shard(tuple(embedded) or named.slides, part)
+        run = cls.ready(model, output, options, len(found), note=note)
+        run = run.of(found, replace(named, cases=cases))
+        if not embedded:
+            return run
+        jobs = [
+            replace(job, embeddings=one.file, pixels=one.pixels, problem=one.problem)
+            for job, one in ((job, embedded[job.slide]) for job in run.jobs)
+        ]
+        return replace(run, jobs=jobs)
+
+    @classmethod
+    def ready(
+        cls,
+        model: str | Path | None,
+        output: str | Path,
+        options: ScoreOptions,
+        slides: int,
+        *,
+        note: Note = lambda _text: None,
+    ) -> Self:
+        """Load the model and make the folder for about so many slides, none of them known yet.
+
+        Raises
+        ------
+        WsiAnomalyError
+            An option makes no sense, or the model cannot be used.
+        """
         output = Path(output)
         if not options.dask and (slower := passed_over(options.device)):
             note(slower)
-        scoring = Scoring.of(trained_model(model), options, len(found))
+        scoring = Scoring.of(trained_model(model), options, slides)
         check_names_may_be_shown(output)
         loaded = load_model(scoring.model, scoring.device_here)
         grid_of(loaded, options.stride_um)  # wrong usage, not a fault of every slide
         _check_kind(loaded, options)
-        folders = result_folders(found, make_folder(output))
-        jobs = [job_of(path, folders[path], named) for path in found]
-        if embedded:
-            jobs = [
-                replace(job, embeddings=one.file, pixels=one.pixels, problem=one.problem)
-                for job, one in ((job, embedded[job.slide]) for job in jobs)
-            ]
-        return cls(output, jobs, loaded, scoring, named.listing, cases)
+        return cls(make_folder(output), (), loaded, scoring, Listing((), ()), {})
+
+    def of(self, slides: Sequence[Path], named: NamedSlides) -> Self:
+        """Return the same for these slides, of which tables may say more."""
+        folders = result_folders(slides, self.output)
+        jobs = [job_of(path, folders[path], named) for path in slides]
+        return replace(self, jobs=jobs, listing=named.listing, cases=named.cases)
 
     def outcomes(self, watch: Watch[ScoreJob] | None = None) -> Generator[ScoreOutcome]:
         """Score them; the worklist is kept up to date.
