@@ -34,7 +34,7 @@ from wsi_anomaly.core.ranking import roc_auc
 from wsi_anomaly.core.tensors import save_tensors
 from wsi_anomaly.detectors import Density, DensityConfig
 from wsi_anomaly.detectors.contrast import TENSORS, Tissues, tissues_of, weights_of
-from wsi_anomaly.features import load_features
+from wsi_anomaly.features import PerceptualNetwork, load_features
 from wsi_anomaly.features.broad import broad_tiles
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.scoring.alone import fit_to_most
@@ -86,12 +86,9 @@ def labels_of(case: str, centres: NDArray[np.float64]) -> NDArray[np.int8]:
     return label
 
 
-def embed(clones: Path, cache: Path, factor: float, random: bool) -> None:
+def embed(clones: Path, cache: Path, factor: float, network: PerceptualNetwork) -> None:
     """Keep embeddings, colours and labels of the outlined cells of every case."""
     cache.mkdir(parents=True, exist_ok=True)
-    network = load_features("lite0", random_seed=0 if random else None)
-    if random:
-        network.fit_statistics(broad_tiles(), list(LAYERS))
     maps = DenseMaps(network, list(LAYERS))
     preprocessing = TileConfig().preprocessing
     for line in (*cases(), *cases("without_outlines")):
@@ -178,8 +175,9 @@ def tissues_without(
 
 
 def write_tissues(
-    cache: Path, config: DensityConfig, whole: bool, kinds: tuple[int, ...], output: Path
-) -> dict[str, object]:
+    cache: Path, config: DensityConfig, whole: bool, kinds: tuple[int, ...], output: Path,
+    network: PerceptualNetwork,
+) -> dict[str, object]:  # fmt: skip
     """Write what ships of the tissues; says which slides they are."""
     data = read_cache(cache, cases())
     others = read_cache(cache, cases("without_outlines")) if whole else {}
@@ -188,7 +186,7 @@ def write_tissues(
     slides = [*(case for case in data if case in known_cases()), *others]
     tensors = {name: torch.from_numpy(getattr(found, name)).half() for name in TENSORS}
     made = {
-        "network": "lite0", "weights": weights_of(load_features("lite0"), config.layers),
+        "network": network.name, "weights": weights_of(network, config.layers),
         "layers": list(config.layers), "field_um": um, "slides": slides,
     }  # fmt: skip
     save_tensors(output, tensors, made)
@@ -197,7 +195,7 @@ def write_tissues(
 
 def table(
     cache: Path, half: str, config: DensityConfig, whole: bool, kinds: tuple[int, ...],
-    judge: Path | None = None, alone: bool = False,
+    network: PerceptualNetwork, judge: Path | None = None, alone: bool = False,
 ) -> dict[str, object]:  # fmt: skip
     """ROC AUC by slide, with its controls; means by slide and by organ."""
     data = read_cache(cache, cases())
@@ -219,7 +217,7 @@ def table(
             um: torch.from_numpy(np.concatenate([d[f"um{um}"][:, chosen] for d in normal]))
             for um in config.fields_um
         }
-        model = Unseen(load_features("lite0"), config)
+        model = Unseen(network, config)
         if "contrast" in config.estimator:
             model.known = tissues_without(case, data, beside, config, kinds)
         if alone:
@@ -294,6 +292,7 @@ def main() -> None:
     parser.add_argument(
         "--mpp-factor", type=float, default=1.0, help="0.8, 1.25: other pixel sizes"
     )
+    parser.add_argument("--feature-weights", type=Path, help="of lite0, in place of the usual ones")
     parser.add_argument("--random", action="store_true", help="the network with random weights")
     parser.add_argument("--half", choices=("choose", "untouched"), default="choose")
     parser.add_argument("--layers", default="b4,b5,b6")
@@ -307,8 +306,12 @@ def main() -> None:
     parser.add_argument("--lesions", action="store_true", help="known tissues: lesions as well")
     parser.add_argument("-o", "--output", type=Path, help="file of tissues to write")
     args = parser.parse_args()
+    seed = 0 if args.random else None
+    network = load_features("lite0", weights=args.feature_weights, random_seed=seed)
     if args.what == "embed":
-        embed(args.folders[0], args.folders[1], args.mpp_factor, args.random)
+        if args.random:
+            network.fit_statistics(broad_tiles(), list(LAYERS))
+        embed(args.folders[0], args.folders[1], args.mpp_factor, network)
         return
     config = DensityConfig(
         layers=tuple(args.layers.split(",")),
@@ -317,10 +320,12 @@ def main() -> None:
     )
     kinds = (0, 1) if args.lesions else (0,)
     if args.what == "tissues":
-        made = write_tissues(args.folders[0], config, args.whole, kinds, args.output)
+        made = write_tissues(args.folders[0], config, args.whole, kinds, args.output, network)
         finish(made, args.json)
         return
-    found = table(args.folders[0], args.half, config, args.whole, kinds, args.judge, args.alone)
+    found = table(
+        args.folders[0], args.half, config, args.whole, kinds, network, args.judge, args.alone
+    )
     finish(found, args.json)
 
 

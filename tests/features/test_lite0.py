@@ -85,6 +85,20 @@ def test_one_pass_on_a_processor_computes_the_same_and_the_same_gradient(side: i
         torch.testing.assert_close(fused, plain.float(), rtol=1e-3, atol=close)
 
 
+def test_weights_that_learn_get_their_gradient() -> None:
+    found = []
+    for precision in (torch.float32, torch.float64):
+        network = load_features("lite0").set_precision(precision)
+        weight = network.stages["b2"].requires_grad_(requires_grad=True)
+        network.activations(noise(64).to(precision), ["b2"])["b2"].square().mean().backward()
+        found.append([p.grad for p in weight.parameters()])
+    for single, double in zip(*found, strict=True):
+        assert single is not None
+        assert double is not None
+        close = 1e-3 * float(double.abs().max())
+        torch.testing.assert_close(single, double.float(), rtol=1e-3, atol=close)
+
+
 def test_a_model_stores_the_stages_that_it_needs(network: PerceptualNetwork) -> None:
     tensors, config = network.to_state(["b3", "b4"])
     assert config["layers"] == ["b1", "b2", "b3", "b4"]

@@ -22,8 +22,9 @@ from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.reports import write_results
 from wsi_anomaly.slides import open_slide
-from wsi_anomaly.viewer.page import World, page_data
+from wsi_anomaly.viewer.page import page_data
 from wsi_anomaly.viewer.server import NotHereError, Results, Viewer
+from wsi_anomaly.viewer.world import World
 
 pytest.importorskip("bokeh")
 EVIL = "<img src=x onerror=alert(1)>"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from score_map_fakes import fake_calibration, fake_score_map, fake_slide
+
+from wsi_anomaly.reports import write_results
+from wsi_anomaly.slides import open_slide
 
 pytest.importorskip("bokeh")
 from devtools import wait_for
@@ -175,7 +180,7 @@ def test_the_score_under_the_pointer_is_read(page, server):
         " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
     )
     page.send("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
-    wait_for(lambda: re.fullmatch(r"score \d[\d.]+", text(page, "#under")), "the score")
+    wait_for(lambda: re.match(r"score \d[\d.]+ · ", text(page, "#under")), "the score")
 
 
 def test_nothing_is_asked_of_anybody_else_and_nothing_goes_wrong(page, server):
@@ -187,3 +192,100 @@ def test_nothing_is_asked_of_anybody_else_and_nothing_goes_wrong(page, server):
     assert len(page.requests) > 5
     assert all(url.startswith((server.url, "data:", "blob:")) for url in page.requests)
     assert page.problems == []
+
+
+def test_regions_that_reviews_took_away_are_listed_and_shown_by_a_switch(browser, tmp_path):
+    slide_file = fake_slide(tmp_path / "slide.tif")
+    score_map = fake_score_map(
+        3, calibration=fake_calibration(), slide=slide_file, lesions=3, missing=0
+    )
+    found = score_map.interpretation
+    flagged = found.flagged.copy()
+    flagged[found.regions[1].fields] = False
+    taken = (found.regions[1], "lymph follicle (reviewed 12 times)")
+    kept = replace(
+        found, flagged=flagged, taken_away=(taken,), regions=[found.regions[0], *found.regions[2:]]
+    )
+    with open_slide(slide_file) as slide:
+        write_results(
+            replace(score_map, interpretation=kept), slide, tmp_path / "results" / "slide"
+        )
+    shown = "Bokeh.documents[0].get_model_by_name('taken').visible"
+    with serving(tmp_path / "results") as server:
+        page = open_slide_page(browser, server)
+        count = page.value("document.querySelectorAll('#regions button').length")
+        assert count == len(found.regions) - 1
+        assert "like: lymph follicle (reviewed 12 times)" in text(page, "#taken-regions li")
+        assert page.value(shown) is False
+        page.click("#show-taken")
+        assert page.value(shown) is True
+        page.click("#show-taken")
+        page.click("#taken-regions button")  # to go there shows them
+        assert page.value(shown) is True
+        assert width(page) == pytest.approx(700, rel=0.01)
+        assert page.problems == []
+
+
+def moved(page, x, y):
+    page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+
+def test_the_magnification_is_that_of_the_pixels_on_the_screen(page):
+    for _ in range(2):
+        page.press("+")
+    shown = re.fullmatch(r"([\d.]+)×, ([\d.]+) µm/px", text(page, "#power"))
+    mpp = width(page) / page.value("document.querySelector('#figure').clientWidth")
+    assert float(shown[2]) == pytest.approx(mpp, rel=0.05)
+    assert float(shown[1]) == pytest.approx(10 / mpp, rel=0.05)
+
+
+def test_a_click_on_the_overview_goes_there(page, server):
+    page.press("n")
+    page.click("#overview", 0.75)
+    assert middle(page)[0] == pytest.approx(0.75 * 1920, rel=0.03)
+    assert width(page) == pytest.approx(700, rel=0.01)  # as near as before
+
+
+def test_the_slide_is_grey_under_the_heatmap_and_never_without_it(page):
+    visible = "['slide', 'grey'].map(n => Bokeh.documents[0].get_model_by_name(n).visible)"
+
+    def colourful():
+        pixels = page.picture()[100:600, 400:1300].astype(int)
+        return (pixels.max(-1) - pixels.min(-1)).mean()
+
+    wait_for(lambda: colourful() > 20, "the slide in its colours")
+    page.press("[")
+    page.click("#opacity", 0.08)  # hardly any heatmap, so that the slide is what is seen
+    page.press("g")
+    assert page.value(visible) == [False, True]
+    wait_for(lambda: colourful() < 10, "the slide in grey")
+    page.press("h")
+    assert page.value(visible) == [True, False]
+    page.press("h")
+    page.press("g")
+    assert page.value(visible) == [True, False]
+
+
+def test_the_scale_has_numbers_that_follow_its_range(page):
+    ticks = "[...document.querySelectorAll('#ticks span')].map(s => Number(s.textContent))"
+    usual = page.value(ticks)
+    assert len(usual) >= 2
+    assert usual == sorted(usual)
+    page.click("#own")
+    assert page.value(ticks) != usual
+
+
+def test_the_percentile_under_the_pointer_is_that_of_the_reference(page):
+    page.press("n")
+    box = page.value(
+        "(() => { const b = document.querySelector('#figure').getBoundingClientRect();"
+        " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+    )
+    moved(page, *box)
+    wait_for(lambda: "above all normal fields" in text(page, "#under"), "the peak's percentile")
+    page.press("0")
+    seen = set()
+    for x in range(400, 1300, 60):
+        moved(page, x, 300)
+        seen.add(text(page, "#under").partition(" · ")[2].partition(" ")[0])
+    assert "percentile" in seen

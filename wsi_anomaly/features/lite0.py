@@ -69,8 +69,9 @@ class SameConv(PaddedConv):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, h, w) to (N, outputs, ceil(h / stride), ceil(w / stride))."""
         mkldnn = torch.backends.mkldnn
-        fused = (
-            x.device.type == "cpu"
+        fused = (  # its backward pass knows nothing of the weights
+            not self.weight.requires_grad
+            and x.device.type == "cpu"
             and x.dtype in (torch.float32, torch.bfloat16)
             and mkldnn.is_available()  # type: ignore[no-untyped-call] # not in every build
             and mkldnn.enabled

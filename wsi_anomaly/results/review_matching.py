@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from wsi_anomaly.calibration import smooth_scores
 from wsi_anomaly.results.places import Area, matched_pairs, meeting
@@ -22,11 +23,21 @@ LEAST_SHARE = 0.5
 """Of a region that a reviewed place must cover: a follicle leaves a larger region open."""
 
 
-def regions_of(stored: StoredScores) -> list[AnomalousRegion]:
-    """Give the flagged regions of a stored result, in the order of its report."""
-    fields = stored.fields
+def regions_of(
+    stored: StoredScores, which: NDArray[np.bool_] | None = None
+) -> list[AnomalousRegion]:
+    """Give the regions of a stored result, in the order of its report.
+
+    Parameters
+    ----------
+    stored
+        The result.
+    which
+        (N,) fields that make them; by default those that are flagged.
+    """
+    fields, flagged = stored.fields, stored.flagged if which is None else which
     smoothed = smooth_scores(fields.row, fields.col, stored.score, radius=smoothing_radius(fields))
-    return merge_regions(fields, stored.score, smoothed, stored.flagged, stored.mpp)
+    return merge_regions(fields, stored.score, smoothed, flagged, stored.mpp)
 
 
 @dataclass(frozen=True, eq=False)

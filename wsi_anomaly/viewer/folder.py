@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.reports.report import environment
 from wsi_anomaly.reports.worklist_rows import collect
+from wsi_anomaly.results.raster import faded
 from wsi_anomaly.results.reviews import VERDICTS
 from wsi_anomaly.results.slide_files import SlideFiles
 from wsi_anomaly.results.summary import read_summary, result_names
 from wsi_anomaly.slides import ReadError, Slide, open_slide
 from wsi_anomaly.viewer.opened import OpenResults
-from wsi_anomaly.viewer.page import TILE_PX, World, page_data
+from wsi_anomaly.viewer.page import page_data
 from wsi_anomaly.viewer.reviewing import Reviewing
+from wsi_anomaly.viewer.world import TILE_PX, World
 
 TEMPLATES = Path(__file__).parent / "templates"
 _OPEN_FILES = ("report.html", "thumbnail.jpg", "heatmap.png")
@@ -116,8 +120,8 @@ class Results:
             if (slide := self._open.pop(name, None)) is not None:
                 slide.close()
 
-    def tile(self, name: str, zoom: int, x: int, y: int) -> bytes:
-        """Read a tile of the slide, as JPEG."""
+    def tile(self, name: str, zoom: int, x: int, y: int, *, grey: bool = False) -> bytes:
+        """Read a tile of the slide, as JPEG; in the report's grey, if it lies under a heatmap."""
         from PIL import Image
 
         world = World.of(self.summary(name))
@@ -129,6 +133,8 @@ class Results:
             pixels = slide.read(*corner, (TILE_PX, TILE_PX), world.mpp(zoom)).rgb
         except ReadError as error:
             raise NotHereError(str(error)) from error
+        if grey:
+            pixels = np.rint(faded(pixels)[..., 0]).astype(np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "JPEG", quality=_JPEG_QUALITY)
         return buffer.getvalue()

@@ -17,10 +17,19 @@ _KEPT = 4
 
 @dataclass(frozen=True, eq=False)
 class OpenResult:
-    """A result as long as it is looked at: its scores, and its regions with their outlines."""
+    """A result as long as it is looked at: its scores, and its regions with their outlines.
+
+    Attributes
+    ----------
+    stored
+        Its scores.
+    regions, taken_away
+        What is flagged, and what would be were it not like what readers called harmless.
+    """
 
     stored: StoredScores
     regions: Sequence[AnomalousRegion]
+    taken_away: Sequence[AnomalousRegion]
 
     @classmethod
     def read(cls, folder: Path) -> OpenResult:
@@ -32,7 +41,7 @@ class OpenResult:
             It is missing or damaged.
         """
         stored = StoredScores.read(folder)
-        return cls(stored, regions_of(stored))
+        return cls(stored, regions_of(stored), regions_of(stored, stored.taken_away))
 
 
 class OpenResults:

@@ -30,7 +30,7 @@ from wsi_anomaly.results.reviews import (
 )
 from wsi_anomaly.scoring import union_of_fields
 from wsi_anomaly.viewer.opened import OpenResult, OpenResults
-from wsi_anomaly.viewer.page import World
+from wsi_anomaly.viewer.world import World
 
 _MOST_READERS = 6
 

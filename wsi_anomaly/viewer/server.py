@@ -174,6 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
             ("readers", 1): lambda _: (readers_page(self._reviewing()).encode(), ".html"),
             ("static", 2): lambda _, name: (_static(name), Path(name).suffix),
             ("tile", 5): lambda _, *place: (_tile(results, *place), ".jpg"),
+            ("grey", 5): lambda _, *place: (_tile(results, *place, grey=True), ".jpg"),
             ("file", 3): lambda _, name, file: (
                 results.file(name, file).read_bytes(),
                 Path(file).suffix,
@@ -213,11 +214,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Stay quiet: a line for each tile would drown everything else."""
 
 
-def _tile(results: Results, name: str, *place: str) -> bytes:
+def _tile(results: Results, name: str, *place: str, grey: bool = False) -> bytes:
     zoom, x, y = (part.removesuffix(".jpg") for part in place)
     if not all(re.fullmatch(r"\d{1,9}", part) for part in (zoom, x, y)):
         raise NotHereError("There is no such tile.")
-    return results.tile(name, int(zoom), int(x), int(y))
+    return results.tile(name, int(zoom), int(x), int(y), grey=grey)
 
 
 def _static(name: str) -> bytes:
@@ -227,7 +228,7 @@ def _static(name: str) -> bytes:
         path = Path(bokeh.__file__).parent / "server" / "static" / "js" / name
     elif name == STYLE.name:
         path = STYLE
-    elif name in {"viewer.js", "review.js", "viewer.css"}:
+    elif name in {"viewer.js", "heatmap.js", "overview.js", "review.js", "viewer.css"}:
         path = TEMPLATES / name
     else:
         raise NotHereError("There is no such file.")

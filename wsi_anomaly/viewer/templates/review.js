@@ -60,8 +60,7 @@ class Review {
         text.textContent = `${place.finding || place.verdict} · ${place.where}`;
         button.append(badge(place.verdict), text);
         button.addEventListener("click", () => {
-          this.view.show(place.um[0], place.um[1], 700);
-          this.view.mark.data = { x: [place.um[0]], y: [place.um[1]] };
+          this.view.look(place.um);
         });
         item.append(button);
         return item;
@@ -221,7 +220,7 @@ class Review {
     byId("figure").addEventListener("pointerdown", (event) => { down = [event.clientX, event.clientY]; }, true);
     byId("figure").addEventListener("pointerup", (event) => {
       if (!down || Math.hypot(event.clientX - down[0], event.clientY - down[1]) > 4) return;
-      const cell = view.cell(view.world(event.clientX, event.clientY));
+      const cell = view.heatmap.cell(view.world(event.clientX, event.clientY));
       if (cell === null) return;
       const at = cell[0] * view.data.cells.shape[1] + cell[1];
       if (!view.data.kind[at]) return;
