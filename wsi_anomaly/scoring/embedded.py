@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.calibration.shift import AXIS
-from wsi_anomaly.core.errors import EmbeddingsError
-from wsi_anomaly.detectors.encoder import Encoder
+from wsi_anomaly.core.errors import EmbeddingsError, ModelError
+from wsi_anomaly.detectors.encoder import Encoder, learned_from_embeddings
 from wsi_anomaly.embeddings import Embeddings, EmbeddingsFile, Gridded, StandIn, on_grid
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
@@ -45,6 +45,23 @@ class Judged:
     gridded: Gridded
     scores: Mapping[str, NDArray[np.float32]]
     place: NDArray[np.float64]
+
+
+def check_kind(model: ScoringModel, options: ScoreOptions) -> None:
+    """See that a model is given what it looks at: pixels, or embeddings.
+
+    Raises
+    ------
+    ModelError, EmbeddingsError
+        It is not.
+    """
+    if options.embeddings is not None or options.embeddings_out is not None:
+        Encoder.of(model)
+    if options.embeddings is None and learned_from_embeddings(model):
+        raise ModelError(
+            f"The model {model.name} has learned from embeddings, and sees no pixels; give those "
+            "of the slides with --embeddings FOLDER."
+        )
 
 
 def check_fits(found: Embeddings, model: ScoringModel, mpp: Mpp) -> None:
@@ -109,7 +126,10 @@ def judge(
 
 
 def measures_of(score: NDArray[np.floating], place: NDArray[np.floating]) -> dict[str, float]:
-    """Put an embedded slide into a few numbers, as ``domain.measures`` does with pixels."""
+    """Put an embedded slide into a few numbers, as ``domain.measures`` does with pixels.
+
+    Of its raw scores (N,), and where its tissue lies in the model's space (k,).
+    """
     low, median, high = (float(v) for v in np.quantile(score, (0.25, 0.5, 0.75)))
     axes = {f"{AXIS}{i}": float(value) for i, value in enumerate(place, start=1)}
     return {"median score": median, "spread of scores": high - low} | axes

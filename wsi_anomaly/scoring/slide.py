@@ -76,10 +76,8 @@ def score_slide(
         What is looked at, and what is flagged.
     controls
         Concurrent controls, in place of the model's own calibration slides.
-    progress
-        Called with fields done and fields in all, after every batch.
-    keep
-        Given the embeddings of fields as they are judged.
+    progress, keep
+        Called with fields done and fields in all, after every batch; given the embeddings.
 
     Raises
     ------
@@ -110,7 +108,6 @@ def score_slide(
             )  # fmt: skip
             kept = _kept(found, slide, options.min_tissue)
             fields, status = fields.take(kept), found.status[kept]
-            sparse_mm2 = _sparse_mm2(tissue, fields)
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = Reference.of(model, facts, controls, options.stride_um)
@@ -133,7 +130,7 @@ def score_slide(
         settings=scoring_settings(slide.path, model, options, controls),
         tissue=tissue.polygons(),
         tissue_mm2=tissue.area_mm2(),
-        sparse_mm2=sparse_mm2,
+        sparse_mm2=_sparse_mm2(tissue, fields),
         timings=timings | {"network": found.network_seconds},
         measured=measures(preprocess, found.sharpness, score, found.place),
         pixel_maps=maps,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Self
 
 from wsi_anomaly.core.devices import passed_over
-from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.core.resources import trained_model
 from wsi_anomaly.jobs import Watch, parse_shard, take_shard
@@ -132,6 +131,8 @@ class ScoreRun:
         WsiAnomalyError
             An option makes no sense, or the model cannot be used.
         """
+        from wsi_anomaly.scoring.embedded import check_kind  # heavy, as models are
+
         output = Path(output)
         if not options.dask and (slower := passed_over(options.device)):
             note(slower)
@@ -139,7 +140,7 @@ class ScoreRun:
         check_names_may_be_shown(output)
         loaded = load_model(scoring.model, scoring.device_here)
         grid_of(loaded, options.stride_um)  # wrong usage, not a fault of every slide
-        _check_kind(loaded, options)
+        check_kind(loaded, options)
         return cls(make_folder(output), (), loaded, scoring, Listing((), ()), {})
 
     def of(self, slides: Sequence[Path], named: NamedSlides) -> Self:
@@ -178,25 +179,6 @@ class ScoreRun:
         """Cases by the folder of a result, and by the path of a slide that may have none."""
         named = [(job, self.cases[job.slide]) for job in self.jobs if job.slide in self.cases]
         return {name: case for job, case in named for name in (job.folder.name, str(job.slide))}
-
-
-def _check_kind(model: ScoringModel, options: ScoreOptions) -> None:
-    """See that a model is given what it looks at: pixels, or embeddings.
-
-    Raises
-    ------
-    ModelError, EmbeddingsError
-        It is not.
-    """
-    from wsi_anomaly.detectors.encoder import Encoder, learned_from_embeddings  # heavy
-
-    if options.embeddings is not None or options.embeddings_out is not None:
-        Encoder.of(model)
-    if options.embeddings is None and learned_from_embeddings(model):
-        raise ModelError(
-            f"The model {model.name} has learned from embeddings, and sees no pixels; give those "
-            "of the slides with --embeddings FOLDER."
-        )
 
 
 def _copies(jobs: Sequence[ScoreJob]) -> Iterator[Other]:

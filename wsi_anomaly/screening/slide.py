@@ -173,7 +173,7 @@ def _scored(
     file = job.embeddings_out(options)
     if file is None:
         return score_slide(slide, model, options, controls=job.controls, progress=progress)
-    from wsi_anomaly.detectors.encoder import Encoder
+    from wsi_anomaly.scoring.embedded import Encoder
 
     encoder = Encoder.of(model)
     with embeddings_out(file, encoder.name, encoder.field_um, slide) as out:
