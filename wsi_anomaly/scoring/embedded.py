@@ -64,6 +64,11 @@ def check_kind(model: ScoringModel, options: ScoreOptions) -> None:
         )
 
 
+def encoder_for(model: ScoringModel) -> Encoder:
+    """Say who makes the embeddings that a model judges; see :meth:`Encoder.of`."""
+    return Encoder.of(model)
+
+
 def check_fits(found: Embeddings, model: ScoringModel, mpp: Mpp) -> None:
     """See that embeddings are of the encoder that a model has learned from.
 

@@ -173,9 +173,9 @@ def _scored(
     file = job.embeddings_out(options)
     if file is None:
         return score_slide(slide, model, options, controls=job.controls, progress=progress)
-    from wsi_anomaly.scoring.embedded import Encoder
+    from wsi_anomaly.scoring.embedded import encoder_for
 
-    encoder = Encoder.of(model)
+    encoder = encoder_for(model)
     with embeddings_out(file, encoder.name, encoder.field_um, slide) as out:
         found = score_slide(
             slide, model, options, controls=job.controls, progress=progress, keep=out.add
