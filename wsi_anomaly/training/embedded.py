@@ -130,7 +130,7 @@ def train_on_embeddings(
         detectors={"density": density.to(choose_device(options.device))},
         primary="density",
         seen={mark: split.part(one.case) for one in normals for mark in one.marks},
-        provenance=_provenance(settings, split, learned, found, density),
+        provenance=_facts(settings, split, learned, found, density),
     )
     model = replace(model, calibration=_calibration(model, normals, split, options, watch))
     watch.stage("writing")
@@ -261,7 +261,7 @@ def _calibration(
     return {model.primary: Calibration.fit(parts)} if parts else {}
 
 
-def _provenance(
+def _facts(
     config: TrainConfig,
     split: Split,
     learned: Sequence[NormalEmbeddings],
