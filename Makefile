@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Interpreters of check-wheel: versions, or paths where they are not on the PATH.
 PYTHONS ?= 3.11 3.12 3.13
 
-.PHONY: help setup demo test accessibility benchmarks docs faults fuzz lint format lock wheel \
+.PHONY: help setup demo test accessibility benchmarks check-ecosystem docs faults fuzz lint format lock wheel \
 	check-wheel clean
 .DEFAULT_GOAL := help
 
@@ -57,6 +57,9 @@ fuzz: $(READY)  ## Fuzz every parser for a minute each (Linux); the record of SE
 
 benchmarks: $(READY)  ## Time everything (40 minutes, a quiet machine); writes the documents' tables
 	@$(BIN)/python benchmarks/table.py --run all
+
+check-ecosystem: $(READY)  ## Hold embeddings and stores against LazySlide and slide2vec (some GB)
+	@PYTHONPATH=$(CURDIR) $(BIN)/python tests/ecosystem.py
 
 docs: $(READY)  ## Build the documents as a site (build/site), strictly
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
