@@ -26,7 +26,7 @@ from score_map_fakes import fake_calibration, fake_score_map
 from wsi_anomaly.reports import write_results, write_worklist
 from wsi_anomaly.reports.worklist_cases import note_cases
 from wsi_anomaly.results.summary import FORMAT
-from wsi_anomaly.scoring import ScoreMap, interpret
+from wsi_anomaly.scoring import ScoreMap, merge_regions
 from wsi_anomaly.slides import open_slide
 
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
@@ -39,7 +39,8 @@ TO_SAVED = """new Promise((done) => {{ const said = document.querySelector('#sav
     new MutationObserver((_, watch) => {{ if (said.textContent.startsWith('Saved')) {{
         watch.disconnect(); done(performance.now() - began);
     }} }}).observe(said, {{childList: true}});
-    document.dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}'}})); }})"""
+    const about = {{key: '{key}', bubbles: true}};
+    document.body.dispatchEvent(new KeyboardEvent('keydown', about)); }})"""
 
 
 def typed(words: str) -> str:
@@ -95,24 +96,23 @@ def worklist(page: Browser, folder: Path, slides: int, rounds: int, *, cases: bo
 
 
 def many_regions(slide: Path, least: int) -> ScoreMap:
-    """Make up a score map with at least so many flagged regions."""
-    side = 6 * (int(least**0.5) + 2)
-    score_map = fake_score_map(0, shape=(side, side), slide=slide, lesions=0, missing=0, density=1)
-    fields, score = score_map.fields, score_map.scores["dpa"].copy()
-    score[(fields.row % 6 == 3) & (fields.col % 6 == 3)] += 6
-    calibration = fake_calibration()
-    mpp = score_map.slide.mpp
-    found = interpret(fields, score, calibration, mpp=(mpp.x, mpp.y), seen=None)
-    assert len(found.regions) >= least, len(found.regions)
-    return replace(
-        score_map, scores=score_map.scores | {"dpa": score}, calibration=calibration,
-        interpretation=found,
+    """Make up a score map in which at least so many places of 2 x 2 fields are flagged."""
+    side = 6 * (int(least**0.5) + 1)
+    score_map = fake_score_map(
+        0, shape=(side, side), slide=slide, lesions=0, missing=0, density=1,
+        calibration=fake_calibration(),
     )  # fmt: skip
+    fields, found, mpp = score_map.fields, score_map.interpretation, score_map.slide.mpp
+    flagged = (fields.row % 6 // 2 == 1) & (fields.col % 6 // 2 == 1)
+    score = score_map.scores["dpa"]
+    score[flagged] += 1
+    regions = merge_regions(fields, score, found.smoothed, flagged, (mpp.x, mpp.y))
+    return replace(score_map, interpretation=replace(found, flagged=flagged, regions=regions))
 
 
 def review(page: Browser, folder: Path, regions: int, rounds: int) -> Any:
     """Open a slide with many regions and review one after the other."""
-    slide = huge_slide(folder / "slide.tif", side=6 * (int(regions**0.5) + 2) * 128, mpp=0.5)
+    slide = huge_slide(folder / "slide.tif", side=6 * (int(regions**0.5) + 1) * 128, mpp=0.5)
     score_map = many_regions(slide, regions)
     with open_slide(slide, mpp=0.5) as opened:
         write_results(score_map, opened, folder / "results" / "slide", heatmap=False)
