@@ -13,7 +13,11 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 # Keep byte code even where the shell forbids it: every process would compile what it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test accessibility benchmarks check-ecosystem docs faults fuzz lint format lock wheel clean
+# Interpreters of check-wheel: versions, or paths where they are not on the PATH.
+PYTHONS ?= 3.11 3.12 3.13
+
+.PHONY: help setup demo test accessibility benchmarks check-ecosystem docs faults fuzz lint format lock wheel \
+	check-wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -77,6 +81,9 @@ lock: $(BIN)/uv  ## Write requirements.lock again from pyproject.toml (no host n
 
 wheel: $(READY)  ## Build the wheel, with the shipped models inside
 	@$(BIN)/uv build --quiet --wheel --out-dir dist .
+
+check-wheel: wheel  ## Use the wheel alone on Python 3.11 to 3.13 (PYTHONS=...), those that are here
+	@for python in $(PYTHONS); do sh tools/check_wheel.sh $(BIN)/uv $$python || exit 1; done
 
 clean:  ## Remove the environment and everything built
 	@rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
