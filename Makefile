@@ -13,11 +13,15 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 # Keep byte code even where the shell forbids it: every process would compile what it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test accessibility benchmarks docs faults fuzz lint format lock wheel clean
+# Interpreters of check-wheel: versions, or paths where they are not on the PATH.
+PYTHONS ?= 3.11 3.12 3.13
+
+.PHONY: help setup demo test accessibility benchmarks check-ecosystem docs faults fuzz lint format lock wheel \
+	check-wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY)  ## Make the environment (.venv) from the lock
 
@@ -54,6 +58,9 @@ fuzz: $(READY)  ## Fuzz every parser for a minute each (Linux); the record of SE
 benchmarks: $(READY)  ## Time everything (40 minutes, a quiet machine); writes the documents' tables
 	@$(BIN)/python benchmarks/table.py --run all
 
+check-ecosystem: $(READY)  ## Hold embeddings and stores against LazySlide and slide2vec (some GB)
+	@PYTHONPATH=$(CURDIR) $(BIN)/python tests/ecosystem.py
+
 docs: $(READY)  ## Build the documents as a site (build/site), strictly
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "open build/site/index.html"
@@ -74,6 +81,9 @@ lock: $(BIN)/uv  ## Write requirements.lock again from pyproject.toml (no host n
 
 wheel: $(READY)  ## Build the wheel, with the shipped models inside
 	@$(BIN)/uv build --quiet --wheel --out-dir dist .
+
+check-wheel: wheel  ## Use the wheel alone on Python 3.11 to 3.13 (PYTHONS=...), those that are here
+	@for python in $(PYTHONS); do sh tools/check_wheel.sh $(BIN)/uv $$python || exit 1; done
 
 clean:  ## Remove the environment and everything built
 	@rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -26,14 +26,19 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wsi_anomaly.api import calibrate, check, evaluate, init, learn, score, tile, train, tune
+    from wsi_anomaly.results.frames import Results
 
 __all__ = [
-    "__version__", "calibrate", "check", "evaluate", "init", "learn", "score", "tile", "train",
-    "tune",
+    "Results", "__version__", "calibrate", "check", "evaluate", "init", "learn", "score", "tile",
+    "train", "tune",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Results":
+        from wsi_anomaly.results.frames import Results
+
+        return Results
     if name in __all__:
         from wsi_anomaly import api
 

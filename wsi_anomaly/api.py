@@ -50,6 +50,7 @@ from wsi_anomaly.tiles.tiling import TileOutcome
 from wsi_anomaly.training import check as checking
 from wsi_anomaly.training import run as training
 from wsi_anomaly.training.config import TrainConfig, chosen_config, load_config
+from wsi_anomaly.training.embedded import train_on_embeddings
 from wsi_anomaly.training.recalibration import recalibrate_on
 from wsi_anomaly.training.reviews import Learned, learn_reviews
 from wsi_anomaly.tuning import Found
@@ -160,8 +161,7 @@ def score(
     slides
         A slide, a folder of slides, or a list of them.
     model
-        Folder of the model; None: ``model/``, and where there is none each slide is compared with
-        itself.
+        Its folder; None: ``model/``, and without one each slide is compared with itself.
     output
         Folder of results.
     options, changes
@@ -206,7 +206,7 @@ def train(
     Parameters
     ----------
     tiles
-        Tile files, or folders of them.
+        Tile files, or folders of them; with ``embeddings`` the slides, where they are at hand.
     output
         Folder of the model.
     config
@@ -226,6 +226,8 @@ def train(
         There are no suitable tiles, or the network, or the output cannot be used.
     """
     options = replace(options or TrainOptions(), **changes)
+    if options.embeddings is not None:
+        return train_on_embeddings(tiles, output, config, options, watch=watch)
     return training.train(
         tiles,
         output,
@@ -389,7 +391,7 @@ def _given_back(slides: Paths, outcomes: list[Outcome[J, R]]) -> list[R] | list[
     if not isinstance(slides, str | Path):
         by_slide = {outcome.job.slide.absolute(): outcome for outcome in outcomes}
         order = [path.absolute() for place in slides for path in find_slides([place])]
-        return [by_slide[path] for path in dict.fromkeys(order) if path in by_slide]
+        return [by_slide[path] for path in dict.fromkeys(order or by_slide) if path in by_slide]
     failed = [outcome for outcome in outcomes if outcome.result is None]
     if len(failed) == len(outcomes) and failed:
         raise failed[0].as_error()

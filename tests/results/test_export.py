@@ -12,8 +12,10 @@ import pytest
 import shapely
 from score_map_fakes import fake_calibration, fake_score_map
 
+import wsi_anomaly
 from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.embeddings import find_embeddings
 from wsi_anomaly.results.arrays import write_zarr
 from wsi_anomaly.results.export import export_results
 from wsi_anomaly.results.geojson import write_geojson
@@ -46,7 +48,10 @@ def results(maps: dict[str, ScoreMap], tmp_path: Path) -> Path:
         write_zarr(folder / "scores.zarr", score_map)
         summary = {
             "format": FORMAT, "version": VERSION, "status": "done", "result_hash": "r" * 64,
-            "slide": {"path": f"/slides/{name}.tif", "fingerprint": FINGERPRINTS[name]},
+            "slide": {
+                "path": f"/slides/{name}.tif", "fingerprint": FINGERPRINTS[name],
+                "size_px": [9000, 9000], "mpp": [0.25, 0.25], "bounds": [0, 0, 9000, 9000],
+            },
             "slide_score": 3.5, "slide_percentile": None, "verdict": "",
             "flagged": {"regions": 0, "threshold": 2.0, "area_mm2": 0.1},
             "tissue_mm2": 1.5, "not_assessed_mm2": 0.0,
@@ -177,8 +182,50 @@ def test_what_is_missing_is_said_in_one_sentence(
 ) -> None:
     with pytest.raises(UsageError, match="holds no results"):
         export_results(tmp_path / "nowhere", tmp_path / "tables")
-    with pytest.raises(UsageError, match="A format is parquet, csv, anndata, not 'xlsx'"):
+    with pytest.raises(UsageError, match="anndata, spatialdata, not 'xlsx'"):
         export_results(results, tmp_path / "tables", "xlsx")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UsageError, match=r"needs pyarrow.*install wsi-anomaly\[export\]"):
         export_results(results, tmp_path / "tables")
+
+
+def test_a_store_of_spatialdata_has_fields_regions_and_what_scores_mean(
+    results: Path, maps: dict[str, ScoreMap], tmp_path: Path
+) -> None:
+    """SpatialData and LazySlide themselves open it in ``make check-ecosystem``."""
+    made = export_results(results, tmp_path / "stores", "spatialdata")
+    assert [path.name for path in made.files] == ["s0.zarr", "s1.zarr"]
+    for name, score_map in maps.items():
+        store = tmp_path / "stores" / f"{name}.zarr"
+        table = anndata.io.read_zarr(store / "tables" / "anomaly_fields")
+        scores = score_map.scores[score_map.primary]
+        np.testing.assert_allclose(table[:, score_map.primary].X.ravel(), scores, rtol=1e-6)
+        assert (table.obs["flagged"].to_numpy() == score_map.interpretation.flagged).all()
+        assert table.uns["spatialdata_attrs"]["region"] == "fields"
+        squares = pd.read_parquet(store / "shapes" / "fields" / "shapes.parquet")
+        bounds = shapely.bounds(shapely.from_wkb(squares["geometry"]))
+        np.testing.assert_allclose(bounds[:, :2], score_map.fields.coords)
+        outlines = store / "shapes" / "regions" / "shapes.parquet"
+        assert outlines.exists() == bool(score_map.interpretation.regions)
+
+
+def test_a_store_is_read_as_lazyslides_are(
+    results: Path, maps: dict[str, ScoreMap], tmp_path: Path
+) -> None:
+    export_results(results, tmp_path / "stores", "spatialdata")
+    with find_embeddings(tmp_path / "stores").files["s0"].open() as found:
+        assert np.array_equal(found.coords, maps["s0"].fields.coords)
+        assert found.slide_size == (9000, 9000)
+
+
+def test_results_are_dataframes(results: Path, maps: dict[str, ScoreMap]) -> None:
+    found = wsi_anomaly.Results(results)
+    fields = found.to_dataframe()
+    assert len(fields) == sum(len(m.fields) for m in maps.values())
+    assert set(fields["slide"].cat.categories) == set(found.slides) == {"s0", "s1"}
+    assert len(found.to_dataframe("slides")) == 2
+    assert len(found.to_dataframe("regions")) == len(maps["s0"].interpretation.regions)
+    with pytest.raises(UsageError, match="tables are fields, regions, slides"):
+        found.to_dataframe("cells")
+    with pytest.raises(UsageError, match="holds no results"):
+        wsi_anomaly.Results(results / "s0" / "nothing")

@@ -8,10 +8,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import tifffile
+from shapely import box
 
 import wsi_anomaly
 from wsi_anomaly import api
-from wsi_anomaly.annotations import read_geojson
+from wsi_anomaly.annotations import Outline, read_geojson, write_geojson
 from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import ModelError, UsageError
@@ -214,6 +215,17 @@ def test_what_was_called_abnormal_becomes_known_anomalies(world, results, tmp_pa
         assert ((x > 896) & (y < 896)).all()  # where the stripes are
     read = read_geojson(known / "s0.geojson")
     assert Counter(o.label for o in read) == {"Abnormal": 1, "Normal variant": 2}
+
+
+def test_what_only_the_tissue_mask_calls_tissue_is_learned_too(world, tmp_path):
+    """Glass within an outline that somebody drew round the tissue was scored, so it is tissue."""
+    write_geojson(tmp_path / "all.geojson", [Outline("", box(0, 0, 1792, 1792))], "s0")
+    slide, results = world / "slides" / "s0.tif", tmp_path / "results"
+    api.score(slide, world / "model", results, tissue_mask=tmp_path / "all.geojson")
+    mark = read_summary(results / "s0")["slide"]["fingerprint"]
+    append_review(results, Review("ann", "s0", mark, "artefact", box(0, 1664, 512, 1792)))
+    made = learn_reviews(results, world / "model", tmp_path / "m", LearnOptions())
+    assert [len(finding.vectors) for finding in made.known.findings] == [16]
 
 
 def test_few_reviews_are_a_hint(world, results, tmp_path):

@@ -8,16 +8,19 @@ import click
 
 from wsi_anomaly.cli.common import PATH, common_options, console, say
 
+_SHOWN = 10
+
 
 @click.command()
 @click.argument("results", type=PATH, default=Path("results"))
 @click.option(
     "--to",
     "kind",
-    type=click.Choice(["parquet", "csv", "anndata"]),
+    type=click.Choice(["parquet", "csv", "anndata", "spatialdata"]),
     default="parquet",
     show_default=True,
-    help="Parquet and CSV for tables, AnnData (.h5ad) for scanpy.",
+    help="Parquet and CSV for tables, AnnData (.h5ad) for scanpy, SpatialData (.zarr, a store a "
+    "slide) for LazySlide.",
 )
 @click.option(
     "-o", "--output", type=PATH, default=Path("exported"), show_default=True, help="Folder of them."
@@ -35,6 +38,7 @@ def command(*, results: Path, kind: str, output: Path, verbosity: int = 0) -> in
     Examples:
       wsi-anomaly export results/
       wsi-anomaly export results/ --to anndata -o for_scanpy/
+      wsi-anomaly export results/ --to spatialdata -o stores/
     """
     from wsi_anomaly.reports.worklist_rows import collect
     from wsi_anomaly.results.export import export_results
@@ -45,6 +49,8 @@ def command(*, results: Path, kind: str, output: Path, verbosity: int = 0) -> in
         click.echo(f"Error: {problem}", err=True)
     out = console(verbosity)
     say(out, f"{made.slides} slides, {made.fields:,} fields, {made.regions} regions:")
-    for path in made.files:
+    for path in made.files[:_SHOWN]:
         say(out, f"  {path}")
+    if len(made.files) > _SHOWN:
+        say(out, f"  and {len(made.files) - _SHOWN} more in {output}")
     return 1 if made.problems else 0

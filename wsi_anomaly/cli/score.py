@@ -33,7 +33,7 @@ option = option_of(ScoreOptions)
 
 
 @click.command()
-@click.argument("slides", nargs=-1, required=True, type=PATH)
+@click.argument("slides", nargs=-1, type=PATH)
 @click.option(
     "--model",
     multiple=True,
@@ -88,6 +88,20 @@ option = option_of(ScoreOptions)
     type=click.Path(path_type=Path, exists=True),
     help="Outlines (QuPath GeoJSON, ASAP XML) or a mask image of the tissue, in place of finding "
     "it; or a folder of files named as the slides.",
+)
+@option(
+    "--embeddings",
+    type=PATH,
+    metavar="FOLDER",
+    help="Score embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made, with a model of "
+    "train --embeddings; SLIDES may be left out, which leaves their pictures out too.",
+)
+@option(
+    "--embeddings-out",
+    type=PATH,
+    metavar="FOLDER",
+    help="Also write the embeddings of the slides' fields, <slide>.h5 as TRIDENT writes them; "
+    "--embeddings reads them again.",
 )
 @option(
     "--cases",
@@ -185,6 +199,7 @@ def command(
       wsi-anomaly score new_slides/ -o results --false-regions 0.5
       wsi-anomaly score slide.svs --mpp 0.2527     a slide that does not say its pixel size
       wsi-anomaly score new_slides/ --shard 3/8    the third of eight machines
+      wsi-anomaly score new_slides/ --embeddings features_uni_v1/
       wsi-anomaly score --watch incoming/          what a scanner writes there, all night
       wsi-anomaly score study7/ --cohort study7.csv --model liver=models/liver
           --model kidney=models/kidney --blinded   a study: concurrent controls, read by codes
@@ -201,9 +216,11 @@ def command(
     if watch:
         from wsi_anomaly.cli.score_watch import run_watch
 
-        if table or control or blinded or options.shard or len(model) > 1:
+        apart = table or control or blinded or options.shard or options.embeddings
+        if apart or len(model) > 1:
             raise UsageError(
-                "--watch takes one model and no study or shard: what arrives is scored by itself."
+                "--watch takes one model and no study, shard or embeddings: what arrives is scored "
+                "by itself."
             )
         return run_watch(slides, model, output, options, settle, verbosity=verbosity)
     if settle is not None:
@@ -211,6 +228,8 @@ def command(
     if table is None and (control is not None or blinded):
         table = _manifest_among(slides)
     if table is not None:
+        if options.embeddings is not None:
+            raise UsageError("A study is scored from slides; leave --embeddings or --cohort out.")
         if options.cases is not None:
             raise UsageError("--cases goes without --cohort, whose table names the animals.")
         from wsi_anomaly.cli.score_cohort import run_cohort

@@ -64,6 +64,19 @@ option = option_of(TrainOptions)
     help="Tile files of a few known abnormal tiles; fusion chooses its weights by them. They are "
     "never trained on.",
 )
+@option(
+    "--embeddings",
+    type=PATH,
+    metavar="FOLDER",
+    help="Learn from embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made of normal "
+    "slides, in place of tiles; --features says whose, where there are several.",
+)
+@option(
+    "--cases",
+    type=PATH,
+    metavar="CSV",
+    help="Lines of slide,case for --embeddings.  [default: each slide is a case]",
+)
 @option("--seed", type=int, help="Of the split, the weights and the batches.  [default: 0]")
 @device_option(TrainOptions)
 @option(
@@ -82,17 +95,20 @@ def command(
 ) -> int:
     r"""Learn normal tissue from tiles of normal slides: tiles/ -> model/.
 
-    TILES are tile files or folders of them (default: tiles/). Cases are kept apart: most of them
-    train, some stop the training in time, and at least four say what a score means (calibration);
-    those are read again from their slides. The model folder holds everything that scoring needs,
-    with a model card and a picture of the training. Run the same command again after an
-    interruption: training goes on where it was.
+    TILES are tile files or folders of them (default: tiles/); with --embeddings they are the
+    slides, where they are at hand to check the embeddings against. Cases are kept apart: most of
+    them train, some stop the training in time, and at least four say what a score means
+    (calibration); those are read again from their slides. The model folder holds everything that
+    scoring needs, with a model card and a picture of the training. Run the same command again
+    after an interruption: training goes on where it was.
 
     \b
     Examples:
       wsi-anomaly train
       wsi-anomaly train tiles/ -o liver_model --magnification 20
       wsi-anomaly train --config paper --features vgg19 --device cuda
+      wsi-anomaly train --embeddings features_uni_v1/        of another program
+      wsi-anomaly train slides/ --embeddings features_uni_v1/ --cases cases.csv
       torchrun --nproc-per-node 2 -m wsi_anomaly train       several GPUs
 
     \b

@@ -79,6 +79,7 @@ class TrainDisplay(Display):
 
     def calibration(self, model: Model) -> None:
         """Say what the model's scores can be compared with."""
+        from wsi_anomaly.detectors.encoder import learned_from_embeddings
         from wsi_anomaly.training.card import promise_of
         from wsi_anomaly.training.self_check import PICTURE, self_check
 
@@ -88,4 +89,5 @@ class TrainDisplay(Display):
             self._print(promise_of(model))
             for line in self_check(model):
                 self._print(line)
-            self._print(f"Look at {PICTURE} in the model folder: are these artefacts?")
+            if not learned_from_embeddings(model):  # whose slides need not be at hand
+                self._print(f"Look at {PICTURE} in the model folder: are these artefacts?")

@@ -50,6 +50,10 @@ class TileStoreError(WsiAnomalyError):
     """A tile file is missing, damaged, or not what the command needs."""
 
 
+class EmbeddingsError(WsiAnomalyError):
+    """Embeddings of another program are damaged, or do not belong to their slide or the model."""
+
+
 class ModelError(WsiAnomalyError):
     """A model folder is missing, damaged, of another version, or does not fit the request."""
 

@@ -36,6 +36,7 @@ from wsi_anomaly.detectors.distances import distance_shapes, distances, learn_di
 from wsi_anomaly.detectors.edges import MOST_KNOTS, above_usual, usual_by_share
 from wsi_anomaly.detectors.settings import Settings
 from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.features.external import LAYER
 from wsi_anomaly.learning.batches import Tiles
 
 ESTIMATORS = (
@@ -50,6 +51,7 @@ _STRETCHES = 16
 _SMALLEST_FIELD = 16
 LARGEST_FIELD_UM = 256
 """What lies in a tile file round the cells that are learned from reaches no further."""
+_LARGEST_EMBEDDED_UM = 2048
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,10 @@ class DensityConfig(Settings):
             )
         if not 0 < self.variance <= 1 or self.neighbours < 1 or self.references < 1:
             raise UsageError("variance lies in (0, 1]; neighbours and references are at least 1.")
-        if any(not _SMALLEST_FIELD <= um <= LARGEST_FIELD_UM for um in self.fields_um):
+        largest = _LARGEST_EMBEDDED_UM if self.layers == (LAYER,) else LARGEST_FIELD_UM
+        if any(not _SMALLEST_FIELD <= um <= largest for um in self.fields_um):
             raise UsageError(
-                f"Fields of density are {_SMALLEST_FIELD} to {LARGEST_FIELD_UM} um wide, not "
+                f"Fields of density are {_SMALLEST_FIELD} to {largest} um wide, not "
                 f"{', '.join(map(str, self.fields_um))}."
             )
         if "contrast" in self.estimator and not self.fields_um:

@@ -73,18 +73,24 @@ def distances(
     state: Mapping[str, Tensor], embedding: Tensor, parts: Sequence[str], neighbours: int
 ) -> Tensor:
     """Distances (N, len(parts)) of embeddings (N, D), float32."""
-    z = (embedding.float() - state["mean"]) / state["scale"]
+    # Embeddings are wide and many: what divides them is put into the few axes instead.
+    centred, inverse = embedding.float() - state["mean"], 1 / state["scale"]
+    length: Tensor | None = None
+    if {"directional", "knn"} & set(parts):
+        length = (centred.square() @ inverse.square()).sqrt().clamp_min(1e-12)[:, None]
     found = []
     for part in parts:
-        if part == "knn":
-            similar = _unit(z) @ state["knn.references"].T
-            k = min(neighbours, similar.shape[1])
-            found.append(1 - similar.topk(k, 1).values.mean(1))
-            continue
         if part == "contrast":
             found.append(contrast(below("contrast.", state), embedding))
             continue
-        projected = (z if part == "mahalanobis" else _unit(z)) @ state[f"{part}.components"].T
+        axes = state["knn.references" if part == "knn" else f"{part}.components"]
+        projected = centred @ (axes * inverse).T
+        if length is not None and part != "mahalanobis":
+            projected = projected / length
+        if part == "knn":
+            k = min(neighbours, projected.shape[1])
+            found.append(1 - projected.topk(k, 1).values.mean(1))
+            continue
         whitened = (projected - state[f"{part}.centre"]) @ state[f"{part}.root"]
         found.append(torch.linalg.vector_norm(whitened, dim=1))
     return torch.stack(found, 1)
@@ -133,8 +139,14 @@ def _gaussian(values: NDArray[np.float64], variance: float) -> dict[str, NDArray
     """PCA to a share of the variance, and the whitening of Ledoit and Wolf's covariance."""
     from sklearn.covariance import ledoit_wolf
 
-    _, singular, axes = np.linalg.svd(values - values.mean(0), full_matrices=False)
-    share = np.cumsum(singular**2) / max(float((singular**2).sum()), 1e-12)
+    centred = values - values.mean(0)
+    if len(values) > values.shape[1]:  # the axes of the covariance: quicker by far, and as exact
+        squares, vectors = np.linalg.eigh(centred.T @ centred)
+        squares, axes = squares[::-1].clip(0), vectors.T[::-1]
+    else:
+        _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+        squares = singular**2
+    share = np.cumsum(squares) / max(float(squares.sum()), 1e-12)
     components = axes[: int(np.searchsorted(share, variance - 1e-12)) + 1]
     projected = values @ components.T
     covariance, _ = ledoit_wolf(projected)

@@ -16,6 +16,7 @@ from wsi_anomaly.core.registry import Registry
 from wsi_anomaly.core.tensors import load_tensors
 from wsi_anomaly.detectors.base import DETECTORS
 from wsi_anomaly.features import NETWORKS
+from wsi_anomaly.features.external import EXTERNAL
 
 FORMAT = "wsi-anomaly-model"
 VERSION = 2
@@ -74,7 +75,7 @@ def refuse_missing(description: Mapping[str, Any], folder: Path) -> None:
     needed: list[tuple[Registry[Any], str]] = [(NETWORKS, network)]
     needed += [(DETECTORS, str(name)) for name in description["detectors"]]
     for registry, name in needed:
-        if name not in registry and not name.startswith("timm:"):
+        if name not in registry and not name.startswith(("timm:", EXTERNAL)):
             package = dict(description.get("packages", {})).get(name)
             remedy = (
                 f"install the package {str(package)[:80]!r}"

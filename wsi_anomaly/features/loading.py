@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.core.reading import why_unreadable
 from wsi_anomaly.core.tensors import load_tensors
+from wsi_anomaly.features.external import EXTERNAL, external_spec
 from wsi_anomaly.features.network import PerceptualNetwork, Stage
 from wsi_anomaly.features.precision import fast_precision
 from wsi_anomaly.features.scaling import InputScaling, scaling_from
@@ -81,6 +82,8 @@ def network_spec(name: str) -> NetworkSpec | None:
     """
     if name.startswith(PREFIX):
         return None
+    if name.startswith(EXTERNAL):
+        return external_spec()
     if name not in NETWORKS:
         known = dict.fromkeys((*FEATURES, *NETWORKS.foreign()))
         raise UsageError(f"There is no network {name!r}; choose one of {', '.join(known)}.")
@@ -120,7 +123,7 @@ def features_from_state(
         raise ModelError(
             f"{source} does not describe a perceptual network; copy it again."
         ) from error
-    if not name.startswith(PREFIX) and name not in NETWORKS:
+    if not name.startswith((PREFIX, EXTERNAL)) and name not in NETWORKS:
         raise ModelError(
             f"{source} uses the network {name!r}, which neither this version of wsi-anomaly nor an "
             "installed package brings; install what made it."

@@ -63,6 +63,11 @@ class ScoreOptions:
         Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
     resume
         Keep results that the same model and settings have given.
+    embeddings
+        Folder of embeddings that another program has made of the slides' fields; they are scored
+        in place of pixels.
+    embeddings_out
+        Folder for the embeddings of the slides' fields, a file each as TRIDENT writes them.
     """
 
     heatmap: bool = False
@@ -85,6 +90,8 @@ class ScoreOptions:
     shard: str | None = None
     device: str = "auto"
     resume: bool = True
+    embeddings: str | Path | None = None
+    embeddings_out: str | Path | None = None
 
     def __post_init__(self) -> None:
         make_floats(self, "stride_um", "false_regions", "fdr", "min_tissue", "mpp")
@@ -98,6 +105,16 @@ class ScoreOptions:
         check_origin(self.origin)
         check_slides(self.mpp, self.backend, self.scene)
         check_workers(self.workers)
+        if self.embeddings is not None and (
+            self.embeddings_out is not None
+            or self.stride_um is not None
+            or self.pixel_map
+            or self.tissue_mask is not None
+        ):
+            raise UsageError(
+                "Embeddings have their own fields and no pixels; leave --stride, --pixel-map, "
+                "--tissue-mask and --embeddings-out out with --embeddings."
+            )
 
 
 class ScoreKeywords(TypedDict, total=False):
@@ -123,3 +140,5 @@ class ScoreKeywords(TypedDict, total=False):
     shard: str | None
     device: str
     resume: bool
+    embeddings: str | Path | None
+    embeddings_out: str | Path | None

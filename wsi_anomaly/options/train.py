@@ -31,6 +31,12 @@ class TrainOptions:
         Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
     resume
         Go on with an unfinished run of the same configuration and tiles.
+    embeddings
+        Folder of embeddings that another program has made of normal slides; they are learned from
+        in place of tiles, and `features` says whose they are where there are several.
+    cases
+        Patient or animal of the slides of embeddings: a table of ``slide,case``, or a mapping; by
+        default every slide is a case of its own. Tile files know theirs.
     """
 
     detector: str | None = None
@@ -41,6 +47,14 @@ class TrainOptions:
     seed: int | None = None
     device: str = "auto"
     resume: bool = True
+    embeddings: str | Path | None = None
+    cases: str | Path | Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.cases is not None and self.embeddings is None:
+            raise UsageError(
+                "Tile files know their cases (tile --cases); --cases goes with --embeddings."
+            )
 
 
 class TrainKeywords(TypedDict, total=False):
@@ -54,6 +68,8 @@ class TrainKeywords(TypedDict, total=False):
     seed: int | None
     device: str
     resume: bool
+    embeddings: str | Path | None
+    cases: str | Path | Mapping[str, str] | None
 
 
 @dataclass(frozen=True)

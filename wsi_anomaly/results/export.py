@@ -6,7 +6,6 @@ there are; an AnnData file is built whole.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ import numpy as np
 
 from wsi_anomaly.core.errors import OutputError, UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import atomic_file, make_folder, output_errors
-from wsi_anomaly.results.export_tables import Columns, Words, slide_tables
+from wsi_anomaly.results.export_spatialdata import write_store
+from wsi_anomaly.results.export_tables import Columns, Words, frame_of, package, slide_tables
 from wsi_anomaly.results.summary import read_summary, result_names
 
-FORMATS = ("parquet", "csv", "anndata")
+FORMATS = ("parquet", "csv", "anndata", "spatialdata")
 TABLES = ("fields", "regions", "slides")
 
 
@@ -31,7 +31,7 @@ class Exported:
     Attributes
     ----------
     files
-        One for each of :data:`TABLES`, or the one AnnData file.
+        One for each of :data:`TABLES`, the one AnnData file, or a SpatialData store a slide.
     slides, fields, regions
         How many rows of each.
     problems
@@ -58,7 +58,8 @@ def export_results(
         Folder of the tables.
     kind
         One of :data:`FORMATS`. An AnnData file holds the fields: raw scores by method as its
-        matrix, centres in um as ``obsm["spatial"]``, the rest as ``obs``.
+        matrix, centres in um as ``obsm["spatial"]``, the rest as ``obs``. SpatialData is a store a
+        slide, see :func:`~wsi_anomaly.results.export_spatialdata.write_store`.
     names
         Slides (folders of the results), in this order; all, by name, when left out.
 
@@ -76,8 +77,10 @@ def export_results(
         raise UsageError(
             f"{results} holds no results; give the folder that 'wsi-anomaly score' has written."
         )
-    methods = _methods(results, names)
+    methods = methods_of(results, names)
     make_folder(output)
+    if kind == "spatialdata":
+        return _export_stores(results, output, names, methods)
     suffix, titles = ("h5ad", TABLES[:1]) if kind == "anndata" else (kind, TABLES)
     paths = [output / f"{title}.{suffix}" for title in titles]
     counts = dict.fromkeys(TABLES, 0)
@@ -101,8 +104,33 @@ def export_results(
     return Exported(paths, counts["slides"], counts["fields"], counts["regions"], problems)
 
 
-def _methods(results: Path, names: Sequence[str]) -> list[str]:
-    """Methods of all models; a table has the same columns for each slide."""
+def _export_stores(
+    results: Path, output: Path, names: Sequence[str], methods: Sequence[str]
+) -> Exported:
+    """Write a SpatialData store for each slide."""
+    files: list[Path] = []
+    problems: list[str] = []
+    fields = regions = 0
+    for name in names:
+        try:
+            tables = slide_tables(results, name, methods)
+            path = output / f"{name}.zarr"
+            write_store(path, tables, methods, read_summary(results / name) or {})
+        except UsageError:
+            raise
+        except WsiAnomalyError as error:
+            problems.append(str(error))
+            continue
+        files.append(path)
+        fields += _length(tables.fields)
+        regions += _length(tables.regions)
+    if not files:
+        raise OutputError(f"No slide of {results} can be exported. {problems[0]}")
+    return Exported(files, len(files), fields, regions, problems)
+
+
+def methods_of(results: Path, names: Sequence[str]) -> list[str]:
+    """List the methods of all models: a table has the same columns for each slide."""
     found: dict[str, None] = {}
     for name in names:
         summary = read_summary(results / name) or {}
@@ -115,21 +143,11 @@ def _length(columns: Columns) -> int:
     return len(first.index if isinstance(first, Words) else first)
 
 
-def _package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UsageError(
-            f"Exporting needs {name.partition('.')[0]}, which is not installed; install "
-            "wsi-anomaly[export]."
-        ) from error
-
-
 class _ArrowWriter:
     """Tables of one file, one after the other; its columns are those of the first."""
 
     def __init__(self, path: Path, _methods: Sequence[str]) -> None:
-        self._arrow = _package("pyarrow")
+        self._arrow = package("pyarrow")
         self._path = path
         self._writer: Any = None
 
@@ -144,7 +162,7 @@ class _ArrowWriter:
         self._writer.write_table(table)
 
     def _open(self, schema: Any) -> Any:
-        return _package("pyarrow.parquet").ParquetWriter(self._path, schema, compression="zstd")
+        return package("pyarrow.parquet").ParquetWriter(self._path, schema, compression="zstd")
 
     def _column(self, values: Any) -> Any:
         if isinstance(values, list):  # of texts, and of no region not even that
@@ -162,7 +180,7 @@ class _ArrowWriter:
 
 class _CsvWriter(_ArrowWriter):
     def _open(self, schema: Any) -> Any:
-        return _package("pyarrow.csv").CSVWriter(self._path, schema)
+        return package("pyarrow.csv").CSVWriter(self._path, schema)
 
     def _column(self, values: Any) -> Any:
         found = super()._column(values)
@@ -173,7 +191,7 @@ class _AnnDataWriter:
     """Collects the fields of all slides; the file is written at the end."""
 
     def __init__(self, path: Path, methods: Sequence[str]) -> None:
-        self._anndata, self._pandas = _package("anndata"), _package("pandas")
+        self._anndata, self._pandas = package("anndata"), package("pandas")
         self._path, self._methods = path, methods
         self._parts: list[Any] = []
 
@@ -182,14 +200,7 @@ class _AnnDataWriter:
 
     def write(self, columns: Columns) -> None:
         """Take the rows of one slide."""
-        self._parts.append(
-            self._pandas.DataFrame(
-                {
-                    name: np.asarray(v.texts, object)[v.index] if isinstance(v, Words) else v
-                    for name, v in columns.items()
-                }
-            )
-        )
+        self._parts.append(frame_of(columns))
 
     def __exit__(self, failed: object, *_: object) -> None:
         if failed is not None or not self._parts:

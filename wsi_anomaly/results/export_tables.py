@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.core.errors import OutputError
+from wsi_anomaly.core.errors import OutputError, UsageError
 from wsi_anomaly.results.colors import TILE_CLASSES, classes_of
 from wsi_anomaly.results.review_matching import match_reviews, regions_of
 from wsi_anomaly.results.reviews import Review, SlideReviews, read_reviews
@@ -47,6 +48,37 @@ class SlideTables:
     fields: Columns
     regions: Columns
     slides: Columns
+
+
+def package(name: str) -> Any:
+    """Import a package that exporting needs.
+
+    Raises
+    ------
+    UsageError
+        It is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UsageError(
+            f"Exporting needs {name.partition('.')[0]}, which is not installed; install "
+            "wsi-anomaly[export]."
+        ) from error
+
+
+def frame_of(columns: Columns) -> Any:
+    """Columns as a DataFrame of pandas; those of few texts are categories."""
+    table = package("pandas").DataFrame(
+        {
+            name: np.asarray(v.texts, object)[v.index] if isinstance(v, Words) else v
+            for name, v in columns.items()
+        }
+    )
+    for name, values in columns.items():
+        if isinstance(values, Words):
+            table[name] = table[name].astype("category")
+    return table
 
 
 def slide_tables(results: Path, name: str, methods: Sequence[str]) -> SlideTables:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import OutputError
+from wsi_anomaly.core.packed import unpacked_bytes
 from wsi_anomaly.core.reading import why_unreadable
 from wsi_anomaly.tiles import Fields
 
@@ -168,24 +169,7 @@ def _read(array: Any, path: Path) -> NDArray[Any]:
     packed_by = array.compressors[0].codec_id if array.compressors else "none"
     expected = math.prod(array.chunks) * array.dtype.itemsize
     for piece in (path / array.path).rglob("[!.]*"):
-        if piece.is_file() and _unpacked_bytes(piece, packed_by) != expected:
+        if piece.is_file() and unpacked_bytes(piece, packed_by) != expected:
             raise ValueError(f"{piece.name} of {array.name} has another size than it should")
     values: NDArray[Any] = array[...]
     return values
-
-
-def _unpacked_bytes(piece: Path, packed_by: str) -> int:
-    """Bytes that a piece says it unpacks to; its decoder takes it at its word."""
-    if packed_by == "none":
-        return piece.stat().st_size
-    with open(piece, "rb") as file:
-        head = file.read(18)
-    if packed_by == "blosc":
-        return int.from_bytes(head[4:8], "little")
-    if packed_by == "zstd" and head[:4] == b"\x28\xb5\x2f\xfd":
-        # RFC 8878, 3.1.1.1: how long the content's size is, and where it stands.
-        kind, single, names = head[4] >> 6, head[4] >> 5 & 1, head[4] & 3
-        start = 5 + (not single) + (0, 1, 2, 4)[names]
-        length = (single, 2, 4, 8)[kind]
-        return int.from_bytes(head[start : start + length], "little") + 256 * (length == 2)
-    raise ValueError(f"it is packed by {packed_by}, which score does not use")

@@ -27,6 +27,8 @@ from wsi_anomaly.tiles.sharpness import amid_blur, sharpness
 BATCH_SIZE = 256
 _SHARPNESS_STEP = 8  # every so many fields: the median needs no more
 _QUEUED_BATCHES = 4  # bounds the memory; more only hides longer stalls of the disk
+Keep = Callable[[Fields, NDArray[np.float32], NDArray[np.float32]], None]
+"""Takes cells, the embeddings (n, D) of the largest fields round them, and their shares (n,)."""
 Batch = tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.uint8]]
 
 
@@ -67,6 +69,7 @@ def assess_fields(
     *,
     min_tissue: float,
     progress: Progress | None = None,
+    keep: Keep | None = None,
 ) -> Assessed:
     """Judge the fields that can be judged; the rest keep NaN and their reason.
 
@@ -82,6 +85,8 @@ def assess_fields(
         Least share of tissue in a field round a cell.
     progress
         Called with fields done and fields in all.
+    keep
+        Given the embeddings of fields as they are judged.
     """
     report = progress or unwatched
     ways = bool(model.tile_methods) + bool(model.fields_um)
@@ -96,7 +101,7 @@ def assess_fields(
         def say(done: int, cells: int) -> None:
             report(before + done * len(looked_at) // max(cells, 1), total)
 
-        _judge_fields(plane, model, found, min_tissue, say)
+        _judge_fields(plane, model, found, min_tissue, say, keep)
     return found.assessed()
 
 
@@ -168,6 +173,7 @@ def _judge_fields(
     found: _Found,
     min_tissue: float,
     report: Callable[[int, int], None],
+    keep: Keep | None,
 ) -> None:
     """Run the network over the plane and judge the fields round every cell."""
     from wsi_anomaly.scoring.embedding import embed_cells  # heavy: only models of fields pay
@@ -181,6 +187,9 @@ def _judge_fields(
         without[part.indices[enough]] = False
         embeddings = {um: values[enough] for um, values in part.embeddings.items()}
         found.put(part.indices[enough], dict(model.score_fields(embeddings, part.shares[enough])))
+        if keep is not None:
+            largest = embeddings[max(model.fields_um)]
+            keep(found.fields.take(part.indices[enough]), largest, part.shares[enough])
         places = model.place_fields(embeddings)
         if places is not None and len(places):
             found.places.append(places)

@@ -34,12 +34,12 @@ class SlideFacts:
     vendor: str | None = None
 
     @classmethod
-    def of(cls, slide: Slide) -> SlideFacts:
-        """Collect the facts of an open slide."""
+    def of(cls, slide: Slide, fingerprint: str | None = None) -> SlideFacts:
+        """Collect the facts of an open slide; `fingerprint` in place of that of its content."""
         return cls(
             name=slide.name,
             path=str(from_anywhere(slide.path)),
-            fingerprint=slide_fingerprint(slide.path),
+            fingerprint=fingerprint or slide_fingerprint(slide.path),
             width=slide.width,
             height=slide.height,
             mpp=slide.mpp,

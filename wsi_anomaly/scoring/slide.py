@@ -16,7 +16,7 @@ from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
 from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import Origin, ScoreOptions
-from wsi_anomaly.scoring.assess import Assessed, assess_fields, read_tiles
+from wsi_anomaly.scoring.assess import Assessed, Keep, assess_fields, read_tiles
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings, less_sharp, measures
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
@@ -62,6 +62,7 @@ def score_slide(
     *,
     controls: Controls | None = None,
     progress: Progress | None = None,
+    keep: Keep | None = None,
 ) -> ScoreMap:
     """Score every field of tissue of a slide.
 
@@ -75,8 +76,8 @@ def score_slide(
         What is looked at, and what is flagged.
     controls
         Concurrent controls, in place of the model's own calibration slides.
-    progress
-        Called with fields done and fields in all, after every batch.
+    progress, keep
+        Called with fields done and fields in all, after every batch; given the embeddings.
 
     Raises
     ------
@@ -103,14 +104,13 @@ def score_slide(
         with _timed(timings, "read and score"):
             found = assess_fields(
                 slide, tissue, fields, model, preprocess,
-                min_tissue=options.min_tissue, progress=progress,
+                min_tissue=options.min_tissue, progress=progress, keep=keep,
             )  # fmt: skip
             kept = _kept(found, slide, options.min_tissue)
             fields, status = fields.take(kept), found.status[kept]
-            sparse_mm2 = _sparse_mm2(tissue, fields)
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
-            reference = _Reference.of(model, facts, controls, options.stride_um)
+            reference = Reference.of(model, facts, controls, options.stride_um)
             unlike = [*_not_looked_at(slide, fields, options), *left_out]
             unlike += _unlike_training(slide, model, preprocess, found)
             score, soft = scores[model.primary], _soft(model, found)
@@ -130,7 +130,7 @@ def score_slide(
         settings=scoring_settings(slide.path, model, options, controls),
         tissue=tissue.polygons(),
         tissue_mm2=tissue.area_mm2(),
-        sparse_mm2=sparse_mm2,
+        sparse_mm2=_sparse_mm2(tissue, fields),
         timings=timings | {"network": found.network_seconds},
         measured=measures(preprocess, found.sharpness, score, found.place),
         pixel_maps=maps,
@@ -239,7 +239,7 @@ def _plan(slide: Slide, tissue: TissueMap, model: ScoringModel, options: ScoreOp
 
 
 @dataclass(frozen=True)
-class _Reference:
+class Reference:
     """What a slide is compared with, and whether the model has seen it."""
 
     calibration: Calibration | None
@@ -253,7 +253,8 @@ class _Reference:
         facts: SlideFacts,
         controls: Controls | None,
         stride_um: float | None,
-    ) -> _Reference:
+    ) -> Reference:
+        """Say what it is of a slide: the model's own, or its concurrent controls."""
         seen = model.seen.get(facts.fingerprint)
         usual = grid_of(model, None)["stride_um"]
         if model.fields_um and stride_um not in (None, usual):
@@ -275,6 +276,7 @@ class _Reference:
         warnings: list[str],
         incomparable: list[str],
     ) -> Interpretation:
+        """Say what raw scores (N,) mean; see :func:`interpret`."""
         return interpret(
             fields,
             score,

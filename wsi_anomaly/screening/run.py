@@ -18,12 +18,13 @@ from wsi_anomaly.reports.worklist import Worklist
 from wsi_anomaly.results.trail import append_event
 from wsi_anomaly.scoring import ScoringModel, grid_of, load_model
 from wsi_anomaly.screening.blinding import check_names_may_be_shown
+from wsi_anomaly.screening.embedded import Embedded, embedded_slides
 from wsi_anomaly.screening.slide import ScoreJob, job_of, result_folders
 from wsi_anomaly.screening.slides import ScoreOutcome, Scoring, score_slides
 from wsi_anomaly.slides import Listing, Other
 from wsi_anomaly.slides.listing import PART
 from wsi_anomaly.tiles.inputs import check_files
-from wsi_anomaly.tiles.named import NamedSlides, Note, named_slides
+from wsi_anomaly.tiles.named import NamedSlides, Note, cases_of, named_slides
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,34 @@ class ScoreRun:
             A path does not exist, an option makes no sense, or the model cannot be used.
         """
         part = parse_shard(options.shard)
-        named = named_slides(
-            slides,
-            note,
-            mpp_csv=options.mpp_csv,
-            cases=options.cases,
-            tissue_mask=options.tissue_mask,
-        )
+        named = NamedSlides()
+        if slides or options.embeddings is None:
+            named = named_slides(
+                slides,
+                note,
+                mpp_csv=options.mpp_csv,
+                cases=None if options.embeddings else options.cases,
+                tissue_mask=options.tissue_mask,
+            )
+        embedded: dict[Path, Embedded] = {}
+        cases = dict(named.cases)
+        if options.embeddings is not None:
+            whole = not slides or any(Path(place).is_dir() for place in slides)
+            matched = embedded_slides(named.slides, options.embeddings, note, whole=whole)
+            embedded = {one.slide: one for one in matched}
+            cases |= cases_of(tuple(embedded), options.cases, note)
         if options.tissue_mask is not None:
             check_files("--tissue-mask", Path(options.tissue_mask), named.slides)
-        found = take_shard(named.slides, part)
-        return cls.ready(model, output, options, len(found), note=note).of(found, named)
+        found = take_shard(tuple(embedded) or named.slides, part)
+        run = cls.ready(model, output, options, len(found), note=note)
+        run = run.of(found, replace(named, cases=cases))
+        if not embedded:
+            return run
+        jobs = [
+            replace(job, embeddings=one.file, pixels=one.pixels, problem=one.problem)
+            for job, one in ((job, embedded[job.slide]) for job in run.jobs)
+        ]
+        return replace(run, jobs=jobs)
 
     @classmethod
     def ready(
@@ -113,6 +131,8 @@ class ScoreRun:
         WsiAnomalyError
             An option makes no sense, or the model cannot be used.
         """
+        from wsi_anomaly.scoring.embedded import check_kind  # heavy, as models are
+
         output = Path(output)
         if not options.dask and (slower := passed_over(options.device)):
             note(slower)
@@ -120,6 +140,7 @@ class ScoreRun:
         check_names_may_be_shown(output)
         loaded = load_model(scoring.model, scoring.device_here)
         grid_of(loaded, options.stride_um)  # wrong usage, not a fault of every slide
+        check_kind(loaded, options)
         return cls(make_folder(output), (), loaded, scoring, Listing((), ()), {})
 
     def of(self, slides: Sequence[Path], named: NamedSlides) -> Self:

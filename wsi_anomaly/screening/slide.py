@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from wsi_anomaly.core.errors import AnnotationError
+import numpy as np
+
+from wsi_anomaly.core.errors import AnnotationError, EmbeddingsError
 from wsi_anomaly.core.file_names import output_name, same_on_disk
 from wsi_anomaly.core.remote import from_anywhere
+from wsi_anomaly.embeddings import EmbeddingsFile
+from wsi_anomaly.embeddings.writing import embeddings_out
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.reports.slide_folder import write_results
@@ -18,7 +23,7 @@ from wsi_anomaly.results.reviews import FOLDER as REVIEWS
 from wsi_anomaly.results.summary import read_summary, result_hash
 from wsi_anomaly.results.trail import append_event, scored_event
 from wsi_anomaly.scoring import Controls, ScoreMap, ScoringModel, score_slide, scoring_settings
-from wsi_anomaly.slides import open_slide, slide_fingerprint
+from wsi_anomaly.slides import Slide, open_slide, slide_fingerprint
 from wsi_anomaly.tiles.named import NamedSlides
 
 
@@ -38,6 +43,12 @@ class ScoreJob:
         Name under which its results show it, and nowhere under its own.
     tissue_mask
         Its own file of the tissue.
+    embeddings
+        What is scored in place of its pixels.
+    pixels
+        Whether the slide is at hand; if not, `slide` is the file of its embeddings.
+    problem
+        Why it cannot be scored, where that is known already.
     """
 
     slide: Path
@@ -46,6 +57,9 @@ class ScoreJob:
     controls: Controls | None = None
     shown_as: str | None = None
     tissue_mask: Path | None = None
+    embeddings: EmbeddingsFile | None = None
+    pixels: bool = True
+    problem: str = ""
 
     def options(self, common: ScoreOptions) -> ScoreOptions:
         """Options of this slide: those of all, and its own."""
@@ -55,12 +69,18 @@ class ScoreJob:
             tissue_mask=self.tissue_mask or common.tissue_mask,
         )
 
+    def embeddings_out(self, options: ScoreOptions) -> Path | None:
+        """File for the embeddings of its fields; None: none is asked for."""
+        folder = options.embeddings_out
+        return None if folder is None else Path(folder) / f"{self.folder.name}.h5"
+
     def from_anywhere(self) -> Self:
         """Return the same with whole paths."""
         return replace(
             self,
             slide=from_anywhere(self.slide),
             folder=self.folder.absolute(),
+            embeddings=self.embeddings and self.embeddings.from_anywhere(),
             tissue_mask=self.tissue_mask and self.tissue_mask.absolute(),
         )
 
@@ -99,6 +119,8 @@ def _slide_of(folder: Path) -> str | None:
 
 def _identity(path: Path) -> str:
     try:
+        if path.is_dir():  # a store of embeddings, without its slide
+            return EmbeddingsFile(path, path).fingerprint
         return slide_fingerprint(path)
     except OSError:
         return "unreadable"  # scoring it will say what is wrong
@@ -109,8 +131,10 @@ def is_done(job: ScoreJob, model: ScoringModel, options: ScoreOptions) -> bool:
     summary = read_summary(job.folder)
     if summary is None or not _is_whole(job.folder, summary):
         return False
+    if (out := job.embeddings_out(options)) is not None and not out.is_file():
+        return False
     try:
-        settings = scoring_settings(job.slide, model, job.options(options), job.controls)
+        settings = _settings(job, model, job.options(options))
     except (AnnotationError, OSError):
         return False  # scoring it will say what is wrong
     identity = result_hash(
@@ -124,10 +148,40 @@ def is_done(job: ScoreJob, model: ScoringModel, options: ScoreOptions) -> bool:
     return bool(summary.get("result_hash") == identity)
 
 
+def _settings(job: ScoreJob, model: ScoringModel, options: ScoreOptions) -> Mapping[str, Any]:
+    if job.embeddings is None:
+        return scoring_settings(job.slide, model, options, job.controls)
+    from wsi_anomaly.scoring.embedded import embedded_settings
+
+    return embedded_settings(job.embeddings, model, options)
+
+
 def _is_whole(folder: Path, summary: Mapping[str, Any]) -> bool:
     """Whether every file that a summary names is there still."""
     files = summary.get("files")
     return isinstance(files, dict) and all((folder / str(name)).exists() for name in files.values())
+
+
+def _scored(
+    slide: Slide,
+    model: ScoringModel,
+    options: ScoreOptions,
+    job: ScoreJob,
+    progress: Progress | None,
+) -> ScoreMap:
+    """Score a slide by its pixels, and write its embeddings where they are asked for."""
+    file = job.embeddings_out(options)
+    if file is None:
+        return score_slide(slide, model, options, controls=job.controls, progress=progress)
+    from wsi_anomaly.scoring.embedded import encoder_for
+
+    encoder = encoder_for(model)
+    with embeddings_out(file, encoder.name, encoder.field_um, slide) as out:
+        found = score_slide(
+            slide, model, options, controls=job.controls, progress=progress, keep=out.add
+        )
+        out.finish(found.fields.take(np.flatnonzero(found.assessed)))
+    return found
 
 
 def score_to_folder(
@@ -144,10 +198,21 @@ def score_to_folder(
         The slide cannot be scored, or the results cannot be written; nothing is left behind.
     """
     options = job.options(options or ScoreOptions())
-    with open_slide(
-        job.slide, mpp=options.mpp, backend=options.backend, scene=options.scene
-    ) as slide:
-        found = score_slide(slide, model, options, controls=job.controls, progress=progress)
+    if job.problem:
+        raise EmbeddingsError(job.problem)
+    with ExitStack() as opened:
+        slide: Slide | None = None
+        if job.pixels:
+            slide = opened.enter_context(
+                open_slide(job.slide, mpp=options.mpp, backend=options.backend, scene=options.scene)
+            )
+        if job.embeddings is not None:
+            from wsi_anomaly.scoring.embedded import score_embedded
+
+            found, slide = score_embedded(job.embeddings, slide, model, options, progress=progress)
+        else:
+            assert slide is not None
+            found = _scored(slide, model, options, job, progress)
         if job.shown_as is not None:
             name = job.shown_as
             found = replace(found, slide=replace(found.slide, name=name, path=name))

@@ -89,9 +89,10 @@ class Scoring:
         if options.workers is None and device.startswith("cuda") and not options.dask:
             workers = processes_on(device, workers)
         mask = None if options.tissue_mask is None else Path(options.tissue_mask).absolute()
+        out = None if options.embeddings_out is None else Path(options.embeddings_out).absolute()
         return cls(
             model,
-            replace(options, device=device, workers=workers, tissue_mask=mask),
+            replace(options, device=device, workers=workers, tissue_mask=mask, embeddings_out=out),
             max(1, available_cores() // workers) if workers > 1 else None,
         )
 

@@ -49,7 +49,7 @@ ATYPIA: dict[Difficulty, Atypia] = {
     "hard": Atypia(1.35, 0.20, 0.18, 0.7, 0.45, 0.6, 0.5),
 }
 
-REACTIVE = Atypia(1.45, 0.20, 0.20, 0.5, 0.45, 0.5, 0.4)
+REACTIVE = Atypia(1.5, 0.2, 0.2, 0.4, 0.5, 0.3, 0.3)
 """Harmless: glands that regenerate. They overlap lesions of medium difficulty."""
 
 

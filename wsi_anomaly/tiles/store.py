@@ -33,7 +33,7 @@ from wsi_anomaly.slides.overview import MAP_MPP
 from wsi_anomaly.stain import StainProfile
 from wsi_anomaly.tiles.config import FORMAT, READABLE_VERSIONS
 from wsi_anomaly.tiles.fields import Fields
-from wsi_anomaly.tiles.hdf5_damage import check_hdf5
+from wsi_anomaly.tiles.hdf5_damage import check_hdf5, own_dataset
 from wsi_anomaly.tiles.plane import CHUNK_PX
 from wsi_anomaly.tiles.plane_file import StoredPlane, learned_cells
 from wsi_anomaly.tiles.preprocessing import Preprocessing
@@ -97,11 +97,13 @@ class TileStore:
             else None
         )
         size = path.stat().st_size
-        self.coords: NDArray[np.int64] = _own(file, "coords", size)[:]
-        self.tissue_fraction: NDArray[np.float32] = _own(file, "tissue_fraction", size)[:]
-        self.status: NDArray[np.uint8] = _own(file, "status", size)[:]
+        self.coords: NDArray[np.int64] = own_dataset(file, "coords", size)[:]
+        self.tissue_fraction: NDArray[np.float32] = own_dataset(file, "tissue_fraction", size)[:]
+        self.status: NDArray[np.uint8] = own_dataset(file, "status", size)[:]
         self.label: NDArray[np.str_] | None = (
-            np.array(_own(file, "label", size).asstr()[:], np.str_) if "label" in file else None
+            np.array(own_dataset(file, "label", size).asstr()[:], np.str_)
+            if "label" in file
+            else None
         )
         self.sources = {name: str(attributes.get(name, "")) for name in SOURCES}
         self._images: dict[int, NDArray[np.uint8]] = {}
@@ -112,7 +114,7 @@ class TileStore:
                 continue
             if "chunks" in file[name]:
                 self._planes[int(name[:-1])] = _stored_plane(file, name, size)
-            images = _own(file, f"{name}/images", size)
+            images = own_dataset(file, f"{name}/images", size)
             offset = images.id.get_offset()
             n = len(self.coords)
             if (
@@ -125,7 +127,7 @@ class TileStore:
             ):
                 raise ValueError(f"{name}/images is not as it should be")
             self._layout[int(name[:-1])] = (offset or 0, tuple(images.shape))
-        self._tissue = _own(file, "tissue", size)[:] if self._planes else None
+        self._tissue = own_dataset(file, "tissue", size)[:] if self._planes else None
         red, green, blue = file["tissue"].attrs["white"] if self._planes else (255, 255, 255)
         self._white = float(red), float(green), float(blue)
         self.magnifications = tuple(sorted(self._layout))
@@ -260,10 +262,10 @@ class _StoredArrays:
 
 def _stored_plane(file: h5py.File, group: str, size: int) -> _StoredArrays:
     """Read where the chunks of a plane lie, and check it against the file's size."""
-    chunks = _own(file, f"{group}/chunks", size)
+    chunks = own_dataset(file, f"{group}/chunks", size)
     offset = chunks.id.get_offset()
     arrays = {
-        name: _own(file, f"{group}/{name}", size)[:]
+        name: own_dataset(file, f"{group}/{name}", size)[:]
         for name in ("chunk_places", "cells", "square_status", "square_sharpness")
     }
     places, cells = (arrays[name].astype(np.int32) for name in ("chunk_places", "cells"))
@@ -291,22 +293,6 @@ def _stored_plane(file: h5py.File, group: str, size: int) -> _StoredArrays:
         (width, height),
         (red, green, blue),
     )
-
-
-def _own(file: h5py.File, name: str, size: int) -> h5py.Dataset:
-    """Take a dataset that lies in this very file of `size` bytes.
-
-    HDF5 can claim more than there is, and it can point to other files.
-    """
-    for part in [name.rpartition("/")[0], name]:
-        if part and not isinstance(file.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{part} is missing, or lies in another file")
-    dataset = file[name]
-    if dataset.is_virtual or dataset.external:
-        raise ValueError(f"{name} lies in another file")
-    if dataset.nbytes > size:
-        raise ValueError(f"{name} claims more than the file holds")
-    return dataset
 
 
 def find_tile_files(paths: Iterable[str | Path]) -> list[Path]:

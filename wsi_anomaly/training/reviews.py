@@ -18,13 +18,14 @@ from wsi_anomaly.detectors.frozen import refuse_frozen
 from wsi_anomaly.detectors.known import MOST_FIELDS, Finding, Known
 from wsi_anomaly.options import LearnOptions
 from wsi_anomaly.results.places import Area
+from wsi_anomaly.results.reading import read_score_map
 from wsi_anomaly.results.reviewed_outlines import agreed
 from wsi_anomaly.results.reviews import HARMLESS, Review, read_reviews
 from wsi_anomaly.results.slide_files import SlideFiles
 from wsi_anomaly.results.summary import read_summary
 from wsi_anomaly.scoring.known import field_likeness
 from wsi_anomaly.scoring.model import grid_of
-from wsi_anomaly.slides import find_tissue, open_slide
+from wsi_anomaly.slides import Slide, TissueMap, find_tissue, open_slide
 from wsi_anomaly.tiles import Fields, Preprocessing, plan_fields
 from wsi_anomaly.tiles.named import cases_of
 from wsi_anomaly.tiles.plane import SlidePlane
@@ -82,6 +83,7 @@ class _Slide:
     facts: Mapping[str, Any]
     settings: Mapping[str, Any]
     reviews: Sequence[Review]
+    result: Path
 
 
 def learn_reviews(
@@ -143,7 +145,7 @@ def _reviewed_slides(
     results: Path, model: Model, options: LearnOptions, watch: Watch
 ) -> list[_Slide]:
     files = SlideFiles(None if options.slides is None else Path(options.slides))
-    found: dict[Path, tuple[Mapping[str, Any], Sequence[Review]]] = {}
+    found: dict[Path, tuple[Mapping[str, Any], Sequence[Review], Path]] = {}
     for folder in sorted(p for p in results.iterdir() if p.is_dir() and p.name[0] != "."):
         summary = read_summary(folder)
         if summary is None:
@@ -160,19 +162,19 @@ def _reviewed_slides(
             watch.note(f"{facts['name']} is left out: the model has seen it ({before}).")
             continue
         try:
-            found[files.find(facts)] = summary, decided
+            found[files.find(facts)] = summary, decided, folder
         except UsageError as error:
             watch.note(str(error))
     cases = cases_of(list(found), options.cases, watch.note)
     reference = model.calibration.get(model.primary)
     apart = set() if reference is None else {slide.case for slide in reference.slides}
     out = []
-    for path, (about, made) in found.items():
+    for path, (about, made, folder) in found.items():
         case = cases.get(path, path.stem)
         if case in apart:
             watch.note(f"{path} is left out: its case, {case}, calibrates the model.")
         else:
-            out.append(_Slide(path, case, about["slide"], about["settings"], made))
+            out.append(_Slide(path, case, about["slide"], about["settings"], made, folder))
     return out
 
 
@@ -181,7 +183,7 @@ def _regions_of(slide: _Slide, model: Model, watch: Watch) -> list[_Region]:
     mpp, scene = slide.settings.get("mpp"), slide.settings.get("scene")
     try:
         with open_slide(slide.path, mpp=mpp, scene=scene) as opened:
-            tissue = find_tissue(opened)
+            tissue = _tissue(opened, slide)
             fields = plan_fields(
                 opened, tissue, **grid_of(model, None), min_tissue=MIN_TISSUE, max_tiles=None
             )
@@ -201,6 +203,14 @@ def _regions_of(slide: _Slide, model: Model, watch: Watch) -> list[_Region]:
         if len(mine):
             out.append(_Region(review, slide.case, mine))
     return out
+
+
+def _tissue(opened: Slide, slide: _Slide) -> TissueMap:
+    """Find the tissue, or take it as the mask gave it that the reader saw the result of."""
+    if not slide.settings.get("tissue_mask"):
+        return find_tissue(opened)
+    given = read_score_map(slide.result, None).tissue
+    return TissueMap.from_polygons(opened, list(given.geoms))
 
 
 def _fields_in(fields: Fields, outline: Area) -> NDArray[np.intp]:

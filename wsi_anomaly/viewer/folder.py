@@ -100,6 +100,11 @@ class Results:
             if name not in self._open:
                 summary = self.summary(name)
                 settings = summary["settings"]
+                if summary["slide"]["backend"] == "embeddings":
+                    raise NotHereError(
+                        f"{name} was scored by embeddings, without its slide; score it again with "
+                        "the slide to see it here."
+                    )
                 try:
                     path = self._files.find(summary["slide"])
                 except UsageError as error:
