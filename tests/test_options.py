@@ -15,8 +15,8 @@ from wsi_anomaly.cli.main import cli
 from wsi_anomaly.core.errors import UsageError
 
 VERBS = ("tile", "train", "tune", "calibrate", "check", "score", "learn", "evaluate")
-# Of the command alone: what it shows, and a study.
-OWN = {"quiet", "verbose", "debug", "help"}
+# Of the command alone: what it shows, waiting for slides, and a study.
+OWN = {"quiet", "verbose", "debug", "help", "watch", "settle"}
 STUDY = {"table", "control", "blinded"}
 
 
