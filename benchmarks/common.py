@@ -18,6 +18,8 @@ import numpy as np
 import tifffile
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# What tests draw, and how they drive a browser, serves benchmarks too.
+sys.path += [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "viewer")]
 os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # fresh processes find byte code, as a user's do
 
 

@@ -36,7 +36,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from common import REPOSITORY, find_slide, finish, parser_of
-from peers.environments import PEERS, python_of
+from peer_programs.environments import PEERS, python_of
 from reading import at_exactly_10x
 
 from wsi_anomaly.slides import find_tissue, open_slide

@@ -46,14 +46,14 @@ LAZYSLIDE_READS = """
 import json, numpy as np, spatialdata
 from wsidata import open_wsi
 store = spatialdata.read_zarr("exported/drawn.zarr")
-table = store.tables["anomaly_fields"]
+columns = sorted(store.tables["anomaly_fields"].obs.columns)
 wsi = open_wsi("drawn.tif", store="exported/drawn.zarr")
 table = wsi.fetch.features_anndata("anomaly", "fields")
 bounds = wsi.shapes["fields"].bounds
 regions = wsi.shapes["regions"] if "regions" in wsi.shapes else []
 spec = wsi.tile_spec("fields")
 print(json.dumps({
-    "scores": np.asarray(table.X)[:, 0].tolist(), "columns": sorted(table.obs.columns),
+    "scores": np.asarray(table.X)[:, 0].tolist(), "columns": columns,
     "x": bounds["minx"].tolist(), "regions": len(regions), "side": spec.base_width,
 }))
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from shapely.geometry import MultiPolygon, box
 
 from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.core.files import fingerprint
+from wsi_anomaly.core.small_pictures import as_jpeg
 from wsi_anomaly.scoring import ScoreMap, SlideFacts, interpret
+from wsi_anomaly.scoring.top_fields import BesideNormal, NormalField
 from wsi_anomaly.slides import Bounds, Mpp
 from wsi_anomaly.tiles import Fields, Status
 
@@ -100,6 +103,39 @@ def fake_score_map(
         tissue_mm2=width * height * mpp**2 / 1e6,
         timings={"read and score": 1.5, "network": 1.0},
     )  # fmt: skip
+
+
+def with_normals(score_map: ScoreMap, seed: int = 0) -> ScoreMap:
+    """Put normal fields beside its regions, which deviate in one of two directions."""
+    regions = score_map.interpretation.regions
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(0, 0.01, (len(regions), 16)).astype(np.float32)
+    vectors[np.arange(len(regions)), np.arange(len(regions)) % 2] += 1
+    count = len(regions)
+    normals = tuple(
+        NormalField(
+            f"normal {i}", (10.0 * i, 20.0), as_jpeg(np.full((64, 64, 3), 200 + i, np.uint8))
+        )
+        for i in range(4)
+    )
+    return replace(
+        score_map,
+        beside=BesideNormal(
+            np.array([region.peak for region in regions]),
+            np.arange(1, count + 1),
+            vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+            tuple(as_jpeg(np.full((64, 64, 3), 90 + i, np.uint8)) for i in range(count)),
+            tuple(
+                {"parts": [{"um": 256, "distance": "contrast", "units": 7.5}], "methods": []}
+                for _ in regions
+            ),
+            np.tile([2, 0, 3], (count, 1)),
+            np.tile(np.float32([1.5, 1.6, 1.7]), (count, 1)),
+            np.tile(np.float32([99.84, 100, 100]), (count, 1)),
+            normals,
+            256,
+        ),
+    )
 
 
 def fake_slide(path: Path, *, width: int = 3840, height: int = 2560, mpp: float = 0.5) -> Path:

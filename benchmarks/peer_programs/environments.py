@@ -48,6 +48,7 @@ PEERS = {
     "histolab": Peer(
         ("histolab==0.7.0", "openslide-bin", "h5py"), ("openslide-python>=1.4",), "3.10"
     ),
+    "anomalib": Peer(("anomalib==2.7.0", *_TORCH)),
     "torchstain": Peer(("torchstain==1.4.1", *_TORCH)),
     "torch-staintools": Peer(("torch-staintools==1.0.7", *_TORCH)),
     "staintools": Peer(

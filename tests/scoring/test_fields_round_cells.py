@@ -49,7 +49,7 @@ def store(drawn: Path) -> TileStore:
 def model(store: TileStore) -> Model:
     network = load_features("compact")
     density = Density(network, DensityConfig(("c3",), estimator="directional", fields_um=SIZES))
-    found = embed_stores([store], 10, DenseMaps(network, ["c3"]), SIZES, most=10_000)
+    found = embed_stores([store], 10, DenseMaps(network, ["c3"]), SIZES, most=10_000)[:2]
     return Model(
         "m",
         10,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from devtools import Browser, find_chromium
-from score_map_fakes import fake_calibration, fake_score_map, fake_slide
+from score_map_fakes import fake_calibration, fake_score_map, fake_slide, with_normals
 
 from wsi_anomaly.reports import write_results
 from wsi_anomaly.slides import open_slide
@@ -53,5 +53,5 @@ def write_scored(folder: Path) -> Path:
     )
     assert len(score_map.interpretation.regions) >= 2
     with open_slide(slide_file) as slide:
-        write_results(score_map, slide, folder / "results" / "slide")
+        write_results(with_normals(score_map), slide, folder / "results" / "slide")
     return folder / "results"

@@ -25,10 +25,12 @@ AXE = Path(os.environ.get("WSI_ANOMALY_AXE", "build/axe")) / "node_modules/axe-c
 PAGES = {  # address: true once the page is whole
     "results/index.html": "document.getElementById('shown')?.textContent.length > 0",
     "results/slide/report.html": "document.readyState === 'complete'",
+    "results/kinds.html": "document.querySelectorAll('figure').length > 1",
     "results/cohort.html": "document.readyState === 'complete'",
     "evaluation/evaluation.html": "document.readyState === 'complete'",
     "view:": "document.querySelector('table') !== null",
     "view:view/slide": READY,
+    "view:kinds": READY,
     "view:readers": "document.querySelectorAll('table').length > 0",
 }
 

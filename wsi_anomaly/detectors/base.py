@@ -168,6 +168,11 @@ class Detector(ABC):
         del embeddings
         return None
 
+    def spoken(self, embeddings: Mapping[int, Tensor]) -> dict[tuple[int, str], Tensor]:
+        """Give what scores of fields are the mean of: (N,) by size in um and name of a distance."""
+        del embeddings
+        return {}
+
     @abstractmethod
     def fit(
         self, tiles: Tiles, validation: Tiles | None = None, fitting: Fitting | None = None

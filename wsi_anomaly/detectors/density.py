@@ -201,6 +201,16 @@ class Density(Detector):
         um = max(self.fields_um)
         return places(below(_prefix(um), self.state_), embeddings[um])
 
+    def spoken(self, embeddings: Mapping[int, Tensor]) -> dict[tuple[int, str], Tensor]:
+        """Give each distance (N,) in robust units of normal tissue; see :meth:`Detector.spoken`."""
+        names = [prefix + part for prefix in self._pieces() for part in self._parts]
+        found: dict[tuple[int, str], Tensor] = {}
+        for um in self.fields_um:
+            state = below(_prefix(um), self.state_)
+            units = (self._measure(state, embeddings[um]) - state["units"][0]) / state["units"][1]
+            found |= {(um, name): units[:, i] for i, name in enumerate(names)}
+        return found
+
     def _score(self, state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
         middle, spread = state["units"]
         found = self._measure(state, embedding)

@@ -40,6 +40,11 @@ _MOST_CLASSES, _MOST_VECTORS = 500, 200_000
 Floats = NDArray[np.float32]
 
 
+def knows_directions(detector: Detector) -> bool:
+    """Whether it judges fields, and keeps what :func:`likeness` needs."""
+    return bool(detector.fields_um) and f"{detector.fields_um[0]}um.mean" in detector.state_
+
+
 def likeness(detector: Detector, embeddings: Mapping[int, Floats]) -> Floats:
     """Directions in which fields deviate from normal tissue, (N, d) of length one.
 

@@ -21,29 +21,29 @@ from torch import Tensor
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.devices import choose_device, is_out_of_memory
 from wsi_anomaly.core.errors import MemoryShortError, ModelError, WsiAnomalyError
-from wsi_anomaly.core.files import (
-    atomic_folder,
-    config_hash,
-    write_json,
-    write_text,
-)
+from wsi_anomaly.core.files import atomic_folder, config_hash, write_json, write_text
 from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.core.tensors import save_tensors
 from wsi_anomaly.detectors.base import DETECTORS, Detector, batches
+from wsi_anomaly.detectors.examples import Examples
 from wsi_anomaly.detectors.frozen import refuse_frozen
-from wsi_anomaly.detectors.known import Known, likeness
+from wsi_anomaly.detectors.known import Known, knows_directions, likeness
 from wsi_anomaly.detectors.stored_model import (
     CARD,
     DESCRIPTION,
     FORMAT,
     NUMBERS,
     VERSION,
+    packages_of,
     read_stored,
     refuse_missing,
 )
-from wsi_anomaly.features import NETWORKS, PerceptualNetwork, features_from_state, working_precision
+from wsi_anomaly.features import PerceptualNetwork, features_from_state, working_precision
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.learning.batches import to_images
+
+_BESIDE: dict[str, Any] = {"known": Known, "examples": Examples}
+"""What a model may have beside its reference."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +73,8 @@ class Model:
         Short facts for people: when, from how many slides and tiles, with what configuration.
     known
         Findings that readers named, beside the reference.
+    examples
+        Normal fields to show beside what it flags.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Model:
     domain: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     known: Known | None = None
+    examples: Examples | None = None
     hash: str = ""
 
     @property
@@ -231,7 +234,7 @@ class Model:
     def judge_of_fields(self) -> Detector:
         """The method whose embeddings findings are known by."""
         for detector in self.detectors.values():
-            if detector.fields_um and f"{detector.fields_um[0]}um.mean" in detector.state_:
+            if knows_directions(detector):
                 return detector
         raise ModelError(
             f"The model {self.name} judges single tiles, and findings are known by fields round "
@@ -291,20 +294,15 @@ class Model:
             "domain": dict(self.domain),
             "provenance": dict(self.provenance),
         }
-        packages = {
-            name: package
-            for registry, names in ((NETWORKS, [self.features.name]), (DETECTORS, self.detectors))
-            for name in names
-            if (package := registry.package(name))
-        }
-        if packages:
+        if packages := packages_of(self.features.name, self.detectors):
             description["packages"] = packages
         for name, detector in self.detectors.items():
             tensors, description["detectors"][name] = detector.to_state()
             numbers |= prefixed(f"detector/{name}/", tensors)
-        if self.known is not None:
-            tensors, description["known"] = self.known.to_state()
-            numbers |= prefixed("known/", tensors)
+        for name in _BESIDE:
+            if (part := getattr(self, name)) is not None:
+                tensors, description[name] = part.to_state()
+                numbers |= prefixed(f"{name}/", tensors)
         for name, calibration in self.calibration.items():
             arrays, description["calibration"][name] = calibration.to_state()
             numbers |= {
@@ -371,9 +369,11 @@ class Model:
                 seen={str(k): str(v) for k, v in description["seen"].items()},
                 domain=dict(description["domain"]),
                 provenance=dict(description["provenance"]),
-                known=Known.from_state(below("known/", tensors), description["known"])
-                if description.get("known")
-                else None,
+                **{
+                    name: kind.from_state(below(f"{name}/", tensors), description[name])
+                    for name, kind in _BESIDE.items()
+                    if description.get(name)
+                },
                 hash=config_hash(description),
             )
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,16 @@ def read_stored(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         )
     tensors, _ = load_tensors(folder / NUMBERS)
     return description, tensors
+
+
+def packages_of(network: str, detectors: Iterable[str]) -> dict[str, str]:
+    """Name the packages that bring a network and detectors, by their names; ours need none."""
+    return {
+        name: package
+        for registry, names in ((NETWORKS, [network]), (DETECTORS, detectors))
+        for name in names
+        if (package := registry.package(name))
+    }
 
 
 def refuse_missing(description: Mapping[str, Any], folder: Path) -> None:

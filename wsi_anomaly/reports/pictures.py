@@ -53,6 +53,7 @@ class View:
 class Place:
     """One place in the gallery: the slide at each magnification, then the model's error map."""
 
+    field: int
     views: list[View]
     position: tuple[int, int]
     smoothed: float
@@ -84,6 +85,7 @@ def gallery(score_map: ScoreMap, slide: Slide, frame: Frame, count: int = SHOWN)
             views.append(View("error map", maps[place], ruler(fields.field_um)))
         out.append(
             Place(
+                place,
                 views,
                 region_position(score_map, frame, place),
                 float(found.smoothed[i]),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly import __version__
 from wsi_anomaly.core.files import write_text
+from wsi_anomaly.reports.beside import BesideRows
 from wsi_anomaly.reports.charts import color_bar, histogram, ruler
 from wsi_anomaly.reports.pictures import data_uri, gallery
 from wsi_anomaly.results.frame import Frame
@@ -200,6 +201,7 @@ def write_report(
     small = Image.fromarray(thumbnail)
     small.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
     regions = score_map.interpretation.regions
+    beside = BesideRows(score_map.beside)
     width_um = frame.width * score_map.slide.mpp.x
     text = environment().get_template("report.html.j2").render(
         slide=score_map.slide,
@@ -231,6 +233,7 @@ def write_report(
         regions=_rows(score_map, frame, regions, score_map.interpretation.likes),
         taken_away=_rows(score_map, frame, *_taken_away(score_map)),
         gallery=gallery(score_map, slide, frame),
+        beside=beside,
         has_maps=score_map.pixel_maps is not None,
         geojson=geojson,
         reviewed=reviewed,

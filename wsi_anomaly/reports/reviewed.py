@@ -10,6 +10,7 @@ from markupsafe import escape
 
 from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.files import write_text
+from wsi_anomaly.reports.kinds import write_kinds
 from wsi_anomaly.reports.worklist import write_worklist
 from wsi_anomaly.results.places import Area
 from wsi_anomaly.results.review_matching import match_reviews, regions_of
@@ -65,4 +66,5 @@ def bring_up_to_date(results: Path, names: Iterable[str]) -> None:
             digest = hashlib.sha256(text.encode()).hexdigest()
             append_event(results, "report", {"result": name, "sha256": digest})
             write_text(report, text)
+    write_kinds(results)
     write_worklist(results)

@@ -20,6 +20,8 @@ from wsi_anomaly.results.geojson import write_geojson
 from wsi_anomaly.results.heatmap import write_heatmap_png
 from wsi_anomaly.results.qupath_script import PICTURE, SCRIPT, write_qupath_script
 from wsi_anomaly.results.raster import overlay_picture, write_qupath_picture
+from wsi_anomaly.results.region_file import NAME as REGION_FILE
+from wsi_anomaly.results.region_file import write_region_file
 from wsi_anomaly.results.summary import build_summary, provenance, result_hash
 from wsi_anomaly.results.trail import checksums
 from wsi_anomaly.scoring import ScoreMap
@@ -121,6 +123,9 @@ def write_results(
         )  # fmt: skip
         write_zarr(partial / "scores.zarr", score_map)
         files = {"scores": "scores.zarr", "overlay": tiles.name, "report": "report.html"}
+        if score_map.beside is not None:
+            write_region_file(partial / REGION_FILE, score_map.beside)
+            files["regions"] = REGION_FILE
         if heatmap:
             _write_heatmap(partial, folder, score_map, overlay, frame)
             files |= _HEATMAP_FILES

@@ -20,6 +20,8 @@ from typing import Any, Self
 from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.files import write_json, write_text
 from wsi_anomaly.core.tables import table_text
+from wsi_anomaly.reports.kinds import PAGE as KINDS_PAGE
+from wsi_anomaly.reports.kinds import write_kinds
 from wsi_anomaly.reports.report import environment
 from wsi_anomaly.reports.worklist_cases import note_cases
 from wsi_anomaly.reports.worklist_rows import (
@@ -132,6 +134,7 @@ class Worklist:
 
     def __exit__(self, _kind: object, error: object, _trace: object) -> None:
         with contextlib.nullcontext() if error is None else contextlib.suppress(OutputError):
+            write_kinds(self._results)
             self.write()
             if self._trouble is not None:
                 raise self._trouble
@@ -218,6 +221,7 @@ class Worklist:
                 batch=_batch(rows),
                 shown=_shown(rows),
                 cohort=(self._results / COHORT_PAGE).is_file(),
+                kinds_page=(self._results / KINDS_PAGE).is_file(),
                 columns=_COLUMNS,
                 kinds=[k for k in _KINDS if k[0] == "all" or any(k[0] in _kinds(r) for r in rows)],
                 kinds_of=lambda row: " ".join(_kinds(row)),

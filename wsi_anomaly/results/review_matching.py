@@ -95,6 +95,28 @@ def match_reviews(reviews: Sequence[Review], regions: Sequence[Area]) -> Matched
     )
 
 
+def decided_regions(
+    folder: Path, summary: Mapping[str, Any], reviews: Sequence[Review]
+) -> dict[int, Review]:
+    """Find what one reader decided about the regions of a result, by number from 1.
+
+    Parameters
+    ----------
+    folder, summary
+        Results folder of the slide, and its summary.
+    reviews
+        The reader's, see :meth:`SlideReviews.of`.
+    """
+    if not reviews or not summary["flagged"]["regions"]:
+        return {}
+    if all(review.result == summary["result_hash"] for review in reviews):
+        # Of this very result: nothing needs to be looked for.
+        return {review.region: review for review in reviews if review.region is not None}
+    regions = [region.outline for region in regions_of(StoredScores.read(folder))]
+    found = match_reviews(reviews, regions).of_region
+    return {number + 1: review for number, review in found.items()}
+
+
 def reviewed_regions(
     folder: Path, summary: Mapping[str, Any], reviews: SlideReviews, reader: str | None = None
 ) -> int:
@@ -110,15 +132,7 @@ def reviewed_regions(
         Only this reader's.
     """
     names = reviews.readers if reader is None else [reader]
-    made = [review for name in names for review in reviews.of(name)]
-    if not made or not summary["flagged"]["regions"]:
-        return 0
-    here = {r.region for r in made if r.result == summary["result_hash"] and r.region is not None}
-    if all(review.result == summary["result_hash"] for review in made):
-        return len(here)  # of this very result: nothing needs to be looked for
-    regions = [region.outline for region in regions_of(StoredScores.read(folder))]
-    found = {k for name in names for k in match_reviews(reviews.of(name), regions).of_region}
-    return len(found)
+    return len({k for name in names for k in decided_regions(folder, summary, reviews.of(name))})
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,6 +71,8 @@ class Review:
         Number of the region in that result, from 1; None for a place that was not flagged.
     withdraws
         Of a withdrawal, the decision that no longer counts.
+    kind
+        The kind of regions that was reviewed as one, empty for a decision about this place alone.
     program, time, id
         Version of the program, UTC in ISO format, and a name of its own for the decision.
     """
@@ -88,6 +90,7 @@ class Review:
     result: str = ""
     region: int | None = None
     withdraws: str = ""
+    kind: str = ""
     program: str = __version__
     time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -143,7 +146,7 @@ class Review:
 
 
 _TEXTS = ("reader", "slide", "identity", "verdict", "finding", "note", "model", "result",
-          "withdraws", "program", "time", "id")  # fmt: skip
+          "withdraws", "kind", "program", "time", "id")  # fmt: skip
 
 
 def _text(entry: Mapping[str, Any], name: str) -> str:

@@ -1,4 +1,4 @@
-"""Where the slides of a results folder lie now."""
+"""Where the slides of a results folder lie now, and whether it may name them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from typing import Any
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.slides import find_slides, slide_fingerprint
+
+PRIVATE = ".cohort"
+"""Folder in the results for what nobody opens; readable for its owner alone."""
+
+
+def is_blinded(results: Path) -> bool:
+    """Whether a results folder shows slides by codes."""
+    return (results / PRIVATE / "secret").is_file()
 
 
 class SlideFiles:

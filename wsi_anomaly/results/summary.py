@@ -14,6 +14,7 @@ from wsi_anomaly import __version__
 from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.options import Origin
 from wsi_anomaly.results.frame import Frame
+from wsi_anomaly.results.region_file import why
 from wsi_anomaly.scoring import AnomalousRegion, Interpretation, ScoreMap, SlideFacts
 
 FORMAT = "wsi-anomaly-summary"
@@ -153,7 +154,10 @@ def _regions(score_map: ScoreMap, frame: Frame) -> list[dict[str, Any]]:
     found = score_map.interpretation
     likes = found.likes or ("",) * len(found.regions)
     pairs = list(zip(found.regions, likes, strict=True))[:_MOST_REGIONS]
-    return [_region(score_map, frame, region, like) for region, like in pairs]
+    return [
+        _region(score_map, frame, region, like) | {"why": why(score_map.beside, number)}
+        for number, (region, like) in enumerate(pairs, start=1)
+    ]
 
 
 def _taken_away(score_map: ScoreMap, frame: Frame) -> dict[str, Any]:

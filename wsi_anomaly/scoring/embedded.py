@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.calibration.shift import AXIS
 from wsi_anomaly.core.errors import EmbeddingsError, ModelError
+from wsi_anomaly.core.prefetch import prefetch
 from wsi_anomaly.detectors.encoder import Encoder, learned_from_embeddings
 from wsi_anomaly.embeddings import Embeddings, EmbeddingsFile, Gridded, StandIn, on_grid
 from wsi_anomaly.jobs import Progress
@@ -26,6 +27,7 @@ from wsi_anomaly.tiles import Fields, Status
 _SIZE_TOLERANCE = 1.1
 _STEP_TOLERANCE = 1.1
 _UNCOVERED_MM2 = 0.05
+_QUEUED = 2  # blocks, read while others are scored
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +117,7 @@ def judge(
     gridded, [um] = on_grid(found, mpp), model.fields_um
     scores: dict[str, NDArray[np.float32]] = {}
     places: list[tuple[int, NDArray[np.floating]]] = []
-    for rows, values in found.blocks():
+    for rows, values in prefetch(found.blocks(), _QUEUED):
         shares = found.shares[rows] if found.shares is not None else np.ones(len(values), "f4")
         for name, part in model.score_fields({um: values}, shares).items():
             scores.setdefault(name, np.empty(len(found), np.float32))[rows] = part

@@ -13,7 +13,7 @@ from shapely.geometry import MultiPolygon
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.scoring.interpretation import Interpretation
-from wsi_anomaly.scoring.top_fields import PixelMaps
+from wsi_anomaly.scoring.top_fields import BesideNormal, PixelMaps
 from wsi_anomaly.slides import Bounds, Mpp, Slide, slide_fingerprint
 from wsi_anomaly.tiles import Fields, Status
 
@@ -86,6 +86,8 @@ class ScoreMap:
         What the slide is like as a whole, see :func:`~wsi_anomaly.scoring.domain.measures`.
     pixel_maps
         Error maps of the most anomalous fields, if the model makes such.
+    beside
+        Its highest fields beside normal ones, if the model judges fields.
     """
 
     slide: SlideFacts
@@ -104,6 +106,7 @@ class ScoreMap:
     timings: dict[str, float] = field(default_factory=dict)
     measured: Mapping[str, float] = field(default_factory=dict)
     pixel_maps: PixelMaps | None = None
+    beside: BesideNormal | None = None
 
     @property
     def score(self) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import Origin, ScoreOptions
 from wsi_anomaly.scoring.assess import Assessed, Keep, assess_fields, read_tiles
+from wsi_anomaly.scoring.beside import beside_normal
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings, less_sharp, measures
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
@@ -83,10 +84,8 @@ def score_slide(
     ------
     SlideError
         The slide cannot be opened, has no mpp, no tissue, or is too coarse for the model.
-    AnnotationError
-        The tissue mask cannot be read, or was made for another slide.
-    ModelError
-        The scores of the controls cannot be read.
+    AnnotationError, ModelError
+        The tissue mask, or the scores of the controls, cannot be read, or are of another slide.
     """
     options = options or ScoreOptions()
     timings, left_out = dict[str, float](), list[str]()
@@ -116,6 +115,7 @@ def score_slide(
             score, soft = scores[model.primary], _soft(model, found)
             meaning = reference.interpret(fields, score, facts.mpp, options, unlike, soft)
             meaning = beside_known(meaning, plane, fields, model, all_flags=options.all_flags)
+            beside = beside_normal(meaning, plane, fields, model, scores, reference.usable)
             maps = _pixel_maps(slide, fields, score, meaning, options, model, preprocess)
     return ScoreMap(
         slide=facts,
@@ -134,6 +134,7 @@ def score_slide(
         timings=timings | {"network": found.network_seconds},
         measured=measures(preprocess, found.sharpness, score, found.place),
         pixel_maps=maps,
+        beside=beside,
     )
 
 
@@ -245,6 +246,11 @@ class Reference:
     calibration: Calibration | None
     seen: str | None
     uncalibrated: str | None = None
+
+    @property
+    def usable(self) -> Calibration | None:
+        """What the slide may be compared with."""
+        return None if self.seen else self.calibration
 
     @classmethod
     def of(

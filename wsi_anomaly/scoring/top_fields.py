@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +37,52 @@ class PixelMaps:
     fields: NDArray[np.intp]
     tiles: NDArray[np.uint8]
     maps: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class NormalField:
+    """A normal field that is shown: its slide, its middle in level-0 pixels, its picture (JPEG)."""
+
+    slide: str
+    place: tuple[float, float]
+    picture: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class BesideNormal:
+    """The highest fields of a slide beside normal ones.
+
+    Attributes
+    ----------
+    fields
+        (m,) indices into the score map: the peaks of regions, then other high places.
+    regions
+        (m,) number of each one's region, from 1; 0: it lies in none.
+    vectors
+        (m, d) float32, mean direction in which the region, or the field, deviates.
+    pictures
+        (m) JPEG streams, stains as the model sees them.
+    spoken
+        (m) what spoke, see :func:`wsi_anomaly.scoring.beside.what_spoke`.
+    nearest, distances, farther
+        (m, k) position in `normals`, distance, and percentage of normal fields that lie nearer to
+        theirs; k is 0 for a model without examples.
+    normals
+        Those that are shown.
+    field_um
+        Side of what the pictures show.
+    """
+
+    fields: NDArray[np.intp]
+    regions: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    pictures: tuple[bytes, ...]
+    spoken: tuple[Mapping[str, Any], ...]
+    nearest: NDArray[np.intp]
+    distances: NDArray[np.float32]
+    farther: NDArray[np.float32]
+    normals: tuple[NormalField, ...]
+    field_um: int
 
 
 def most_anomalous(

@@ -1,10 +1,7 @@
 """Slides and a model to results folders: one slide, many slides, what is done, blinded reading."""
 
-from wsi_anomaly.screening.blinding import (
-    check_names_may_be_shown,
-    is_blinded,
-    start_blinding,
-)
+from wsi_anomaly.results.slide_files import is_blinded
+from wsi_anomaly.screening.blinding import check_names_may_be_shown, start_blinding
 from wsi_anomaly.screening.run import ScoreRun
 from wsi_anomaly.screening.slide import ScoreJob, is_done, result_folders, score_to_folder
 from wsi_anomaly.screening.slides import Scored, ScoreOutcome, Scoring, score_slides

@@ -16,11 +16,10 @@ from pathlib import Path
 from wsi_anomaly.core.errors import OutputError, UsageError
 from wsi_anomaly.core.files import atomic_file, output_errors
 from wsi_anomaly.reports.worklist import COHORT_PAGE
+from wsi_anomaly.results.slide_files import PRIVATE, is_blinded
 from wsi_anomaly.slides import slide_fingerprint
 
 KEY = "unblinding.csv"
-PRIVATE = ".cohort"
-"""Folder in the results for what nobody opens; readable for its owner alone."""
 
 # Without vowels, which make words, and without signs that look alike.
 _ALPHABET = "BCDFGHJKMNPQRSTVWXYZ23456789"
@@ -33,11 +32,6 @@ def private_folder(results: Path) -> Path:
     with output_errors(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
-
-
-def is_blinded(results: Path) -> bool:
-    """Whether a results folder shows slides by codes."""
-    return (results / PRIVATE / "secret").is_file()
 
 
 def check_names_may_be_shown(results: Path) -> None:

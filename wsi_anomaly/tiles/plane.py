@@ -97,6 +97,25 @@ class Plane(ABC):
                 ]
         return out
 
+    def around(self, cells: Fields, index: int, um: int) -> RGB:
+        """Pixels (S, S, 3) of the field of `um` round a cell; background beyond the plane."""
+        side = round(um * self.magnification / 10)
+        row, col = int(cells.row[index]), int(cells.col[index])
+        x, y = (
+            round((place + 0.5) * stride * scale - side / 2)
+            for place, stride, scale in zip(
+                (col, row), cells.stride_level0, self.px_per_level0, strict=True
+            )
+        )
+        out = np.empty((side, side, 3), np.uint8)
+        out[:] = self.background
+        left, top = max(x, 0), max(y, 0)
+        width, height = min(x + side, self.width) - left, min(y + side, self.height) - top
+        if width > 0 and height > 0:
+            pixels = self.read(left, top, width, height)
+            out[top - y : top - y + height, left - x : left - x + width] = pixels
+        return out
+
     def tissue_mask(self, cell_px: int) -> NDArray[np.bool_]:
         """Cells of `cell_px` pixels, (rows, columns), of which at least half is tissue.
 

@@ -35,6 +35,19 @@ def calibration_facts(model: Model) -> str:
     return text + (" Percentiles are rough." if reference.n_cases < MIN_CASES else "")
 
 
+def pictures_facts(model: Model) -> str:
+    """Say which pictures of normal tissue a model holds."""
+    examples = model.examples
+    if examples is None:
+        return "None."
+    slides = sorted(set(examples.slides))
+    return (
+        f"{len(examples.pictures)} small ones of normal tissue ({examples.field_um} um wide, "
+        f"{sum(map(len, examples.pictures)) / 1e6:.1f} MB), shown beside what is flagged, of "
+        f"{', '.join(slides)}."
+    )
+
+
 def promise_of(model: Model) -> str:
     """Say what the flags of a model promise for a slide like those of its reference."""
     field_mm2 = (grid_of(model, None)["field_um"] / 1000) ** 2
@@ -111,6 +124,7 @@ def model_card(model: Model, config: TrainConfig, split: Split) -> str:
         ("Training", f"{facts['training_cases']} cases, {facts['training_tiles']} tiles"),
         ("Validation", f"{facts['validation_cases']} cases, {facts['validation_tiles']} tiles"),
         ("Calibration", calibration_facts(model)),
+        ("Pictures", pictures_facts(model)),
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     cases = "\n".join(

@@ -66,7 +66,7 @@ def embed_stores(
     most: int,
     seed: int = 0,
     progress: Callable[[Path, int, int], None] = lambda _path, _done, _total: None,
-) -> tuple[dict[int, Tensor], Tensor]:
+) -> tuple[dict[int, Tensor], Tensor, NDArray[np.int64]]:
     """Embed the fields round the cells of tile files.
 
     Parameters
@@ -83,8 +83,8 @@ def embed_stores(
 
     Returns
     -------
-    By size in um: (N, D) float32, slide after slide; and the least share (N,) of tissue in the
-    fields of each cell.
+    By size in um: (N, D) float32, slide after slide; the least share (N,) of tissue in the
+    fields of each cell; and where it lies, (N, 2): numbers of the tile file and the cell there.
 
     Raises
     ------
@@ -93,7 +93,8 @@ def embed_stores(
     """
     found: dict[int, list[NDArray[np.float32]]] = {um: [] for um in sizes_um}
     shares: list[NDArray[np.float32]] = []
-    for store in stores:
+    sources: list[NDArray[np.int64]] = []
+    for number, store in enumerate(stores):
         stored = store.plane(magnification)
         if stored is None:
             raise TileStoreError(
@@ -108,12 +109,14 @@ def embed_stores(
         ):  # fmt: skip
             enough = part.shares >= MIN_TISSUE
             shares.append(part.shares[enough])
+            here = part.indices[enough].astype(np.int64)
+            sources.append(np.stack((np.full_like(here, number), here), 1))
             for um, values in part.embeddings.items():
                 found[um].append(values[enough])
     joined = {um: torch.from_numpy(np.concatenate(parts)) for um, parts in found.items() if parts}
     if len(joined) < len(found):
         raise TileStoreError("None of the tile files has tissue that is good enough to learn from.")
-    return joined, torch.from_numpy(np.concatenate(shares))
+    return joined, torch.from_numpy(np.concatenate(shares)), np.concatenate(sources)
 
 
 def draw_windows(cells: Fields, most: int, seed: int = 0) -> NDArray[np.bool_]:

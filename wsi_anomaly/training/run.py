@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_anomaly import __version__
@@ -20,6 +22,7 @@ from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.detectors import DETECTORS, Detector, Fitting, Model
 from wsi_anomaly.detectors.base import fit_missing_statistics
+from wsi_anomaly.detectors.examples import Examples
 from wsi_anomaly.detectors.frozen import refuse_frozen
 from wsi_anomaly.features import (
     PerceptualNetwork,
@@ -33,6 +36,7 @@ from wsi_anomaly.learning.loop import Report
 from wsi_anomaly.tiles import TileSet, TileStore
 from wsi_anomaly.training.card import log_csv, model_card
 from wsi_anomaly.training.config import TrainConfig
+from wsi_anomaly.training.examples import examples_of
 from wsi_anomaly.training.fields import MOST_CELLS, embed_stores, with_fields_or_without
 from wsi_anomaly.training.inputs import (
     Notes,
@@ -136,8 +140,8 @@ def train(
 
     fitting = _fitting(device, working, train_set, anomaly_set(anomalies, train_set, config))
     with memory_explained(device, _REMEDY):
-        detectors = _fit(config, features, train_set, validation, fitting, watch, report)
-    model = _described(detectors, config, stores, split, train_set, validation)
+        detectors, examples = _fit(config, features, train_set, validation, fitting, watch, report)
+    model = _described(detectors, config, stores, split, train_set, validation, examples)
     rank = rank_and_world()[0]
     # What is left is for the first process alone; the others must not wait for it, nor it for them.
     wait_for_all()
@@ -191,6 +195,7 @@ def _described(
     split: Split,
     train_set: TileSet,
     validation: TileSet | None,
+    examples: Examples | None,
 ) -> Model:
     """Put what was fitted together with what is known of it; not calibrated yet."""
     return Model(
@@ -203,6 +208,7 @@ def _described(
         seen={s.fingerprint: split.part(s.case) for s in stores},
         domain=domain_of(train_set),
         provenance=_provenance(config, split, train_set, validation),
+        examples=examples,
     )
 
 
@@ -316,9 +322,10 @@ def _fit(
     fitting: Fitting,
     watch: Watch,
     report: Callable[[str, Report], None],
-) -> dict[str, Detector]:
-    """Fit the methods of a configuration, one after the other."""
+) -> tuple[dict[str, Detector], Examples | None]:
+    """Fit the methods of a configuration, one after the other; with fields to show of one."""
     found: dict[str, Detector] = {}
+    examples = None
     for name in config.methods:
         settings = config.settings(name, features.default_layer)
         with DETECTORS.blaming(name):
@@ -330,16 +337,20 @@ def _fit(
         own = replace(fitting, progress=partial(report, name))
         with DETECTORS.blaming(name):
             if detector.fields_um:
-                detector.fit_fields(*_embedded(detector, config, tiles, watch)).to(fitting.device)
+                embeddings, shares, sources = _embedded(detector, config, tiles, watch)
+                detector.fit_fields(embeddings, shares).to(fitting.device)
+                examples = examples or examples_of(
+                    detector, embeddings, sources, tiles.stores, config.magnification, config.seed
+                )
             else:
                 detector.fit(tiles, validation, own)
-    return found
+    return found, examples
 
 
 def _embedded(
     detector: Detector, config: TrainConfig, tiles: TileSet, watch: Watch
-) -> tuple[dict[int, Tensor], Tensor]:
-    """Embed the fields of the training slides; with their shares of tissue."""
+) -> tuple[dict[int, Tensor], Tensor, NDArray[np.int64]]:
+    """Embed the fields of the training slides; with their shares of tissue, and their places."""
     return embed_stores(
         tiles.stores,
         config.magnification,

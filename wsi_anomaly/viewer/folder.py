@@ -100,7 +100,7 @@ class Results:
             if name not in self._open:
                 summary = self.summary(name)
                 settings = summary["settings"]
-                if summary["slide"]["backend"] == "embeddings":
+                if summary["slide"].get("backend") == "embeddings":
                     raise NotHereError(
                         f"{name} was scored by embeddings, without its slide; score it again with "
                         "the slide to see it here."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ class Reviewing:
     def state(self, name: str, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Everything that is known of a slide; JSON-ready."""
         world = World.of(summary)
-        found = read_reviews(self.folder, _identity(summary), self._only)
+        found = read_reviews(self.folder, _identity(summary), self.only)
         outlines = [r.outline for r in self._open(name, summary).regions]
         mine = match_reviews(found.of(self.reader), outlines)
         others = [reader for reader in found.readers if reader != self.reader][:_MOST_READERS]
@@ -98,12 +99,12 @@ class Reviewing:
                 }
                 for reader in others
             },
-            "findings": findings_used(self.folder, self._only),
+            "findings": findings_used(self.folder, self.only),
             "problems": list(found.problems),
         }
 
     def decide(
-        self, name: str, summary: Mapping[str, Any], asked: Mapping[str, Any]
+        self, name: str, summary: Mapping[str, Any], asked: Mapping[str, Any], kind: str = ""
     ) -> dict[str, Any]:
         """Take a decision and say that it is on the disk; or take the last one back.
 
@@ -114,6 +115,8 @@ class Reviewing:
         asked
             ``result``, the hash of what the reader looks at, and either ``undo``, or ``verdict``,
             ``finding``, ``note``, and ``region`` (from 0) or ``field`` (row, column).
+        kind
+            The kind of regions that is reviewed as one, if it is.
 
         Raises
         ------
@@ -128,7 +131,7 @@ class Reviewing:
             self.changed.add(name)
             if asked.get("undo") is True:
                 return self._undo(name, summary)
-            review = self._review(name, summary, asked)
+            review = replace(self._review(name, summary, asked), kind=kind)
             append_review(self.folder, review)
         return {"saved": _shown(review) | {"um": _middle(review, World.of(summary))}}
 
@@ -143,6 +146,18 @@ class Reviewing:
             "undone": _shown(last) | {"region": (last.region or 0) - 1 if here else None},
             "state": self.state(name, summary),
         }
+
+    def withdraw(self, name: str, review: Review) -> None:
+        """Take a decision of the reader about a slide back.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written.
+        """
+        with self._lock:
+            self.changed.add(name)
+            append_review(self.folder, review.withdrawal())
 
     def _review(self, name: str, summary: Mapping[str, Any], asked: Mapping[str, Any]) -> Review:
         opened = self._open(name, summary)
@@ -194,7 +209,8 @@ class Reviewing:
         return [agreement(slides, first, second) for first, second in pairs]
 
     @property
-    def _only(self) -> str | None:
+    def only(self) -> str | None:
+        """Whose decisions alone may be shown; None: everybody's."""
         return self.reader if self.blinded else None
 
     def _open(self, name: str, summary: Mapping[str, Any]) -> OpenResult:

@@ -19,8 +19,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from wsi_anomaly.core.errors import OutputError, UsageError, WsiAnomalyError
+from wsi_anomaly.reports.beside import BesideRows
 from wsi_anomaly.reports.report import STYLE
+from wsi_anomaly.results.region_file import read_region_file
 from wsi_anomaly.viewer.folder import TEMPLATES, NotHereError, Results, readers_page
+from wsi_anomaly.viewer.kinds import KindsPage
 from wsi_anomaly.viewer.reviewing import Reviewing
 
 HOST = "127.0.0.1"
@@ -41,6 +44,7 @@ _TYPES = {
     ".json": "application/json",
 }
 _LONGEST_DECISION = 1 << 16
+_SCRIPTS = {"viewer.js", "heatmap.js", "overview.js", "review.js", "why.js", "kinds.js"}
 
 
 class Viewer(ThreadingHTTPServer):
@@ -82,6 +86,12 @@ class Viewer(ThreadingHTTPServer):
     def url(self) -> str:
         """Address of the first page; whoever knows it can read the slides."""
         return f"http://{HOST}:{self.server_port}/{self.token}/"
+
+    @cached_property
+    def kinds(self) -> KindsPage:
+        """The kinds of its flagged regions, for a reader."""
+        assert self.reviewing
+        return KindsPage(self.results, self.reviewing)
 
     @cached_property
     def hosts(self) -> set[str]:
@@ -137,12 +147,17 @@ class _Handler(BaseHTTPRequestHandler):
             raise NotHereError("Nobody reviews; start the viewer with --reader NAME.")
         return self.server.reviewing
 
+    def _kinds(self) -> KindsPage:
+        self._reviewing()
+        return self.server.kinds
+
     def _take(self) -> None:
         parts = self._parts()
         # What another site can make a browser send is no JSON, and it does not know the address.
         kind = self.headers.get("Content-Type", "")
         length = self.headers.get("Content-Length", "")
-        if len(parts) != 2 or parts[0] != "review" or kind != "application/json":
+        route = parts[0], len(parts)
+        if route not in {("review", 2), ("kind", 1)} or kind != "application/json":
             raise NotHereError("There is no such page.")
         if not length.isdecimal() or len(length) > 9 or int(length) > _LONGEST_DECISION:
             raise UsageError("A decision is shorter; shorten the note.")
@@ -152,8 +167,11 @@ class _Handler(BaseHTTPRequestHandler):
             asked = None
         if not isinstance(asked, dict):
             raise UsageError("This is no decision; open the page again.")
-        name = parts[1]
-        answer = self._reviewing().decide(name, self.server.results.summary(name), asked)
+        if route == ("kind", 1):
+            answer = self._kinds().decide(asked)
+        else:
+            name = parts[1]
+            answer = self._reviewing().decide(name, self.server.results.summary(name), asked)
         self._send(HTTPStatus.OK, json.dumps(answer).encode(), _TYPES[".json"])
 
     def _answer(self) -> None:
@@ -166,11 +184,13 @@ class _Handler(BaseHTTPRequestHandler):
                 results.page(name, reviewing.reader if reviewing else "").encode(),
                 ".html",
             ),
+            ("why", 3): lambda _, name, region: (_why(results, name, region), ".json"),
             ("data", 2): lambda _, name: (results.data(name), ".json"),
             ("review", 2): lambda _, name: (
                 json.dumps(self._reviewing().state(name, results.summary(name))).encode(),
                 ".json",
             ),
+            ("kinds", 1): lambda _: (self._kinds().page().encode(), ".html"),
             ("readers", 1): lambda _: (readers_page(self._reviewing()).encode(), ".html"),
             ("static", 2): lambda _, name: (_static(name), Path(name).suffix),
             ("tile", 5): lambda _, *place: (_tile(results, *place), ".jpg"),
@@ -221,6 +241,19 @@ def _tile(results: Results, name: str, *place: str, grey: bool = False) -> bytes
     return results.tile(name, int(zoom), int(x), int(y), grey=grey)
 
 
+def _why(results: Results, name: str, region: str) -> bytes:
+    if not re.fullmatch(r"\d{1,9}", region):
+        raise NotHereError("There is no such region.")
+    results.summary(name)  # only what is listed is looked for
+    rows = BesideRows(read_region_file(results.folder / name))
+    row = rows.of_region(int(region)) if int(region) else None
+    if row is None:
+        raise NotHereError("Nothing is known of why it is flagged; score the slide again.")
+    for normal, number in zip(row["normals"], row.pop("numbers"), strict=True):
+        normal["picture"] = rows.pictures[number]
+    return json.dumps(row).encode()
+
+
 def _static(name: str) -> bytes:
     if name == "bokeh.min.js":
         import bokeh
@@ -228,7 +261,7 @@ def _static(name: str) -> bytes:
         path = Path(bokeh.__file__).parent / "server" / "static" / "js" / name
     elif name == STYLE.name:
         path = STYLE
-    elif name in {"viewer.js", "heatmap.js", "overview.js", "review.js", "viewer.css"}:
+    elif name in _SCRIPTS or name == "viewer.css":
         path = TEMPLATES / name
     else:
         raise NotHereError("There is no such file.")

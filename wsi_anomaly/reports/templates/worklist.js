@@ -5,14 +5,16 @@ const shown = document.getElementById('shown');
 let kind = 'all';
 
 // Slides of a case stand in one body, under its name; without cases all stand in one.
-const cases = [...table.tBodies].map((body) => ({
-  body,
-  slides: [...body.rows].filter((row) => row.className !== 'case').map((row) => ({
+const cases = [...table.tBodies].map((body) => {
+  const named = body.rows[0]?.className === 'case';
+  const name = named ? body.rows[0].textContent : '';
+  const slides = [...body.rows].slice(named ? 1 : 0).map((row) => ({
     row,
     kinds: row.dataset.kinds.split(' '),
-    text: `${body.querySelector('.case')?.textContent ?? ''} ${row.textContent}`.toLowerCase(),
-  })),
-}));
+    text: `${name} ${row.textContent}`.toLowerCase(),
+  }));
+  return {body, head: named ? [body.rows[0]] : [], slides};
+});
 const total = cases.reduce((sum, {slides}) => sum + slides.length, 0);
 
 function filter() {
@@ -44,7 +46,8 @@ function sort(column, button) {
   };
   const sorted = cases.map((one) => {
     const slides = one.slides.map((slide) => [value(slide), slide.row]).sort(order);
-    one.body.append(...slides.map(([, row]) => row));
+        one.body.replaceChildren(); // to move thousands of rows one by one takes seconds
+    one.body.append(...one.head, ...slides.map(([, row]) => row));
     return [slides[0]?.[0] ?? '', one.body];
   });
   if (cases.length > 1) table.append(...sorted.sort(order).map(([, body]) => body));

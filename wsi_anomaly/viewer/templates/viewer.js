@@ -137,6 +137,7 @@ class View {
     }
     this.mark.data = { x: [um[0]], y: [um[1]] };
     this.onchoose?.(region, field);
+    document.dispatchEvent(new CustomEvent("chosen", { detail: { region } }));
   }
 
   // World coordinates of a place in the window.
