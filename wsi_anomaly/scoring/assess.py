@@ -18,6 +18,7 @@ from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.core.prefetch import prefetch
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.jobs.progress import unwatched
+from wsi_anomaly.scoring.highest import HighestFields
 from wsi_anomaly.scoring.model import ScoringModel
 from wsi_anomaly.slides import Slide, TissueMap
 from wsi_anomaly.tiles import Fields, SlidePreprocessor, Status, read_fields
@@ -70,6 +71,7 @@ def assess_fields(
     min_tissue: float,
     progress: Progress | None = None,
     keep: Keep | None = None,
+    highest: HighestFields | None = None,
 ) -> Assessed:
     """Judge the fields that can be judged; the rest keep NaN and their reason.
 
@@ -85,7 +87,7 @@ def assess_fields(
         Least share of tissue in a field round a cell.
     progress
         Called with fields done and fields in all.
-    keep
+    keep, highest
         Given the embeddings of fields as they are judged.
     """
     report = progress or unwatched
@@ -101,7 +103,7 @@ def assess_fields(
         def say(done: int, cells: int) -> None:
             report(before + done * len(looked_at) // max(cells, 1), total)
 
-        _judge_fields(plane, model, found, min_tissue, say, keep)
+        _judge_fields(plane, model, found, min_tissue, say, keep, highest)
     return found.assessed()
 
 
@@ -174,6 +176,7 @@ def _judge_fields(
     min_tissue: float,
     report: Callable[[int, int], None],
     keep: Keep | None,
+    highest: HighestFields | None,
 ) -> None:
     """Run the network over the plane and judge the fields round every cell."""
     from wsi_anomaly.scoring.embedding import embed_cells  # heavy: only models of fields pay
@@ -186,7 +189,10 @@ def _judge_fields(
         enough = part.shares >= min_tissue
         without[part.indices[enough]] = False
         embeddings = {um: values[enough] for um, values in part.embeddings.items()}
-        found.put(part.indices[enough], dict(model.score_fields(embeddings, part.shares[enough])))
+        batch = dict(model.score_fields(embeddings, part.shares[enough]))
+        found.put(part.indices[enough], batch)
+        if highest is not None and model.primary in batch:
+            highest.add(part.indices[enough], batch[model.primary], embeddings)
         if keep is not None:
             largest = embeddings[max(model.fields_um)]
             keep(found.fields.take(part.indices[enough]), largest, part.shares[enough])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,37 +26,46 @@ from wsi_anomaly.tiles.plane import Plane
 if TYPE_CHECKING:
     from wsi_anomaly.detectors import Model
 
+Embedding = Mapping[int, NDArray[np.float32]]
+"""A field's embedding (D,) by its size in um."""
+
 MOST_REGIONS = 100
 """Regions of a slide, highest first, that have pictures and directions."""
 _FIELDS_OF_A_REGION = 8  # whose mean direction is the region's
+
+
+def has_directions(model: ScoringModel) -> TypeGuard[Model]:
+    """Whether fields can be said to be like others: not by a model that judges single tiles."""
+    from wsi_anomaly.detectors import Model  # heavy: it is loaded already if there is one
+    from wsi_anomaly.detectors.known import knows_directions
+
+    return isinstance(model, Model) and any(map(knows_directions, model.detectors.values()))
 
 
 def beside_normal(
     meaning: Interpretation,
     plane: Plane,
     fields: Fields,
-    model: ScoringModel,
+    model: Model,
     scores: Mapping[str, NDArray[np.float32]],
     calibration: Calibration | None,
+    known: Mapping[int, Embedding],
 ) -> BesideNormal | None:
-    """Look at the highest fields of a slide once more; None for a model that judges single tiles.
+    """Look at the highest fields of a slide; None where none of them can be embedded.
 
     Parameters
     ----------
     meaning, plane, fields
         The slide: what its scores mean, its pixels, and its N cells.
     model
-        What it was scored with.
+        What it was scored with, see :func:`has_directions`.
     scores
         Raw scores (N,) by method.
     calibration
         Normal reference of the method that ranks, if the slide may be compared with it.
+    known
+        Embeddings that are at hand, by number of the field; the network runs for others alone.
     """
-    from wsi_anomaly.detectors import Model  # heavy: it is loaded already if there is one
-    from wsi_anomaly.detectors.known import knows_directions
-
-    if not isinstance(model, Model) or not any(map(knows_directions, model.detectors.values())):
-        return None
     score = scores[model.primary]
     peaks = {region.peak: i for i, region in enumerate(meaning.regions[:MOST_REGIONS], start=1)}
     places = most_anomalous(fields, meaning.smoothed, SHOWN, apart_um=CONTEXT_UM)
@@ -65,7 +74,7 @@ def beside_normal(
         field: _some(meaning.regions[peaks[field] - 1].fields, field) if field in peaks else [field]
         for field in (*peaks, *others)
     }
-    embedded = _embedded(plane, fields, model, members)
+    embedded = _embedded(plane, fields, model, members, known)
     chosen = [field for field in members if field in embedded]
     if not chosen:
         return None
@@ -95,14 +104,21 @@ def _some(members: NDArray[np.intp], peak: int) -> list[int]:
 
 
 def _embedded(
-    plane: Plane, fields: Fields, model: Model, members: Mapping[int, list[int]]
-) -> dict[int, dict[int, NDArray[np.float32]]]:
+    plane: Plane,
+    fields: Fields,
+    model: Model,
+    members: Mapping[int, list[int]],
+    known: Mapping[int, Embedding],
+) -> dict[int, Embedding]:
     """Embed some fields: by field, then by size in um, (D,)."""
     from wsi_anomaly.scoring.embedding import embed_cells
 
+    asked = {field for some in members.values() for field in some}
+    out = {field: known[field] for field in asked & known.keys()}
     wanted = np.zeros(len(fields), bool)
-    wanted[[field for some in members.values() for field in some]] = True
-    out = {}
+    wanted[sorted(asked - known.keys())] = True
+    if not wanted.any():
+        return out
     sizes = model.judge_of_fields.fields_um
     for part in embed_cells(plane, fields, model.dense_maps(), sizes, wanted=wanted):
         for i, field in enumerate(part.indices.tolist()):

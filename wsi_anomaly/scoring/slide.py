@@ -17,9 +17,10 @@ from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import Origin, ScoreOptions
 from wsi_anomaly.scoring.assess import Assessed, Keep, assess_fields, read_tiles
-from wsi_anomaly.scoring.beside import beside_normal
+from wsi_anomaly.scoring.beside import beside_normal, has_directions
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings, less_sharp, measures
+from wsi_anomaly.scoring.highest import HighestFields
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
 from wsi_anomaly.scoring.known import beside_known
 from wsi_anomaly.scoring.model import (
@@ -100,10 +101,11 @@ def score_slide(
         if model.name == ALONE:
             with _timed(timings, "learning"):
                 model = _learned(model, plane, fields, options.min_tissue)
+        highest = HighestFields() if has_directions(model) else None
         with _timed(timings, "read and score"):
             found = assess_fields(
                 slide, tissue, fields, model, preprocess,
-                min_tissue=options.min_tissue, progress=progress, keep=keep,
+                min_tissue=options.min_tissue, progress=progress, keep=keep, highest=highest,
             )  # fmt: skip
             kept = _kept(found, slide, options.min_tissue)
             fields, status = fields.take(kept), found.status[kept]
@@ -115,7 +117,12 @@ def score_slide(
             score, soft = scores[model.primary], _soft(model, found)
             meaning = reference.interpret(fields, score, facts.mpp, options, unlike, soft)
             meaning = beside_known(meaning, plane, fields, model, all_flags=options.all_flags)
-            beside = beside_normal(meaning, plane, fields, model, scores, reference.usable)
+            beside = None
+            if highest is not None and has_directions(model):
+                beside = beside_normal(
+                    meaning, plane, fields, model, scores, reference.usable,
+                    highest.embeddings(kept),
+                )  # fmt: skip
             maps = _pixel_maps(slide, fields, score, meaning, options, model, preprocess)
     return ScoreMap(
         slide=facts,
