@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,31 +34,23 @@ MOST_REGIONS = 100
 _FIELDS_OF_A_REGION = 8  # whose mean direction is the region's
 
 
-def has_directions(model: ScoringModel) -> TypeGuard[Model]:
-    """Whether fields can be said to be like others: not by a model that judges single tiles."""
-    from wsi_anomaly.detectors import Model  # heavy: it is loaded already if there is one
-    from wsi_anomaly.detectors.known import knows_directions
-
-    return isinstance(model, Model) and any(map(knows_directions, model.detectors.values()))
-
-
 def beside_normal(
     meaning: Interpretation,
     plane: Plane,
     fields: Fields,
-    model: Model,
+    model: ScoringModel,
     scores: Mapping[str, NDArray[np.float32]],
     calibration: Calibration | None,
     known: Mapping[int, Embedding],
 ) -> BesideNormal | None:
-    """Look at the highest fields of a slide; None where none of them can be embedded.
+    """Look at the highest fields of a slide; None for a model that judges single tiles.
 
     Parameters
     ----------
     meaning, plane, fields
         The slide: what its scores mean, its pixels, and its N cells.
     model
-        What it was scored with, see :func:`has_directions`.
+        What it was scored with.
     scores
         Raw scores (N,) by method.
     calibration
@@ -66,6 +58,11 @@ def beside_normal(
     known
         Embeddings that are at hand, by number of the field; the network runs for others alone.
     """
+    from wsi_anomaly.detectors import Model  # heavy: it is loaded already if there is one
+    from wsi_anomaly.detectors.known import knows_directions
+
+    if not isinstance(model, Model) or not any(map(knows_directions, model.detectors.values())):
+        return None
     score = scores[model.primary]
     peaks = {region.peak: i for i, region in enumerate(meaning.regions[:MOST_REGIONS], start=1)}
     places = most_anomalous(fields, meaning.smoothed, SHOWN, apart_um=CONTEXT_UM)

@@ -17,7 +17,7 @@ from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import Origin, ScoreOptions
 from wsi_anomaly.scoring.assess import Assessed, Keep, assess_fields, read_tiles
-from wsi_anomaly.scoring.beside import beside_normal, has_directions
+from wsi_anomaly.scoring.beside import beside_normal
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings, less_sharp, measures
 from wsi_anomaly.scoring.highest import HighestFields
@@ -88,7 +88,7 @@ def score_slide(
     AnnotationError, ModelError
         The tissue mask, or the scores of the controls, cannot be read, or are of another slide.
     """
-    options = options or ScoreOptions()
+    options, highest = options or ScoreOptions(), HighestFields()
     timings, left_out = dict[str, float](), list[str]()
     with _opened(path, options) as slide:
         check_pixels(slide, model)
@@ -98,10 +98,7 @@ def score_slide(
             fields = _plan(slide, tissue, model, options)
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
             plane = SlidePlane(slide, tissue, model.magnification, preprocess)
-        if model.name == ALONE:
-            with _timed(timings, "learning"):
-                model = _learned(model, plane, fields, options.min_tissue)
-        highest = HighestFields() if has_directions(model) else None
+        model = _learned(model, plane, fields, options.min_tissue, timings)
         with _timed(timings, "read and score"):
             found = assess_fields(
                 slide, tissue, fields, model, preprocess,
@@ -117,12 +114,9 @@ def score_slide(
             score, soft = scores[model.primary], _soft(model, found)
             meaning = reference.interpret(fields, score, facts.mpp, options, unlike, soft)
             meaning = beside_known(meaning, plane, fields, model, all_flags=options.all_flags)
-            beside = None
-            if highest is not None and has_directions(model):
-                beside = beside_normal(
-                    meaning, plane, fields, model, scores, reference.usable,
-                    highest.embeddings(kept),
-                )  # fmt: skip
+            beside = beside_normal(
+                meaning, plane, fields, model, scores, reference.usable, highest.embeddings(kept)
+            )
             maps = _pixel_maps(slide, fields, score, meaning, options, model, preprocess)
     return ScoreMap(
         slide=facts,
@@ -146,13 +140,20 @@ def score_slide(
 
 
 def _learned(
-    model: ScoringModel, plane: SlidePlane, fields: Fields, min_tissue: float
+    model: ScoringModel,
+    plane: SlidePlane,
+    fields: Fields,
+    min_tissue: float,
+    timings: dict[str, float],
 ) -> ScoringModel:
     """Let a model that has seen no normal slide learn from this one."""
+    if model.name != ALONE:
+        return model
     from wsi_anomaly.scoring.alone import SlideAlone  # heavy, as all that computes
 
-    # Anybody may call a model folder so.
-    return model.learned(plane, fields, min_tissue) if isinstance(model, SlideAlone) else model
+    with _timed(timings, "learning"):
+        # Anybody may call a model folder so.
+        return model.learned(plane, fields, min_tissue) if isinstance(model, SlideAlone) else model
 
 
 def _kept(found: Assessed, slide: Slide, min_tissue: float) -> NDArray[np.intp]:
