@@ -84,11 +84,7 @@ def tune(
     few = _few(anomalies, options)
     device = choose_device(options.device)
     networks = _load(options.networks or {base.features: None}, device)
-    of_fields = networks if maximize and "density" in options.detectors else {}
-    inputs = read_inputs(tiles, few, base, options.magnifications, of_fields, watch.note)
-    for name, network in networks.items():
-        fields = name in inputs.fields_um
-        network.set_precision(torch.float32 if fields else working_precision(name, device))
+    inputs = _read(tiles, few, base, networks, options, watch)
     space = Space.around(
         base, inputs.views, networks, options.detectors, fields_um=inputs.fields_um
     )
@@ -140,6 +136,24 @@ def _load(networks: Mapping[str, str | Path | None], device: str) -> dict[str, P
         name: load_features(name, weights=Path(weights) if weights else None).to(device)
         for name, weights in networks.items()
     }
+
+
+def _read(
+    tiles: Paths,
+    few: Sequence[str | Path],
+    base: TrainConfig,
+    networks: Mapping[str, PerceptualNetwork],
+    options: TuneOptions,
+    watch: Watch,
+) -> Inputs:
+    """Read the tile files, and let each network compute as precisely as ``train`` lets it."""
+    density = options.criterion == "roc-auc" and "density" in options.detectors
+    of_fields = networks if density else {}
+    inputs = read_inputs(tiles, few, base, options.magnifications, of_fields, watch.note)
+    for name, network in networks.items():
+        usual = working_precision(name, next(network.parameters()).device.type)
+        network.set_precision(torch.float32 if name in inputs.fields_um else usual)
+    return inputs
 
 
 def _identity(
