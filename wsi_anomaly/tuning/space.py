@@ -167,6 +167,8 @@ class Space:
         view = one(self.view_name, list(self.views))
         network = one("network", list(self.layers))
         magnification, field_um = self.views[view]
+        if self.views[view] != _view_of(base) or network != base.features:
+            base = replace(base, density_estimator="")  # may suit the base's own fields alone
         config = replace(
             with_network(base.ranked_by(detector), network),
             magnification=magnification,
