@@ -158,12 +158,16 @@ class CheckOptions:
         Which of several images in a file is the slide, from 1; None: the largest.
     device
         Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
+    embeddings
+        Folder of embeddings that another program has made of the slides' fields; they are scored
+        in place of pixels.
     """
 
     mpp: float | None = None
     mpp_csv: str | Path | None = None
     scene: int | None = None
     device: str = "auto"
+    embeddings: str | Path | None = None
 
     def __post_init__(self) -> None:
         make_floats(self, "mpp")
@@ -177,6 +181,7 @@ class CheckKeywords(TypedDict, total=False):
     mpp_csv: str | Path | None
     scene: int | None
     device: str
+    embeddings: str | Path | None
 
 
 @dataclass(frozen=True)

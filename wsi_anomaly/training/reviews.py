@@ -17,7 +17,7 @@ from wsi_anomaly.detectors import Model
 from wsi_anomaly.detectors.frozen import refuse_frozen
 from wsi_anomaly.detectors.known import MOST_FIELDS, Finding, Known
 from wsi_anomaly.options import LearnOptions
-from wsi_anomaly.results.places import Area
+from wsi_anomaly.results.overlaps import Area
 from wsi_anomaly.results.reading import read_score_map
 from wsi_anomaly.results.reviewed_outlines import agreed
 from wsi_anomaly.results.reviews import HARMLESS, Review, read_reviews
