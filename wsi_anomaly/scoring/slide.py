@@ -114,14 +114,10 @@ def score_slide(
             unlike += _unlike_training(slide, model, preprocess, found)
             score, soft = scores[model.primary], _soft(model, found)
             meaning = reference.interpret(fields, score, facts.mpp, options, unlike, soft)
-            meaning = beside_known(
-                meaning, partial(field_likeness, plane, fields, model), model,
-                all_flags=options.all_flags,
-            )  # fmt: skip
-            beside = beside_normal(
-                meaning, OnPlane(plane, fields, model, highest.embeddings(kept)), fields, model,
-                scores, reference.usable,
-            )  # fmt: skip
+            directions = partial(field_likeness, plane, fields, model)
+            meaning = beside_known(meaning, directions, model, all_flags=options.all_flags)
+            sight = OnPlane(plane, fields, model, highest.embeddings(kept))
+            beside = beside_normal(meaning, sight, fields, model, scores, reference.usable)
             maps = _pixel_maps(slide, fields, score, meaning, options, model, preprocess)
     return ScoreMap(
         slide=facts,
