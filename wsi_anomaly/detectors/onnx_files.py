@@ -26,10 +26,11 @@ from torch.nn import functional as F
 import wsi_anomaly
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.core.files import atomic_file
+from wsi_anomaly.core.prefixes import below
 from wsi_anomaly.detectors.density import Density
 from wsi_anomaly.detectors.edges import above_usual
 from wsi_anomaly.detectors.model import Model
-from wsi_anomaly.detectors.stored_model import DESCRIPTION
+from wsi_anomaly.detectors.stored_model import DESCRIPTION, read_stored
 from wsi_anomaly.features.external import encoder_of
 from wsi_anomaly.features.fields import unpad
 from wsi_anomaly.features.pooling import pooled_fields
@@ -84,8 +85,11 @@ def export_onnx(folder: Path, output: Path, *, overwrite: bool = False) -> OnnxF
                 f"ONNX files need {package}, which is not installed; install wsi-anomaly[onnx]."
             ) from error
     model = Model.load(folder)
-    judged = _Judged(model, _density_of(model, folder))
+    detector = _density_of(model, folder)
+    # A processor with bfloat16 has rounded the weights of a model of tiles: once more from the file.
     model.features.set_precision(torch.float32)
+    model.features.load_state(below("features/", read_stored(folder)[1]), str(folder))
+    judged = _Judged(model, detector)
     with ExitStack() as opened:
         network, density = (opened.enter_context(atomic_file(path)) for path in paths)
         _write(network, judged.maps, judged, judged.maps.layers)
