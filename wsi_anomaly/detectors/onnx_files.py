@@ -86,7 +86,7 @@ def export_onnx(folder: Path, output: Path, *, overwrite: bool = False) -> OnnxF
             ) from error
     model = Model.load(folder)
     detector = _density_of(model, folder)
-    # A processor with bfloat16 has rounded the weights of a model of tiles: once more from the file.
+    # With bfloat16 a tile model's weights were rounded on loading: once more from the file.
     model.features.set_precision(torch.float32)
     model.features.load_state(below("features/", read_stored(folder)[1]), str(folder))
     judged = _Judged(model, detector)
