@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 import wsi_anomaly
 from wsi_anomaly.core.files import write_json
 from wsi_anomaly.detectors.known import Known
-from wsi_anomaly.results.places import Area
+from wsi_anomaly.results.overlaps import Area
 from wsi_anomaly.results.review_matching import regions_of
 from wsi_anomaly.results.reviews import FOLDER, Review, append_review
 from wsi_anomaly.results.stored_scores import StoredScores

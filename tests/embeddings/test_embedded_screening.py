@@ -228,3 +228,90 @@ def test_the_viewer_says_that_there_is_no_slide(here: Path, tmp_path: Path) -> N
     assert json.loads(viewed.data("sick"))
     with pytest.raises(NotHereError, match="without its slide; score it again"):
         viewed.tile("sick", 0, 0, 0)
+
+
+def test_a_laboratory_calibrates_for_its_own_scanner(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Embeddings of another scanner lie elsewhere; calibrated on, they are the reference."""
+    for number in range(8):
+        features, coords = fields_of(100 + number)
+        trident(tmp_path / "own", f"o{number}", 1.6 * features + 0.8, coords)
+    model = here / "model"
+    code, text = said(capsys, "check", "--embeddings", tmp_path / "own", "--model", model)
+    assert code == 1
+    assert "8 of 8 slides looked at" in text
+    assert "Calibrate with at least 8 normal slides" in text
+    code, text = said(capsys, "calibrate", "--embeddings", tmp_path / "own", "--model", model, "-o",
+                      tmp_path / "m")  # fmt: skip
+    assert code == 0
+    assert "8 of 8 slides used" in text
+    calibrated = Model.load(tmp_path / "m")
+    assert calibrated.calibration["density"].n_cases == 8
+    assert list(calibrated.seen.values()).count("calibration") == 8
+    code, _ = said(capsys, "check", "--embeddings", tmp_path / "own", "--model", tmp_path / "m")
+    assert code == 0
+    features, coords = fields_of(200)
+    trident(tmp_path / "new", "well", 1.6 * features + 0.8, coords)
+    before, after = (
+        wsi_anomaly.score([], m, tmp_path / name, embeddings=tmp_path / "new")[0].result
+        for name, m in (("before", model), ("after", tmp_path / "m"))
+    )
+    assert before.interpretation.lies_high
+    assert not after.interpretation.lies_high
+    assert not after.interpretation.flagged.any()
+
+
+def test_calibration_takes_the_slides_that_are_named(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The others in the folder may be abnormal; and each slide must be that of its embeddings."""
+    given, slides = tmp_path / "given", tmp_path / "slides"
+    slides.mkdir()
+    y, x = (axis.ravel() for axis in np.mgrid[:3, :3])
+    coords = np.stack((x, y), 1).astype(np.int64) * STEP
+    for name in ("a", "b", "c"):
+        make_slide(slides / f"{name}.tif", seed=ord(name), size_px=(1536, 1536), mpp=0.25)
+        size = {"level0_width": 1536, "level0_height": 1536}
+        size = {} if name == "c" else size
+        trident(given, name, fields_of(ord(name))[0][:9], coords, **size)
+    make_slide(slides / "lonely.tif", seed=4, size_px=(1536, 1536), mpp=0.25)
+    trident(given, "sick", *fields_of(50, lesion=True))
+    code, text = said(capsys, "calibrate", slides, "--embeddings", given, "--model",
+                      here / "model", "-o", tmp_path / "m")  # fmt: skip
+    assert code == 1
+    assert "There are no embeddings called lonely for" in text
+    assert "is of a slide of 9216 x 9216 px, and" in text
+    assert "2 of 4 slides used" in text
+    reference = Model.load(tmp_path / "m").calibration["density"]
+    assert sorted(slide.slide for slide in reference.slides) == ["a", "b"]
+
+
+def test_calibration_refuses_what_scoring_refuses(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    given = tmp_path / "given"
+    features, coords = fields_of(60)
+    trident(given, "narrow", features[:, :9], coords)
+    trident(given, "other", features, coords, encoder="conch_v15")
+    trident(given, "apart", features, 2 * coords, patch_size_level0=STEP, overlap=-256,
+            level0_width=2 * SIDE * STEP + 4096, level0_height=2 * SIDE * STEP + 4096)  # fmt: skip
+    shutil.copy(here / "normal" / "n00.h5", given / "known.h5")
+    shutil.copytree(here / "normal", given / "again")
+    code, text = said(capsys, "calibrate", "--embeddings", given, "--model", here / "model", "-o",
+                      tmp_path / "m")  # fmt: skip
+    assert code == 1
+    for sentence in (
+        "holds embeddings of 9 numbers, and the model",
+        "holds embeddings of conch_v15, and the model",
+        "the model has learned from",
+        "has a field every 256 um, and the model",
+    ):
+        assert sentence in text
+    make_slide(tmp_path / "s.tif", seed=3, size_px=(1024, 1024), mpp=0.25)
+    with pytest.raises(ModelError, match="sees no pixels; give those"):
+        wsi_anomaly.calibrate([tmp_path / "s.tif"], here / "model", tmp_path / "m2")
+    with pytest.raises(EmbeddingsError, match="does not rank by embeddings"):
+        wsi_anomaly.calibrate([], None, tmp_path / "m2", embeddings=given)
+    with pytest.raises(ModelError, match="sees no pixels; give those"):
+        wsi_anomaly.check([tmp_path / "s.tif"], here / "model")

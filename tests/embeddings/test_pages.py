@@ -45,3 +45,18 @@ def test_the_commands_lead_to_a_calibrated_worklist(
     assert table.index("sick") < table.index("well")
     assert "flagged" in table
     assert "index.html" in {path.name for path in Path("results").iterdir()}
+
+
+def test_the_commands_for_an_own_scanner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cohort(Path("normal"), "trident", 12)
+    assert main(["train", "--embeddings", "normal", "-o", "uni_model"]) == 0
+    for number in range(8):
+        features, coords = fields_of(100 + number)
+        WRITERS["trident"](
+            Path("own_normals/features_uni_v1"), f"o{number}", 1.6 * features + 0.8, coords
+        )
+    check, calibrate = commands("For your own scanner")
+    assert main(check) == 1, "it differs"
+    assert main(calibrate) == 0
+    assert Path("uni_model_here/model.json").exists()

@@ -12,13 +12,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from wsi_anomaly.core.errors import WsiAnomalyError
 
-sys.path.append(str(Path(__file__).parents[1]))  # score_map_fakes, where this runs without pytest
+# score_map_fakes and embedding_files, where this runs without pytest.
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "embeddings")]
 
 
 @dataclass(frozen=True)
@@ -363,6 +364,93 @@ def _read_dicom(path: Path) -> object:
     return is_dicom_slide(path), parts_of_slides([path, whole])
 
 
+@cache
+def _embedded(program: str) -> Path:
+    """Folder of whole embeddings, as a program writes them."""
+    from embedding_files import STEP, WRITERS, fields_of
+
+    folder = Path(tempfile.mkdtemp(prefix="fuzz_embedded_"))
+    features, coords = fields_of(1)
+    WRITERS[program](folder, "a", features[:8], coords[:8] + STEP)
+    return folder
+
+
+def _in_embeddings(program: str, changed: str, opened: str = "", *, text: bool = False) -> Parser:
+    """A file of a slide's embeddings; those that belong to it are whole."""
+
+    def read(path: Path) -> None:
+        from wsi_anomaly.embeddings import EmbeddingsFile
+        from wsi_anomaly.embeddings.grid import on_grid
+        from wsi_anomaly.slides import Mpp
+
+        whole = path.parent / "whole"
+        if not whole.exists():
+            shutil.copytree(_embedded(program), whole)
+        (whole / changed).write_bytes(path.read_bytes())
+        with EmbeddingsFile(whole / (opened or changed), whole).open() as found:
+            on_grid(found, Mpp(0.25, 0.25, "given"))
+            for _ in found.blocks():
+                pass
+
+    return Parser(
+        Path(changed).name, lambda: [(_embedded(program) / changed).read_bytes()], read, text
+    )
+
+
+def _slide2vec_pt() -> bytes:
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(torch.ones(8, 24), buffer)
+    return buffer.getvalue()
+
+
+def _read_manifest(path: Path) -> object:
+    from wsi_anomaly.slides.manifest import read_manifest
+
+    for name in ("a.svs", "b.svs", "m.png"):
+        (path.parent / name).touch()
+    found = read_manifest(path)
+    return found.masks(), found.abnormal(), found.sizes(), found.unused_columns()
+
+
+def _region_file() -> bytes:
+    import numpy as np
+
+    from wsi_anomaly.core.small_pictures import as_jpeg
+    from wsi_anomaly.results.region_file import write_region_file
+    from wsi_anomaly.scoring.top_fields import BesideNormal, NormalField
+
+    picture = as_jpeg(np.zeros((32, 32, 3), np.uint8))
+    part = {"um": 256, "distance": "knn", "units": 3.5}
+    spoken = {
+        "parts": [part, {**part, "um": 64}],
+        "methods": [
+            {"method": "density", "percentile": 99.0, "p_value": 0.01},
+            {"method": "dpa", "percentile": 98.0, "p_value": None},
+        ],
+    }
+    ones = np.ones((2, 3), np.float32)
+    beside = BesideNormal(
+        np.arange(2), np.array([1, 0]), ones, (picture, picture), (spoken, {}),
+        np.zeros((2, 3), np.intp), ones, ones, (NormalField("n", (1.0, 2.0), picture),), 256,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "regions.safetensors"
+        write_region_file(path, beside)
+        return path.read_bytes()
+
+
+def _read_region_file(path: Path) -> None:
+    from wsi_anomaly.results.region_file import read_region_file, shown, why
+
+    found = read_region_file(path.parent)
+    if found is not None:
+        for index in range(len(found.fields)):
+            shown(found, index)
+            why(found, int(found.regions[index]))
+
+
 def _read_scores(path: Path) -> object:
     from wsi_anomaly.evaluation.tables import read_scores
 
@@ -393,6 +481,7 @@ _TOML = (
 )
 _JSON = b'{"batch_size": 16, "seed": 3, "steps": {"16": [0, 3], "32": [2, 3], "64": [1, 9]}}'
 _COHORT = b"slide,animal,group,organ\ns1.svs,1,control,liver\ns2.svs,2,high,liver\n"
+_MANIFEST = b"slide,case,mpp,label,mask\na.svs,7,0.25,normal,m.png\nb.svs,8,,1,\n"
 
 PARSERS: dict[str, Parser] = {
     "geojson": Parser("a.geojson", lambda: [_geojson()], _read_geojson, text=True),
@@ -442,5 +531,31 @@ PARSERS: dict[str, Parser] = {
     "cohort_csv": Parser("a.csv", lambda: [_COHORT], _read_cohort, text=True),
     "config_toml": Parser("a.toml", lambda: [_TOML], _read_config, text=True),
     "config_json": Parser("a.json", lambda: [_JSON], _read_config, text=True),
+    "trident_h5": _in_embeddings("trident", "a.h5"),
+    "clam_h5": _in_embeddings("clam", "h5_files/a.h5"),
+    "clam_patches": _in_embeddings("clam", "patches/a.h5", "h5_files/a.h5"),
+    "slide2vec_npz": _in_embeddings("slide2vec", "tile_embeddings/a.npz"),
+    "slide2vec_pt": replace(
+        _in_embeddings("slide2vec", "tile_embeddings/a.pt"), seeds=lambda: [_slide2vec_pt()]
+    ),
+    "slide2vec_meta": _in_embeddings(
+        "slide2vec", "tile_embeddings/a.meta.json", "tile_embeddings/a.npz", text=True
+    ),
+    "slide2vec_places": _in_embeddings(
+        "slide2vec", "tiles/a.coordinates.npz", "tile_embeddings/a.npz"
+    ),
+    "slide2vec_tiling": _in_embeddings(
+        "slide2vec", "tiles/a.coordinates.meta.json", "tile_embeddings/a.npz", text=True
+    ),
+    "lazyslide_root": _in_embeddings("lazyslide", "a.zarr/zarr.json", "a.zarr", text=True),
+    "lazyslide_array": _in_embeddings(
+        "lazyslide", "a.zarr/tables/uni_tiles/X/zarr.json", "a.zarr", text=True
+    ),
+    "lazyslide_chunk": _in_embeddings("lazyslide", "a.zarr/tables/uni_tiles/X/c/0/0", "a.zarr"),
+    "lazyslide_shapes": _in_embeddings(
+        "lazyslide", "a.zarr/shapes/tiles/shapes.parquet", "a.zarr"
+    ),
+    "manifest": Parser("a.csv", lambda: [_MANIFEST], _read_manifest, text=True),
+    "region_file": Parser("regions.safetensors", lambda: [_region_file()], _read_region_file),
     "summary_json": Parser("summary.json", lambda: [_summary()], _read_summary, text=True),
 }  # fmt: skip

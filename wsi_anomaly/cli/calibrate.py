@@ -20,7 +20,7 @@ from wsi_anomaly.options import CalibrateKeywords, CalibrateOptions
 
 
 @click.command()
-@click.argument("normals", nargs=-1, required=True, type=PATH)
+@click.argument("normals", nargs=-1, type=PATH)
 @click.option(
     "--model",
     type=PATH,
@@ -37,6 +37,13 @@ from wsi_anomaly.options import CalibrateKeywords, CalibrateOptions
     type=PATH,
     help="Lines of slide,case: slides of one patient or animal count as one. Without it every "
     "slide is a case of its own.",
+)
+@option_of(CalibrateOptions)(
+    "--embeddings",
+    type=PATH,
+    metavar="FOLDER",
+    help="Score embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made, with a model of "
+    "train --embeddings: those of NORMALS, or without NORMALS all in the folder.",
 )
 @mpp_options(CalibrateOptions)
 @scene_option
@@ -61,6 +68,7 @@ def command(
     Examples:
       wsi-anomaly calibrate normals/
       wsi-anomaly calibrate controls/ --cases animals.csv --model liver_model -o liver_model_study7
+      wsi-anomaly calibrate --embeddings features_uni_v1/ --model uni_model -o uni_model_here
 
     \b
     Exit code: 0 done; 1 some slides could not be used, the model is calibrated with the others;

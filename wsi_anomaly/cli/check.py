@@ -13,17 +13,25 @@ from wsi_anomaly.cli.common import (
     console,
     device_option,
     mpp_options,
+    option_of,
     scene_option,
 )
 from wsi_anomaly.options import CheckKeywords, CheckOptions
 
 
 @click.command()
-@click.argument("new", nargs=-1, required=True, type=PATH)
+@click.argument("new", nargs=-1, type=PATH)
 @click.option(
     "--model",
     type=PATH,
     help="Folder of the model.  [default: model/, else the shipped model]",
+)
+@option_of(CheckOptions)(
+    "--embeddings",
+    type=PATH,
+    metavar="FOLDER",
+    help="Score embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made, with a model of "
+    "train --embeddings: those of NEW, or without NEW all in the folder.",
 )
 @mpp_options(CheckOptions)
 @scene_option
@@ -47,6 +55,7 @@ def command(
     Examples:
       wsi-anomaly check slides/
       wsi-anomaly check new_scanner/ --model liver_model
+      wsi-anomaly check --embeddings features_uni_v1/ --model uni_model
 
     \b
     Exit code: 0 no shift is seen; 1 the batch differs, or some slides could not be looked at;

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,8 +117,11 @@ def read_npz(path: Path, names: tuple[str, ...], most: int) -> dict[str, NDArray
         It is damaged, holds objects, or unpacks to more than `most` bytes.
     """
     _check_zip(path, most * len(names))
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in names if name in archive}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names if name in archive}
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError("it cannot be unpacked") from error
 
 
 def _check_zip(path: Path, most: int) -> None:

@@ -158,12 +158,16 @@ class CheckOptions:
         Which of several images in a file is the slide, from 1; None: the largest.
     device
         Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
+    embeddings
+        Folder of embeddings that another program has made of the slides' fields; they are scored
+        in place of pixels.
     """
 
     mpp: float | None = None
     mpp_csv: str | Path | None = None
     scene: int | None = None
     device: str = "auto"
+    embeddings: str | Path | None = None
 
     def __post_init__(self) -> None:
         make_floats(self, "mpp")
@@ -177,6 +181,7 @@ class CheckKeywords(TypedDict, total=False):
     mpp_csv: str | Path | None
     scene: int | None
     device: str
+    embeddings: str | Path | None
 
 
 @dataclass(frozen=True)
@@ -210,12 +215,15 @@ class LearnOptions:
         is a case of its own.
     slides
         Where the slides lie now, if they are not where they were scored.
+    embeddings
+        Folder of the embeddings that results were scored from.
     device
         Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
     """
 
     cases: str | Path | Mapping[str, str] | None = None
     slides: str | Path | None = None
+    embeddings: str | Path | None = None
     device: str = "auto"
 
 
@@ -224,4 +232,5 @@ class LearnKeywords(TypedDict, total=False):
 
     cases: str | Path | Mapping[str, str] | None
     slides: str | Path | None
+    embeddings: str | Path | None
     device: str

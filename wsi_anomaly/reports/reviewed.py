@@ -12,7 +12,7 @@ from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.files import write_text
 from wsi_anomaly.reports.kinds import write_kinds
 from wsi_anomaly.reports.worklist import write_worklist
-from wsi_anomaly.results.places import Area
+from wsi_anomaly.results.overlaps import Area
 from wsi_anomaly.results.review_matching import match_reviews, regions_of
 from wsi_anomaly.results.reviews import read_reviews
 from wsi_anomaly.results.stored_scores import StoredScores

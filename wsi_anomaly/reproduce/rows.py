@@ -18,7 +18,7 @@ from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.detectors import Density, DensityConfig, Detector, Dpa, DpaConfig, growing_stages
 from wsi_anomaly.features import PerceptualNetwork, network_spec
-from wsi_anomaly.reproduce.compared import PIAD_LAYER, compared
+from wsi_anomaly.reproduce.baseline_settings import PIAD_LAYER, published_settings
 from wsi_anomaly.reproduce.plan import ASIDE, PRECISIONS, Plan
 from wsi_anomaly.reproduce.published import ABLATION, GRID, Published, configuration
 
@@ -104,7 +104,7 @@ def settings_of(row: str, source: str, problem: str, plan: Plan) -> dict[str, An
     found: dict[str, Any] = {"row": row, "size": size}
     run = configuration(source, problem, base if _is_dpa(base) else "dpa")
     assert run is not None
-    # The compared systems were configured once for a set: nothing equalised, digits in colour.
+    # The baselines were configured once for a set: nothing equalised, digits in colour.
     found["equalise"] = run.equalise and base not in BASELINES
     if source == "svhn" and base not in BASELINES:
         found["grey"] = True
@@ -127,7 +127,7 @@ def settings_of(row: str, source: str, problem: str, plan: Plan) -> dict[str, An
         density = {"layers": layers, "estimator": estimator}
         density |= _given("density", density, plan)
         return found | (density if base == "density" else {"layers": density["layers"]})
-    return found | _baseline(base, compared(base, source, problem), plan, size, layers)
+    return found | _baseline(base, published_settings(base, source, problem), plan, size, layers)
 
 
 def _is_dpa(row: str) -> bool:
@@ -203,7 +203,7 @@ def _as_deep(layer: str, features: str) -> str:
 def _baseline(
     name: str, published: Mapping[str, Any], plan: Plan, size: int, layers: list[str]
 ) -> dict[str, Any]:
-    """Own defaults of a compared system, `published` values over them, scaled like the others."""
+    """Own defaults of a baseline, `published` values over them, scaled like the others."""
     known: dict[str, Any] = {f.name: f.default for f in fields(BASELINES[name].config_type)}
     known |= published
     found = dict(published)

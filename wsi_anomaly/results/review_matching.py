@@ -13,7 +13,7 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_anomaly.calibration import smooth_scores
-from wsi_anomaly.results.places import Area, matched_pairs, meeting
+from wsi_anomaly.results.overlaps import Area, matched_pairs, meeting
 from wsi_anomaly.results.reviews import Review, SlideReviews
 from wsi_anomaly.results.stored_scores import StoredScores
 from wsi_anomaly.scoring import AnomalousRegion, merge_regions

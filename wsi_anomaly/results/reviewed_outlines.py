@@ -8,7 +8,7 @@ from pathlib import Path
 from wsi_anomaly.annotations import Outline, write_geojson
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import make_folder
-from wsi_anomaly.results.places import matched_pairs
+from wsi_anomaly.results.overlaps import matched_pairs
 from wsi_anomaly.results.reviews import HARMLESS, Review, SlideReviews, read_reviews
 from wsi_anomaly.results.summary import read_summary, result_names
 

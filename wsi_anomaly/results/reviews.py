@@ -28,7 +28,7 @@ from wsi_anomaly.annotations import area_from_geojson, geojson_geometry
 from wsi_anomaly.core.errors import OutputError, UsageError, WsiAnomalyError
 from wsi_anomaly.core.file_names import output_name
 from wsi_anomaly.core.files import make_folder, output_errors
-from wsi_anomaly.results.places import Area, same_place
+from wsi_anomaly.results.overlaps import Area, same_place
 from wsi_anomaly.results.trail import append_event
 
 FOLDER = "reviews"

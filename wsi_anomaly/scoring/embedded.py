@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,9 @@ from wsi_anomaly.detectors.encoder import Encoder, learned_from_embeddings
 from wsi_anomaly.embeddings import Embeddings, EmbeddingsFile, Gridded, StandIn, on_grid
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
+from wsi_anomaly.scoring.beside import beside_normal
+from wsi_anomaly.scoring.in_file import InFile
+from wsi_anomaly.scoring.known import beside_known
 from wsi_anomaly.scoring.model import ScoringModel, facts_of, grid_of, scoring_settings
 from wsi_anomaly.scoring.regions import union_of_fields
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
@@ -49,17 +53,24 @@ class Judged:
     place: NDArray[np.float64]
 
 
-def check_kind(model: ScoringModel, options: ScoreOptions) -> None:
+def check_kind(model: ScoringModel, *, given: bool, asked: bool = False) -> None:
     """See that a model is given what it looks at: pixels, or embeddings.
+
+    Parameters
+    ----------
+    model
+        What it was loaded as.
+    given, asked
+        Whether embeddings are given, and whether they are to be written.
 
     Raises
     ------
     ModelError, EmbeddingsError
         It is not.
     """
-    if options.embeddings is not None or options.embeddings_out is not None:
+    if given or asked:
         Encoder.of(model)
-    if options.embeddings is None and learned_from_embeddings(model):
+    if not given and learned_from_embeddings(model):
         raise ModelError(
             f"The model {model.name} has learned from embeddings, and sees no pixels; give those "
             "of the slides with --embeddings FOLDER."
@@ -96,6 +107,52 @@ def check_fits(found: Embeddings, model: ScoringModel, mpp: Mpp) -> None:
             f"{found.path} holds fields of {um:.4g} um, and the model {model.name} has learned "
             f"from fields of {encoder.field_um} um; embed fields of the same size."
         )
+
+
+def check_step(found: Embeddings, model: ScoringModel, mpp: Mpp) -> None:
+    """See that embedded fields lie as far apart as those that a model's scores are compared with.
+
+    Raises
+    ------
+    EmbeddingsError
+        They do not: maps of other cells have other maxima and regions.
+    """
+    step, usual = found.step_level0 * mpp.x, grid_of(model, None)["stride_um"]
+    if not _near(step, usual):
+        raise EmbeddingsError(
+            f"{found.path} has a field every {step:.4g} um, and the model {model.name} one every "
+            f"{usual:.4g} um; embed with the same overlap."
+        )
+
+
+def _near(step_um: float, usual_um: float) -> bool:
+    return 1 / _STEP_TOLERANCE <= step_um / usual_um <= _STEP_TOLERANCE
+
+
+@contextmanager
+def opened_for(
+    file: EmbeddingsFile, slide: Slide | None, model: ScoringModel, mpp: float | None
+) -> Iterator[tuple[Embeddings, Mpp]]:
+    """Open those of a slide's embeddings that a model judges, with the size of a pixel.
+
+    Parameters
+    ----------
+    file, slide
+        The embeddings, and the slide that they must be of; None: it is not at hand.
+    model
+        Says which encoder is wanted.
+    mpp
+        Micrometres per level-0 pixel, over what slide and file say.
+
+    Raises
+    ------
+    EmbeddingsError
+        The file is damaged, does not fit the slide, or nothing says how large a pixel is.
+    """
+    with file.open(Encoder.of(model).name or None) as found:
+        if slide is not None:
+            found.check_slide(slide)
+        yield found, Mpp(mpp, mpp, "--mpp") if mpp else found.pixel_size(slide)
 
 
 def field_um(found: Embeddings, mpp: Mpp) -> float:
@@ -173,30 +230,28 @@ def score_embedded(
         The file is damaged, or does not fit the slide or the model.
     """
     start = time.perf_counter()
-    with file.open(Encoder.of(model).name or None) as found:
-        mpp = Mpp(options.mpp, options.mpp, "--mpp") if options.mpp else found.pixel_size(slide)
-        if slide is not None:
-            found.check_slide(slide)
+    with opened_for(file, slide, model, options.mpp) as (found, mpp):
         judged = judge(found, model, mpp, progress)
-        notes = _notes(found, judged.gridded, model)
         size = found.slide_size or _reach(found)
-    kept = judged.gridded.highest(judged.scores[model.primary])
-    fields = judged.gridded.fields.take(kept)
-    scores = {name: values[kept] for name, values in judged.scores.items()}
-    seconds = {"read and score": time.perf_counter() - start}
-    pictured = slide or StandIn(file.path, file.name, size, mpp, fields)
-    tissue = _Tissue.of(slide, fields, mpp)
-    notes += tissue.notes
-    fields = tissue.fields
-    facts = SlideFacts.of(pictured, None if slide else file.fingerprint)
-    step = grid_of(model, None)["stride_um"]
-    near = 1 / _STEP_TOLERANCE <= fields.field_um / step <= _STEP_TOLERANCE
-    reference = Reference.of(model, facts, None, None if near else fields.field_um)
-    # Either may be what the model has learned from: the slide, or its embeddings.
-    reference = replace(reference, seen=reference.seen or model.seen.get(file.fingerprint))
-    start = time.perf_counter()
-    meaning = reference.interpret(fields, scores[model.primary], mpp, options, notes, [])
-    seconds["interpretation"] = time.perf_counter() - start
+        kept = judged.gridded.highest(judged.scores[model.primary])
+        fields = judged.gridded.fields.take(kept)
+        scores = {name: values[kept] for name, values in judged.scores.items()}
+        seconds = {"read and score": time.perf_counter() - start}
+        pictured = slide or StandIn(file.path, file.name, size, mpp, fields)
+        tissue = _Tissue.of(slide, fields, mpp)
+        notes = [*_notes(found, judged.gridded, model), *tissue.notes]
+        fields = tissue.fields
+        facts = SlideFacts.of(pictured, None if slide else file.fingerprint)
+        near = _near(fields.field_um, grid_of(model, None)["stride_um"])
+        reference = Reference.of(model, facts, None, None if near else fields.field_um)
+        # Either may be what the model has learned from: the slide, or its embeddings.
+        reference = replace(reference, seen=reference.seen or model.seen.get(file.fingerprint))
+        start = time.perf_counter()
+        meaning = reference.interpret(fields, scores[model.primary], mpp, options, notes, [])
+        sight = InFile(found, kept, model, slide, fields)
+        meaning = beside_known(meaning, sight.directions, model, all_flags=options.all_flags)
+        beside = beside_normal(meaning, sight, fields, model, scores, reference.usable)
+        seconds["interpretation"] = time.perf_counter() - start
     return ScoreMap(
         slide=facts,
         fields=fields,
@@ -213,6 +268,7 @@ def score_embedded(
         sparse_mm2=tissue.uncovered_mm2,
         timings=seconds,
         measured=measures_of(scores[model.primary], judged.place),
+        beside=beside,
     ), pictured
 
 
@@ -242,11 +298,6 @@ def _notes(found: Embeddings, gridded: Gridded, model: ScoringModel) -> list[str
         out.append(
             "Nothing says which encoder has made the embeddings that were scored, or those that "
             "the model has learned from: that they are the same is for you to know."
-        )
-    if getattr(model, "known", None) is not None:
-        out.append(
-            "What readers have called harmless is flagged too: known findings are looked for in "
-            "pixels alone."
         )
     shared = len(found) - len(np.unique(gridded.cell))
     if gridded.moved:

@@ -140,7 +140,11 @@ class ScoreRun:
         check_names_may_be_shown(output)
         loaded = load_model(scoring.model, scoring.device_here)
         grid_of(loaded, options.stride_um)  # wrong usage, not a fault of every slide
-        check_kind(loaded, options)
+        check_kind(
+            loaded,
+            given=options.embeddings is not None,
+            asked=options.embeddings_out is not None,
+        )
         return cls(make_folder(output), (), loaded, scoring, Listing((), ()), {})
 
     def of(self, slides: Sequence[Path], named: NamedSlides) -> Self:

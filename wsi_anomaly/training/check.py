@@ -21,6 +21,7 @@ from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.resources import find_model
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.options import CheckOptions
+from wsi_anomaly.scoring.embedded import check_kind
 from wsi_anomaly.training.normals import score_normal_slide
 from wsi_anomaly.training.recalibration import normal_slides
 from wsi_anomaly.training.run import Watch
@@ -74,6 +75,7 @@ def check(
     slides = normal_slides(new, options, watch)
     device = choose_device(options.device)
     loaded = Model.load(find_model(model), device=device)
+    check_kind(loaded, given=options.embeddings is not None)
     reference = loaded.calibration.get(loaded.primary)
     if reference is None:
         raise ModelError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_anomaly import __version__
-from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.core.devices import choose_device
 from wsi_anomaly.core.errors import EmbeddingsError, UsageError, WsiAnomalyError
 from wsi_anomaly.core.magnification import mpp_of
@@ -24,13 +23,14 @@ from wsi_anomaly.detectors.frozen import refuse_frozen
 from wsi_anomaly.embeddings import Embeddings, EmbeddingsFile, find_embeddings
 from wsi_anomaly.features.external import EXTERNAL, UNKNOWN, external_network
 from wsi_anomaly.options import TrainOptions
-from wsi_anomaly.scoring.embedded import field_um, judge, measures_of
-from wsi_anomaly.slides import Slide, find_slides, open_slide, slide_fingerprint
+from wsi_anomaly.scoring.embedded import field_um
+from wsi_anomaly.slides import Slide, find_slides, open_slide
 from wsi_anomaly.tiles import Preprocessing
 from wsi_anomaly.tiles.named import cases_of
 from wsi_anomaly.training.card import model_card
 from wsi_anomaly.training.config import TrainConfig, chosen_config
-from wsi_anomaly.training.run import Watch
+from wsi_anomaly.training.normals import NormalSlide
+from wsi_anomaly.training.run import Watch, calibrate
 from wsi_anomaly.training.splits import Split, split_cases
 
 _SIZE_TOLERANCE = 1.1
@@ -51,9 +51,10 @@ class NormalEmbeddings:
     step_um: float
 
     @property
-    def marks(self) -> list[str]:
-        """Fingerprints by which the slide is known again."""
-        return [self.file.fingerprint, *([slide_fingerprint(self.slide)] if self.slide else [])]
+    def normal(self) -> NormalSlide:
+        """The slide, or its embeddings alone, to calibrate on."""
+        path = self.slide or self.file.path
+        return NormalSlide(path, self.case, embeddings=self.file, pixels=self.slide is not None)
 
     def open_on(self, stack: ExitStack, encoder: str | None) -> tuple[Embeddings, Slide | None]:
         """Open both, until the stack ends; see that they belong together."""
@@ -129,10 +130,11 @@ def train_on_embeddings(
         preprocessing=Preprocessing(stain="none").to_dict(),
         detectors={"density": density.to(choose_device(options.device))},
         primary="density",
-        seen={mark: split.part(one.case) for one in normals for mark in one.marks},
+        seen={mark: split.part(one.case) for one in normals for mark in one.normal.marks},
         provenance=_facts(settings, split, learned, found, density),
     )
-    model = replace(model, calibration=_calibration(model, normals, split, options, watch))
+    apart = [one.normal for one in normals if split.part(one.case) == "calibration"]
+    model = replace(model, calibration=calibrate(model, apart, watch=watch)[0])
     watch.stage("writing")
     return model.save(output, card=model_card(model, settings, split))
 
@@ -162,14 +164,14 @@ def _normals(
                     one, count=len(found), width=found.width, encoder=found.encoder,
                     field_um=field_um(found, mpp), step_um=found.step_level0 * mpp.x,
                 )  # fmt: skip
-            copy = next((marks[mark] for mark in one.marks if mark in marks), None)
+            copy = next((marks[mark] for mark in one.normal.marks if mark in marks), None)
         except (WsiAnomalyError, OSError) as error:
             watch.note(f"Left out: {error}")
             continue
         if copy is not None:
             watch.note(f"Left out: {file.path} is of the same slide as {copy}.")
             continue
-        marks |= dict.fromkeys(one.marks, file.path)
+        marks |= dict.fromkeys(one.normal.marks, file.path)
         normals.append(one)
     if not normals:
         raise EmbeddingsError(f"None of the embeddings in {options.embeddings} can be used.")
@@ -227,38 +229,6 @@ def _drawn(
     if not parts:
         raise EmbeddingsError("None of the embeddings to learn from can be read.")
     return torch.from_numpy(np.concatenate(parts))
-
-
-def _calibration(
-    model: Model,
-    normals: Sequence[NormalEmbeddings],
-    split: Split,
-    options: TrainOptions,
-    watch: Watch,
-) -> Mapping[str, Calibration]:
-    """Score the cases that were kept apart; they become the reference."""
-    parts: list[CaseScores] = []
-    for one in normals:
-        if split.part(one.case) != "calibration":
-            continue
-        watch.stage(f"calibrating on {one.file.name}")
-        try:
-            with ExitStack() as stack:
-                found, slide = one.open_on(stack, options.features)
-                judged = judge(found, model, found.pixel_size(slide))
-        except (WsiAnomalyError, OSError) as error:
-            watch.note(f"Not used for calibration: {error}")
-            continue
-        score = judged.scores[model.primary]
-        kept = judged.gridded.highest(score)
-        fields = judged.gridded.fields.take(kept)
-        parts.append(
-            CaseScores(
-                one.case, one.file.name, fields.row, fields.col, score[kept],
-                measures_of(score[kept], judged.place),
-            )
-        )  # fmt: skip
-    return {model.primary: Calibration.fit(parts)} if parts else {}
 
 
 def _facts(

@@ -6,21 +6,24 @@ takes, and whole: how many false regions a slide shows is known from whole slide
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from wsi_anomaly.calibration import CaseScores
-from wsi_anomaly.core.errors import NoTissueError, SlideError
+from wsi_anomaly.core.errors import EmbeddingsError, NoTissueError, SlideError
 from wsi_anomaly.core.remote import check_may_connect
 from wsi_anomaly.detectors import Model
+from wsi_anomaly.embeddings import EmbeddingsFile
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.scoring.assess import assess_fields
 from wsi_anomaly.scoring.domain import measures
+from wsi_anomaly.scoring.embedded import check_step, judge, measures_of, opened_for
 from wsi_anomaly.scoring.model import grid_of
 from wsi_anomaly.scoring.slide import check_pixels, tissue_of
-from wsi_anomaly.slides import open_slide, slide_fingerprint
+from wsi_anomaly.slides import Slide, open_slide, slide_fingerprint
 from wsi_anomaly.tiles import Preprocessing, plan_fields
 
 MIN_TISSUE = 0.1
@@ -31,7 +34,9 @@ MIN_TISSUE = 0.1
 class NormalSlide:
     """A normal slide and what identifies it.
 
-    `named_by` is the file that names it; None: the user does.
+    `named_by` is the file that names it; None: the user does. `embeddings` are what is scored in
+    place of its pixels; without `pixels` it is not at hand, and `path` is the file of those.
+    `problem` says why it cannot be scored, where that is known already.
     """
 
     path: Path
@@ -41,6 +46,25 @@ class NormalSlide:
     named_by: Path | None = None
     scene: int | None = None
     tissue_mask: Path | None = None
+    embeddings: EmbeddingsFile | None = None
+    pixels: bool = True
+    problem: str = ""
+
+    @property
+    def marks(self) -> list[str]:
+        """Fingerprints by which a model knows it again: of its embeddings, and of its pixels.
+
+        Raises
+        ------
+        SlideError
+            It cannot be read.
+        """
+        own = [readable_fingerprint(self.path)] if self.pixels else []
+        return own if self.embeddings is None else [self.embeddings.fingerprint, *own]
+
+    def opened(self) -> Slide:
+        """Open it; as :func:`open_slide`."""
+        return open_slide(self.path, mpp=self.mpp, backend=self.backend, scene=self.scene)
 
     def check_may_connect(self) -> None:
         """See that an address is one that the user has given; as :func:`check_may_connect`."""
@@ -85,11 +109,15 @@ def score_normal_slide(
 
     Raises
     ------
-    AnnotationError, SlideError, StainError
+    AnnotationError, EmbeddingsError, SlideError, StainError
         The slide cannot be scored, or its tissue mask read.
     """
     slide.check_may_connect()
-    with open_slide(slide.path, mpp=slide.mpp, backend=slide.backend, scene=slide.scene) as opened:
+    if slide.problem:
+        raise EmbeddingsError(slide.problem)
+    if slide.embeddings is not None:
+        return slide.marks[0], _by_embeddings(slide, slide.embeddings, model, progress)
+    with slide.opened() as opened:
         mark = readable_fingerprint(slide.path)
         check_pixels(opened, model)
         tissue = tissue_of(opened, slide.tissue_mask)
@@ -121,3 +149,22 @@ def score_normal_slide(
                 measures(preprocess, found.sharpness, values, found.place),
             )
     return mark, out
+
+
+def _by_embeddings(
+    slide: NormalSlide, file: EmbeddingsFile, model: Model, progress: Progress | None
+) -> dict[str, CaseScores]:
+    with ExitStack() as stack:
+        pixels = stack.enter_context(slide.opened()) if slide.pixels else None
+        found, mpp = stack.enter_context(opened_for(file, pixels, model, slide.mpp))
+        check_step(found, model, mpp)
+        judged = judge(found, model, mpp, progress)
+    kept = judged.gridded.highest(judged.scores[model.primary])
+    fields = judged.gridded.fields.take(kept)
+    return {
+        name: CaseScores(
+            slide.case, slide.path.stem, fields.row, fields.col, values[kept],
+            measures_of(values[kept], judged.place),
+        )
+        for name, values in judged.scores.items()
+    }  # fmt: skip

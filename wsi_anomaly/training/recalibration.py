@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsi_anomaly.core.devices import choose_device, memory_explained
-from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.core.errors import EmbeddingsError, ModelError, UsageError
+from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.resources import find_model, own_folder
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.detectors.frozen import refuse_frozen
+from wsi_anomaly.embeddings import Found, find_embeddings
 from wsi_anomaly.options import CalibrateOptions, CheckOptions
-from wsi_anomaly.tiles.named import named_slides
+from wsi_anomaly.scoring.embedded import check_kind
+from wsi_anomaly.tiles.named import Cases, cases_of, named_slides
 from wsi_anomaly.training.card import keep_card
 from wsi_anomaly.training.normals import NormalSlide
 from wsi_anomaly.training.run import Watch, calibrate
-from wsi_anomaly.training.self_check import check_files
+from wsi_anomaly.training.self_check import PICTURE, check_files
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ def recalibrate_on(
 def normal_slides(
     paths: Sequence[str | Path], options: CheckOptions, watch: Watch
 ) -> list[NormalSlide]:
-    """Find slides, whose they are, and the sizes of their pixels.
+    """Find slides, whose they are, the sizes of their pixels, and their embeddings if any.
+
+    Where embeddings are given, those of the slides that are named, else all in the folder.
 
     Raises
     ------
@@ -78,15 +83,20 @@ def normal_slides(
         A path, a manifest or a table cannot be used.
     """
     own = options if isinstance(options, CalibrateOptions) else None
+    cases = None if own is None else own.cases
+    if options.embeddings is not None and not paths:
+        return _without_slides(options.embeddings, options.mpp, cases, watch)
+    if not paths:
+        raise UsageError("Give slides, folders of them or a manifest, or --embeddings FOLDER.")
     named = named_slides(
         paths,
         watch.note,
         mpp_csv=options.mpp_csv,
-        cases=own.cases if own else None,
+        cases=cases,
         normal_only=own is not None,
     )
     stems = Counter(path.stem for path in named.slides)
-    return [
+    slides = [
         NormalSlide(
             path,
             # Slides of one name in several folders are cases of their own too.
@@ -97,6 +107,42 @@ def normal_slides(
         )
         for path in named.slides
     ]
+    return slides if options.embeddings is None else _embedded(slides, options.embeddings)
+
+
+def _without_slides(
+    folder: str | Path, mpp: float | None, cases: Cases, watch: Watch
+) -> list[NormalSlide]:
+    listed = find_embeddings(folder)
+    several = {files[0].path: listed.of_two(name) for name, files in listed.doubled.items()}
+    files = [*listed.files.values(), *(files[0] for files in listed.doubled.values())]
+    case_of = cases_of([file.path for file in files], cases, watch.note)
+    return [
+        NormalSlide(
+            file.path, case_of.get(file.path, file.name), mpp, embeddings=file, pixels=False,
+            problem=several.get(file.path, ""),
+        )
+        for file in files
+    ]  # fmt: skip
+
+
+def _embedded(slides: Sequence[NormalSlide], folder: str | Path) -> list[NormalSlide]:
+    """Give slides their embeddings, by name."""
+    listed = find_embeddings(folder)
+    called = Counter(as_text(slide.path.stem) for slide in slides)
+    return [_of(slide, listed, called[as_text(slide.path.stem)]) for slide in slides]
+
+
+def _of(slide: NormalSlide, listed: Found, namesakes: int) -> NormalSlide:
+    try:
+        if namesakes > 1:
+            raise EmbeddingsError(
+                f"Another slide is called as {slide.path}, and embeddings are found by name; leave "
+                "one of them out."
+            )
+        return replace(slide, embeddings=listed.of(slide.path))
+    except EmbeddingsError as error:
+        return replace(slide, problem=str(error))
 
 
 def recalibrate(
@@ -130,11 +176,14 @@ def recalibrate(
         The model cannot be read, or no slide can be used (the model is then as it was).
     """
     model = Model.load(folder, device=device)
+    check_kind(model, given=any(slide.embeddings or slide.problem for slide in slides))
     calibration, seen = calibrate(model, slides, watch=watch)
     if not calibration:
         raise ModelError("None of the slides could be used; the model is as it was.")
     learned = {mark: part for mark, part in model.seen.items() if part != "calibration"}
     calibrated = model.with_calibration(calibration, {**learned, **seen})
     card, files = keep_card(Path(folder), calibrated)
+    files.pop(PICTURE, None)  # of the former reference
     files |= check_files(calibrated, slides)
-    return calibrated.save(output, card=card, files=files), len(seen)
+    used = max(reference.n_slides for reference in calibration.values())
+    return calibrated.save(output, card=card, files=files), used

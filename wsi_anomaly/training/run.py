@@ -46,7 +46,7 @@ from wsi_anomaly.training.inputs import (
     tile_set,
     tiles_of_cases,
 )
-from wsi_anomaly.training.normals import NormalSlide, readable_fingerprint, score_normal_slide
+from wsi_anomaly.training.normals import NormalSlide, score_normal_slide
 from wsi_anomaly.training.picture import training_picture
 from wsi_anomaly.training.self_check import check_files, tell_known
 from wsi_anomaly.training.splits import Split, split_cases
@@ -283,35 +283,41 @@ def calibrate(
             watch.slide(path, done, total)
 
         try:
-            reason = _unfit(slide, model, used)
+            marks = _marks(slide)
+            reason = _unfit(slide, marks, model, used)
             if reason is not None:
                 watch.note(f"Not used for calibration: {reason}")
                 continue
-            mark, found = score_normal_slide(slide, model, progress=progress)
+            _, found = score_normal_slide(slide, model, progress=progress)
         except (WsiAnomalyError, OSError) as error:
             watch.note(f"Not used for calibration: {error}")
             continue
         if not found:
             watch.note(f"Not used for calibration: nothing on {slide.path} could be assessed.")
             continue
-        used[mark] = slide.path
+        used |= dict.fromkeys(marks or slide.marks, slide.path)
         for name, values in found.items():
             scores[name].append(values)
     seen = dict.fromkeys(used, "calibration")
     return {name: Calibration.fit(parts) for name, parts in scores.items() if parts}, seen
 
 
-def _unfit(slide: NormalSlide, model: Model, used: Mapping[str, Path]) -> str | None:
-    """Say why a slide cannot calibrate, before it is scored; None: it may."""
-    path = slide.path
+def _marks(slide: NormalSlide) -> list[str]:
     try:
         slide.check_may_connect()
-        mark = readable_fingerprint(path)
+        return slide.marks
     except (WsiAnomalyError, OSError):
-        return None  # opening it will say what is wrong
-    if model.seen.get(mark) in ("train", "validation"):
-        return f"the model has learned from {path}, so its scores there are too low."
-    return f"{path} is a copy of {used[mark]}." if mark in used else None
+        return []  # opening it will say what is wrong
+
+
+def _unfit(
+    slide: NormalSlide, marks: Sequence[str], model: Model, used: Mapping[str, Path]
+) -> str | None:
+    """Say why a slide cannot calibrate, before it is scored; None: it may."""
+    if any(model.seen.get(mark) in ("train", "validation") for mark in marks):
+        return f"the model has learned from {slide.path}, so its scores there are too low."
+    copied = next((used[mark] for mark in marks if mark in used), None)
+    return None if copied is None else f"{slide.path} is a copy of {copied}."
 
 
 def _fit(

@@ -20,7 +20,6 @@ from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.learning.batches import Tiles
 from wsi_anomaly.scoring.model import grid_of
-from wsi_anomaly.slides import open_slide
 from wsi_anomaly.training.inputs import Notes
 from wsi_anomaly.training.normals import NormalSlide
 
@@ -101,7 +100,7 @@ def check_files(model: Model, slides: Sequence[NormalSlide]) -> dict[str, bytes]
     shown: list[tuple[_Place, NDArray[np.uint8]]] = []
     for slide in slides:
         places = [place for place in highest if place.slide == slide.path.stem]
-        if places:
+        if places and slide.embeddings is None:  # those lie on a grid of their own
             shown += zip(places, _views(slide, places, step_um, model.magnification), strict=False)
     shown.sort(key=lambda entry: -entry[0].score)
     if not shown:
@@ -144,9 +143,7 @@ def _views(
     side = round(_VIEW_UM / mpp)
     views: list[NDArray[np.uint8]] = []
     try:
-        with open_slide(
-            slide.path, mpp=slide.mpp, backend=slide.backend, scene=slide.scene
-        ) as opened:
+        with slide.opened() as opened:
             for place in places:
                 x, y = (
                     start + ((index + 0.5) * step_um - _VIEW_UM / 2) / size

@@ -1,4 +1,4 @@
-"""How the systems that the paper compares with were configured: what is not their usual value.
+"""How the baselines, which the paper compares with, were configured: what is not their usual value.
 
 As in the authors' repository (``configs/deep_geo``, ``configs/piad``, ``configs/deep_if``, the
 folders ``reproduce``): one configuration for all classes of a set, nothing chosen by anomalies.
@@ -29,7 +29,7 @@ PIAD_LAYER = "r42"
 _EPOCHS = 3
 
 
-def compared(name: str, source: str, problem: str) -> dict[str, Any]:
+def published_settings(name: str, source: str, problem: str) -> dict[str, Any]:
     """Give the published values that are not a system's usual ones, those for 32 px.
 
     A set that is not the paper's has those of the chest X-ray subset, in colour.

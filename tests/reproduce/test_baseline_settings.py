@@ -1,6 +1,6 @@
-"""The compared systems, held against facts written down by us.
+"""The baselines, held against facts written down by us.
 
-``compared_systems.csv`` holds one line for each system and problem: what the configurations of the
+``baseline_settings.csv`` holds one line for each system and problem: what the configurations of the
 authors' repository (ninatu/anomaly_detection, the folders ``reproduce``) and its program make of
 them. ``size`` is the network: for piad the widths of encoder / image critic / latent; ``steps`` of
 deep-geo are three rounds over 72 transforms of every training image, each round with a last,
@@ -23,7 +23,7 @@ from wsi_anomaly.reproduce.plan import Plan
 from wsi_anomaly.reproduce.problems import Problem
 from wsi_anomaly.reproduce.rows import make_detector, settings_of
 
-FACTS = Path(__file__).with_name("compared_systems.csv")
+FACTS = Path(__file__).with_name("baseline_settings.csv")
 PLAN = Plan()  # vgg19, full length
 
 
@@ -102,7 +102,7 @@ class _Colours:
         )  # fmt: skip
 
 
-def test_the_compared_systems_see_the_middle_in_colour_the_autoencoder_any_part(
+def test_the_baselines_see_the_middle_in_colour_the_autoencoder_any_part(
     tmp_path, monkeypatch
 ) -> None:
     seen = {}
