@@ -6,6 +6,8 @@ import ast
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -25,7 +27,7 @@ PAGES = sorted(
     ]
 )
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-CONTEXT = click.Context(cli, info_name="wsi-anomaly")
+CONTEXT = click.Context(cli, info_name="wsi-anomaly", **cli.context_settings)
 
 
 def name_of(page: Path) -> str:
@@ -91,6 +93,20 @@ def test_the_reference_has_the_commands_of_this_version() -> None:
     assert with_commands(page) == page, "run python -m wsi_anomaly.cli.reference docs/reference.md"
     for command in COMMANDS:
         assert f"### `wsi-anomaly {command}`" in page
+
+
+def test_the_reference_is_the_same_whoever_has_asked_for_a_command_before() -> None:
+    page = (DOCS / "reference.md").read_text(encoding="utf-8")
+    script = (
+        "import sys, click\n"
+        "from pathlib import Path\n"
+        "from wsi_anomaly.cli.main import cli\n"
+        "from wsi_anomaly.cli.reference import with_commands\n"
+        "cli.get_command(click.Context(cli), 'check').make_context('check', ['slides'])\n"
+        "sys.exit(with_commands(sys.stdin.read()) != Path(sys.argv[1]).read_text('utf-8'))\n"
+    )
+    command = [sys.executable, "-c", script, str(DOCS / "reference.md")]
+    assert subprocess.run(command, input=page, text=True, check=False).returncode == 0
 
 
 def test_the_readme_lists_every_command_and_the_three_lines() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,6 +20,11 @@ def regions(rng: np.random.Generator, area: float) -> CaseRegions:
     count = rng.integers(0, 12)
     values = np.round(rng.normal(size=count) * rng.choice([1, 5]) + rng.choice([0, 8]), 1)
     return CaseRegions(np.sort(values)[::-1], area, np.full(count, rng.normal()))
+
+
+def reference(cases: list[CaseRegions]) -> Reference:
+    name = f"{len(cases)} normal cases"
+    return Reference(cases, name, "normal case", floor=-np.inf, concurrent=False)
 
 
 def counted(case: CaseRegions, threshold: float) -> int:
@@ -146,9 +153,35 @@ def test_no_flags_where_so_few_cases_cannot_resolve_the_area():
     assert (same.cases, same.area_mm2, same.cap) == (8, 4.0, 3.0)
     large = calibration.operating_point(1.0, 8000, field_mm2=0.01)
     assert large.threshold is None
-    assert "8 normal cases of 4 mm2 each cannot show" in large.reason
+    assert "8 normal cases cannot show" in large.reason
     assert "slide of 80 mm2" in large.reason
-    assert "calibrate with 40 such cases" in large.reason
+    assert "40 normal cases of at least 4 mm2 each (8 are so large)" in large.reason
+    # Two cases for each time that the slide is larger, whatever the promise: none is advised.
+    assert "--false-regions" not in large.reason
+    assert calibration.operating_point(30.0, 8000).threshold is None
+
+
+@given(
+    st.lists(st.integers(1, 3000), min_size=MIN_CASES, max_size=30),
+    st.sampled_from([0.1, 0.3, 0.5, 1.0, 3.0, 30.0]),
+    st.integers(1, 20000),
+)
+def test_what_the_sentence_advises_works(areas, promise, fields):
+    cases = [regions(np.random.default_rng(i), float(area)) for i, area in enumerate(areas)]
+    point = reference(cases).operating_point(promise, float(fields), 0.0041)
+    if point.threshold is not None:
+        return
+    needed, least, large = re.search(
+        r"takes (\d+) normal cases of at least (\S+) mm2 each \((\d+) are", point.reason
+    ).groups()
+    said = float(least.replace(",", "")) / 0.0041
+    assert int(large) == sum(area >= said * (1 - 1e-9) for area in areas)
+    assert Plan.of([said] * int(needed), promise, fields) is not None
+    assert Plan.of([said] * (int(needed) - 1), promise, fields) is None
+    allowed = re.search(r"allow (\S+) with --false-regions", point.reason)
+    # More than half a region asks as much of the cases as half a one.
+    for more in [float(allowed[1])] if allowed else [0.5, 1.0, 30.0]:
+        assert (Plan.of(areas, more, fields) is not None) == bool(allowed)
 
 
 def test_slides_of_one_case_are_one_case():

@@ -15,6 +15,7 @@ from tile_fakes import on_glass, write_slide
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.jobs import Outcome, attempt
 from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
+from wsi_anomaly.tiles.inputs import check_files, find_file
 from wsi_anomaly.tiles.jobs import Job, plan_jobs
 from wsi_anomaly.tiles.slides_table import SlidesTable, write_slides_table
 from wsi_anomaly.tiles.tiling import TileOutcome, Tiling, tile_slides
@@ -198,6 +199,22 @@ def test_one_file_for_several_slides_is_wrong_usage(slides: Path, tmp_path: Path
             plan_jobs(files, tmp_path, **{option: tmp_path / "m.png"})
         with pytest.raises(UsageError, match="does not exist"):
             plan_jobs(files[:1], tmp_path, **{option: tmp_path / "none.png"})
+
+
+def test_a_slide_is_never_its_own_mask(tmp_path: Path) -> None:
+    folder = tmp_path / "slides"
+    (folder / "a").mkdir(parents=True)
+    slide, other = folder / "a" / "s.tif", folder / "s2.tif"
+    for file in (slide, other):
+        file.write_bytes(file.name.encode())
+    assert find_file(folder, slide) is None
+    assert find_file(folder, other) is None
+    (folder / "s.png").touch()
+    assert find_file(folder, slide) == folder / "s.png"
+    (folder / "s2.tif.geojson").touch()
+    assert find_file(folder, other) == folder / "s2.tif.geojson"
+    with pytest.raises(UsageError, match=r"s2\.tif is a slide itself; give --tissue-mask another"):
+        check_files("--tissue-mask", other, [other])
 
 
 def test_a_slides_own_mpp_wins_over_that_of_all(slides: Path, tmp_path: Path) -> None:

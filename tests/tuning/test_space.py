@@ -45,17 +45,28 @@ def test_the_search_begins_with_the_configuration_that_was_given(base, detector)
     assert config.detector == detector
 
 
-def test_the_preset_is_chosen_among_tiles_where_its_network_judges_fields():
-    """The search has tiles alone, so what it begins with judges those; the rest is the preset's."""
+@pytest.mark.parametrize("fields_um", [{"lite0": (256,)}, {}], ids=["fields", "tiles"])
+def test_the_preset_is_judged_in_its_fields_or_in_tiles_where_they_cannot_be_had(fields_um):
     base, network = PRESETS["fast"], load_features("lite0")
-    assert base.density(network.default_layer).fields_um
-    space = Space.around(base, VIEWS, {"lite0": network})
+    space = Space.around(base, VIEWS, {"lite0": network}, fields_um=fields_um)
     trial = optuna.trial.FixedTrial(space.start(base, "density"))
     config, _ = space.suggest(trial, base)
-    tiles = replace(base, density_fields_um=())
-    assert config.density(network.default_layer) == tiles.density(network.default_layer)
+    judged = base if fields_um else replace(base, density_fields_um=())
+    assert config.density(network.default_layer) == judged.density(network.default_layer)
     config, _ = space.suggest(optuna.trial.FixedTrial(space.start(base, "dpa")), base)
     assert config.dpa(network.default_layer) == base.dpa(network.default_layer)
+
+
+@pytest.mark.parametrize("estimator", ["contrast", "contrast+directional"])
+def test_an_estimator_of_the_usual_fields_is_chosen_for_these_alone(estimator):
+    base, network = replace(PRESETS["fast"], density_estimator=estimator), load_features("lite0")
+    space = Space.around(base, VIEWS, {"lite0": network}, fields_um={"lite0": (256,)})
+    for seed in range(40):
+        config, _ = sampled(space, base.ranked_by("density"), seed)
+        if config.detector == "density":
+            config.density(network.default_layer)  # raises if it does not suit the fields
+    start = space.start(base, "density")
+    assert space.suggest(optuna.trial.FixedTrial(start), base)[0].density_estimator == estimator
 
 
 def test_the_published_configuration_is_in_its_space():

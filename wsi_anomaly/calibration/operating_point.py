@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from wsi_anomaly.calibration.risk import (
     Plan,
     cases_needed,
     choose_threshold,
+    part_and_cases,
+    promise_kept,
 )
 
 _ALIKE = 2.0  # times the area of the cases
@@ -95,12 +97,10 @@ class Reference:
         areas = [case.area for case in self.cases]
         plan = Plan.of(areas, false_regions, fields)
         if plan is None:
-            typical = float(np.median(areas))
             reason = (
-                f"No field is flagged: {self.name} of {_area(typical, field_mm2)} each cannot show "
-                f"that a normal slide of {_area(fields, field_mm2)} has at most {promised}; "
-                f"calibrate with {cases_needed(typical, false_regions, fields)} such cases, or "
-                "larger ones, or allow more with --false-regions."
+                f"No field is flagged: {self.name} cannot show that a normal slide of "
+                f"{_area(fields, field_mm2)} has at most {promised}; "
+                f"{self._what_it_takes(false_regions, fields, field_mm2)}."
             )
             return OperatingPoint(None, false_regions, None, reason, area_mm2=area_mm2)
         rule = self.rule(plan, false_regions, fields)
@@ -127,6 +127,23 @@ class Reference:
             area_mm2=area_mm2,
             any_flag=found.any_flag,
         )
+
+    def _what_it_takes(self, promise: float, fields: float, field_mm2: float | None) -> str:
+        """Advice that works when it is followed."""
+        areas = [case.area for case in self.cases]
+        part, large = part_and_cases(areas, fields)
+        unit = field_mm2 or 1.0
+        said = _rounded(part * unit, 3, np.floor) / unit
+        out = (
+            f"that takes {cases_needed(said, promise, fields)} {self.noun}s of at least "
+            f"{_area(said, field_mm2)} each ({large} are so large)"
+        )
+        if part < fields:
+            out += ", or fewer larger ones"
+        allowed = promise_kept(areas, fields)
+        if allowed is not None:
+            out += f"; or allow {_rounded(allowed, 2, np.ceil):g} with --false-regions"
+        return out
 
     def rule(self, plan: Plan, promise: float, area: float) -> Rule:
         """Choose how far flags lie above where a slide of this area lies."""
@@ -168,6 +185,12 @@ class Rule:
         """Threshold of a slide that lies there; None: where normal slides do."""
         here = self.usual if location is None else max(location, self.lowest)
         return max(self.above + here, self.least)
+
+
+def _rounded(value: float, digits: int, way: Callable[[float], float]) -> float:
+    """Round one way, so that what is said is still enough."""
+    step = 10.0 ** (np.floor(np.log10(value)) - digits + 1)
+    return float(way(round(value / step, 9)) * step)
 
 
 def _area(fields: float, field_mm2: float | None) -> str:

@@ -96,20 +96,30 @@ class Plan:
         area
             Of the new slide, in the unit of the cases.
         """
-        descending = np.sort(np.asarray(areas, float))[::-1]
-        counts = np.arange(1, len(descending) + 1)
-        parts = np.minimum(descending, area)
-        resolved = np.where(counts >= MIN_CASES, counts * parts, 0.0)
-        if not len(resolved) or not resolved.max() > 0:
+        part, n = part_and_cases(areas, area)
+        if n < MIN_CASES:
             return None
-        best = len(resolved) - 1 - int(np.argmax(resolved[::-1]))  # of equals that with most cases
-        part, n = float(parts[best]), int(counts[best])
         share = promise * part / area
         a_quarter = float(n * share // 4)
         cap = min(max(1.0, _CAP_OF_FEW * promise, a_quarter), highest_cap(promise), n * share)
         if cap < least_cap(promise) * (1 - 1e-9):
             return None
         return cls(part, n, cap, (n + 1) * share - cap)
+
+
+def part_and_cases(areas: Sequence[float], area: float) -> tuple[float, int]:
+    """Part in which a slide of `area` is looked at, and how many of the cases are as large.
+
+    It is the one that resolves most; no part and no cases where there are fewer than it takes.
+    """
+    descending = np.sort(np.asarray(areas, float))[::-1]
+    counts = np.arange(1, len(descending) + 1)
+    parts = np.minimum(descending, area)
+    resolved = np.where(counts >= MIN_CASES, counts * parts, 0.0)
+    if not len(resolved) or not resolved.max() > 0:
+        return 0.0, 0
+    best = len(resolved) - 1 - int(np.argmax(resolved[::-1]))  # of equals that with most cases
+    return float(parts[best]), int(counts[best])
 
 
 def highest_cap(promise: float) -> float:
@@ -126,6 +136,16 @@ def cases_needed(part: float, promise: float, area: float) -> int:
     """Return how many cases of area `part` resolve the rate that a slide of `area` takes."""
     needed = least_cap(promise) * area / (min(part, area) * promise)
     return max(MIN_CASES, int(np.ceil(needed - 1e-9)))
+
+
+def promise_kept(areas: Sequence[float], area: float) -> float | None:
+    """Lowest promise that these cases keep for a slide of `area`; None where there is none.
+
+    The cap is at least twice the promise, and at least one region: more than half a region is kept
+    by cases that keep half a one, or not at all.
+    """
+    part, n = part_and_cases(areas, area)
+    return area / (n * part) if n * part >= _LEAST_CAP * area * (1 - 1e-9) else None
 
 
 @dataclass(frozen=True)

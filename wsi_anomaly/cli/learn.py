@@ -42,6 +42,12 @@ from wsi_anomaly.options import LearnKeywords, LearnOptions
     type=PATH,
     help="Folder in which the slides lie now, if they are not where they were scored.",
 )
+@option_of(LearnOptions)(
+    "--embeddings",
+    type=PATH,
+    metavar="FOLDER",
+    help="Embeddings that the results were scored from, if they were.",
+)
 @device_option(LearnOptions)
 @common_options
 def command(

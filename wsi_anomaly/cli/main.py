@@ -39,6 +39,8 @@ COMMANDS = {
     "doctor": "Check the installation.",
 }
 
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+
 
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports a command's module on demand."""
@@ -54,6 +56,8 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"wsi_anomaly.cli.{cmd_name}")
         command: click.Command = module.command
         command.help = laid_out(command.help)
+        # click keeps the help option that a command's first context has made, so each has its own.
+        command.context_settings.update(HELP_NAMES)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -70,7 +74,7 @@ def laid_out(text: str | None) -> str | None:
     return text and text.replace("\\b\n", "\b\n")
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings=HELP_NAMES)
 @click.version_option(__version__, prog_name="wsi-anomaly")
 def cli() -> None:
     r"""Learn normal tissue from normal slides alone; show where a new slide is not normal.

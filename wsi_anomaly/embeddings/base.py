@@ -25,6 +25,7 @@ WIDEST = 16_384
 LARGEST_PIECE = 1 << 28
 """Bytes that are read of a file at once; a chunk that claims more is refused."""
 _BLOCK = 1 << 24  # bytes
+_WINDOW = 64  # fields side by side in a file are read in one go
 _LARGEST_FIELD_UM = 2048
 _SIZE_TOLERANCE = 1.3  # programs take a scanner's 0.3 um a pixel for 40x
 DAMAGED = (OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, RuntimeError)
@@ -155,6 +156,16 @@ class Embeddings:
             bad = place.start + int(np.argmin(finite))
             raise self.error(f"holds numbers that are not finite, first in field {bad}")
         return found
+
+    def rows(self, chosen: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Read the embeddings of some fields (n,), (n, D); as :meth:`blocks`."""
+        out = np.empty((len(chosen), self.width), np.float32)
+        window = chosen // _WINDOW
+        for number in np.unique(window).tolist():
+            start, mine = number * _WINDOW, window == number
+            found = self.read(slice(start, min(start + _WINDOW, len(self))))
+            out[mine] = found[chosen[mine] - start]
+        return out
 
     def pixel_size(self, slide: Slide | None) -> Mpp:
         """Micrometres per level-0 pixel: the slide's, else what the file says or implies.

@@ -215,12 +215,15 @@ class LearnOptions:
         is a case of its own.
     slides
         Where the slides lie now, if they are not where they were scored.
+    embeddings
+        Folder of the embeddings that results were scored from.
     device
         Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
     """
 
     cases: str | Path | Mapping[str, str] | None = None
     slides: str | Path | None = None
+    embeddings: str | Path | None = None
     device: str = "auto"
 
 
@@ -229,4 +232,5 @@ class LearnKeywords(TypedDict, total=False):
 
     cases: str | Path | Mapping[str, str] | None
     slides: str | Path | None
+    embeddings: str | Path | None
     device: str

@@ -101,7 +101,7 @@ def read_region_file(folder: Path) -> BesideNormal | None:
             return _checked({name: file.get_tensor(name) for name in file.keys()}, facts)  # noqa: SIM118
     except (
         OSError, LookupError, TypeError, ValueError, RecursionError, AttributeError,
-        safetensors.SafetensorError,
+        OverflowError, safetensors.SafetensorError,
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split())
         raise OutputError(f"{path} is damaged ({reason}); score the slide again.") from error
@@ -120,6 +120,8 @@ def _checked(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> Be
     )  # fmt: skip
     count, nearest = len(pictures), arrays["nearest"]
     spoken = tuple(dict(entry) for entry in facts["spoken"])
+    for entry in spoken:
+        sentence(entry)  # what it lacks is found here, not where it is shown
     lengths = {len(arrays[name]) for name in ("field", "region", "nearest", "distances", "farther")}
     if lengths | {len(vectors), len(spoken)} != {count} or count > _MOST or vectors.ndim != 2:
         raise ValueError("its columns are not of one length")

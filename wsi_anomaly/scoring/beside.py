@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,54 @@ if TYPE_CHECKING:
 Embedding = Mapping[int, NDArray[np.float32]]
 """A field's embedding (D,) by its size in um."""
 
+
+class Sight(Protocol):
+    """How the fields of a slide are looked at once more."""
+
+    def embeddings(self, asked: AbstractSet[int]) -> Mapping[int, Embedding]:
+        """Embeddings of some fields, of those that can be had."""
+
+    def picture(self, field: int, side_um: int) -> bytes:
+        """Picture of a field and what is round it, JPEG; empty where there are no pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class OnPlane:
+    """Fields of a slide whose pixels are at hand.
+
+    Attributes
+    ----------
+    plane, fields, model
+        The slide, its cells, and whose network embeds them.
+    known
+        Embeddings that are at hand, by number of the field; the network runs for others alone.
+    """
+
+    plane: Plane
+    fields: Fields
+    model: ScoringModel
+    known: Mapping[int, Embedding]
+
+    def embeddings(self, asked: AbstractSet[int]) -> dict[int, Embedding]:
+        """See :class:`Sight`."""
+        from wsi_anomaly.scoring.embedding import embed_cells
+
+        out = {field: self.known[field] for field in asked & self.known.keys()}
+        wanted = np.zeros(len(self.fields), bool)
+        wanted[sorted(asked - self.known.keys())] = True
+        if not wanted.any():
+            return out
+        maps, sizes = self.model.dense_maps(), self.model.fields_um
+        for part in embed_cells(self.plane, self.fields, maps, sizes, wanted=wanted):
+            for i, field in enumerate(part.indices.tolist()):
+                out[field] = {um: part.embeddings[um][i] for um in sizes}
+        return out
+
+    def picture(self, field: int, side_um: int) -> bytes:
+        """See :class:`Sight`."""
+        return as_jpeg(self.plane.around(self.fields, field, side_um))
+
+
 MOST_REGIONS = 100
 """Regions of a slide, highest first, that have pictures and directions."""
 _FIELDS_OF_A_REGION = 8  # whose mean direction is the region's
@@ -36,27 +86,24 @@ _FIELDS_OF_A_REGION = 8  # whose mean direction is the region's
 
 def beside_normal(
     meaning: Interpretation,
-    plane: Plane,
+    sight: Sight,
     fields: Fields,
     model: ScoringModel,
     scores: Mapping[str, NDArray[np.float32]],
     calibration: Calibration | None,
-    known: Mapping[int, Embedding],
 ) -> BesideNormal | None:
     """Look at the highest fields of a slide; None for a model that judges single tiles.
 
     Parameters
     ----------
-    meaning, plane, fields
-        The slide: what its scores mean, its pixels, and its N cells.
+    meaning, sight, fields
+        The slide: what its scores mean, how its fields are looked at, and its N cells.
     model
         What it was scored with.
     scores
         Raw scores (N,) by method.
     calibration
         Normal reference of the method that ranks, if the slide may be compared with it.
-    known
-        Embeddings that are at hand, by number of the field; the network runs for others alone.
     """
     from wsi_anomaly.detectors import Model  # heavy: it is loaded already if there is one
     from wsi_anomaly.detectors.known import knows_directions
@@ -71,7 +118,7 @@ def beside_normal(
         field: _some(meaning.regions[peaks[field] - 1].fields, field) if field in peaks else [field]
         for field in (*peaks, *others)
     }
-    embedded = _embedded(plane, fields, model, members, known)
+    embedded = sight.embeddings({field for some in members.values() for field in some})
     chosen = [field for field in members if field in embedded]
     if not chosen:
         return None
@@ -87,7 +134,7 @@ def beside_normal(
         at,
         np.array([peaks.get(field, 0) for field in chosen], np.int64),
         np.stack(vectors),
-        tuple(as_jpeg(plane.around(fields, field, max(sizes))) for field in chosen),
+        tuple(sight.picture(field, max(sizes)) for field in chosen),
         what_spoke(model, here, {name: values[at] for name, values in scores.items()}, calibration),
         *_nearest(model, here),
         max(sizes),
@@ -98,29 +145,6 @@ def _some(members: NDArray[np.intp], peak: int) -> list[int]:
     """Take a few fields of a region, its peak among them."""
     step = np.linspace(0, len(members) - 1, min(_FIELDS_OF_A_REGION, len(members)))
     return list(dict.fromkeys([peak, *members[step.round().astype(int)].tolist()]))
-
-
-def _embedded(
-    plane: Plane,
-    fields: Fields,
-    model: Model,
-    members: Mapping[int, list[int]],
-    known: Mapping[int, Embedding],
-) -> dict[int, Embedding]:
-    """Embed some fields: by field, then by size in um, (D,)."""
-    from wsi_anomaly.scoring.embedding import embed_cells
-
-    asked = {field for some in members.values() for field in some}
-    out = {field: known[field] for field in asked & known.keys()}
-    wanted = np.zeros(len(fields), bool)
-    wanted[sorted(asked - known.keys())] = True
-    if not wanted.any():
-        return out
-    sizes = model.judge_of_fields.fields_um
-    for part in embed_cells(plane, fields, model.dense_maps(), sizes, wanted=wanted):
-        for i, field in enumerate(part.indices.tolist()):
-            out[field] = {um: part.embeddings[um][i] for um in sizes}
-    return out
 
 
 def _nearest(

@@ -18,6 +18,9 @@ from wsi_anomaly.detectors.encoder import Encoder, learned_from_embeddings
 from wsi_anomaly.embeddings import Embeddings, EmbeddingsFile, Gridded, StandIn, on_grid
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
+from wsi_anomaly.scoring.beside import beside_normal
+from wsi_anomaly.scoring.in_file import InFile
+from wsi_anomaly.scoring.known import beside_known
 from wsi_anomaly.scoring.model import ScoringModel, facts_of, grid_of, scoring_settings
 from wsi_anomaly.scoring.regions import union_of_fields
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
@@ -229,24 +232,26 @@ def score_embedded(
     start = time.perf_counter()
     with opened_for(file, slide, model, options.mpp) as (found, mpp):
         judged = judge(found, model, mpp, progress)
-        notes = _notes(found, judged.gridded, model)
         size = found.slide_size or _reach(found)
-    kept = judged.gridded.highest(judged.scores[model.primary])
-    fields = judged.gridded.fields.take(kept)
-    scores = {name: values[kept] for name, values in judged.scores.items()}
-    seconds = {"read and score": time.perf_counter() - start}
-    pictured = slide or StandIn(file.path, file.name, size, mpp, fields)
-    tissue = _Tissue.of(slide, fields, mpp)
-    notes += tissue.notes
-    fields = tissue.fields
-    facts = SlideFacts.of(pictured, None if slide else file.fingerprint)
-    near = _near(fields.field_um, grid_of(model, None)["stride_um"])
-    reference = Reference.of(model, facts, None, None if near else fields.field_um)
-    # Either may be what the model has learned from: the slide, or its embeddings.
-    reference = replace(reference, seen=reference.seen or model.seen.get(file.fingerprint))
-    start = time.perf_counter()
-    meaning = reference.interpret(fields, scores[model.primary], mpp, options, notes, [])
-    seconds["interpretation"] = time.perf_counter() - start
+        kept = judged.gridded.highest(judged.scores[model.primary])
+        fields = judged.gridded.fields.take(kept)
+        scores = {name: values[kept] for name, values in judged.scores.items()}
+        seconds = {"read and score": time.perf_counter() - start}
+        pictured = slide or StandIn(file.path, file.name, size, mpp, fields)
+        tissue = _Tissue.of(slide, fields, mpp)
+        notes = [*_notes(found, judged.gridded, model), *tissue.notes]
+        fields = tissue.fields
+        facts = SlideFacts.of(pictured, None if slide else file.fingerprint)
+        near = _near(fields.field_um, grid_of(model, None)["stride_um"])
+        reference = Reference.of(model, facts, None, None if near else fields.field_um)
+        # Either may be what the model has learned from: the slide, or its embeddings.
+        reference = replace(reference, seen=reference.seen or model.seen.get(file.fingerprint))
+        start = time.perf_counter()
+        meaning = reference.interpret(fields, scores[model.primary], mpp, options, notes, [])
+        sight = InFile(found, kept, model, slide, fields)
+        meaning = beside_known(meaning, sight.directions, model, all_flags=options.all_flags)
+        beside = beside_normal(meaning, sight, fields, model, scores, reference.usable)
+        seconds["interpretation"] = time.perf_counter() - start
     return ScoreMap(
         slide=facts,
         fields=fields,
@@ -263,6 +268,7 @@ def score_embedded(
         sparse_mm2=tissue.uncovered_mm2,
         timings=seconds,
         measured=measures_of(scores[model.primary], judged.place),
+        beside=beside,
     ), pictured
 
 
@@ -292,11 +298,6 @@ def _notes(found: Embeddings, gridded: Gridded, model: ScoringModel) -> list[str
         out.append(
             "Nothing says which encoder has made the embeddings that were scored, or those that "
             "the model has learned from: that they are the same is for you to know."
-        )
-    if getattr(model, "known", None) is not None:
-        out.append(
-            "What readers have called harmless is flagged too: known findings are looked for in "
-            "pixels alone."
         )
     shared = len(found) - len(np.unique(gridded.cell))
     if gridded.moved:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,12 @@ from wsi_anomaly.tiles import Fields
 from wsi_anomaly.tiles.plane import Plane
 
 if TYPE_CHECKING:
-    from wsi_anomaly.detectors import Model
     from wsi_anomaly.detectors.known import Like
 
 
 def beside_known(
     meaning: Interpretation,
-    plane: Plane,
-    fields: Fields,
+    directions: Callable[[NDArray[np.bool_]], NDArray[np.float32]],
     model: ScoringModel,
     *,
     all_flags: bool = False,
@@ -33,8 +32,11 @@ def beside_known(
 
     Parameters
     ----------
-    meaning, plane, fields
-        The slide: what its scores mean, its pixels, and its cells.
+    meaning
+        What the scores of the slide's N cells mean.
+    directions
+        Directions (N, d) in which fields deviate from normal tissue, asked of some (N,), see
+        :func:`field_likeness`.
     model
         With known findings, or without; then nothing changes.
     all_flags
@@ -44,7 +46,7 @@ def beside_known(
 
     if not isinstance(model, Model) or model.known is None or not meaning.regions:
         return meaning
-    vectors = field_likeness(plane, fields, model, meaning.flagged)
+    vectors = directions(meaning.flagged)
     regions, likes, taken_away = [], [], []
     for region in meaning.regions:
         of_region = vectors[region.fields]
@@ -73,11 +75,13 @@ def beside_known(
 
 
 def field_likeness(
-    plane: Plane, fields: Fields, model: Model, wanted: NDArray[np.bool_]
+    plane: Plane, fields: Fields, model: ScoringModel, wanted: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Directions (N, d) in which fields deviate from normal tissue; NaN where not `wanted` (N,)."""
+    from wsi_anomaly.detectors import Model
     from wsi_anomaly.scoring.embedding import embed_cells
 
+    assert isinstance(model, Model)  # no other knows directions
     sizes = model.judge_of_fields.fields_um
     out: NDArray[np.float32] | None = None
     for part in embed_cells(plane, fields, model.dense_maps(), sizes, wanted=wanted):

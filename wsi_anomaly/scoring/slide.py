@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,12 @@ from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import Origin, ScoreOptions
 from wsi_anomaly.scoring.assess import Assessed, Keep, assess_fields, read_tiles
-from wsi_anomaly.scoring.beside import beside_normal
+from wsi_anomaly.scoring.beside import OnPlane, beside_normal
 from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.scoring.domain import domain_warnings, less_sharp, measures
 from wsi_anomaly.scoring.highest import HighestFields
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
-from wsi_anomaly.scoring.known import beside_known
+from wsi_anomaly.scoring.known import beside_known, field_likeness
 from wsi_anomaly.scoring.model import (
     ALONE,
     LIMITS,
@@ -113,10 +114,10 @@ def score_slide(
             unlike += _unlike_training(slide, model, preprocess, found)
             score, soft = scores[model.primary], _soft(model, found)
             meaning = reference.interpret(fields, score, facts.mpp, options, unlike, soft)
-            meaning = beside_known(meaning, plane, fields, model, all_flags=options.all_flags)
-            beside = beside_normal(
-                meaning, plane, fields, model, scores, reference.usable, highest.embeddings(kept)
-            )
+            directions = partial(field_likeness, plane, fields, model)
+            meaning = beside_known(meaning, directions, model, all_flags=options.all_flags)
+            sight = OnPlane(plane, fields, model, highest.embeddings(kept))
+            beside = beside_normal(meaning, sight, fields, model, scores, reference.usable)
             maps = _pixel_maps(slide, fields, score, meaning, options, model, preprocess)
     return ScoreMap(
         slide=facts,

@@ -1,4 +1,7 @@
-"""Which slides lie in folders, and what else does: every file of an archive is accounted for."""
+"""Which slides lie in folders, and what else does: every file of an archive is accounted for.
+
+The pieces of a slide of several files are the slide: its line is theirs.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ class Other:
     path
         Where it lies.
     status
-        :data:`PART`, :data:`NO_SLIDE`, or :data:`NOT_READ`: there may be slides in it.
+        :data:`PART` (a second file of a slide, or a piece that is not read with it),
+        :data:`NO_SLIDE`, or :data:`NOT_READ`: there may be slides in it.
     reason
         Why, for people; "" where the status says all.
     """
@@ -114,7 +118,11 @@ def list_slides(paths: Iterable[str | Path]) -> Listing:
         else:
             raise UsageError(f"{place} does not exist; give slides or folders of slides.")
     parts = parts_of_slides(file for file in found.values() if may_be_dicom(file))
-    others += [Other(file, PART, _of(file, whole)) for file, whole in parts.items()]
+    others += [
+        Other(file, PART, _not_read_with(whole))
+        for file, whole in parts.items()
+        if file.parent != whole.parent
+    ]
     slides = tuple(sorted(file for file in found.values() if file not in parts))
     listing = Listing(slides, tuple(_in_lines(others)))
     if not found:
@@ -128,9 +136,7 @@ def _named_by(place: Path) -> Iterable[Path]:
     return read_manifest(place).rows if is_manifest(place) else [place]
 
 
-def _of(file: Path, whole: Path) -> str:
-    if file.parent == whole.parent:
-        return f"of {whole.name}"
+def _not_read_with(whole: Path) -> str:
     return f"of {whole}, which is read without it: put all files of a series into one folder"
 
 
@@ -155,14 +161,16 @@ def _search(top: Path, searched: set[tuple[int, int]]) -> Iterator[Path | Other]
             yield Other(folder, NO_SLIDE, "results of wsi-anomaly")
             continue
         for entry in entries:
-            found = _looked_at(entry, folder, names)
+            if _is_of_slide_beside(folder / entry.name, names):
+                continue
+            found = _looked_at(entry, folder)
             if found is not None:
                 yield found
             else:
                 (linked if entry.is_symlink() else folders).append(folder / entry.name)
 
 
-def _looked_at(entry: os.DirEntry[str], folder: Path, beside: set[str]) -> Path | Other | None:
+def _looked_at(entry: os.DirEntry[str], folder: Path) -> Path | Other | None:
     """Tell what an entry of a folder is; None for a folder to be searched."""
     path = folder / entry.name
     try:
@@ -172,8 +180,7 @@ def _looked_at(entry: os.DirEntry[str], folder: Path, beside: set[str]) -> Path 
     if entry.name.startswith("."):
         return Other(path, NO_SLIDE, "hidden")
     if is_folder:
-        whole = _slide_of_folder(path, beside)
-        return Other(path, PART, f"of {whole}") if whole else None
+        return None
     if is_file:
         return path if _is_slide(path) else Other(path, NO_SLIDE)
     if entry.is_symlink():
@@ -181,14 +188,12 @@ def _looked_at(entry: os.DirEntry[str], folder: Path, beside: set[str]) -> Path 
     return Other(path, NO_SLIDE, "no file")
 
 
-def _slide_of_folder(folder: Path, beside: set[str]) -> str:
-    """Name of the slide whose pixels a folder holds; "" for none."""
-    name = folder.name
-    if name.endswith("_files") and (whole := f"{name.removesuffix('_files')}.dzi") in beside:
-        return whole
-    if (whole := f"{name}.mrxs") in beside and (folder / "Slidedat.ini").exists():
-        return whole
-    return ""
+def _is_of_slide_beside(path: Path, beside: set[str]) -> bool:
+    """Whether it is the folder with the pixels of a slide among the files beside it."""
+    name = path.name
+    if name.endswith("_files") and f"{name.removesuffix('_files')}.dzi" in beside:
+        return path.is_dir()
+    return f"{name}.mrxs" in beside and (path / "Slidedat.ini").exists()
 
 
 def _is_slide(file: Path) -> bool:

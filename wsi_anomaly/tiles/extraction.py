@@ -147,7 +147,7 @@ def tile_slide(
         if preprocess.doubt:
             notes.insert(0, preprocess.doubt.removesuffix("."))
         status = fields.status.copy()
-        planes = _planes(opened, tissue, config, magnifications, preprocess, outlines)
+        planes = _planes(opened, tissue, fields, config, magnifications, preprocess, outlines)
         with write_tiles(
             target, opened, fields, status, config=config, magnifications=magnifications,
             stain=preprocess.stain, planes=planes,
@@ -286,6 +286,7 @@ def _extract(
 def _planes(
     slide: Slide,
     tissue: TissueMap,
+    tiles: Fields,
     config: TileConfig,
     magnifications: tuple[int, ...],
     preprocess: SlidePreprocessor,
@@ -297,12 +298,15 @@ def _planes(
     cells = plan_fields(
         slide, tissue, field_um=SQUARE_UM, min_tissue=config.min_tissue, outlines=outlines
     )
-    if not (cells.status == Status.OK).any():
+    # Without outlines the tiles lie where the cells do.
+    outlined = None if outlines is None else tiles
+    if not any((f.status == Status.OK).any() for f in (cells, outlined) if f is not None):
         return {}
     found = {}
     for m in magnifications:
         plane = SlidePlane(slide, tissue, m, preprocess)
-        plan = plan_chunks(plane, cells, MOST_PLANE_BYTES // len(magnifications), config.seed)
+        room = MOST_PLANE_BYTES // len(magnifications)
+        plan = plan_chunks(plane, cells, room, config.seed, tiles=outlined)
         found[m] = PlaneToStore(plane, cells, plan)
     return found
 

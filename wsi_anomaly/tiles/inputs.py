@@ -40,7 +40,7 @@ def find_file(place: Path, slide: Path) -> Path | None:
     """Find a slide's own file: `place` itself, or in a folder the one named as the slide.
 
     In the folder it may lie below folders named as those of the slide: of ``study/a/s1.tif`` it is
-    ``a/s1.geojson``, or else ``s1.geojson``.
+    ``a/s1.geojson``, or else ``s1.geojson``. The slide itself is never its mask.
     """
     if not place.is_dir():
         return place
@@ -49,10 +49,14 @@ def find_file(place: Path, slide: Path) -> Path | None:
         folder = place.joinpath(*parents[first:])
         if folder.is_dir():
             files = (folder / f"{name}{s}" for name in (slide.stem, slide.name) for s in SUFFIXES)
-            found = next((file for file in files if file.is_file()), None)
+            found = next((f for f in files if f.is_file() and not _is_one_file(f, slide)), None)
             if found is not None:
                 return found
     return None
+
+
+def _is_one_file(one: Path, other: Path) -> bool:
+    return one.resolve() == from_anywhere(other).resolve()
 
 
 def check_files(option: str, place: Path, slides: Sequence[Path]) -> None:
@@ -61,10 +65,12 @@ def check_files(option: str, place: Path, slides: Sequence[Path]) -> None:
     Raises
     ------
     UsageError
-        It does not exist, or one file would be taken for several slides.
+        It does not exist, is a slide itself, or one file would be taken for several slides.
     """
     if not place.exists():
         raise UsageError(f"{place} does not exist; give a file or a folder as {option}.")
+    if any(_is_one_file(place, slide) for slide in slides):
+        raise UsageError(f"{place} is a slide itself; give {option} another file, or a folder.")
     if place.is_file() and len(slides) > 1:
         raise UsageError(
             f"{place} cannot be right for {len(slides)} slides; give {option} a folder of files "

@@ -66,18 +66,18 @@ class PlaneToStore:
 
 
 def chunk_of(plane: Plane, cells: Fields) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row and column (N,) of the chunk in which the centre of each cell lies."""
+    """Row and column (N,) of the chunk in which the centre of each cell or tile lies."""
     found = []
-    for place, stride, scale, side in (
-        (cells.row, cells.stride_level0[1], plane.px_per_level0[1], plane.height),
-        (cells.col, cells.stride_level0[0], plane.px_per_level0[0], plane.width),
-    ):
-        centre = np.minimum((place + 0.5) * stride * scale, side - 1)
+    for place, axis, side in ((cells.row, 1, plane.height), (cells.col, 0, plane.width)):
+        middle = place * cells.stride_level0[axis] + cells.field_level0[axis] / 2
+        centre = np.minimum(middle * plane.px_per_level0[axis], side - 1)
         found.append((centre // CHUNK_PX).astype(np.intp))
     return found[0], found[1]
 
 
-def plan_chunks(plane: Plane, cells: Fields, most_bytes: int, seed: int = 0) -> ChunkPlan:
+def plan_chunks(
+    plane: Plane, cells: Fields, most_bytes: int, seed: int = 0, *, tiles: Fields | None = None
+) -> ChunkPlan:
     """Choose chunks with good tissue, in windows drawn by `seed` until the room is used.
 
     Parameters
@@ -86,10 +86,13 @@ def plan_chunks(plane: Plane, cells: Fields, most_bytes: int, seed: int = 0) -> 
         A slide's plane, and its fields of tissue.
     most_bytes
         Room for pixels; one window is always taken.
+    tiles
+        Tiles whose surroundings are stored as well: those of a small lesion hold no whole cell.
     """
     shape = -(-plane.height // CHUNK_PX), -(-plane.width // CHUNK_PX)
     wanted = np.zeros(shape, bool)
-    wanted[chunk_of(plane, cells.take(np.flatnonzero(cells.status == Status.OK)))] = True
+    for fields in (cells, *([] if tiles is None else [tiles])):
+        wanted[chunk_of(plane, fields.take(np.flatnonzero(fields.status == Status.OK)))] = True
     rows, columns = np.nonzero(wanted)
     window = rows // _WINDOW_CHUNKS * (shape[1] // _WINDOW_CHUNKS + 1) + columns // _WINDOW_CHUNKS
     learned, stored = np.zeros(shape, bool), np.zeros(shape, bool)
@@ -145,6 +148,14 @@ class StoredPlane(Plane):
         self.status, self.sharpness = status, sharpness
         self._chunks = chunks
         self._index = {(int(r), int(c)): i for i, (r, c) in enumerate(places)}
+
+    def surrounded(self, cells: Fields) -> NDArray[np.bool_]:
+        """Say of which cells (N,) all is stored that a network sees in the fields round them."""
+        missing = np.ones((-(-self.height // CHUNK_PX), -(-self.width // CHUNK_PX)), bool)
+        for place in self._index:
+            missing[place] = False
+        found: NDArray[np.bool_] = ~_dilated(missing)[chunk_of(self, cells)]
+        return found
 
     def chunk(self, row: int, column: int) -> RGB:
         """Pixels of a chunk; see :meth:`Plane.chunk`."""

@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_anomaly.core.errors import TileStoreError
+from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.scoring.embedding import embed_cells
-from wsi_anomaly.tiles import Fields, TileStore
+from wsi_anomaly.slides import TISSUE, Bounds
+from wsi_anomaly.tiles import Fields, Status, TileStore
+from wsi_anomaly.tiles.plane import SQUARE_UM
+from wsi_anomaly.tiles.plane_file import learned_cells
 from wsi_anomaly.training.config import TrainConfig
 from wsi_anomaly.training.inputs import Notes
 from wsi_anomaly.training.normals import MIN_TISSUE
@@ -24,6 +28,7 @@ MOST_CELLS = 50_000
 """At most about so many cells are learned from, of all slides together."""
 
 _WINDOW_CELLS = 16  # a side: 1 mm
+_ROUNDING = 0.01  # of a cell: corners are whole pixels
 
 
 def with_fields_or_without(
@@ -117,6 +122,86 @@ def embed_stores(
     if len(joined) < len(found):
         raise TileStoreError("None of the tile files has tissue that is good enough to learn from.")
     return joined, torch.from_numpy(np.concatenate(shares)), np.concatenate(sources)
+
+
+def cells_of_tiles(
+    store: TileStore, magnification: int, field_um: int
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Find the cell of a tile file's plane in which the centre of each tile lies.
+
+    Parameters
+    ----------
+    store, magnification
+        A tile file with a plane there.
+    field_um
+        Side of the largest field round a cell.
+
+    Returns
+    -------
+    cells
+        (N, 2) int32, row and column for each tile of the file.
+    judged
+        (N,) bool, whether `score` would judge the cell, and the file holds all that is seen then.
+    """
+    stored = store.plane(magnification)
+    assert stored is not None
+    plane, bounds = stored[0], Bounds(*store.bounds)
+    um = store.tile_side(magnification) * mpp_of(magnification)
+    pixel = np.array([store.mpp.x, store.mpp.y])
+    middle = (store.coords - [bounds.x, bounds.y]) * pixel + um / 2
+    column_row = np.floor(middle / SQUARE_UM + _ROUNDING).astype(np.int32)
+    places = np.minimum(column_row[:, ::-1], np.array(plane.status.shape, np.int32) - 1)
+    cells = learned_cells(plane, places, bounds, store.mpp)
+    corner = cells.coords - (field_um - SQUARE_UM) / 2 / pixel
+    size = field_um / pixel
+    tissue = plane.tissue.fractions(corner, (float(size[0]), float(size[1])))[:, TISSUE]
+    good = (plane.status_of(cells) == Status.OK) & (tissue >= MIN_TISSUE)
+    return places, good & plane.surrounded(cells)
+
+
+def embed_places(
+    stores: Sequence[TileStore],
+    places: NDArray[np.integer],
+    magnification: int,
+    maps: DenseMaps,
+    sizes_um: Sequence[int],
+) -> tuple[dict[int, Tensor], Tensor]:
+    """Embed the fields round certain cells of tile files; several places may share a cell.
+
+    Parameters
+    ----------
+    stores, magnification, maps, sizes_um
+        As for :func:`embed_stores`.
+    places
+        (N, 3): number of the tile file, row and column of the cell.
+
+    Returns
+    -------
+    By size in um (N, D) float32, and the least share (N,) of tissue in the fields of each cell; NaN
+    and 0 where nothing can be seen.
+    """
+    found: dict[int, NDArray[np.float32]] = {}
+    shares = np.zeros(len(places), np.float32)
+    for number, store in enumerate(stores):
+        mine = np.flatnonzero(places[:, 0] == number)
+        stored = store.plane(magnification)
+        if stored is None or not len(mine):
+            continue
+        own, of = np.unique(places[mine, 1:], axis=0, return_inverse=True)
+        cells = learned_cells(stored[0], own.astype(np.int32), Bounds(*store.bounds), store.mpp)
+        wanted = np.ones(len(cells), bool)
+        for part in embed_cells(stored[0], cells, maps, sizes_um, wanted=wanted):
+            # Which of its cells each place has, -1: none.
+            at = np.full(len(cells), -1)
+            at[part.indices] = np.arange(len(part.indices))
+            here = at[of.reshape(-1)]
+            to, source = mine[here >= 0], here[here >= 0]
+            shares[to] = part.shares[source]
+            for um, values in part.embeddings.items():
+                if um not in found:
+                    found[um] = np.full((len(places), values.shape[1]), np.nan, np.float32)
+                found[um][to] = values[source]
+    return {um: torch.from_numpy(v) for um, v in found.items()}, torch.from_numpy(shares)
 
 
 def draw_windows(cells: Fields, most: int, seed: int = 0) -> NDArray[np.bool_]:

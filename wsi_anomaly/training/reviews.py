@@ -12,10 +12,11 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.devices import choose_device
-from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
+from wsi_anomaly.core.errors import EmbeddingsError, UsageError, WsiAnomalyError
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.detectors.frozen import refuse_frozen
 from wsi_anomaly.detectors.known import MOST_FIELDS, Finding, Known
+from wsi_anomaly.embeddings import EmbeddingsFile, Found, find_embeddings
 from wsi_anomaly.options import LearnOptions
 from wsi_anomaly.results.overlaps import Area
 from wsi_anomaly.results.reading import read_score_map
@@ -23,6 +24,8 @@ from wsi_anomaly.results.reviewed_outlines import agreed
 from wsi_anomaly.results.reviews import HARMLESS, Review, read_reviews
 from wsi_anomaly.results.slide_files import SlideFiles
 from wsi_anomaly.results.summary import read_summary
+from wsi_anomaly.scoring.embedded import judge, opened_for
+from wsi_anomaly.scoring.in_file import InFile
 from wsi_anomaly.scoring.known import field_likeness
 from wsi_anomaly.scoring.model import grid_of
 from wsi_anomaly.slides import Slide, TissueMap, find_tissue, open_slide
@@ -84,6 +87,7 @@ class _Slide:
     settings: Mapping[str, Any]
     reviews: Sequence[Review]
     result: Path
+    embeddings: EmbeddingsFile | None
 
 
 def learn_reviews(
@@ -145,6 +149,10 @@ def _reviewed_slides(
     results: Path, model: Model, options: LearnOptions, watch: Watch
 ) -> list[_Slide]:
     files = SlideFiles(None if options.slides is None else Path(options.slides))
+    embedded = _Embedded(
+        None if options.embeddings is None else find_embeddings(options.embeddings)
+    )
+    of_file: dict[Path, EmbeddingsFile | None] = {}
     found: dict[Path, tuple[Mapping[str, Any], Sequence[Review], Path]] = {}
     for folder in sorted(p for p in results.iterdir() if p.is_dir() and p.name[0] != "."):
         summary = read_summary(folder)
@@ -162,8 +170,10 @@ def _reviewed_slides(
             watch.note(f"{facts['name']} is left out: the model has seen it ({before}).")
             continue
         try:
-            found[files.find(facts)] = summary, decided, folder
-        except UsageError as error:
+            file = embedded.find(summary)
+            path = files.find(facts) if file is None else file.path
+            found[path], of_file[path] = (summary, decided, folder), file
+        except (EmbeddingsError, UsageError) as error:
             watch.note(str(error))
     cases = cases_of(list(found), options.cases, watch.note)
     reference = model.calibration.get(model.primary)
@@ -174,26 +184,42 @@ def _reviewed_slides(
         if case in apart:
             watch.note(f"{path} is left out: its case, {case}, calibrates the model.")
         else:
-            out.append(_Slide(path, case, about["slide"], about["settings"], made, folder))
+            about_it = about["slide"], about["settings"], made, folder, of_file[path]
+            out.append(_Slide(path, case, *about_it))
     return out
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    """Embeddings of slides that were scored from them."""
+
+    listed: Found | None
+
+    def find(self, summary: Mapping[str, Any]) -> EmbeddingsFile | None:
+        """Those that a result is of; None: it is of pixels."""
+        mark, name = summary["settings"].get("embeddings"), summary["slide"]["name"]
+        if mark is None:
+            return None
+        if self.listed is None:
+            raise UsageError(
+                f"{name} is left out: it was scored from embeddings; give them with --embeddings "
+                "FOLDER."
+            )
+        for files in ([f] for f in self.listed.files.values()), self.listed.doubled.values():
+            for file in (file for some in files for file in some):
+                if file.fingerprint == mark:
+                    return file
+        raise UsageError(
+            f"{name} is left out: none of the embeddings is what it was scored from; give their "
+            "folder with --embeddings."
+        )
 
 
 def _regions_of(slide: _Slide, model: Model, watch: Watch) -> list[_Region]:
     """Embed the fields of a slide's reviewed regions, in one pass over them."""
-    mpp, scene = slide.settings.get("mpp"), slide.settings.get("scene")
     try:
-        with open_slide(slide.path, mpp=mpp, scene=scene) as opened:
-            tissue = _tissue(opened, slide)
-            fields = plan_fields(
-                opened, tissue, **grid_of(model, None), min_tissue=MIN_TISSUE, max_tiles=None
-            )
-            preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(opened, tissue)
-            plane = SlidePlane(opened, tissue, model.magnification, preprocess)
-            inside = [_fields_in(fields, review.outline) for review in slide.reviews]
-            wanted = np.zeros(len(fields), bool)
-            wanted[np.concatenate(inside)] = True
-            vectors = field_likeness(plane, fields, model, wanted)
-    except WsiAnomalyError as error:
+        inside, vectors = (_by_pixels if slide.embeddings is None else _by_file)(slide, model)
+    except (WsiAnomalyError, OSError) as error:
         watch.note(f"{slide.path} is left out: {error}")
         return []
     out = []
@@ -203,6 +229,43 @@ def _regions_of(slide: _Slide, model: Model, watch: Watch) -> list[_Region]:
         if len(mine):
             out.append(_Region(review, slide.case, mine))
     return out
+
+
+_Vectors = tuple[list[NDArray[np.intp]], NDArray[np.float32]]
+
+
+def _by_file(slide: _Slide, model: Model) -> _Vectors:
+    """Fields of each review, and directions (N, d) of all, from the embeddings of a slide."""
+    assert slide.embeddings is not None
+    mpp = float(slide.facts["mpp"][0])
+    with opened_for(slide.embeddings, None, model, mpp) as (found, size):
+        judged = judge(found, model, size)
+        kept = judged.gridded.highest(judged.scores[model.primary])
+        fields = judged.gridded.fields.take(kept)
+        inside, wanted = _reviewed(fields, slide)
+        return inside, InFile(found, kept, model, None, fields).directions(wanted)
+
+
+def _by_pixels(slide: _Slide, model: Model) -> _Vectors:
+    """Fields of each review, and directions (N, d) of all, from the pixels of a slide."""
+    mpp, scene = slide.settings.get("mpp"), slide.settings.get("scene")
+    with open_slide(slide.path, mpp=mpp, scene=scene) as opened:
+        tissue = _tissue(opened, slide)
+        fields = plan_fields(
+            opened, tissue, **grid_of(model, None), min_tissue=MIN_TISSUE, max_tiles=None
+        )
+        preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(opened, tissue)
+        plane = SlidePlane(opened, tissue, model.magnification, preprocess)
+        inside, wanted = _reviewed(fields, slide)
+        return inside, field_likeness(plane, fields, model, wanted)
+
+
+def _reviewed(fields: Fields, slide: _Slide) -> tuple[list[NDArray[np.intp]], NDArray[np.bool_]]:
+    """Fields of each review, and which of the N are in any."""
+    inside = [_fields_in(fields, review.outline) for review in slide.reviews]
+    wanted = np.zeros(len(fields), bool)
+    wanted[np.concatenate(inside)] = True
+    return inside, wanted
 
 
 def _tissue(opened: Slide, slide: _Slide) -> TissueMap:

@@ -22,7 +22,7 @@ from torch import Tensor
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import config_hash, make_folder, write_json
 from wsi_anomaly.core.ranking import ordered_pairs
-from wsi_anomaly.detectors import Density, Detector, Dpa, Fitting
+from wsi_anomaly.detectors import Density, DensityConfig, Detector, Dpa, Fitting
 from wsi_anomaly.detectors.base import BATCH, fit_missing_statistics
 from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.learning.batches import Tiles, to_images
@@ -31,6 +31,7 @@ from wsi_anomaly.training.config import TrainConfig
 from wsi_anomaly.tuning.search_data import Fold, Part, SearchData
 
 _READ_AT_ONCE = 4 * BATCH
+_Embedded = tuple[dict[int, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class FoldScorer:
         self._networks = dict(networks)
         self._working, self._identity = working, dict(identity or {})
         self._pooled: dict[tuple[str, str, str], dict[str, Tensor]] = {}
+        self._embedded: dict[tuple[object, ...], list[_Embedded]] = {}
 
     def pairs(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Count judged tiles of each case (n,) of fold k, and anomalies of each group (g,)."""
@@ -156,20 +158,40 @@ class FoldScorer:
         network = self._networks[config.features]
         settings = config.density(network.default_layer)
         detector = Density(network, settings)
+        learn = torch.as_tensor(np.concatenate((fold.train, fold.validation)))
+        judge = torch.as_tensor(fold.judged)
+        if settings.fields_um:
+            (fields, share), (odd, odd_share) = self._fields(config, settings, view)
+            detector.fit_fields({um: found[learn] for um, found in fields.items()}, share[learn])
+            own = {um: found[judge] for um, found in fields.items()}
+            judged = detector.score_fields(own, share[judge])
+            abnormal = detector.score_fields(odd, odd_share)
+            return judged.double().numpy(), abnormal.double().numpy()
 
         def embedded(side: str) -> Tensor:
             pooled = self._pool(config.features, view, side)
             return torch.cat([pooled[name] for name in settings.layers], 1)
 
         normal = embedded("normal")
-        detector.fit_embeddings(
-            normal[torch.as_tensor(np.concatenate((fold.train, fold.validation)))]
-        )
+        detector.fit_embeddings(normal[learn])
         scores = [
             detector.score_embeddings(tiles).double().numpy()
-            for tiles in (normal[torch.as_tensor(fold.judged)], embedded("abnormal"))
+            for tiles in (normal[judge], embedded("abnormal"))
         ]
         return scores[0], scores[1]
+
+    def _fields(self, config: TrainConfig, settings: DensityConfig, view: str) -> list[_Embedded]:
+        """Fields round the cells of all normal tiles, and of the anomalies; embedded once."""
+        key = (config.features, view, settings.layers, settings.fields_um)
+        if key not in self._embedded:
+            network = self._measured(config.features, view, settings.layers)
+            places = self.data.normal_places, self.data.abnormal_places
+            self._embedded[key] = [
+                of.embed(network, settings.layers, config.magnification, settings.fields_um)
+                for of in places
+                if of is not None
+            ]
+        return self._embedded[key]
 
     @torch.inference_mode()
     def _pool(self, name: str, view: str, side: str) -> dict[str, Tensor]:

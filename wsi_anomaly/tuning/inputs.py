@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import TileStoreError, UsageError
+from wsi_anomaly.features import PerceptualNetwork
 from wsi_anomaly.tiles import Status, TileSet, TileStore, find_tile_files
 from wsi_anomaly.training.config import TrainConfig
+from wsi_anomaly.training.fields import cells_of_tiles, with_fields_or_without
 from wsi_anomaly.training.inputs import anomaly_set, read_stores, tiles_of_cases
 from wsi_anomaly.training.splits import split_cases
-from wsi_anomaly.tuning.search_data import Part, SearchData, at_most
+from wsi_anomaly.tuning.search_data import Part, Places, SearchData, at_most
+from wsi_anomaly.tuning.space import with_network
 
 _MOST_OF_A_CASE = 500
 _LEAST_CASES = 3
@@ -39,6 +42,8 @@ class Inputs:
         Those kept apart, as ``train`` will keep them apart.
     tiles, anomalies
         Identity of the files that took part.
+    fields_um
+        Network to the sides of the fields that are judged with it; no entry: tiles.
     """
 
     data: SearchData
@@ -47,6 +52,7 @@ class Inputs:
     calibration: tuple[str, ...]
     tiles: list[str]
     anomalies: list[str]
+    fields_um: dict[str, tuple[int, ...]]
 
 
 def read_inputs(
@@ -54,6 +60,7 @@ def read_inputs(
     anomalies: Sequence[str | Path],
     base: TrainConfig,
     magnifications: Sequence[int],
+    networks: Mapping[str, PerceptualNetwork],
     note: Notes,
 ) -> Inputs:
     """Open the tile files, keep calibration cases apart, and check that all fits together.
@@ -66,6 +73,8 @@ def read_inputs(
         Its seed parts the cases, as in ``train``.
     magnifications
         Those to choose among, as far as all files hold them.
+    networks
+        Perceptual networks by name whose fields may be judged; none: only tiles are.
     note
         Told what is left out.
 
@@ -94,15 +103,25 @@ def read_inputs(
         for m in views
         if (found := anomaly_set(anomalies, sets[m], replace(base, magnification=m))) is not None
     }
+    fields_um = _fields_um(replace(base, magnification=views[0]), networks, own + abnormal, note)
+    places = None
+    if fields_um and strange:
+        largest = max(um for sizes in fields_um.values() for um in sizes)
+        places = _places(sets, largest, note), _places(strange, largest, note)
+    normal_places, abnormal_places = places or (None, None)
+    if normal_places is None or abnormal_places is None:
+        fields_um, normal_places, abnormal_places = {}, None, None
     cases = _cases(next(iter(sets.values())))
-    kept = at_most(cases, _MOST_OF_A_CASE, base.seed)
+    kept = _drawn(cases, normal_places, base.seed)
     groups = _cases(next(iter(strange.values()))) if strange else np.empty(0, np.str_)
-    few = at_most(groups, _MOST_OF_A_CASE, base.seed)
+    few = _drawn(groups, abnormal_places, base.seed)
     data = SearchData(
         {f"{m}x": Part(tiles_, kept) for m, tiles_ in sets.items()},
         cases[kept],
         {f"{m}x": Part(tiles_, few) for m, tiles_ in strange.items()},
         groups[few],
+        None if normal_places is None else normal_places.take(kept),
+        None if abnormal_places is None else abnormal_places.take(few),
     )
     return Inputs(
         data,
@@ -111,6 +130,7 @@ def read_inputs(
         apart,
         sorted(s.fingerprint + s.config_hash for s in own),
         sorted(s.fingerprint + s.config_hash for s in abnormal),
+        fields_um,
     )
 
 
@@ -177,3 +197,53 @@ def _listed(magnifications: Sequence[int]) -> str:
 
 def _cases(tiles: TileSet) -> NDArray[np.str_]:
     return np.array(tiles.cases, np.str_)
+
+
+def _fields_um(
+    base: TrainConfig,
+    networks: Mapping[str, PerceptualNetwork],
+    stores: Sequence[TileStore],
+    note: Notes,
+) -> dict[str, tuple[int, ...]]:
+    """Sides of the fields that each network judges; those that can judge tiles alone are left out.
+
+    Files hold planes at all their magnifications, or at none.
+    """
+    said: dict[str, None] = {}
+    found = {}
+    for name, network in networks.items():
+        own = replace(with_network(base.ranked_by("density"), name), density_estimator="")
+        settled = with_fields_or_without(own, network, stores, said.setdefault)
+        found[name] = settled.density(network.default_layer).fields_um
+    for sentence in said:
+        note(sentence)
+    return {name: sizes for name, sizes in found.items() if sizes}
+
+
+def _places(sets: Mapping[int, TileSet], field_um: int, note: Notes) -> Places | None:
+    """Find the cell of each tile; -1 where it would not be judged, at any magnification.
+
+    None where a file has no tile whose cell would be: then tiles are judged, and it is said.
+    """
+    tiles = next(iter(sets.values()))
+    cells = np.empty((len(tiles), 3), np.intp)
+    for number, store in enumerate(tiles.stores):
+        found = [cells_of_tiles(store, m, field_um) for m in sets]
+        mine = np.flatnonzero(tiles.slide == number)
+        rows_columns = np.min([place for place, _ in found], axis=0)[tiles.index[mine]]
+        judged = np.all([good for _, good in found], axis=0)[tiles.index[mine]]
+        if len(mine) and not judged.any():
+            note(
+                f"{store.path} does not hold what lies round its tiles, so tune judges tiles; run "
+                f"tile again for fields of {field_um} um, which see more."
+            )
+            return None
+        cells[mine, 0] = np.where(judged, number, -1)
+        cells[mine, 1:] = rows_columns
+    return Places(tiles.stores, cells)
+
+
+def _drawn(cases: NDArray[np.str_], places: Places | None, seed: int) -> NDArray[np.intp]:
+    """Positions (n,) of the tiles that take part; the same for trials that judge tiles."""
+    known = np.arange(len(cases)) if places is None else np.flatnonzero(places.cells[:, 0] >= 0)
+    return known[at_most(cases[known], _MOST_OF_A_CASE, seed)]

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.features import PerceptualNetwork
+from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.learning.batches import Tiles
+from wsi_anomaly.tiles import TileStore
+from wsi_anomaly.training.fields import embed_places
 
 
 class Part:
@@ -41,6 +46,39 @@ class Part:
         return self._tiles.cut(self._indices[np.asarray(indices, np.intp)], corners)
 
 
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Cells of tile files, one for each tile that is judged: in fields round them, or the tile.
+
+    Attributes
+    ----------
+    stores
+        The tile files.
+    cells
+        (N, 3): number of the tile file, row and column of the cell in its plane.
+    """
+
+    stores: tuple[TileStore, ...]
+    cells: NDArray[np.intp]
+
+    def take(self, indices: NDArray[np.intp]) -> Places:
+        """Keep only these (n,)."""
+        return Places(self.stores, self.cells[indices])
+
+    def embed(
+        self, network: PerceptualNetwork, layers: Sequence[str], magnification: int,
+        sizes_um: Sequence[int],
+    ) -> tuple[dict[int, Tensor], Tensor]:  # fmt: skip
+        """Embed the fields round them, as ``train`` and ``score`` do.
+
+        Returns
+        -------
+        By size in um (N, D) float32, and the least share of tissue (N,).
+        """
+        maps = DenseMaps(network, layers)
+        return embed_places(self.stores, self.cells, magnification, maps, sizes_um)
+
+
 @dataclass(frozen=True)
 class SearchData:
     """Normal and abnormal tiles, each seen in one or more ways.
@@ -56,12 +94,16 @@ class SearchData:
         View to the known anomalies; empty when there are none.
     groups
         (M,) slide or case of each abnormal tile.
+    normal_places, abnormal_places
+        The cell of each of these tiles; None: only tiles can be judged.
     """
 
     normal: Mapping[str, Tiles]
     cases: NDArray[np.str_]
     abnormal: Mapping[str, Tiles]
     groups: NDArray[np.str_]
+    normal_places: Places | None = None
+    abnormal_places: Places | None = None
 
     def __post_init__(self) -> None:
         for tiles, labels in ((self.normal, self.cases), (self.abnormal, self.groups)):

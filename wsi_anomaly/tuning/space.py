@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +41,10 @@ class Space:
         are joined by "+". The first choice is that of the base configuration.
     density_layers
         The same for ``density``.
+    fields_um
+        Network to the sides of the fields that ``density`` judges with it; no entry: tiles.
     estimators
-        Of ``density``.
+        Of ``density``; where its usual one is another, that one too.
     widths
         Channels of the autoencoder at each resolution, or one number for all.
     latent_channels, latent_resolutions
@@ -60,6 +62,7 @@ class Space:
     layers: Mapping[str, tuple[str, ...]]
     density_layers: Mapping[str, tuple[str, ...]]
     view_name: str = "magnification"
+    fields_um: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     estimators: tuple[str, ...] = ("both", "mahalanobis", "directional", "knn")
     widths: tuple[tuple[int, ...], ...] = ((4,), (8,), (16,), (32,))
     latent_channels: tuple[int, ...] = (4, 8, 16, 32)
@@ -76,6 +79,7 @@ class Space:
         networks: Mapping[str, PerceptualNetwork],
         detectors: Sequence[str] = SEARCHED,
         view_name: str = "magnification",
+        fields_um: Mapping[str, tuple[int, ...]] | None = None,
     ) -> Space:
         """Make the space that has a base configuration in it.
 
@@ -89,7 +93,7 @@ class Space:
             Perceptual networks to choose among, by name.
         detectors
             Methods to choose among.
-        view_name
+        view_name, fields_um
             See the class.
 
         Raises
@@ -106,13 +110,13 @@ class Space:
         layers, pooled = {}, {}
         for name, network in networks.items():
             some = _WORTH_TRYING.get(name, network.layers)
-            own = _with_network(base, name)
+            own = with_network(base, name)
             usual = _JOIN.join(own.dpa(network.default_layer).growth.layers[base.resolution])
             layers[name] = _first(usual, some)
             joined = tuple(_JOIN.join(pair) for pair in pairwise(some))
             usual = _JOIN.join(own.density(network.default_layer).layers)
             pooled[name] = _first(usual, (*some, *joined))
-        space = cls(tuple(detectors), dict(views), layers, pooled, view_name)
+        space = cls(tuple(detectors), dict(views), layers, pooled, view_name, dict(fields_um or {}))
         whole = all(size * m // 10 == base.resolution for m, size in views.values())
         resolutions = [r for r in space.latent_resolutions if r < base.resolution]
         low, high = space.learning_rate
@@ -163,19 +167,17 @@ class Space:
         view = one(self.view_name, list(self.views))
         network = one("network", list(self.layers))
         magnification, field_um = self.views[view]
+        if self.views[view] != _view_of(base) or network != base.features:
+            base = replace(base, density_estimator="")  # may suit the base's own fields alone
         config = replace(
-            _with_network(base.ranked_by(detector), network),
+            with_network(base.ranked_by(detector), network),
             magnification=magnification,
             field_um=field_um,
         )
         if detector == "density":
             chosen = one(f"pooled layers of {network}", self.density_layers[network])
-            return replace(
-                config,
-                density_layers=tuple(chosen.split(_JOIN)),
-                density_fields_um=(),  # material is tiles: what is chosen for them judges them
-                density_estimator=one("estimator", self.estimators),
-            ), view
+            config = self._of_places(config, chosen)
+            return replace(config, density_estimator=one(*self._estimators(config, base))), view
         loss_layers = one(f"layers of {network}", self.layers[network])
         latent = one("latent resolution", self.latent_resolutions)
         widths = _widths(one("widths", [_text(w) for w in self.widths]))
@@ -201,9 +203,13 @@ class Space:
         network = base.features
         found["network"] = network
         if detector == "density":
+            layers = self.density_layers[network][0]
+            config = self._of_places(base, layers)
+            name, choices = self._estimators(config, base)
+            own = base.density_estimator or config.density("").estimator
             return found | {
-                f"pooled layers of {network}": self.density_layers[network][0],
-                "estimator": replace(base, density_fields_um=()).density("").estimator,
+                f"pooled layers of {network}": layers,
+                **({name: own} if own in choices else {}),
             }
         return found | {
             f"layers of {network}": self.layers[network][0],
@@ -214,6 +220,24 @@ class Space:
             "learning rate": base.learning_rate,
             "length": 1.0,
         }
+
+    def _of_places(self, config: TrainConfig, layers: str) -> TrainConfig:
+        """Let ``density`` judge fields, or tiles, by these layers and as is usual for them."""
+        return replace(
+            config,
+            density_layers=tuple(layers.split(_JOIN)),
+            density_fields_um=self.fields_um.get(config.features, ()),
+            density_estimator="",
+        )
+
+    def _estimators(self, config: TrainConfig, base: TrainConfig) -> tuple[str, tuple[str, ...]]:
+        """Name the choice of an estimator, and give the choices."""
+        usual = config.density("").estimator
+        if usual in self.estimators:
+            return "estimator", self.estimators
+        # What knows other tissues (contrast) does so by the usual layers of the usual fields only.
+        own = base.density_estimator or usual
+        return "estimator of usual fields", tuple(dict.fromkeys((*self.estimators, usual, own)))
 
 
 def _autoencoder(
@@ -263,7 +287,7 @@ def _autoencoder(
     )
 
 
-def _with_network(base: TrainConfig, network: str) -> TrainConfig:
+def with_network(base: TrainConfig, network: str) -> TrainConfig:
     """Change the perceptual network; layers of another one mean nothing to it."""
     if network == base.features:
         return base

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from wsi_anomaly.core.devices import choose_device
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.files import (
@@ -33,10 +35,6 @@ from wsi_anomaly.tuning.trials import Search
 
 CONFIG, TRIALS, PICTURE, SUMMARY = "config.toml", "trials.csv", "search.png", "tuned.json"
 _FOLDS = ".folds"
-_OF_TILES = (
-    "tune judges single tiles, and so does the configuration that it writes; train without it "
-    "judges fields of 256 um where it can, which see more."
-)
 
 
 def tune(
@@ -85,9 +83,11 @@ def tune(
     maximize = options.criterion == "roc-auc"
     few = _few(anomalies, options)
     device = choose_device(options.device)
-    inputs = read_inputs(tiles, few, base, options.magnifications, watch.note)
     networks = _load(options.networks or {base.features: None}, device)
-    space = Space.around(base, inputs.views, networks, options.detectors)
+    inputs = _read(tiles, few, base, networks, options, watch)
+    space = Space.around(
+        base, inputs.views, networks, options.detectors, fields_um=inputs.fields_um
+    )
     if not maximize:
         space = space.for_reconstruction(base)
     if options.folds > len(inputs.cases):
@@ -115,7 +115,6 @@ def tune(
     search = Search(scorer, space, base, study, storage, replace(watch, ended=ended))
     found = search.run(options.trials)
     _write(found, inputs, folder, len(scorer.folds))
-    watch.note(_OF_TILES)
     return found
 
 
@@ -134,11 +133,27 @@ def _few(anomalies: Sequence[str | Path], options: TuneOptions) -> list[str | Pa
 def _load(networks: Mapping[str, str | Path | None], device: str) -> dict[str, PerceptualNetwork]:
     """Load the networks that can be chosen, by name."""
     return {
-        name: load_features(name, weights=Path(weights) if weights else None)
-        .to(device)
-        .set_precision(working_precision(name, device))
+        name: load_features(name, weights=Path(weights) if weights else None).to(device)
         for name, weights in networks.items()
     }
+
+
+def _read(
+    tiles: Paths,
+    few: Sequence[str | Path],
+    base: TrainConfig,
+    networks: Mapping[str, PerceptualNetwork],
+    options: TuneOptions,
+    watch: Watch,
+) -> Inputs:
+    """Read the tile files, and let each network compute as precisely as ``train`` lets it."""
+    density = options.criterion == "roc-auc" and "density" in options.detectors
+    of_fields = networks if density else {}
+    inputs = read_inputs(tiles, few, base, options.magnifications, of_fields, watch.note)
+    for name, network in networks.items():
+        usual = working_precision(name, next(network.parameters()).device.type)
+        network.set_precision(torch.float32 if name in inputs.fields_um else usual)
+    return inputs
 
 
 def _identity(
@@ -150,6 +165,7 @@ def _identity(
         "starting configuration": base.to_dict(),
         "tiles": inputs.tiles,
         "anomalies": inputs.anomalies,
+        "places": [len(inputs.data.cases), len(inputs.data.groups)],
         "folds": options.folds,
         "criterion": options.criterion,
     }
