@@ -142,6 +142,13 @@ def test_what_starts_with_an_underscore_stays_in_its_room(path: Path) -> None:
             assert not any(word.startswith("_") for word in words), f"{module}.{name}"
 
 
+def test_the_package_holds_nothing_that_was_left_behind() -> None:
+    """A merge left a copy of a module, which the wheel would have carried."""
+    kinds = {".py", ".typed", ".css", ".js", ".j2", ".groovy", ".pyc"}
+    files = {path for path in PACKAGE.rglob("*") if path.is_file()}
+    assert not {path.name for path in files if path.suffix not in kinds and path.name != "py.typed"}
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400

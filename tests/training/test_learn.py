@@ -7,8 +7,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import tifffile
 from shapely import box
+from spotted import DARK, STRIPED, draw
 
 import wsi_anomaly
 from wsi_anomaly import api
@@ -31,27 +31,6 @@ from wsi_anomaly.slides import find_tissue, open_slide
 from wsi_anomaly.tiles import Preprocessing, TileStore, plan_fields
 from wsi_anomaly.tiles.plane import SlidePlane
 from wsi_anomaly.training.reviews import learn_reviews
-
-DARK, STRIPED = False, True
-
-
-def draw(path, seed, spots=()):
-    """Pink tissue of 1536 um with spots of 256 um, at 1 um a pixel."""
-    rng = np.random.default_rng(seed)
-    image = np.full((1792, 1792, 3), 245, np.uint8)
-    tissue = rng.normal((215, 130, 190), 22, (1536, 1536, 3))
-    image[128:1664, 128:1664] = np.clip(tissue, 0, 255)
-    for k, striped in enumerate(spots):
-        y, x = 384 + 768 * (k // 2), 384 + 768 * (k % 2)
-        spot = np.broadcast_to((70, 40, 90), (256, 256, 3)).copy()
-        if striped:
-            spot[(np.arange(256) // 12) % 2 == 0] = (225, 120, 190)
-        image[y : y + 256, x : x + 256] = np.clip(rng.normal(spot, 12), 0, 255)
-    tifffile.imwrite(
-        path, image, tile=(256, 256), photometric="rgb", resolution=(1e4, 1e4),
-        resolutionunit="CENTIMETER",
-    )  # fmt: skip
-    return path
 
 
 @pytest.fixture(scope="module")

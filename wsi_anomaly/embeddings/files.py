@@ -103,6 +103,26 @@ class Found:
     files: Mapping[str, EmbeddingsFile]
     doubled: Mapping[str, Sequence[EmbeddingsFile]] = field(default_factory=dict)
 
+    def of_each(self, slides: Sequence[Path]) -> list[EmbeddingsFile | EmbeddingsError]:
+        """Embeddings of each slide, or why it has none; two slides of one name have none."""
+        called: dict[str, list[Path]] = {}
+        for slide in slides:
+            called.setdefault(as_text(slide.stem), []).append(slide)
+        found: list[EmbeddingsFile | EmbeddingsError] = []
+        for slide in slides:
+            same = called[as_text(slide.stem)]
+            try:
+                if len(same) > 1:
+                    raise EmbeddingsError(
+                        f"Two slides are called {as_text(slide.stem)}, {same[0]} and {same[1]}, "
+                        "and embeddings are found by name; take them apart, each with its own "
+                        "--embeddings."
+                    )
+                found.append(self.of(slide))
+            except EmbeddingsError as error:
+                found.append(error)
+        return found
+
     def of(self, slide: Path) -> EmbeddingsFile:
         """Embeddings of a slide: those called as it is.
 

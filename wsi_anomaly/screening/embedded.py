@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,29 +57,19 @@ def embedded_slides(
         There are no embeddings.
     """
     found = find_embeddings(folder)
-    called: dict[str, list[Path]] = {}
-    for slide in slides:
-        called.setdefault(as_text(slide.stem), []).append(slide)
-    rest = list(_without_slides(found, called)) if whole else []
+    rest = list(_without_slides(found, {as_text(s.stem) for s in slides})) if whole else []
     if slides and rest:
         note(
             f"{len(rest)} of the embeddings have no slide in the folders that were given, and are "
             f"scored without pictures: {some([one.slide.name for one in rest])}."
         )
-    return [*(_of_slide(slide, found, called) for slide in slides), *rest]
+    return [*map(_of_slide, slides, found.of_each(slides)), *rest]
 
 
-def _of_slide(slide: Path, found: Found, called: Mapping[str, Sequence[Path]]) -> Embedded:
-    same = called[as_text(slide.stem)]
-    try:
-        if len(same) > 1:
-            raise EmbeddingsError(
-                f"Two slides are called {as_text(slide.stem)}, {same[0]} and {same[1]}, and "
-                "embeddings are found by name; score them apart, each with its own --embeddings."
-            )
-        return Embedded(slide, found.of(slide), pixels=True)
-    except EmbeddingsError as error:
-        return Embedded(slide, None, pixels=True, problem=str(error))
+def _of_slide(slide: Path, file: EmbeddingsFile | EmbeddingsError) -> Embedded:
+    if isinstance(file, EmbeddingsError):
+        return Embedded(slide, None, pixels=True, problem=str(file))
+    return Embedded(slide, file, pixels=True)
 
 
 def _without_slides(found: Found, named: Container[str]) -> Iterator[Embedded]:

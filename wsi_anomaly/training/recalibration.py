@@ -9,11 +9,10 @@ from pathlib import Path
 
 from wsi_anomaly.core.devices import choose_device, memory_explained
 from wsi_anomaly.core.errors import EmbeddingsError, ModelError, UsageError
-from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.resources import find_model, own_folder
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.detectors.frozen import refuse_frozen
-from wsi_anomaly.embeddings import Found, find_embeddings
+from wsi_anomaly.embeddings import find_embeddings
 from wsi_anomaly.options import CalibrateOptions, CheckOptions
 from wsi_anomaly.scoring.embedded import check_kind
 from wsi_anomaly.tiles.named import Cases, cases_of, named_slides
@@ -128,21 +127,13 @@ def _without_slides(
 
 def _embedded(slides: Sequence[NormalSlide], folder: str | Path) -> list[NormalSlide]:
     """Give slides their embeddings, by name."""
-    listed = find_embeddings(folder)
-    called = Counter(as_text(slide.path.stem) for slide in slides)
-    return [_of(slide, listed, called[as_text(slide.path.stem)]) for slide in slides]
-
-
-def _of(slide: NormalSlide, listed: Found, namesakes: int) -> NormalSlide:
-    try:
-        if namesakes > 1:
-            raise EmbeddingsError(
-                f"Another slide is called as {slide.path}, and embeddings are found by name; leave "
-                "one of them out."
-            )
-        return replace(slide, embeddings=listed.of(slide.path))
-    except EmbeddingsError as error:
-        return replace(slide, problem=str(error))
+    found = find_embeddings(folder).of_each([slide.path for slide in slides])
+    return [
+        replace(slide, problem=str(file))
+        if isinstance(file, EmbeddingsError)
+        else replace(slide, embeddings=file)
+        for slide, file in zip(slides, found, strict=True)
+    ]
 
 
 def recalibrate(
