@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -225,6 +226,19 @@ def an_endless_slide(folder: Path) -> None:
     )
 
 
+def an_outline_that_does_not_close(folder: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = lazyslide(folder, "s1", FEATURES, COORDS) / "shapes/tiles/shapes.parquet"
+    table = parquet.read_table(path)
+    outlines = table["geometry"].to_pylist()
+    x, y = struct.unpack("<dd", outlines[0][-16:])
+    outlines[0] = outlines[0][:-16] + struct.pack("<dd", x + 1, y)
+    at = table.schema.get_field_index("geometry")
+    parquet.write_table(table.set_column(at, "geometry", pa.array(outlines)), path)
+
+
 class Evil:
     def __reduce__(self):
         return Path.touch, (Path("evil_was_run"),)
@@ -249,6 +263,7 @@ BAD: list[tuple[Change, str]] = [
     (without_patches, "does not say how large its fields are"),
     (of_a_whole_slide, "one embedding of the whole slide"),
     (nonsense_in_the_sidecar, "no named entries"),
+    (an_outline_that_does_not_close, "its tiles have no outlines"),
     (an_endless_slide, "cannot convert float infinity"),
 ]
 
