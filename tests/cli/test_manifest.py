@@ -166,6 +166,12 @@ def test_init_writes_what_the_files_say_and_never_over_what_somebody_wrote(study
     assert run_cli("init", "scans", "-o", "study.txt")[0] == 2
 
 
+def test_a_link_to_a_slide_keeps_the_name_that_it_gives(study):
+    Path("scans/r001.tif").symlink_to(Path("scans/s0.tif").resolve())
+    assert run_cli("init", "scans/r001.tif", "-o", "study.csv")[0] == 0
+    assert [row["slide"] for row in read_table("study.csv", ("slide",))] == ["scans/r001.tif"]
+
+
 def test_a_slide_that_does_not_say_its_pixel_size_is_named(study):
     picture = tifffile.imread("scans/s0.tif")
     tifffile.imwrite("scans/plain.tif", picture, tile=(256, 256), photometric="rgb")

@@ -133,7 +133,9 @@ def test_slides_that_do_not_say_their_pixel_size_take_it_from_a_table(here, mode
                 page.tags["ResolutionUnit"].overwrite(1)  # no unit: no size
     (here / "sizes.csv").write_text("slide,mpp\na,0.5\n")
     assert score("a.tif", "b.tif", "--model", model, "--workers", 1) == 1
-    assert "b.tif does not say how large a pixel is" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "b.tif does not say how large a pixel is" in said
+    assert "or in the column mpp of a manifest" in said
     assert score("a.tif", "b.tif", "--model", model, "--workers", 1, "--mpp-csv", "sizes.csv") == 1
     assert summary("a")["slide"]["mpp"] == [0.5, 0.5]
     assert not (here / "results" / "b").exists()

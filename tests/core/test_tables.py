@@ -79,12 +79,13 @@ def test_another_delimiter_in_a_name_does_not_part_it(tmp_path: Path) -> None:
         ("slide,mpp,mpp\na,1,2\n", "has two columns mpp; keep one of them."),
         ("slide,mpp\na,0.25\n\nb\n", ", line 4, should give slide,mpp, not 'b'; mend or quote"),
         ("slide,mpp\na,0,25\n", ", line 2, should give slide,mpp, not 'a,0,25'; mend or quote"),
-        ("slide,mpp\na,\n", ", line 2, should give slide,mpp, not 'a,'; mend or quote its cells."),
+        ("slide,mpp\na,\n", ", line 2, gives no mpp; fill it in."),
+        ("slide,group,mpp\n,,\n,x,\n", ", line 3, gives no slide and no mpp; fill it in."),
         ("slide,mpp\na,fine\n", ", line 2, gives the mpp as 'fine', which is no number; mend it."),
         ("slide,mpp\na,1_0\n", ", line 2, gives the mpp as '1_0', which is no number; mend it."),
         ("slide,mpp\na,1e999\n", ", line 2, gives the mpp as '1e999', which is no number"),
         ('slide,mpp\na,"1,000"\n', ", line 2, gives the mpp as '1,000', whose comma may part tho"),
-        ('slide,mpp\n"a\nb",1\nc,\n', ", line 4, should give slide,mpp, not 'c,'"),
+        ('slide,mpp\n"a\nb",1\nc,\n', ", line 4, gives no mpp; fill it in."),
         ('slide,mpp\na,1\n"b"c,2\n', "(',' expected after '\"' in line 3); mend the quotes there."),
         ('slide,mpp\na,1\n"b,2\nc,3\n', "as a table (unexpected end of data in line 3)"),
     ],
@@ -124,7 +125,7 @@ def test_columns_that_a_table_may_have_are_filled_in_too(tmp_path: Path) -> None
     rows = read_table(written(tmp_path, "slide,x,mpp\na,3,1\n"), COLUMNS, ("x", "y"))
     assert rows[0].number("x") == 3
     assert "y" not in rows[0].layout.columns
-    with pytest.raises(UsageError, match="line 2, should give slide,x,mpp"):
+    with pytest.raises(UsageError, match="line 2, gives no x; fill it in"):
         read_table(written(tmp_path, "slide,x,mpp\na,,1\n"), COLUMNS, ("x", "y"))
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from wsi_anomaly.synthetic import make_slide
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = (REPOSITORY / "docs" / "how-to" / "plug-ins.md").read_text(encoding="utf-8")
 MODULES = dict(re.findall(r"^`(\w+\.py)`:\n\n```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+
+[DESCRIBED] = re.findall(r"^```ini\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def install(folder: Path, entries: dict[str, dict[str, str]], name: str, version: str) -> None:
@@ -45,8 +48,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("installed")
     for name, code in MODULES.items():
         (folder / name).write_text(code, encoding="utf-8")
-    [described] = re.findall(r"^```ini\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    project = tomllib.loads(described)["project"]
+    project = tomllib.loads(DESCRIBED)["project"]
     install(folder, project["entry-points"], project["name"], project["version"])
     return folder
 
@@ -90,6 +92,18 @@ def world(package: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
         code, printed = world.run(*words)
         assert code == 0, printed
     return world
+
+
+def test_the_package_of_the_page_builds_with_its_modules(package, tmp_path):
+    for name in MODULES:
+        shutil.copy(package / name, tmp_path)
+    (tmp_path / "pyproject.toml").write_text(DESCRIBED, encoding="utf-8")
+    build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
+    command = [sys.executable, "-c", build]  # as pip does, without a registry
+    made = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=False)
+    assert made.returncode == 0, made.stderr
+    [wheel] = tmp_path.glob("*.whl")
+    assert set(MODULES) <= set(zipfile.ZipFile(wheel).namelist())
 
 
 def test_each_is_complete_in_fewer_than_40_lines():

@@ -58,7 +58,7 @@ def test_slides_of_one_name_are_told_apart_by_their_folder(tmp_path):
         ([LINES[0] + ",sex", "a,1,control,liver,m"], "group,organ,sex, of which a study takes"),
         (["slide,animal,group", "a,1,control"], "should begin with the line"),
         (LINES[:1], "holds no lines of slide,animal,group,organ"),
-        ([*LINES[:3], "c.svs,3,,liver"], "line 4, should give slide,animal,group,organ, not"),
+        ([*LINES[:3], "c.svs,3,,liver"], "line 4, gives no group; fill it in."),
         ([*LINES, "d.tif,4,low,liver"], "names the slide d.tif, which is not among"),
         (LINES[:3], "s/c.svs is not in"),
         (

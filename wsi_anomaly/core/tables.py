@@ -300,7 +300,10 @@ def _row(layout: Layout, number: int, cells: tuple[str, ...], places: Sequence[i
     width = len(layout.columns)
     full = cells[:width] + ("",) * (width - len(cells))
     row = Row(layout, number, full)
-    if any(cells[width:]) or not all(full[place] for place in places):
+    empty = [layout.columns[place] for place in places if not full[place]]
+    if empty and len(cells) == width:
+        raise row.error(f"gives no {' and no '.join(empty)}; fill it in")
+    if empty or any(cells[width:]):
         names = ",".join(layout.columns)
         raise row.error(
             f"should give {names}, not {layout.delimiter.join(cells)!r}; mend or quote its cells"

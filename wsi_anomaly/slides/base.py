@@ -219,7 +219,8 @@ class Slide(ABC):
             says = f"says {problem}" if problem else "does not say how large a pixel is"
             raise MissingMppError(
                 f"{self.path} {says}; give micrometres per pixel with "
-                "--mpp, or for many slides with --mpp-csv FILE (lines of slide,mpp)."
+                "--mpp, or for many slides with --mpp-csv FILE (lines of slide,mpp) or in the "
+                "column mpp of a manifest."
             )
         return self.info.mpp
 

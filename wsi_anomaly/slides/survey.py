@@ -91,7 +91,8 @@ def write_manifest(
 def _relative(slide: Path, table: Path) -> str:
     if is_remote(slide):
         return url_of(slide)
+    real = slide.parent.resolve() / slide.name  # a link to a file keeps the name that it gives
     try:
-        return Path(os.path.relpath(slide.resolve(), table.parent.resolve())).as_posix()
+        return Path(os.path.relpath(real, table.parent.resolve())).as_posix()
     except ValueError:  # on another drive
-        return slide.resolve().as_posix()
+        return real.as_posix()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.slides import Slide, open_slide
 from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.jobs import Job
-from wsi_anomaly.tiles.plane_file import MOST_PLANE_BYTES
+from wsi_anomaly.tiles.plane import CHUNK_PX
+from wsi_anomaly.tiles.plane_file import CHUNK_BYTES, MOST_PLANE_BYTES
 from wsi_anomaly.tiles.store import SUFFIX
 
 _MOST_OPENED = 30  # slides, spread over all of them: on a network disk each costs a while
@@ -43,9 +45,19 @@ def _most_bytes(slide: Slide, config: TileConfig) -> int:
     for magnification in config.magnifications:
         total += fields * (config.tile_size * magnification / 10) ** 2 * 3
         if config.preprocessing.is_pixelwise:
-            plane = area_um2 / mpp_of(magnification) ** 2 * 3
-            total += min(plane, MOST_PLANE_BYTES / count)
-    return round(total)
+            total += min(_chunks(slide, magnification) * CHUNK_BYTES, MOST_PLANE_BYTES / count)
+    return round(1.02 * total) + 1_000_000  # what is kept of each field, the tissue, HDF5's own
+
+
+def _chunks(slide: Slide, magnification: float) -> int:
+    """Chunks of the whole plane: those at the edges are stored whole."""
+    px = [
+        side * mpp / mpp_of(magnification)
+        for side, mpp in zip(
+            (slide.bounds.width, slide.bounds.height), (slide.mpp.x, slide.mpp.y), strict=True
+        )
+    ]
+    return math.prod(math.ceil(side / CHUNK_PX) for side in px)
 
 
 def about_room(needed: int, output: Path) -> tuple[str, bool]:
