@@ -38,21 +38,27 @@ class Together:
     def run(self, modules: nn.Module, part: Tensor) -> Tensor:
         """Give ``modules(part)`` of a part (1, C, h, w), maybe with more at its right and below."""
         found: Future[Tensor] = Future()
+        if not self._thread.is_alive():
+            raise RuntimeError("the network has ended")
         self._asked.put(_Asked(modules, part, found))
         return found.result()
 
     def close(self) -> None:
-        """End the thread; nobody asks any more."""
+        """End the thread, when it has answered who waits."""
         self._asked.put(None)
+        self._thread.join()
 
     @torch.inference_mode()
     def _work(self) -> None:
         waiting: list[_Asked] = []
+        ends = False
         while True:
-            while not waiting or not self._asked.empty():
-                if (asked := self._asked.get()) is None:
-                    return
-                waiting.append(asked)
+            while not self._asked.empty() or not (waiting or ends):
+                asked = self._asked.get()
+                ends |= asked is None
+                waiting += [asked] if asked else []
+            if not waiting:
+                return
             modules = waiting[0].modules
             batch = [asked for asked in waiting if asked.modules is modules][:MOST]
             waiting = [asked for asked in waiting if asked not in batch]

@@ -54,7 +54,7 @@ class NetworkServer:
         # A name that is no file, where there are such: nothing is left, however this process ends.
         own_name = f"\0wsi-anomaly-{uuid4()}" if sys.platform == "linux" else None
         self._listener = Listener(own_name, backlog=_WAITING, authkey=current_process().authkey)
-        self.address = str(self._listener.address)
+        self.address = own_name or str(self._listener.address)
         self._closed = False
         threading.Thread(target=self._accept, name="readers", daemon=True).start()
 
