@@ -122,7 +122,7 @@ def test_a_hidden_card_and_a_build_without_cuda_have_their_own_remedies(
         ((7, 5), torch.float32),
         ((8, 0), torch.bfloat16),
         ((9, 0), torch.bfloat16),
-    ],  # fmt: skip
+    ],
 )
 def test_cards_that_only_emulate_bfloat16_compute_in_float32(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], wanted: torch.dtype

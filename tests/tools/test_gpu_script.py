@@ -1,4 +1,4 @@
-"""``benchmarks/gpu.py`` runs here as far as it needs no card."""
+"""``benchmarks/gpu.py`` runs here too, on little data."""
 
 from __future__ import annotations
 

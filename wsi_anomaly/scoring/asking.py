@@ -38,7 +38,7 @@ class ServedMaps(DenseMaps):
     def pooled_fields(
         self, read: Read, width: int, height: int, *, mask: NDArray[np.bool_], **options: Any
     ) -> Iterator[PooledFields]:
-        """See :func:`~wsi_anomaly.features.pooling.pooled_fields`."""
+        """See :func:`~wsi_anomaly.features.pooling.pooled_fields`; the mask is (rows, columns)."""
         given = {"layers": self.layers, "width": width, "height": height, "mask": mask, **options}
         # Its own way there: scores are asked for while it is under way, and it may end early.
         with closing(connect(self._address)) as connection:
