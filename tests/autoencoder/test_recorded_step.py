@@ -7,7 +7,8 @@ Where there is a card the same is tried on it.
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from wsi_anomaly.learning import recorded
 from wsi_anomaly.learning.batches import ArrayTiles, BatchStream, to_images
 from wsi_anomaly.learning.loop import LoopConfig, TrainingLoop
 
+CARD = torch.device("cuda:1")
 DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
 ARCHITECTURE = Architecture(resolution=32, first_resolution=8, latent_resolution=4)
 STAGES = (
@@ -166,12 +168,22 @@ class _Graph:
 
 @pytest.fixture
 def made_up(monkeypatch: pytest.MonkeyPatch) -> list[_Graph]:
-    """A card that is not there; gives the graphs that were recorded."""
+    """The second of two cards that are not there; gives the graphs that were recorded."""
     graphs: list[_Graph] = []
+    current: list[torch.device] = [torch.device("cuda:0")]
 
     def graph(recording: _Graph, **_: object) -> nullcontext[None]:
+        assert current[-1] == CARD  # or nothing of what is launched there would be recorded
         graphs.append(recording)
         return nullcontext()
+
+    @contextmanager
+    def device(chosen: torch.device) -> Iterator[None]:
+        current.append(chosen)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", device)
 
     stream = type("Stream", (), {"wait_stream": lambda _self, _other: None})
     monkeypatch.setattr(torch.cuda, "CUDAGraph", _Graph)
@@ -185,7 +197,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> list[_Graph]:
 def called_on_a_card(work, times: int) -> list[torch.Tensor]:
     with FakeTensorMode(allow_non_fake_inputs=True):
         step = recorded.Recorded(work)
-        return [step(torch.empty(2, device="cuda:0")) for _ in range(times)]
+        return [step(torch.empty(2, device=CARD)) for _ in range(times)]
 
 
 def test_what_was_called_three_times_is_recorded_once_and_played_back(

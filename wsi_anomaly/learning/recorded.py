@@ -61,10 +61,17 @@ class Recorded:
         else:
             for held, tensor in zip(self._held, given, strict=True):
                 held.copy_(tensor)
+        if self._as_it_is:
+            return self._work(*self._held)
+        # Streams are of the current card, which need not be that of the tensors.
+        with torch.cuda.device(self._held[0].device):
+            return self._on_the_card()
+
+    def _on_the_card(self) -> Tensor:
         self._calls += 1
-        if not self._as_it_is and self._calls <= _FIRST:
+        if self._calls <= _FIRST:
             return self._beside()
-        if not self._as_it_is and self._graph is None:
+        if self._graph is None:
             self._record()
         if self._graph is None or self._found is None:
             return self._work(*self._held)

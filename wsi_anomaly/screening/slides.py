@@ -11,11 +11,13 @@ from typing import Any, ClassVar, Self
 from wsi_anomaly.core.devices import choose_device, memory_explained, slides_on
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.files import remove_left_behind
+from wsi_anomaly.core.staging import Cache
 from wsi_anomaly.jobs import Outcome, Progress, StopError, Watch, available_cores, run_jobs
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.results.summary import read_summary
 from wsi_anomaly.scoring import ScoreMap, ScoringModel, load_model
 from wsi_anomaly.screening.slide import ScoreJob, is_done, score_to_folder
+from wsi_anomaly.tiles.named import Note
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ def score_slides(
     scoring: Scoring,
     *,
     watch: Watch[ScoreJob] | None = None,
+    note: Note = lambda _text: None,
 ) -> Generator[ScoreOutcome]:
     """Score slides, several at a time.
 
@@ -153,6 +156,8 @@ def score_slides(
         How; with more than one worker, what other processes do.
     watch
         Told what is under way.
+    note
+        Told what the user should read.
 
     Yields
     ------
@@ -174,13 +179,16 @@ def score_slides(
     workers = options.workers or 1
     if options.dask is None and (workers == 1 or len(left) < 2):
         scoring, workers = replace(scoring, loaded=model), 0
+    cache = None if options.cache is None else Cache(Path(options.cache), note)
     with ExitStack() as opened:
         if scoring.together and workers:
             from wsi_anomaly.scoring.served import NetworkServer  # heavy, as models are
 
             server = opened.enter_context(NetworkServer(model))
             scoring = replace(scoring, address=server.address)
-        outcomes = run_jobs(scoring, left, workers=workers, dask=options.dask, watch=watch)
+        outcomes = run_jobs(
+            scoring, left, workers=workers, dask=options.dask, watch=watch, cache=cache
+        )
         # Those that ask end before what answers them.
         for outcome in opened.enter_context(closing(outcomes)):
             if outcome.fatal:
