@@ -111,6 +111,7 @@ def test_a_manifest_with_groups_is_the_table_of_a_study(study, model):
     [
         ("slide\ns0.tif\nlate/../s0.tif\n", "lines 2 and 3, name one slide, as s0.tif and as late"),
         ("slide\ns0.tif\ngone.tif\nx.tif\n", "slides that do not exist: gone.tif (line 3), x.tif"),
+        (f"slide\n{'x' * 300}.tif\n", "slides that do not exist: xxx"),
         ("slide,mask\ns0.tif,no.geojson\n", "masks that do not exist: no.geojson (line 2)"),
         ("slide,mpp\ns0.tif,250\n", "line 2, gives s0.tif '250' um per pixel, which is not"),
         ("slide,mpp\ns0.tif,fine\n", "line 2, gives the mpp as 'fine', which is no number"),

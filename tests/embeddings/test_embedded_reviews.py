@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from embedding_files import cohort, fields_of, trident
+from embedding_files import STEP, cohort, fields_of, trident
 
 import wsi_anomaly
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.detectors import Model
 from wsi_anomaly.results.region_file import read_region_file
 from wsi_anomaly.results.review_matching import regions_of
 from wsi_anomaly.results.reviews import Review, append_review
 from wsi_anomaly.results.stored_scores import StoredScores
 from wsi_anomaly.results.summary import read_summary
+from wsi_anomaly.synthetic import make_slide
+from wsi_anomaly.viewer.folder import Results
+from wsi_anomaly.viewer.server import _why
 
 REVIEWED = 6
 
@@ -73,6 +78,49 @@ def test_a_region_says_what_spoke(here: Path) -> None:
     summary = read_summary(here / "results" / "r0")
     assert summary is not None
     assert summary["regions"][0]["why"]["sentence"].startswith("Fields of 128 µm by ")
+
+
+def test_beside_a_region_stand_the_nearest_normal_fields(here: Path) -> None:
+    """Without the slides they are known by place alone: in the file, report and viewer."""
+    examples = Model.load(here / "model").examples
+    assert examples is not None
+    summary = read_summary(here / "results" / "r0")
+    assert summary is not None
+    near = summary["regions"][0]["why"]["nearest_normal"]
+    assert len(near) == 3
+    assert all(normal["farther_than_percent"] > 99 for normal in near)
+    middles = {
+        (name, *place.tolist())
+        for name, place in zip(examples.slides, examples.places, strict=True)
+    }
+    assert {(normal["slide"], *map(float, normal["level0_px"])) for normal in near} <= middles
+    _, corners = fields_of(0)
+    assert {(x, y) for _, x, y in middles} <= {(x + STEP / 2, y + STEP / 2) for x, y in corners}
+    report = (here / "results" / "r0" / "report.html").read_text()
+    first = near[0]
+    assert "normal: {} at {}, {} px".format(first["slide"], *first["level0_px"]) in report
+    assert "at one scale" not in report
+    server = _why(Results(here / "results"), "r0", "1")
+    assert [normal["picture"] for normal in json.loads(server)["normals"]] == [""] * 3
+
+
+def test_normal_fields_have_pictures_where_their_slides_are(here: Path, tmp_path: Path) -> None:
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    make_slide(slides / "n02.tif", seed=3, size_px=(4096, 4096), mpp=0.25)
+    y, x = (axis.ravel() for axis in np.mgrid[:8, :8])
+    coords = np.stack((x, y), 1).astype(np.int64) * STEP
+    size = {"level0_width": 4096, "level0_height": 4096}
+    cohort(tmp_path / "normal", "trident", 8)
+    (tmp_path / "normal" / "n02.h5").unlink()
+    trident(tmp_path / "normal", "n02", fields_of(7)[0][: len(coords)], coords, **size)
+    model = wsi_anomaly.train(slides, tmp_path / "m", embeddings=tmp_path / "normal")
+    examples = model.examples
+    assert examples is not None
+    pictured = {n for n, picture in zip(examples.slides, examples.pictures, strict=True) if picture}
+    assert pictured == {"n02"} < set(examples.slides)
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "shown beside what is flagged, of n02." in card
 
 
 def test_learning_asks_for_the_embeddings(here: Path, tmp_path: Path) -> None:

@@ -161,6 +161,12 @@ option = option_of(ScoreOptions)
     help="Score on the Dask cluster with this scheduler, such as tcp://10.0.0.5:8786.",
 )
 @option(
+    "--cache",
+    type=PATH,
+    metavar="FOLDER",
+    help="Copy slides of a slow disk to this folder, a few ahead, and remove the copies after.",
+)
+@option(
     "--shard",
     metavar="I/N",
     help="Score only the I-th of N parts of the slides (a job array); slurm: as the array says.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,7 +122,8 @@ def run_cohort(
     if blinded:
         start_blinding(output)
     places = ResultFolders.of(cohort, output, blinded=is_blinded(output))
-    study = _Study(cohort, named, scorings, loaded, places, output)
+    note = (lambda _text: None) if blinded else noting(out)  # it names slides
+    study = _Study(cohort, named, scorings, loaded, places, output, note)
     study.score_controls(out, verbosity)
     study.score_slides(out, verbosity)
     out.print(f"{len(study.done)} of {len(cohort.slides)} slides done.", markup=False)
@@ -163,7 +164,9 @@ class _Study:
         models: Mapping[str, ScoringModel],
         places: ResultFolders,
         output: Path,
+        note: Callable[[str], None],
     ) -> None:
+        self.note = note
         self.cohort, self.named, self.scorings, self.models = cohort, named, scorings, models
         self.places, self.output = places, output
         self._controls: dict[Path, Path] = {}
@@ -222,7 +225,9 @@ class _Study:
 
         from wsi_anomaly.screening import score_slides
 
-        outcomes = score_slides(jobs, self.models[organ], scoring, watch=display.running)
+        outcomes = score_slides(
+            jobs, self.models[organ], scoring, watch=display.running, note=self.note
+        )
         with closing(outcomes):
             for outcome in outcomes:
                 display.finished(outcome)

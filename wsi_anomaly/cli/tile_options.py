@@ -149,6 +149,12 @@ _OPTIONS = (
         help="Work on a Dask cluster whose machines see the same files, such as tcp://host:8786.",
     ),
     _option(
+        "--cache",
+        type=PATH,
+        metavar="FOLDER",
+        help="Copy slides of a slow disk to this folder, a few ahead, and remove the copies after.",
+    ),
+    _option(
         "--shard",
         metavar="I/N",
         help="Only the I-th of N shares of the slides, for job arrays; 'slurm' takes both from "

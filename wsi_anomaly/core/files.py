@@ -166,7 +166,8 @@ def _partial_end() -> str:
     return f".{_machine()}.{os.getpid()}{PARTIAL_SUFFIX}"
 
 
-def _partial_name(path: Path) -> Path:
+def partial_name(path: Path) -> Path:
+    """Name under which a file or folder is made; what a killed process leaves there goes."""
     return path.with_name(f".{path.name}{_partial_end()}")
 
 
@@ -200,7 +201,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     make_folder(path.parent)
-    partial = _partial_name(path)
+    partial = partial_name(path)
     try:
         with output_errors(path):
             yield partial
@@ -228,7 +229,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     make_folder(path.parent)
-    partial = _partial_name(path)
+    partial = partial_name(path)
     former = partial.with_suffix(_FORMER_SUFFIX)
     shutil.rmtree(partial, ignore_errors=True)
     if path.parent not in _tidied:  # once: a folder of thousands is not listed for each of them

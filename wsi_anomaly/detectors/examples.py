@@ -47,7 +47,7 @@ class Examples:
     places
         (n, 2) float64, middle of each, level-0 pixels of its slide.
     pictures
-        Each as a JPEG stream, stains as the model sees them.
+        Each as a JPEG stream, stains as the model sees them; empty where there were no pixels.
     field_um
         Side of what the pictures show.
     usual
@@ -75,7 +75,7 @@ class Examples:
         return out
 
     def picture(self, index: int) -> bytes | None:
-        """One of the pictures as our own JPEG; None where it is broken."""
+        """One of the pictures as our own JPEG; None where there is none, or it is broken."""
         return made_anew(self.pictures[index])
 
     # -- files -------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class Examples:
             raise ValueError("its normal fields have another shape than they should have")
         if not all(np.isfinite(a).all() for a in (vectors, places, usual)) or field_um < 1:
             raise ValueError("its normal fields are not finite")
-        for picture in pictures:
+        for picture in filter(None, pictures):
             refuse_large(picture)
         return cls(vectors, slides, places, tuple(pictures), field_um, np.sort(usual))
 

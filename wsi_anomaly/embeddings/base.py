@@ -28,7 +28,10 @@ _BLOCK = 1 << 24  # bytes
 _WINDOW = 64  # fields side by side in a file are read in one go
 _LARGEST_FIELD_UM = 2048
 _SIZE_TOLERANCE = 1.3  # programs take a scanner's 0.3 um a pixel for 40x
-DAMAGED = (OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, RuntimeError)
+DAMAGED = (
+    OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, RuntimeError,
+    ArithmeticError,
+)  # fmt: skip
 """What readers of other people's formats raise on a damaged file."""
 
 
@@ -215,7 +218,7 @@ class Embeddings:
             x, y = self.coords[outside][0].tolist()
             raise EmbeddingsError(
                 f"{self.path} has {int(outside.sum())} fields outside the slide ({width} x "
-                f"{height} px), such as at ({x}, {y}); are its coordinates of another level?"
+                f"{height} px), such as at ({x}, {y}); see whether its coordinates are of level 0."
             )
 
 

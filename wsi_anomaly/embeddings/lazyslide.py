@@ -173,7 +173,8 @@ def _corners(path: Path, ids: NDArray[Any]) -> NDArray[np.int64]:
         raise ValueError(f"{path.name} claims more than a slide has")
     has_ids = "tile_id" in facts.schema_arrow.names
     table = facts.read(["geometry", *(["tile_id"] if has_ids else [])])
-    low = shapely.bounds(shapely.from_wkb(table["geometry"].to_numpy()))[:, :2]
+    outlines = shapely.from_wkb(table["geometry"].to_numpy(), on_invalid="ignore")
+    low = shapely.bounds(outlines)[:, :2]
     names = np.asarray(table["tile_id"]) if has_ids else np.arange(len(low))
     order = np.argsort(names, kind="stable")
     at = np.searchsorted(names, ids, sorter=order).clip(max=len(names) - 1)

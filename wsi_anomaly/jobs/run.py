@@ -6,12 +6,13 @@ process down, does not touch the others.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Generator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Generic
 
 from wsi_anomaly.core.files import Known, known_fingerprint, remember_fingerprint
+from wsi_anomaly.core.staging import Cache, Copies, Copy
 from wsi_anomaly.jobs.cluster import run_on_cluster
 from wsi_anomaly.jobs.outcome import J, Job, Outcome, R, Work, attempt
 from wsi_anomaly.jobs.processes import Finished, run_in_processes
@@ -25,6 +26,7 @@ def run_jobs(
     workers: int,
     dask: str | None = None,
     watch: Watch[J] | None = None,
+    cache: Cache | None = None,
 ) -> Generator[Outcome[J, R]]:
     """Do all jobs.
 
@@ -41,6 +43,8 @@ def run_jobs(
         the same files under the same paths.
     watch
         Told what is under way; a cluster does not tell.
+    cache
+        Fast disk to which slides are copied ahead of the work; not with a cluster.
 
     Yields
     ------
@@ -53,27 +57,33 @@ def run_jobs(
         Dask is not installed, or its scheduler does not answer.
     """
     tell = watch or _nobody
-    if dask is None and workers == 0:
-        for job in jobs:
-
-            def report(done: int, total: int, stage: int = 0, /, job: J = job) -> None:
-                tell([Running(job, done, total, stage)])
-
-            yield attempt(work, job, report)
+    if dask is not None:
+        there = _Attempt(work.from_anywhere())
+        sent = [_Sent.of(job.from_anywhere()) for job in jobs]
+        with closing(run_on_cluster(there, sent, dask)) as found:
+            for finished in found:
+                yield _outcome(finished, jobs, _LOST)
         return
-    if dask is None:
-        with closing(run_in_processes(_Attempt(work), _sent(jobs), workers)) as events:
+    here = _Attempt(work)
+    with Copies(cache, [job.slide for job in jobs], max(1, workers)) as copies:
+        sent = [_Sent.of(job, copies[i]) for i, job in enumerate(jobs)]
+        if workers == 0:
+            for i, job in enumerate(jobs):
+
+                def report(done: int, total: int, stage: int = 0, /, job: J = job) -> None:
+                    tell([Running(job, done, total, stage)])
+
+                outcome = here(sent[i], report)
+                copies.done(i)
+                yield outcome
+            return
+        with closing(run_in_processes(here, sent, workers)) as events:
             for event in events:
                 if isinstance(event, Finished):
+                    copies.done(event.index)
                     yield _outcome(event, jobs, _ENDED)
                 else:
                     tell([Running(jobs[r.job], r.done, r.total, r.stage) for r in event])
-        return
-    there = _Attempt(work.from_anywhere())
-    sent = _sent(job.from_anywhere() for job in jobs)
-    with closing(run_on_cluster(there, sent, dask)) as found:
-        for finished in found:
-            yield _outcome(finished, jobs, _LOST)
 
 
 _ENDED = (
@@ -87,21 +97,29 @@ _LOST = (
 
 
 @dataclass(frozen=True)
+class _Sent(Generic[J]):
+    """A job, what is known of its file, which is not read a second time for that, and its copy."""
+
+    job: J
+    known: Known | None
+    copy: Copy | None
+
+    @classmethod
+    def of(cls, job: J, copy: Copy | None = None) -> _Sent[J]:
+        return cls(job, known_fingerprint(job.slide), copy)
+
+
+@dataclass(frozen=True)
 class _Attempt(Generic[J, R]):
     """Work whose errors become outcomes; a class, so that it can be sent."""
 
     work: Work[J, R]
 
-    def __call__(self, sent: tuple[J, Known | None], report: Progress) -> Outcome[J, R]:
-        job, known = sent
-        if known is not None:
-            remember_fingerprint(job.slide, known)
-        return attempt(self.work, job, report)
-
-
-def _sent(jobs: Iterable[J]) -> list[tuple[J, Known | None]]:
-    """Send with a job what is known of its file, which is not read a second time for that."""
-    return [(job, known_fingerprint(job.slide)) for job in jobs]
+    def __call__(self, sent: _Sent[J], report: Progress) -> Outcome[J, R]:
+        if sent.known is not None:
+            remember_fingerprint(sent.job.slide, sent.known)
+        with nullcontext() if sent.copy is None else sent.copy.used():
+            return attempt(self.work, sent.job, report)
 
 
 def _outcome(finished: Finished[Outcome[J, R]], jobs: Sequence[J], lost: str) -> Outcome[J, R]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from wsi_anomaly.core.errors import UsageError
@@ -48,3 +49,12 @@ def check_workers(workers: int | None) -> None:
     """See that there is one."""
     if workers is not None and workers < 1:
         raise UsageError(f"There is at least 1 worker, not {workers}; give --workers 2, say.")
+
+
+def check_cache(cache: str | Path | None, dask: str | None) -> None:
+    """See that slides are copied by the machine that reads them."""
+    if cache is not None and dask is not None:
+        raise UsageError(
+            "Slides are copied to a disk of this machine, which a cluster does not read; leave "
+            "--cache or --dask out."
+        )

@@ -10,6 +10,7 @@ from typing import TypedDict
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.options.checks import (
     Origin,
+    check_cache,
     check_origin,
     check_share,
     check_slides,
@@ -57,6 +58,8 @@ class ScoreOptions:
         Slides at a time, a process each; None: one for each core, on a GPU as its memory allows.
     dask
         Address of a Dask scheduler, in place of processes.
+    cache
+        Folder of a fast disk to which slides are copied ahead of the work, and removed after it.
     shard
         "i/n": only the i-th of n parts of the slides; "slurm": as the job array says.
     device
@@ -87,6 +90,7 @@ class ScoreOptions:
     gzip: bool = False
     workers: int | None = None
     dask: str | None = None
+    cache: str | Path | None = None
     shard: str | None = None
     device: str = "auto"
     resume: bool = True
@@ -105,6 +109,7 @@ class ScoreOptions:
         check_origin(self.origin)
         check_slides(self.mpp, self.backend, self.scene)
         check_workers(self.workers)
+        check_cache(self.cache, self.dask)
         if self.embeddings is not None and (
             self.embeddings_out is not None
             or self.stride_um is not None
@@ -137,6 +142,7 @@ class ScoreKeywords(TypedDict, total=False):
     gzip: bool
     workers: int | None
     dask: str | None
+    cache: str | Path | None
     shard: str | None
     device: str
     resume: bool

@@ -12,6 +12,7 @@ from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.options.checks import (
     MAGNIFICATIONS,
     Origin,
+    check_cache,
     check_origin,
     check_share,
     check_slides,
@@ -109,6 +110,8 @@ class TileOptions(TileChoices):
         Processes; None: one for each core.
     dask
         Address of a Dask scheduler, in place of processes.
+    cache
+        Folder of a fast disk to which slides are copied ahead of the work, and removed after it.
     shard
         "i/n": only the i-th of n shares of the slides; "slurm": as the job array says.
     resume
@@ -126,6 +129,7 @@ class TileOptions(TileChoices):
     scene: int | None = None
     workers: int | None = None
     dask: str | None = None
+    cache: str | Path | None = None
     shard: str | None = None
     resume: bool = True
 
@@ -145,6 +149,7 @@ class TileOptions(TileChoices):
         check_origin(self.origin)
         check_slides(self.mpp, self.backend, self.scene)
         check_workers(self.workers)
+        check_cache(self.cache, self.dask)
 
     @classmethod
     def of(cls, preset: str | None = None, **given: Unpack[TileKeywords]) -> Self:
@@ -185,5 +190,6 @@ class TileKeywords(TypedDict, total=False):
     scene: int | None
     workers: int | None
     dask: str | None
+    cache: str | Path | None
     shard: str | None
     resume: bool

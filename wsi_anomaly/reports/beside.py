@@ -54,7 +54,10 @@ class BesideRows:
         if self.beside is None or not len(at):
             return None
         found = shown(self.beside, int(at[0]))
-        return row_of(found) | {"numbers": [self._number(normal) for normal, _, _ in found.normals]}
+        row = row_of(found) | {"numbers": [self._number(n) for n, _, _ in found.normals]}
+        for normal, number in zip(row["normals"], row["numbers"], strict=True):
+            normal["pictured"] = bool(self.pictures[number])
+        return row
 
     def _number(self, normal: NormalField) -> int:
         if normal not in self._numbers:

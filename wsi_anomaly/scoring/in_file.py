@@ -59,10 +59,15 @@ class InFile:
         """Pixels round a field as the slide has them; empty where they cannot be had."""
         if self.slide is None:
             return b""
-        side = np.array([side_um / self.slide.mpp.x, side_um / self.slide.mpp.y])
-        x, y = self.fields.coords[field] + (np.array(self.fields.field_level0) - side) / 2
-        try:
-            region = self.slide.read(float(x), float(y), (SIDE, SIDE), side_um / SIDE)
-        except ReadError:
-            return b""
-        return as_jpeg(region.rgb)
+        middle = self.fields.coords[field] + np.array(self.fields.field_level0) / 2
+        return picture_round(self.slide, middle, side_um)
+
+
+def picture_round(slide: Slide, middle: NDArray[np.floating], side_um: int) -> bytes:
+    """Pixels round a place (2,), level-0 pixels, as a JPEG; empty where they cannot be had."""
+    x, y = middle - np.array([side_um / slide.mpp.x, side_um / slide.mpp.y]) / 2
+    try:
+        region = slide.read(float(x), float(y), (SIDE, SIDE), side_um / SIDE)
+    except ReadError:
+        return b""
+    return as_jpeg(region.rgb)

@@ -45,6 +45,8 @@ class ScoreRun:
         Everything that lies where slides were looked for.
     cases
         Patient or animal of those slides that a table names.
+    note
+        Told what the user should read.
     """
 
     output: Path
@@ -53,6 +55,7 @@ class ScoreRun:
     scoring: Scoring
     listing: Listing
     cases: Mapping[Path, str]
+    note: Note = lambda _text: None
 
     @classmethod
     def plan(
@@ -145,7 +148,7 @@ class ScoreRun:
             given=options.embeddings is not None,
             asked=options.embeddings_out is not None,
         )
-        return cls(make_folder(output), (), loaded, scoring, Listing((), ()), {})
+        return cls(make_folder(output), (), loaded, scoring, Listing((), ()), {}, note)
 
     def of(
         self, slides: Sequence[Path], named: NamedSlides, note: Note = lambda _text: None
@@ -169,7 +172,7 @@ class ScoreRun:
         """
         facts = {"verb": "score", "model": self.model.hash, "slides": len(self.jobs)}
         append_event(self.output, "run", facts)
-        outcomes = score_slides(self.jobs, self.model, self.scoring, watch=watch)
+        outcomes = score_slides(self.jobs, self.model, self.scoring, watch=watch, note=self.note)
         with closing(outcomes), Worklist(self.output) as worklist:
             worklist.beside([*self.listing.others, *_copies(self.jobs)])
             worklist.name_cases(self._cases_by_name())

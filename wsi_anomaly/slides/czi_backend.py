@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import NotASlideError
+from wsi_anomaly.core.staging import where_read
 from wsi_anomaly.slides.base import (
     MAX_SIDE_PX,
     READERS,
@@ -117,7 +118,7 @@ def _open(path: Path) -> Any:
             'pip install "wsi-anomaly[czi]", or leave it out.'
         ) from error
     try:
-        return czi.CziReader(str(path))
+        return czi.CziReader(str(where_read(path)))
     except (RuntimeError, ValueError) as error:
         raise _cannot_open(path, error) from error
 

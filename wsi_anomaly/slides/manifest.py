@@ -108,9 +108,16 @@ def beside(table: Path, name: str) -> Path:
     if is_remote(name):
         return Path(name)
     path = Path(name)
-    if not (table.parent / path).exists() and "\\" in name:
+    if not _exists(table.parent / path) and "\\" in name:
         path = Path(name.replace("\\", "/"))
     return table.parent / path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no disk takes, a folder that may not be looked into
+        return False
 
 
 def _see_that_files_exist(path: Path, rows: Sequence[Row]) -> None:
@@ -119,7 +126,7 @@ def _see_that_files_exist(path: Path, rows: Sequence[Row]) -> None:
         missing = [
             f"{row[column]} (line {row.line})"
             for row, file in named
-            if not is_remote(file) and not file.exists()
+            if not is_remote(file) and not _exists(file)
         ]
         if missing:
             raise UsageError(

@@ -10,6 +10,7 @@ import numpy as np
 import openslide
 
 from wsi_anomaly.core.errors import NotASlideError, SlideError
+from wsi_anomaly.core.staging import where_read
 from wsi_anomaly.slides.base import (
     MAX_SIDE_PX,
     READERS,
@@ -92,8 +93,9 @@ def composite(rgba: np.ndarray, background: tuple[int, int, int]) -> Region:
 
 
 def _open(path: Path) -> openslide.OpenSlide:
+    file = where_read(path)
     try:
-        handle = openslide.OpenSlide(path)
+        handle = openslide.OpenSlide(file)
         handle.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
         return handle
     except openslide.OpenSlideUnsupportedFormatError as error:
@@ -102,7 +104,7 @@ def _open(path: Path) -> openslide.OpenSlide:
             "pyramidal TIFF or leave it out."
         ) from error
     except (openslide.OpenSlideError, OSError) as error:
-        reason = " ".join(str(error).removeprefix(f"Reading {path}: ").split())
+        reason = " ".join(str(error).removeprefix(f"Reading {file}: ").split())
         raise NotASlideError(
             f"{path} cannot be opened as a slide ({reason}); copy it again or leave it out."
         ) from error

@@ -9,6 +9,7 @@ from typing import IO, Protocol, cast
 
 from wsi_anomaly.core.errors import NotASlideError
 from wsi_anomaly.core.remote import is_remote, open_remote, reason_of, remote_place, url_of
+from wsi_anomaly.core.staging import where_read
 
 _REMOTE_HEADER_BLOCK = 1 << 18  # read ahead while the structure is parsed
 
@@ -32,11 +33,11 @@ def open_source(path: Path) -> Source:
 
 
 class LocalSource:
-    """A file on this machine."""
+    """A file on this machine, or its copy."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = path.open("rb", buffering=0)
+        self._path = where_read(path)
+        self._file = self._path.open("rb", buffering=0)
         self._lock = threading.Lock()
 
     def read(self, offset: int, size: int) -> bytes:

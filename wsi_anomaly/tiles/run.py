@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from wsi_anomaly.core.files import make_folder, remove_left_behind
+from wsi_anomaly.core.staging import Cache
 from wsi_anomaly.jobs import Watch, available_cores, parse_shard, take_shard
 from wsi_anomaly.options import TileOptions
 from wsi_anomaly.slides import Listing
@@ -127,6 +128,7 @@ class TileRun:
             dask=self.options.dask,
             resume=self.options.resume,
             watch=watch,
+            cache=None if (place := _path(self.options.cache)) is None else Cache(place, self.note),
         )
         try:
             with closing(outcomes):

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from wsi_anomaly.core.files import remove_left_behind
+from wsi_anomaly.core.staging import Cache
 from wsi_anomaly.jobs import Outcome, Progress, Watch, run_jobs
 from wsi_anomaly.tiles.config import TileConfig
 from wsi_anomaly.tiles.extraction import TileResult, tile_slide
 from wsi_anomaly.tiles.jobs import Job
+from wsi_anomaly.tiles.store import SUFFIX
 
 TileOutcome = Outcome[Job, TileResult]
 
@@ -43,13 +45,18 @@ def tile_slides(
     dask: str | None = None,
     resume: bool = True,
     watch: Watch[Job] | None = None,
+    cache: Cache | None = None,
 ) -> Generator[TileOutcome]:
     """Tile slides side by side, in processes (even one) or on a Dask cluster.
 
-    See :func:`~wsi_anomaly.jobs.run.run_jobs` for `workers`, `dask`, `watch` and what is yielded.
+    See :func:`~wsi_anomaly.jobs.run.run_jobs` for `workers`, `dask`, `watch`, `cache`, and what is
+    yielded.
     """
+    if cache is not None and resume:  # to see that it is done, a slide is not copied
+        there = (job.slide for job in jobs if (out_dir / f"{job.name}{SUFFIX}").exists())
+        cache = replace(cache, leave=frozenset(there))
     work = Tiling(out_dir, config, resume)
     try:
-        yield from run_jobs(work, jobs, workers=workers, dask=dask, watch=watch)
+        yield from run_jobs(work, jobs, workers=workers, dask=dask, watch=watch, cache=cache)
     finally:
         remove_left_behind(out_dir)

@@ -38,12 +38,13 @@ def calibration_facts(model: Model) -> str:
 def pictures_facts(model: Model) -> str:
     """Say which pictures of normal tissue a model holds."""
     examples = model.examples
-    if examples is None:
+    pictures = list(filter(None, examples.pictures)) if examples is not None else []
+    if examples is None or not pictures:
         return "None."
-    slides = sorted(set(examples.slides))
+    slides = sorted({name for name, p in zip(examples.slides, examples.pictures, strict=True) if p})
     return (
-        f"{len(examples.pictures)} small ones of normal tissue ({examples.field_um} um wide, "
-        f"{sum(map(len, examples.pictures)) / 1e6:.1f} MB), shown beside what is flagged, of "
+        f"{len(pictures)} small ones of normal tissue ({examples.field_um} um wide, "
+        f"{sum(map(len, pictures)) / 1e6:.1f} MB), shown beside what is flagged, of "
         f"{', '.join(slides)}."
     )
 

@@ -19,16 +19,19 @@ from wsi_anomaly.core.errors import EmbeddingsError, UsageError, WsiAnomalyError
 from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.detectors import Density, Model
 from wsi_anomaly.detectors.coreset import coreset_loss
+from wsi_anomaly.detectors.examples import Examples
 from wsi_anomaly.detectors.frozen import refuse_frozen
 from wsi_anomaly.embeddings import Embeddings, EmbeddingsFile, find_embeddings
 from wsi_anomaly.features.external import EXTERNAL, UNKNOWN, external_network
 from wsi_anomaly.options import TrainOptions
 from wsi_anomaly.scoring.embedded import field_um
-from wsi_anomaly.slides import Slide, find_slides, open_slide
+from wsi_anomaly.scoring.in_file import picture_round
+from wsi_anomaly.slides import Mpp, Slide, find_slides, open_slide
 from wsi_anomaly.tiles import Preprocessing
 from wsi_anomaly.tiles.named import cases_of
 from wsi_anomaly.training.card import model_card
 from wsi_anomaly.training.config import TrainConfig, chosen_config
+from wsi_anomaly.training.examples import Origin, chosen_examples
 from wsi_anomaly.training.normals import NormalSlide
 from wsi_anomaly.training.run import Watch, calibrate
 from wsi_anomaly.training.splits import Split, split_cases
@@ -49,6 +52,7 @@ class NormalEmbeddings:
     encoder: str
     field_um: float
     step_um: float
+    mpp: Mpp
 
     @property
     def normal(self) -> NormalSlide:
@@ -119,9 +123,9 @@ def train_on_embeddings(
     # Nothing is stopped early here: cases that would only validate are learned from.
     learned = [one for one in normals if split.part(one.case) != "calibration"]
     watch.stage("reading embeddings")
-    found = _drawn(learned, density.config.most_tiles, settings.seed, options.features, watch)
+    drawn = _drawn(learned, density.config.most_tiles, settings.seed, options.features, watch)
     watch.stage("fitting density")
-    density.fit_fields({um: found})
+    density.fit_fields({um: drawn.embeddings})
     magnification, side = _as_tile(first.step_um)
     model = Model(
         name=f"density-{first.encoder or UNKNOWN}-{um}um",
@@ -131,7 +135,8 @@ def train_on_embeddings(
         detectors={"density": density.to(choose_device(options.device))},
         primary="density",
         seen={mark: split.part(one.case) for one in normals for mark in one.normal.marks},
-        provenance=_facts(settings, split, learned, found, density),
+        provenance=_facts(settings, split, learned, drawn.embeddings, density),
+        examples=_examples(density, drawn, learned, settings.seed),
     )
     apart = [one.normal for one in normals if split.part(one.case) == "calibration"]
     model = replace(model, calibration=calibrate(model, apart, watch=watch)[0])
@@ -156,13 +161,14 @@ def _normals(
         try:
             with ExitStack() as stack:
                 one = NormalEmbeddings(
-                    file, given.get(file.name), cases.get(file.path, file.name), 0, 0, "", 0, 0
-                )
+                    file, given.get(file.name), cases.get(file.path, file.name), 0, 0, "", 0, 0,
+                    Mpp(1, 1, ""),
+                )  # fmt: skip
                 found, slide = one.open_on(stack, options.features)
                 mpp = found.pixel_size(slide)
                 one = replace(
                     one, count=len(found), width=found.width, encoder=found.encoder,
-                    field_um=field_um(found, mpp), step_um=found.step_level0 * mpp.x,
+                    field_um=field_um(found, mpp), step_um=found.step_level0 * mpp.x, mpp=mpp,
                 )  # fmt: skip
             copy = next((marks[mark] for mark in one.normal.marks if mark in marks), None)
         except (WsiAnomalyError, OSError) as error:
@@ -208,11 +214,22 @@ def _as_tile(step_um: float) -> tuple[int, int]:
     return 10, min(max(round(step_um), 8), 1024)
 
 
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """Embeddings (N, D) to learn from; the slide's number (N,) and middle (N, 2) of each field."""
+
+    embeddings: torch.Tensor
+    numbers: NDArray[np.int64]
+    middles: NDArray[np.float64]
+
+
 def _drawn(
     learned: Sequence[NormalEmbeddings], most: int, seed: int, encoder: str | None, watch: Watch
-) -> torch.Tensor:
-    """At most about so many embeddings (N, D), the same number of every slide, in short windows."""
+) -> _Drawn:
+    """At most about so many embeddings, the same number of every slide, in short windows."""
     parts: list[NDArray[np.float32]] = []
+    numbers: list[NDArray[np.int64]] = []
+    middles: list[NDArray[np.float64]] = []
     each = max(1, most // len(learned))
     for number, one in enumerate(learned):
         try:
@@ -223,12 +240,39 @@ def _drawn(
                     starts = np.sort(chosen[: -(-each // _WINDOW)])
                 windows = [slice(s, min(s + _WINDOW, len(found))) for s in starts.tolist()]
                 parts.append(np.concatenate([found.read(window) for window in windows]))
+                corners = np.concatenate([found.coords[window] for window in windows])
+                middles.append(corners + found.field_level0 / 2)
+                numbers.append(np.full(len(corners), number))
         except EmbeddingsError as error:
             watch.note(f"Not learned from: {error}")
         watch.slide(one.file.path, number + 1, len(learned))
     if not parts:
         raise EmbeddingsError("None of the embeddings to learn from can be read.")
-    return torch.from_numpy(np.concatenate(parts))
+    return _Drawn(
+        torch.from_numpy(np.concatenate(parts)), np.concatenate(numbers), np.concatenate(middles)
+    )
+
+
+def _examples(
+    density: Density, drawn: _Drawn, learned: Sequence[NormalEmbeddings], seed: int
+) -> Examples | None:
+    """Choose fields to show beside what is flagged, with pictures where the slide is at hand."""
+
+    def pictures(number: int, chosen: NDArray[np.intp], side_um: int) -> list[bytes]:
+        path = learned[number].slide
+        if path is None:
+            return [b""] * len(chosen)
+        try:
+            with open_slide(path) as slide:
+                return [picture_round(slide, drawn.middles[i], side_um) for i in chosen.tolist()]
+        except (WsiAnomalyError, OSError):  # it went meanwhile; nothing but pictures needs it now
+            return [b""] * len(chosen)
+
+    [um] = density.fields_um
+    origins = [Origin(one.file.name, one.case, one.mpp) for one in learned]
+    return chosen_examples(
+        density, {um: drawn.embeddings}, drawn.numbers, drawn.middles, origins, pictures, seed
+    )
 
 
 def _facts(

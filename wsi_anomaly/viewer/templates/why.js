@@ -13,7 +13,8 @@ document.addEventListener("chosen", async ({ detail: { region } }) => {
     field(row.picture, `Region ${region + 1}`, `this field, ${row.field_um} µm`),
     ...row.normals.map((normal, i) =>
       field(normal.picture, `Normal field ${i + 1}`,
-        `normal: ${normal.slide}; ${normal.distance} SD away, ${normal.farther}`),
+        `normal: ${normal.slide}${normal.pictured ? "" : ` at ${normal.place.join(", ")} px`}; ` +
+        `${normal.distance} SD away, ${normal.farther}`),
     ),
   );
   byId("why-spoke").textContent = row.sentence;
@@ -21,11 +22,14 @@ document.addEventListener("chosen", async ({ detail: { region } }) => {
 
 function field(picture, name, text) {
   const figure = document.createElement("figure");
-  const image = document.createElement("img");
-  image.src = picture;
-  image.alt = name;
+  if (picture) {
+    const image = document.createElement("img");
+    image.src = picture;
+    image.alt = name;
+    figure.append(image);
+  }
   const caption = document.createElement("figcaption");
   caption.textContent = text;
-  figure.append(image, caption);
+  figure.append(caption);
   return figure;
 }
