@@ -55,6 +55,10 @@ TILING_NAMES = {
     "lazyslide_fastslide": "the same on fastslide",
     "tiatoolbox": "TIAToolbox",
     "histolab": "histolab",
+    "fastslide": "fastslide, a region a tile",
+    "wsi_patching": "wsi-patching's reading",
+    "eozin": "eozin, a region a tile",
+    "microtome": "microtome-wsi, whole level",
     "bare_decode": "the bare JPEG decode",
 }
 STAIN_NAMES = {
