@@ -70,6 +70,8 @@ class TileStore:
         (N,) str, class of the annotation that each field was cut from; None: it was not.
     sources
         Fingerprints of the tissue mask and the annotations, "" where there were none.
+    tissue_mask
+        Where the tissue mask lay; None where there was none, or the file does not say.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
@@ -106,6 +108,8 @@ class TileStore:
             else None
         )
         self.sources = {name: str(attributes.get(name, "")) for name in SOURCES}
+        mask = str(attributes.get("tissue_mask_path", ""))
+        self.tissue_mask = Path(mask) if mask else None
         self._images: dict[int, NDArray[np.uint8]] = {}
         self._layout: dict[int, tuple[int, tuple[int, ...]]] = {}
         self._planes: dict[int, _StoredArrays] = {}
