@@ -141,7 +141,7 @@ class TileRun:
                 self.note(table.note)
 
     def _workers(self) -> int:
-        """Processes; none beside this one for a single slide: it can take no other with it."""
+        """Count processes; none beside this one for a single slide: it takes no other with it."""
         return self.options.workers or (available_cores() if len(self.jobs) > 1 else 0)
 
 
