@@ -126,6 +126,8 @@ def _comparable(path: Path, folder: Path) -> bytes:
             content = content.replace(place.encode(), b"")
     if path.suffix == ".groovy":  # a former result that came back was copied from elsewhere
         return re.sub(rb"new File\('[^']*/", b"new File('", content)
+    if path.suffix == ".qpproj":  # QuPath's project says when it was made and changed
+        return re.sub(rb'"(create|modify)Timestamp": *\d+', b"", content)
     if path.suffix == ".jsonl":  # reviews: those that stand, whenever they were made
         made = [Review.read(line) for line in content.splitlines()]
         return repr([(r.verdict, r.finding, r.outline.wkt) for r in standing(made)]).encode()

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from faults_running import differences
 from soak import KINDS, harm, soak
 from soak_archive import STEPS, Archive
 
@@ -32,6 +33,15 @@ def test_what_is_as_undisturbed_passes_and_a_changed_byte_does_not(archive: Arch
         archive.is_whole("score")
     archive.restore()
     archive.is_whole("score")
+
+
+def test_the_times_of_a_project_for_qupath_make_no_difference(tmp_path: Path) -> None:
+    for folder, time, name in (("a", 1, "x"), ("b", 2, "x"), ("c", 1, "y")):
+        (tmp_path / folder).mkdir()
+        text = f'{{"createTimestamp": {time}, "modifyTimestamp": {time}, "name": "{name}"}}'
+        (tmp_path / folder / "project.qpproj").write_text(text)
+    assert differences(tmp_path / "a", tmp_path / "b") == []
+    assert differences(tmp_path / "a", tmp_path / "c") == ["project.qpproj"]
 
 
 def test_what_lies_about_is_named(archive: Archive) -> None:
