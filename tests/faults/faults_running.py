@@ -117,6 +117,14 @@ def leftovers(folder: Path) -> list[str]:
     )
 
 
+_PASSED_OVER = {
+    # A former result that came back was copied from elsewhere.
+    ".groovy": re.compile(rb"(?<=new File\(')[^']*/"),
+    # QuPath's project says when it was made and changed.
+    ".qpproj": re.compile(rb'"(create|modify)Timestamp": *\d+'),
+}
+
+
 def _comparable(path: Path, folder: Path) -> bytes:
     """Content of a file but for the seconds that the work took, and for where it lies."""
     content = path.read_bytes()
@@ -124,10 +132,8 @@ def _comparable(path: Path, folder: Path) -> bytes:
         slides = (json.loads(s.read_bytes())["slide"]["path"] for s in folder.rglob("summary.json"))
         for place in {str(folder.resolve()), *(str(Path(slide).parent) for slide in slides)}:
             content = content.replace(place.encode(), b"")
-    if path.suffix == ".groovy":  # a former result that came back was copied from elsewhere
-        return re.sub(rb"new File\('[^']*/", b"new File('", content)
-    if path.suffix == ".qpproj":  # QuPath's project says when it was made and changed
-        return re.sub(rb'"(create|modify)Timestamp": *\d+', b"", content)
+    if path.suffix in _PASSED_OVER:
+        return _PASSED_OVER[path.suffix].sub(b"", content)
     if path.suffix == ".jsonl":  # reviews: those that stand, whenever they were made
         made = [Review.read(line) for line in content.splitlines()]
         return repr([(r.verdict, r.finding, r.outline.wkt) for r in standing(made)]).encode()
