@@ -67,7 +67,7 @@ _OPTIONS = (
         "--compression",
         type=click.Choice(COMPRESSIONS),
         show_default=True,
-        help="jpeg: a fifth of the room, but other pixels: ranks stay, flags change (see the benchmarks).",
+        help="jpeg: a fifth of the room, but other pixels: ranks stay, flags change.",
     ),
     _option(
         "--min-tissue",
