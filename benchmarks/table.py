@@ -205,12 +205,12 @@ def store_lossy(r: Record) -> list[str]:
         ),
         "",
         (
-            f"Of {r['fields']:,} fields of the slide with the adenoma, scored by either model: rank "
-            f"correlation {r['rank_correlation']:.3f}; median change of a score "
-            f"{r['median_change_in_spread']:.2f} of their spread (between quartiles), of a percentile "
-            f"{r['median_change_of_percentile']:.1f}; of the highest twentieth "
-            f"{r['top_twentieth_same']:.0%} are the same; {r['same_side_of_95']:.0%} lie on the same "
-            "side of the line that 5% of normal fields pass."
+            f"Of {r['fields']:,} fields of the slide with the adenoma, scored by either model: "
+            f"rank correlation {r['rank_correlation']:.3f}; median change of a score "
+            f"{r['median_change_in_spread']:.2f} of their spread (between quartiles), of a "
+            f"percentile {r['median_change_of_percentile']:.1f}; of the highest twentieth "
+            f"{r['top_twentieth_same']:.0%} are the same; {r['same_side_of_95']:.0%} lie on the "
+            "same side of the line that 5% of normal fields pass."
         ),
     ]
 
