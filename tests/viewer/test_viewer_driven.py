@@ -107,6 +107,15 @@ def test_the_list_of_regions_jumps_to_each(page, server):
         assert f"Region {i + 1}: x " in text(page, "#place")
 
 
+def test_what_a_choice_shows_does_not_move_the_list_under_the_pointer(page):
+    """The panel of nearest normal fields comes when its pictures are made: after the click."""
+    top = "document.querySelector('#regions').getBoundingClientRect().top"
+    before = page.value(top)
+    page.click("#regions li:nth-child(1) button")
+    wait_for(lambda: page.value("!document.querySelector('#why').hidden"), "the panel to show")
+    assert page.value(top) == before
+
+
 def test_keys_go_from_region_to_region_and_around(page, server):
     there = places(server)
     for key, i in (("n", 0), ("n", 1), ("p", 0), ("p", len(there) - 1), ("n", 0)):

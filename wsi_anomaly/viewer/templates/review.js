@@ -110,7 +110,7 @@ class Review {
     this.target = region === null && field === null ? null : { region, field };
     byId("target").textContent =
       this.target === null
-        ? "Choose a region (n), or click on tissue."
+        ? "Choose a region (n) or a field."
         : region === null
           ? `Field in row ${field[0] + 1}, column ${field[1] + 1}`
           : `Region ${region + 1}`;
