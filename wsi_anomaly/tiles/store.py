@@ -73,6 +73,8 @@ class TileStore:
         (N,) str, class of the annotation that each field was cut from; None: it was not.
     sources
         Fingerprints of the tissue mask and the annotations, "" where there were none.
+    tissue_mask
+        Where the tissue mask lay; None where there was none, or the file does not say.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
@@ -109,6 +111,8 @@ class TileStore:
             else None
         )
         self.sources = {name: str(attributes.get(name, "")) for name in SOURCES}
+        mask = str(attributes.get("tissue_mask_path", ""))
+        self.tissue_mask = Path(mask) if mask else None
         self._images: dict[int, Images] = {}
         self._layout: dict[int, _Pixels] = {}
         self._planes: dict[int, _StoredArrays] = {}

@@ -111,8 +111,9 @@ def write_tiles(
             alignment_threshold=_PAGE,
             alignment_interval=_PAGE,
         ) as file:
-            file.attrs.create("slide_path", os.fsencode(_whole_path(slide)), dtype=_TEXT)
-            file.attrs.update(_root_attributes(slide, config, stain) | dict(attributes))
+            for name, text in {"slide_path": _whole_path(slide), **attributes}.items():
+                file.attrs.create(name, os.fsencode(text), dtype=_TEXT)
+            file.attrs.update(_root_attributes(slide, config, stain))
             coords = file.create_dataset("coords", data=fields.coords)
             coords.attrs.update(_trident(slide, fields, config, magnifications, path))
             file["row"], file["col"] = fields.row, fields.col
