@@ -93,7 +93,19 @@ def test_they_are_learned_from_and_shown(folder: Path, tmp_path: Path, monkeypat
     Path("c.toml").write_text('density_estimator = "knn"\ndensity_fields_um = [64, 128]\n')
     assert main(["tile", "slides", "-o", "tiles", "--compression", "jpeg", "-q"]) == 0
     assert main(["preview", "tiles/n0.h5", "-o", "sheet.png"]) == 0
-    command = ["train", "tiles", "-o", "model", "--features", "compact", "--config", "c.toml", "-q"]
+    command = [
+        "train",
+        "tiles",
+        "-o",
+        "model",
+        "--detector",
+        "density",
+        "--features",
+        "compact",
+        "--config",
+        "c.toml",
+        "-q",
+    ]
     assert main(command) == 0
     model = Model.load("model")
     assert model.examples is not None
