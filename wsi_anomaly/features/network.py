@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.features.fields import Field, stated_fields
@@ -40,6 +39,8 @@ class Stage:
 
 
 def _fused_flops(image: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    from torch.utils.flop_counter import conv_flop_count
+
     return int(conv_flop_count(image, weight, out_shape))
 
 
@@ -255,6 +256,8 @@ class PerceptualNetwork(nn.Module):
     @torch.enable_grad()
     def flops(self, size: int, layers: Sequence[str] | None = None) -> int:
         """Floating-point operations (two a multiply-add) for one tile of `size` x `size` px."""
+        from torch.utils.flop_counter import FlopCounterMode  # loads a compiler, for a moment's use
+
         # With a gradient: without one, networks may use operators that the counter does not know.
         image = torch.zeros(1, 3, size, size, device=self._offset.device, requires_grad=True)
         with FlopCounterMode(display=False, custom_mapping=_FUSED) as counter:
