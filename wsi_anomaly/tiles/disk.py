@@ -14,6 +14,8 @@ from wsi_anomaly.tiles.jobs import Job
 from wsi_anomaly.tiles.plane_file import MOST_PLANE_BYTES
 from wsi_anomaly.tiles.store import SUFFIX
 
+_JPEG_SHARE = 0.5  # of the pixels' bytes; tissue at 10x takes up to 0.4
+_JPEG_HEAD = 650  # bytes, of each picture
 _MOST_OPENED = 30  # slides, spread over all of them: on a network disk each costs a while
 
 
@@ -45,6 +47,8 @@ def _most_bytes(slide: Slide, config: TileConfig) -> int:
         if config.preprocessing.is_pixelwise:
             plane = area_um2 / mpp_of(magnification) ** 2 * 3
             total += min(plane, MOST_PLANE_BYTES / count)
+    if config.compression == "jpeg":
+        total = total * _JPEG_SHARE + fields * count * _JPEG_HEAD
     return round(total)
 
 
