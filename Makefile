@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Interpreters of check-wheel: versions, or paths where they are not on the PATH.
 PYTHONS ?= 3.11 3.12 3.13
 
-.PHONY: help setup demo test accessibility benchmarks check-ecosystem docs faults fuzz lint format lock wheel \
+.PHONY: help setup demo test accessibility benchmarks check-ecosystem docs faults soak fuzz lint format lock wheel \
 	check-wheel clean
 .DEFAULT_GOAL := help
 
@@ -50,6 +50,9 @@ faults: $(READY)  ## Kill, damage and starve it at full counts; writes docs/reli
 	@FAULTS=all FAULTS_RECORD=$(CURDIR)/docs/results/faults \
 		$(BIN)/python -m pytest tests/faults -n 0 -o timeout=0; code=$$?; \
 		$(BIN)/python tests/faults/table.py; exit $$code
+
+soak: $(READY)  ## Hours of kills, full disks and damage on one archive (SOAK_MINUTES=120 SOAK_SEED=0)
+	@$(BIN)/python tests/faults/soak.py --minutes $(or $(SOAK_MINUTES),120) --seed $(or $(SOAK_SEED),0)
 
 fuzz: $(READY)  ## Fuzz every parser for a minute each (Linux); the record of SECURITY.md
 	@$(BIN)/python tests/fuzz --seconds 60 --record docs/results/fuzz.json

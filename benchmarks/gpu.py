@@ -1,11 +1,10 @@
 """What only a GPU can show, in nine minutes on one card: right, and how fast.
 
     python benchmarks/gpu.py [--device cuda] [--json FILE] [PART ...]
-    python benchmarks/gpu.py --device cpu --short    # the parts that need no card, on little data
+    python benchmarks/gpu.py --device cpu --short    # what a processor can show, on little data
 
 Each part is a process of its own with its own time limit: a hang costs that part. PASS or FAIL for
-every goal; the exit code is 1 where one failed. Without a card a part that needs one says so and
-is neither; with ``--short`` nothing that it times is a result.
+every goal; the exit code is 1 where one failed. With ``--short`` nothing that it times is a result.
 """
 
 from __future__ import annotations
@@ -61,8 +60,6 @@ def verdicts(part: str, found: dict[str, Any]) -> list[str]:
     """A line for each goal of a part."""
     if "error" in found:
         return [f"FAIL {part}: {found['error']}"]
-    if "needs" in found:
-        return [f"---- {part}: needs {found['needs']}"]
     return [
         f"{'PASS' if goal['reached'] else 'FAIL'} {part}: {what}: {goal['value']} ({goal['goal']})"
         for what, goal in found["goals"].items()

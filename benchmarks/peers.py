@@ -54,6 +54,10 @@ TILING = {  # way: environment
     "lazyslide_fastslide": "lazyslide",
     "tiatoolbox": "tiatoolbox",
     "histolab": "histolab",
+    "fastslide": "fastslide",
+    "wsi_patching": "wsi-patching",
+    "eozin": "eozin",
+    "microtome": "microtome",
 }
 STAIN = {
     "ours_first_pass": None,
@@ -67,6 +71,7 @@ STAIN = {
     "staintools_fixed_matrix": "staintools",
     "staintools_default": "staintools",
 }
+REFERENCES = ("ours", "bare_decode", "ours_first_pass", "ours_table_warm")
 
 
 class Peer:
@@ -146,7 +151,7 @@ def ratio(of: Sequence[dict[str, Any]], to: Sequence[dict[str, Any]], key: str =
 
 def tiling_case(
     slide_file: Path, magnification: int, tile_px: int, rounds: int, cache: Path, folder: Path,
-    mpp: float | None,
+    mpp: float | None, ways: dict[str, str | None],
 ) -> dict[str, Any]:  # fmt: skip
     """One slide, one size of tile: all ways of reading its fields."""
     with open_slide(slide_file, mpp=mpp) as slide:
@@ -165,11 +170,11 @@ def tiling_case(
         }  # fmt: skip
     np.save(job["fields"], fields.coords)
     jobs = {}
-    for way in TILING:
+    for way in ways:
         jobs[way] = folder / f"{way}.json"
         out = folder / f"{way}.h5"
         jobs[way].write_text(json.dumps({**job, "out": str(out)}), encoding="utf-8")
-    measured, failed = compete("tiling_ways", TILING, jobs, rounds, cache)
+    measured, failed = compete("tiling_ways", ways, jobs, rounds, cache)
     ours, bare = measured["ours"], measured["bare_decode"]
     return {
         "fields": len(fields),
@@ -209,7 +214,9 @@ def _difference(folder: Path, way: str, job: dict[str, Any]) -> dict[str, Any]:
     return {"shape": list(theirs.shape), "difference": round(float(away), 2)}
 
 
-def tiling(slide: Path, rounds: int, cache: Path, folder: Path) -> dict[str, Any]:
+def tiling(
+    slide: Path, rounds: int, cache: Path, folder: Path, ways: dict[str, str | None]
+) -> dict[str, Any]:
     """Run all cases of tiling."""
     copy = at_exactly_10x(slide, folder / "at_10x.tif")
     cases = {
@@ -223,11 +230,13 @@ def tiling(slide: Path, rounds: int, cache: Path, folder: Path) -> dict[str, Any
         place = folder / str(number)
         place.mkdir()
         print(f"\n{name}", file=sys.stderr, flush=True)
-        found[name] = tiling_case(path, magnification, side, rounds, cache, place, mpp)
+        found[name] = tiling_case(path, magnification, side, rounds, cache, place, mpp, ways)
     return found
 
 
-def stain(slide_file: Path, rounds: int, cache: Path, folder: Path) -> dict[str, Any]:
+def stain(
+    slide_file: Path, rounds: int, cache: Path, folder: Path, ways: dict[str, str | None]
+) -> dict[str, Any]:
     """Tiles of 64 px at 10x and of 256 px at 40x, 2,000 and 125 of them."""
     result = {}
     with open_slide(slide_file) as slide:
@@ -257,9 +266,7 @@ def stain(slide_file: Path, rounds: int, cache: Path, folder: Path) -> dict[str,
             file = place / "job.json"
             file.write_text(json.dumps(job), encoding="utf-8")
             print(f"\n{len(tiles)} tiles of {side} px", file=sys.stderr, flush=True)
-            measured, failed = compete(
-                "stain_ways", STAIN, dict.fromkeys(STAIN, file), rounds, cache
-            )
+            measured, failed = compete("stain_ways", ways, dict.fromkeys(ways, file), rounds, cache)
             for found in measured.values():
                 for one in found:
                     one["s_per_mpixel"] = one["cpu_s"] / one["pixels"] * 1e6
@@ -297,13 +304,17 @@ def main() -> None:
         "--cache", type=Path, help="environments of the peers",
         default=Path.home() / ".cache" / "wsi-anomaly-peers",
     )  # fmt: skip
+    parser.add_argument("--ways", nargs="+", help="only ours, the bare decode and these")
     asked = parser.parse_args()
+    of_all = TILING if asked.what == "tiling" else STAIN
+    kept = of_all if asked.ways is None else [*asked.ways, *REFERENCES]
+    ways = {way: of_all[way] for way in of_all if way in kept}
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # installers and rivals inherit it
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         slide = asked.slide or find_slide(folder)
         cases = (tiling if asked.what == "tiling" else stain)(
-            slide, asked.rounds, asked.cache.expanduser(), folder
+            slide, asked.rounds, asked.cache.expanduser(), folder, ways
         )
     versions = {name: peer.version for name, peer in PEERS.items()}
     finish(

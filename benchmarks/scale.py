@@ -2,6 +2,7 @@
 
     python benchmarks/scale.py sizes [--sides 10000 20000 40000 80000 100000] [--model MODEL]
     python benchmarks/scale.py tiles [--tiles 10000 100000 1000000]
+    python benchmarks/scale.py slides [--slides 1000]
 
 sizes: ``tile`` (its defaults: 2,000 fields at three magnifications) and ``score`` (all fields at
 10x, every result file; a model that costs nothing) of drawn slides, half of them tissue. Goal: a
@@ -11,12 +12,16 @@ alone, by that model.
 tiles: the results of a slide with so many fields (score map, overlay, heatmaps, report), and
 random training batches from files of 20,000 tiles.
 
-Every figure comes from a process of its own; medians of the rounds.
+slides: ``score`` of so many slides of 1 mm2 in one process, without a model (the network runs all
+the same): its memory after slides, and what of it the C library keeps though it is free.
+
+Every figure of the first two comes from a process of its own; medians of the rounds.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import statistics
@@ -180,17 +185,49 @@ def grow(what: str, sizes: list[int], rounds: int, *more: str) -> dict[str, dict
     return found
 
 
+def many(slides: int) -> dict[str, Any]:
+    """Score so many slides here, one after the other, and note the memory; ten are drawn."""
+    from wsi_anomaly.options import ScoreOptions
+    from wsi_anomaly.screening.run import ScoreRun
+    from wsi_anomaly.synthetic import make_slide
+
+    own_mb: dict[int, int] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "slides").mkdir()
+        for i in range(10):
+            make_slide(folder / f"drawn{i}.tif", seed=i, size_px=(1024, 1024), mpp=1.0)
+        for i in range(slides):  # a byte behind the picture makes another slide of it
+            data = (folder / f"drawn{i % 10}.tif").read_bytes()
+            (folder / "slides" / f"s{i:05}.tif").write_bytes(data + b"%d" % i)
+        options = ScoreOptions(workers=1, device="cpu")
+        run = ScoreRun.plan([folder / "slides"], None, folder / "results", options)
+        started = time.perf_counter()
+        for number, outcome in enumerate(run.outcomes(), start=1):
+            assert not outcome.error, outcome.error
+            if number in (1, 2, 5, slides) or number % max(1, slides // 10) == 0:
+                own_mb[number] = round(memory_mb())
+        seconds = time.perf_counter() - started
+    ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what is free
+    return {"slides": slides, "seconds": round(seconds, 1), "own_mb_after_slide": own_mb,
+            "own_mb_in_use": round(memory_mb()), "peak_mb": round(peak_mb())}  # fmt: skip
+
+
 def main() -> None:
     """Run and print JSON."""
     parser = parser_of(__doc__)
-    parser.add_argument("what", choices=["sizes", "tiles", "one"])
+    parser.add_argument("what", choices=["sizes", "tiles", "slides", "one"])
     parser.add_argument("work", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument(
         "--sides", type=int, nargs="+", default=[10_000, 20_000, 40_000, 80_000, 100_000]
     )
     parser.add_argument("--model", help="folder of the model that scores, in place of a free one")
     parser.add_argument("--tiles", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--slides", type=int, default=1000)
     asked = parser.parse_args()
+    if asked.what == "slides":
+        finish(many(asked.slides), asked.json)
+        return
     if asked.what == "one":
         one(asked.work[0], int(asked.work[1]), *asked.work[2:])
         return

@@ -31,6 +31,7 @@ RUNS = {
     "peers_stain": "peers.py stain",
     "stain": "stain.py",
     "store": "store.py",
+    "store_lossy": "lossy.py",
     "tiling_workers": "tiling.py workers",
     "tiling_dask": "tiling.py dask",
     "scale_sizes": "scale.py sizes",
@@ -55,6 +56,10 @@ TILING_NAMES = {
     "lazyslide_fastslide": "the same on fastslide",
     "tiatoolbox": "TIAToolbox",
     "histolab": "histolab",
+    "fastslide": "fastslide, a region a tile",
+    "wsi_patching": "wsi-patching's reading",
+    "eozin": "eozin, a region a tile",
+    "microtome": "microtome-wsi, whole level",
     "bare_decode": "the bare JPEG decode",
 }
 STAIN_NAMES = {
@@ -106,6 +111,8 @@ def peers_tiling(r: Record) -> list[str]:
     cases = list(r["cases"].values())
     body = []
     for way, name in TILING_NAMES.items():
+        if not any(way in case["ways"] or way in case["failed"] for case in cases):
+            continue  # the record is of a run without it
         line = [name]
         for case in cases:
             if way not in case["ways"]:
@@ -182,6 +189,36 @@ def store(r: Record) -> list[str]:
             ],
         ],
     )
+
+
+def store_lossy(r: Record) -> list[str]:
+    """Tile files of JPEG beside those of the pixels as they are."""
+    kinds = r["kinds"]
+    head = ["", "MB", "time to tile", "tiles/s, random batches", "adenoma above 95% of normal"]
+    return [
+        *rows(
+            head,
+            [
+                [
+                    name,
+                    few(kind["MB"]),
+                    f"{kind['tile_s']:.1f} s",
+                    few(kind["tiles_per_s"]),
+                    f"{kind['above_95_percent']:.0%}",
+                ]
+                for name, kind in kinds.items()
+            ],
+        ),
+        "",
+        (
+            f"Of {r['fields']:,} fields of the slide with the adenoma, scored by either model: "
+            f"rank correlation {r['rank_correlation']:.3f}; median change of a score "
+            f"{r['median_change_in_spread']:.2f} of their spread (between quartiles), of a "
+            f"percentile {r['median_change_of_percentile']:.1f}; of the highest twentieth "
+            f"{r['top_twentieth_same']:.0%} are the same; {r['same_side_of_95']:.0%} lie on the "
+            "same side of the line that 5% of normal fields pass."
+        ),
+    ]
 
 
 def two_against_one(r: Record) -> list[str]:
@@ -363,6 +400,7 @@ TABLES: dict[str, Callable[[Record], list[str]]] = {
     "peers_stain": peers_stain,
     "stain": stain,
     "store": store,
+    "store_lossy": store_lossy,
     "tiling_workers": two_against_one,
     "tiling_dask": two_against_one,
     "scale_sizes": scale_sizes,

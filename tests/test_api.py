@@ -73,6 +73,16 @@ def test_importing_costs_nothing() -> None:
     assert out.stdout.split() == ["[]", wsi_anomaly.__version__]
 
 
+def test_scoring_loads_nothing_that_it_does_without() -> None:
+    """scikit-learn brings pandas and scipy.stats, the counter of operations a compiler: seconds."""
+    script = (
+        "import sys, wsi_anomaly.screening, wsi_anomaly.detectors, wsi_anomaly.scoring.alone\n"
+        "print(sorted({'sklearn', 'pandas', 'scipy.stats', 'triton'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["[]"]
+
+
 def test_an_unknown_verb_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="fly"):
         wsi_anomaly.fly  # noqa: B018

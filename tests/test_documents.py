@@ -88,6 +88,15 @@ def test_the_table_of_rooms_is_that_of_the_structure_test() -> None:
     assert shown == MAY_IMPORT
 
 
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_module_that_a_page_for_engineers_names_is_there(page: str) -> None:
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+\.py)`", text))
+    assert len(named) > 3
+    places = (REPOSITORY, REPOSITORY / "wsi_anomaly")
+    assert not [name for name in named if not any((place / name).is_file() for place in places)]
+
+
 def test_the_reference_has_the_commands_of_this_version() -> None:
     page = (DOCS / "reference.md").read_text(encoding="utf-8")
     assert with_commands(page) == page, "run python -m wsi_anomaly.cli.reference docs/reference.md"

@@ -48,6 +48,10 @@ PEERS = {
     "histolab": Peer(
         ("histolab==0.7.0", "openslide-bin", "h5py"), ("openslide-python>=1.4",), "3.10"
     ),
+    "fastslide": Peer(("fastslide==0.8.1", "h5py", "pillow")),
+    "eozin": Peer(("eozin==0.1.0a2", "h5py")),
+    "microtome": Peer(("microtome-wsi==0.1.0", "h5py", "pillow")),
+    "wsi-patching": Peer(("wsi-patching==0.5.5", "h5py", _TORCH[0])),
     "anomalib": Peer(("anomalib==2.7.0", *_TORCH)),
     "torchstain": Peer(("torchstain==1.4.1", *_TORCH)),
     "torch-staintools": Peer(("torch-staintools==1.0.7", *_TORCH)),

@@ -154,6 +154,72 @@ def lazyslide_fastslide(job: Job) -> Run:
     return _lazyslide(job, "fastslide")
 
 
+def fastslide(job: Job) -> Run:
+    """fastslide: ``read_region`` for each tile, in pixels of the level."""
+    from fastslide import FastSlide
+
+    corners = np.round(np.load(job["fields"]) / job["downsample"]).astype(int).tolist()
+    size = (job["read_px"], job["read_px"])
+
+    def tiles() -> Iterator[Tile]:
+        slide = FastSlide.from_file_path(job["slide"])
+        for index, (x, y) in enumerate(corners):
+            tile = slide.read_region((x, y), job["level"], size).numpy()
+            yield index, _resized(job, tile[..., :3])
+
+    return lambda: _write(job, tiles())
+
+
+def wsi_patching(job: Job) -> Run:
+    """wsi-patching: the reading function of its pipeline, which lays a grid of its own."""
+    from wsi_patching.backends.fastslide import read_region
+
+    corners, side = np.load(job["fields"]).tolist(), job["read_px"]
+
+    def tiles() -> Iterator[Tile]:
+        for index, (x, y) in enumerate(corners):
+            tile = np.asarray(read_region(job["slide"], x, y, side, side, job["level"]))
+            yield index, _resized(job, tile[..., :3])
+
+    return lambda: _write(job, tiles())
+
+
+def eozin(job: Job) -> Run:
+    """eozin: ``read_region`` for each tile."""
+    from eozin import Eozin
+
+    corners, size = np.load(job["fields"]).tolist(), (job["read_px"], job["read_px"])
+
+    def tiles() -> Iterator[Tile]:
+        slide = Eozin(job["slide"])
+        for index, (x, y) in enumerate(corners):
+            tile = slide.read_region((x, y), job["level"], size)
+            yield index, _resized(job, np.asarray(tile)[..., :3])
+
+    return lambda: _write(job, tiles())
+
+
+def microtome(job: Job) -> Run:
+    """microtome-wsi: all compressed tiles of the level in one call, cut as a caller would."""
+    import microtome as reader
+
+    corners = np.round(np.load(job["fields"]) / job["downsample"]).astype(int).tolist()
+    side = job["read_px"]
+
+    def tiles() -> Iterator[Tile]:
+        slide = reader.open(job["slide"])
+        level = slide.levels[job["level"]]
+        across, down = level["tile_width"], level["tile_height"]
+        columns, rows = level["tiles_across"], level["tiles_down"]
+        stored = slide.read_batch(job["level"], threads=1)
+        plane = stored.reshape(rows, columns, down, across, 3).swapaxes(1, 2)
+        plane = plane.reshape(rows * down, columns * across, 3)
+        for index, (x, y) in enumerate(corners):
+            yield index, _resized(job, plane[y : y + side, x : x + side])
+
+    return lambda: _write(job, tiles())
+
+
 def ours(job: Job) -> Run:
     """wsi-anomaly: what ``tile`` does with a slide's fields, its checks and its file included."""
     from wsi_anomaly.slides import find_tissue, open_slide

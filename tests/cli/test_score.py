@@ -10,9 +10,12 @@ import pytest
 import tifffile
 from score_running import rows, score, summary
 from scoring_fakes import make_slide
+from shapely import box
 
 from wsi_anomaly.cli.main import main
 from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.results.audit import audit_results
+from wsi_anomaly.results.reviews import Review, append_review, read_reviews
 from wsi_anomaly.scoring import load_model
 
 
@@ -155,6 +158,27 @@ def test_slides_of_one_name_get_folders_of_their_own(here, model, slide):
     assert len(folders) == 2
     paths = {summary(folder.name)["slide"]["path"] for folder in folders}
     assert paths == {str(here / "a" / "same.tif"), str(here / "b" / "same.tif")}
+
+
+def test_a_slide_that_has_changed_replaces_its_former_result(here, model, slide, capsys):
+    """Its reviews stay, and a slide of that name from elsewhere still is another one."""
+    shutil.copy(slide, here / "one.tif")
+    assert score("one.tif", "--model", model) == 0
+    former = summary("one")["slide"]["fingerprint"]
+    results = here / "results"
+    append_review(results, Review("ann", "one", former, "artefact", box(0, 0, 100, 100)))
+    make_slide(here / "one.tif", seed=31)
+    capsys.readouterr()
+    assert score("one.tif", "--model", model) == 0
+    assert "one.tif changed after being scored" in capsys.readouterr().err
+    assert [row["slide"] for row in rows()] == ["one"]
+    assert summary("one")["slide"]["fingerprint"] != former
+    assert len(read_reviews(results, former).of("ann")) == 1
+    assert audit_results(results).problems == []
+    (here / "elsewhere").mkdir()
+    make_slide(here / "elsewhere" / "one.tif", seed=32)
+    assert score("elsewhere/one.tif", "--model", model) == 0
+    assert len(rows()) == 2
 
 
 def outlines(path, *corners):

@@ -70,6 +70,15 @@ def test_a_folder_with_one_bad_slide(
     assert capsys.readouterr().err == ""
 
 
+def test_a_slide_alone_needs_no_second_process(
+    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would load every package twice."""
+    monkeypatch.setattr("wsi_anomaly.jobs.run.run_in_processes", None)
+    assert run(slides / "normal.tif", "-o", tmp_path, *FEW[:-2]) == 0
+    assert table(tmp_path)["normal.tif"]["status"] == "done"
+
+
 def test_the_few_known_anomalies_are_cut_from_their_outlines(slides: Path, tmp_path: Path) -> None:
     options = ["--annotations", slides / "outlines", "--label", "Lesion", "--stride", "16"]
     assert run(slides / "lesion.tif", "-o", tmp_path, *FEW, *options) == 0

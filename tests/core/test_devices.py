@@ -117,7 +117,12 @@ def test_a_hidden_card_and_a_build_without_cuda_have_their_own_remedies(
 
 @pytest.mark.parametrize(
     ("capability", "wanted"),
-    [((7, 0), torch.float32), ((7, 5), torch.float32), ((8, 0), torch.bfloat16)],
+    [
+        ((7, 0), torch.float32),
+        ((7, 5), torch.float32),
+        ((8, 0), torch.bfloat16),
+        ((9, 0), torch.bfloat16),
+    ],
 )
 def test_cards_that_only_emulate_bfloat16_compute_in_float32(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], wanted: torch.dtype
@@ -198,15 +203,19 @@ def test_workers_of_a_cluster_share_their_processors_when_the_client_does_not_kn
 
 
 @pytest.mark.usefixtures("cards")
-def test_a_card_is_fed_by_as_many_processes_as_its_memory_serves(
+def test_a_card_is_asked_by_as_many_processes_as_it_has_memory_for_slides(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("wsi_anomaly.screening.slides.available_cores", lambda: 16)
-    for free_gb, workers, threads in ((140, 16, 1), (24, 8, 2), (2, 1, None)):
+    for free_gb, workers, threads in ((140, 16, 1), (8, 10, 1), (5, 4, 4), (2, 1, None)):
         monkeypatch.setattr(
             torch.cuda, "mem_get_info", lambda _device, gb=free_gb: (gb * 2**30, 2**40)
         )
         scoring = Scoring.of(None, ScoreOptions(device="cuda"), slides=20)
         assert (scoring.options.workers, scoring.threads) == (workers, threads)
+        assert scoring.together
     asked = Scoring.of(None, ScoreOptions(device="cuda", workers=3), slides=20)
     assert asked.options.workers == 3
+    assert not Scoring.of(None, ScoreOptions(device="cpu"), slides=20).together
+    far = ScoreOptions(device="cuda", dask="tcp://scheduler:8786")
+    assert not Scoring.of(None, far, slides=20).together

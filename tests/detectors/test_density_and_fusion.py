@@ -10,6 +10,7 @@ from drawn import abnormal_tiles, network, normal_tiles
 
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.detectors import Density, DensityConfig, Detector, Fitting, Fusion
+from wsi_anomaly.detectors.distances import shrunk_covariance
 from wsi_anomaly.features.network import PerceptualNetwork
 from wsi_anomaly.learning.batches import ArrayTiles, to_images
 
@@ -31,6 +32,20 @@ def standardised(detector: Density, images: np.ndarray) -> np.ndarray:
         embedded = detector.embed(detector.features(to_images(images), ("b",)))
     s = detector.state_
     return ((embedded - s["mean"]) / s["scale"]).double().numpy()
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (20, 100), (3000, 60), (50, 1)])
+def test_the_shrunk_covariance_is_that_of_scikit_learn(shape: tuple[int, int]) -> None:
+    from sklearn.covariance import ledoit_wolf
+
+    rng = np.random.default_rng(1)
+    values = rng.normal(3, 1, shape) @ rng.normal(size=(shape[1], shape[1]))
+    expected, _ = ledoit_wolf(values)
+    np.testing.assert_allclose(shrunk_covariance(values), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_values_all_alike_have_no_covariance() -> None:
+    assert not shrunk_covariance(np.ones((10, 4))).any()
 
 
 @pytest.mark.parametrize("estimator", ["mahalanobis", "directional"])

@@ -112,14 +112,14 @@ def _tiff(side: int = 64, **options: object) -> bytes:
 
 
 @cache
-def _tile_file() -> bytes:
+def _tile_file(compression: str = "lossless") -> bytes:
     from wsi_anomaly.synthetic import make_slide
     from wsi_anomaly.tiles import TileConfig, tile_slide
 
     with tempfile.TemporaryDirectory() as folder:
         slide = Path(folder) / "s.tif"
         make_slide(slide, seed=1, size_px=(256, 256), mpp=1.0)
-        config = TileConfig(magnifications=(10,), tile_size=16, max_tiles=3, stain="none")
+        config = TileConfig((10,), tile_size=16, max_tiles=3, stain="none", compression=compression)
         return tile_slide(slide, folder, config).path.read_bytes()
 
 
@@ -501,7 +501,8 @@ PARSERS: dict[str, Parser] = {
         _read_slide,
     ),
     "tile_file": Parser("a.h5", lambda: [_tile_file()], _read_tile_file),
-    "plane_file": Parser("a.h5", lambda: [_tile_file()], _read_plane),
+    "jpeg_tile_file": Parser("a.h5", lambda: [_tile_file("jpeg")], _read_tile_file),
+    "plane_file": Parser("a.h5", lambda: [_tile_file(), _tile_file("jpeg")], _read_plane),
     "deepzoom": Parser("HE.dzi", lambda: [_DZI], _read_deepzoom, text=True),
     "ome_tiff": Parser(
         "a.ome.tif", lambda: [_ome(32), _ome(32, 48), _ome(48, planes=3)], _read_slide

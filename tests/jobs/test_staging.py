@@ -101,6 +101,12 @@ def test_a_slide_of_several_files_is_read_where_it_lies(disk: Disk) -> None:
     assert there == {"a.mrxs", "b.dcm", "c.dzi", "d.vms", "e.zarr", "g"}
 
 
+def test_where_no_slide_can_be_copied_all_are_read_where_they_lie(disk: Disk) -> None:
+    found = disk.read(disk.slides("a.mrxs", "b.dcm"))
+    assert {file.parent for file, _, _ in found.values()} == {disk.folder}
+    assert not disk.left
+
+
 def test_what_does_not_fit_is_read_where_it_lies(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from wsi_anomaly.slides.levels import exact_level, exact_levels
 from wsi_anomaly.slides.openslide_backend import composite
 from wsi_anomaly.slides.physical import find_mpp, mpp_problem, objective_power
 from wsi_anomaly.slides.resample import resample
+from wsi_anomaly.synthetic import make_slide
 
 BACKENDS = ["tiff", "openslide"]
 
@@ -304,3 +305,19 @@ def test_fluorescence_ndpi_goes_through_openslide(real_data):
     with open_slide(real_data / "odd_files" / "fluorescence.ndpi") as slide:
         assert slide.backend == "openslide"
         assert slide.read(1000, 1000, (64, 64), 0.5).coverage is None
+
+
+def test_a_field_over_the_edge_does_not_have_its_row_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_slide(tmp_path / "slide.tif", seed=1, size_px=(1000, 512))
+    with open_slide(tmp_path / "slide.tif") as slide:
+        coords = np.array([(x, 0) for x in range(0, 1000, 256)])  # the last ends at 1,024
+        expected = [slide.read(x, 0.0, (256, 256), slide.mpp.x).rgb for x, _ in coords.tolist()]
+        reads = []
+        monkeypatch.setattr(
+            slide, "stored", lambda *of, stored=slide.stored: (reads.append(of), stored(*of))[1]
+        )
+        squares = read_squares(slide, coords, 256, slide.mpp.x)
+    np.testing.assert_array_equal(squares.rgb, expected)
+    assert len(reads) == 2

@@ -17,7 +17,16 @@ from wsi_anomaly.tiles.run import TileRun
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"max_tiles": None}, {"tile_size": 32}, {"magnifications": (10, 20)}]
+    "changes",
+    [
+        {},
+        {"max_tiles": None},
+        {"tile_size": 32},
+        {"magnifications": (10, 20)},
+        {"compression": "jpeg", "max_tiles": None},
+        {"compression": "jpeg", "magnifications": (10, 20)},
+        {"compression": "jpeg", "tile_size": 8, "max_tiles": None},
+    ],
 )
 def test_a_tile_file_takes_no_more_than_was_said(tmp_path: Path, changes) -> None:
     # Full of tissue, and no whole number of chunks: those at the edges are stored whole.

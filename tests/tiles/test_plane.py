@@ -124,5 +124,5 @@ def test_a_plane_that_contradicts_itself_is_refused(
     with h5py.File(path, "r+") as file:
         del file[f"10x/{name}"]
         file[f"10x/{name}"] = np.array(value, np.int32)
-    with pytest.raises(TileStoreError, match="plane of 10x"):
+    with pytest.raises(TileStoreError, match=r"plane of 10x|10x/chunks is not"):
         TileStore.open(path)

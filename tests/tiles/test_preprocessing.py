@@ -117,7 +117,7 @@ def test_what_cannot_be_repeated_is_refused(broken: dict) -> None:
 CHANGES = {
     "magnifications": (10, 20), "tile_size": 32, "stride": 32, "max_tiles": None, "min_tissue": 0.6,
     "stain": "macenko", "engine": "staintools", "per_tile": True, "match_maxima": False,
-    "target": OTHER_TARGET, "labels": ("Tumour",), "seed": 1,
+    "target": OTHER_TARGET, "labels": ("Tumour",), "seed": 1, "compression": "jpeg",
 }  # fmt: skip
 
 
@@ -136,6 +136,7 @@ def test_the_hash_follows_every_option(name: str) -> None:
         {"magnifications": ()}, {"magnifications": (5,)}, {"tile_size": 4}, {"stride": 0},
         {"max_tiles": 0}, {"min_tissue": 1.5}, {"stain": "reinhard"}, {"engine": "gpu"},
         {"labels": ("Tumour", " ")}, {"stain": "none", "target": reference_target()},
+        {"compression": "png"},
     ],
 )  # fmt: skip
 def test_an_option_that_makes_no_sense_is_wrong_usage(wrong: dict) -> None:

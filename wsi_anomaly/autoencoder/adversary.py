@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from wsi_anomaly.autoencoder.blocks import Alpha
 from wsi_anomaly.autoencoder.network import Architecture, Encoder
 from wsi_anomaly.learning.distributed import average_gradients
 
@@ -59,7 +60,7 @@ class Adversary:
             [p for part in parts for p in part.parameters()], lr=self._rate
         )
 
-    def update(self, real: Tensor, fake: Tensor, alpha: float) -> Tensor:
+    def update(self, real: Tensor, fake: Tensor, alpha: Alpha) -> Tensor:
         """One critic update by images (N, 3, S, S); returns its loss, ()."""
         loss = critic_loss(lambda images: self._judge(images, alpha), real, fake)
         self.optimizer.zero_grad(set_to_none=True)
@@ -68,11 +69,11 @@ class Adversary:
         self.optimizer.step()
         return loss.detach()
 
-    def term(self, fake: Tensor, alpha: float) -> Tensor:
+    def term(self, fake: Tensor, alpha: Alpha) -> Tensor:
         """Return the autoencoder's adversarial term, (), of images (N, 3, S, S)."""
         return -self.weight * self._judge(fake, alpha).mean()
 
-    def _judge(self, images: Tensor, alpha: float) -> Tensor:
+    def _judge(self, images: Tensor, alpha: Alpha) -> Tensor:
         verdict: Tensor = self.critic(images, self._resolution, alpha)
         return verdict.flatten()
 

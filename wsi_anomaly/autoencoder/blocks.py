@@ -12,6 +12,14 @@ from wsi_anomaly.autoencoder import few_channels
 
 SLOPE = 0.2
 
+Alpha = float | Tensor
+"""Share of the new path: a number, or a tensor () that only its device knows."""
+
+
+def blends(alpha: Alpha) -> bool:
+    """Whether the old path is computed. A tensor is not asked: that would wait for its device."""
+    return isinstance(alpha, Tensor) or alpha < 1
+
 
 class Conv3(nn.Conv2d):
     """3x3 convolution with bias and zero padding: same height and width."""

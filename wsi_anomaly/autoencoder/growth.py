@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder.adversary import Adversary
-from wsi_anomaly.autoencoder.blocks import halve
+from wsi_anomaly.autoencoder.blocks import Alpha, blends, halve
 from wsi_anomaly.autoencoder.loss import mix_resolutions, pixel_l1, weighted_l1
 from wsi_anomaly.autoencoder.network import ProgressiveAutoencoder
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.features.network import PerceptualNetwork
 from wsi_anomaly.learning.distributed import average_gradients
 from wsi_anomaly.learning.loop import StepResult
+from wsi_anomaly.learning.recorded import Recorded, can_record
 
 Layers = Mapping[str, float]
 
@@ -128,9 +129,13 @@ class GrowthTrainer:
         """Enter a stage: a new Adam over the parameters it uses."""
         self.index = index
         parts = self.autoencoder.parts(self.stage.resolution, transition=self.stage.transition)
+        learning = [p for part in parts for p in part.parameters()]
+        # The critic draws random numbers, which a recorded step would draw the same each time.
+        recorded = self.adversary is None and can_record(learning[0].device)
         self.optimizer = torch.optim.Adam(
-            [p for part in parts for p in part.parameters()], lr=self.config.learning_rate
+            learning, self.config.learning_rate, fused=recorded or None, capturable=recorded
         )
+        self._recorded = Recorded(self._update) if recorded else None
         if self.adversary is not None:
             self.adversary.start_stage(self.stage.resolution, transition=self.stage.transition)
 
@@ -143,19 +148,19 @@ class GrowthTrainer:
         """Say what the stage is, and the share of the new path in its step."""
         return str(self.stage), self.stage.alpha(step)
 
-    def reconstruct(self, inputs: Tensor, alpha: float) -> Tensor:
+    def reconstruct(self, inputs: Tensor, alpha: Alpha) -> Tensor:
         """Rebuild images (N, 3, S, S), already at the stage's resolution S px; float32."""
         with torch.autocast(inputs.device.type, self._autocast, enabled=self._autocast is not None):
             images: Tensor = self.autoencoder(inputs, self.stage.resolution, alpha)
         return images.float()
 
-    def loss(self, inputs: Tensor, rebuilt: Tensor, alpha: float) -> Tensor:
+    def loss(self, inputs: Tensor, rebuilt: Tensor, alpha: Alpha) -> Tensor:
         """Reconstruction loss per image, (N,), as the stage defines it.
 
         In a transition: (1 - alpha) L_low(down2(x), down2(x')) + alpha L_high(x, x').
         """
         resolution = self.stage.resolution
-        if alpha >= 1:
+        if not blends(alpha):
             return self._at(inputs, rebuilt, resolution)
         low = self._at(halve(inputs), halve(rebuilt), resolution // 2)
         return (1 - alpha) * low + alpha * self._at(inputs, rebuilt, resolution)
@@ -189,6 +194,14 @@ class GrowthTrainer:
                 with torch.no_grad():
                     fake = self.reconstruct(real, alpha)
                 critic_loss = self.adversary.update(real, fake, alpha)
+        if self._recorded is None:
+            return StepResult(self._update(images, alpha), critic_loss)
+        if not self.stage.transition:
+            return StepResult(self._recorded(images))
+        return StepResult(self._recorded(images, torch.full((), alpha, device=images.device)))
+
+    def _update(self, images: Tensor, alpha: Alpha = 1.0) -> Tensor:
+        """Update the autoencoder by images (N, 3, S, S); return its loss, ()."""
         inputs = mix_resolutions(images, self.stage.resolution, alpha)
         rebuilt = self.reconstruct(inputs, alpha)
         loss = self.loss(inputs, rebuilt, alpha).mean()
@@ -199,7 +212,7 @@ class GrowthTrainer:
         total.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.optimizer)
         self.optimizer.step()
-        return StepResult(loss.detach(), critic_loss)
+        return loss.detach()
 
     @property
     def draws(self) -> bool:

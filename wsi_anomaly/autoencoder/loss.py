@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wsi_anomaly.autoencoder.blocks import double, halve
+from wsi_anomaly.autoencoder.blocks import Alpha, blends, double, halve
 
 
 def relative_l1(truth: Tensor, found: Tensor) -> Tensor:
@@ -76,12 +76,12 @@ def shrink(images: Tensor, resolution: int) -> Tensor:
     return F.avg_pool2d(images, factor) if factor > 1 else images
 
 
-def mix_resolutions(images: Tensor, resolution: int, alpha: float) -> Tensor:
+def mix_resolutions(images: Tensor, resolution: int, alpha: Alpha) -> Tensor:
     """Input of a stage: images of side `resolution`, in transition blended with R/2.
 
     (1 - alpha) * up2(down(x, R/2)) + alpha * down(x, R).
     """
     high = shrink(images, resolution)
-    if alpha >= 1:
+    if not blends(alpha):
         return high
     return (1 - alpha) * double(halve(high)) + alpha * high

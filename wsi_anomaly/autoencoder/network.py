@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from wsi_anomaly.autoencoder.blocks import (
     Activation,
+    Alpha,
     Block,
     Conv3,
     Down,
     Up,
+    blends,
     double,
     fuse,
     halve,
@@ -142,7 +144,7 @@ class Encoder(nn.Module):
         self._base, self._channels = base, a.image_channels
         initialise(self)
 
-    def forward(self, images: Tensor, resolution: int, alpha: float = 1.0) -> Tensor:
+    def forward(self, images: Tensor, resolution: int, alpha: Alpha = 1.0) -> Tensor:
         """Encode images (N, C, S, S), S = `resolution` px, to (N, L, Z, Z).
 
         Below `alpha` 1 the path of the stage before is blended in.
@@ -153,7 +155,7 @@ class Encoder(nn.Module):
         if at > self._base:
             x = self.down[str(at)](x)
             at //= 2
-            if alpha < 1:
+            if blends(alpha):
                 x = (1 - alpha) * self.from_image[str(at)](halve(images)) + alpha * x
         while at > self._base:
             x = self.down[str(at)](x)
@@ -204,7 +206,7 @@ class Decoder(nn.Module):
         self._base = base
         initialise(self)
 
-    def forward(self, latent: Tensor, resolution: int, alpha: float = 1.0) -> Tensor:
+    def forward(self, latent: Tensor, resolution: int, alpha: Alpha = 1.0) -> Tensor:
         """Decode (N, L, Z, Z) to images (N, C, S, S), S = `resolution` px; linear output.
 
         Below `alpha` 1 the path of the stage before is blended in.
@@ -213,7 +215,7 @@ class Decoder(nn.Module):
         at = self._base
         while 2 * at <= resolution:
             at *= 2
-            if at == resolution and alpha < 1:
+            if at == resolution and blends(alpha):
                 old = double(self.to_image[str(at // 2)](x))
                 new = self.to_image[str(at)](self.up[str(at)](x))
                 blended: Tensor = (1 - alpha) * old + alpha * new
@@ -255,7 +257,7 @@ class ProgressiveAutoencoder(nn.Module):
         self.decoder = Decoder(architecture)
         fuse(self)
 
-    def forward(self, images: Tensor, resolution: int | None = None, alpha: float = 1.0) -> Tensor:
+    def forward(self, images: Tensor, resolution: int | None = None, alpha: Alpha = 1.0) -> Tensor:
         """Reconstruct images.
 
         Parameters
@@ -264,7 +266,7 @@ class ProgressiveAutoencoder(nn.Module):
             In [-1, 1].
         resolution : int, optional
             R; the final one when left out.
-        alpha : float
+        alpha : float or Tensor ()
             Below 1: in transition from R/2 to R.
 
         Returns

@@ -17,7 +17,7 @@ from wsi_anomaly.cli.common import (
     scene_option,
 )
 from wsi_anomaly.options import PRESETS, TileOptions
-from wsi_anomaly.options.tile import ENGINES, STAINS
+from wsi_anomaly.options.tile import COMPRESSIONS, ENGINES, STAINS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,6 +62,12 @@ _OPTIONS = (
         callback=_most,
         show_default=True,
         help="Fields a slide, drawn at random (always the same ones); 0: all.",
+    ),
+    _option(
+        "--compression",
+        type=click.Choice(COMPRESSIONS),
+        show_default=True,
+        help="jpeg: a fifth of the room, but other pixels: ranks stay, flags change.",
     ),
     _option(
         "--min-tissue",

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from wsi_anomaly.core.errors import MemoryShortError, UsageError
 
-_BYTES_OF_A_PROCESS = 3 * 2**30  # context, weights, workspace and maps of a wide slide
+_BYTES_OF_A_NETWORK = 3 * 2**30  # context, weights, and what a batch of parts takes
+_BYTES_OF_A_SLIDE = 2**29  # maps of a wide one
 _DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -59,15 +60,12 @@ def choose_device(asked: str) -> str:
     return f"cuda:{number}"
 
 
-def processes_on(device: str, most: int) -> int:
-    """How many processes, at most `most`, share a GPU so that each has memory enough.
-
-    One alone leaves it idle while it reads and normalises.
-    """
+def slides_on(device: str, most: int) -> int:
+    """How many slides, at most `most`, a GPU has memory for at a time."""
     import torch
 
     free, _ = torch.cuda.mem_get_info(device)
-    return max(1, min(most, free // _BYTES_OF_A_PROCESS))
+    return max(1, min(most, (free - _BYTES_OF_A_NETWORK) // _BYTES_OF_A_SLIDE))
 
 
 def passed_over(asked: str) -> str | None:

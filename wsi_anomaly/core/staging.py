@@ -130,6 +130,7 @@ class Copies:
         self._reasons: dict[int | None, str] = {}
         self._said = 0
         self._thread: threading.Thread | None = None
+        self._own: Path | None = None
 
     def __enter__(self) -> Self:
         if self._cache is None:
@@ -146,6 +147,7 @@ class Copies:
                 "where they lie."
             )
             return self
+        self._own = own
         self._copies = [
             Copy(slide, own / f"{i}{slide.suffix}")
             if _is_one_file(slide) and slide not in self._cache.leave
@@ -161,8 +163,8 @@ class Copies:
         self._free.release()
         if self._thread is not None:
             self._thread.join(_END_S)
-            own = next(copy for copy in self._copies if copy).file.parent
-            shutil.rmtree(own, ignore_errors=True)
+        if self._own is not None:
+            shutil.rmtree(self._own, ignore_errors=True)
         self._say()
 
     def __getitem__(self, index: int) -> Copy | None:

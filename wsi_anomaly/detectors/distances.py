@@ -137,8 +137,6 @@ def _unit(vectors: Tensor) -> Tensor:
 
 def _gaussian(values: NDArray[np.float64], variance: float) -> dict[str, NDArray[np.float64]]:
     """PCA to a share of the variance, and the whitening of Ledoit and Wolf's covariance."""
-    from sklearn.covariance import ledoit_wolf
-
     centred = values - values.mean(0)
     if len(values) > values.shape[1]:  # the axes of the covariance: quicker by far, and as exact
         squares, vectors = np.linalg.eigh(centred.T @ centred)
@@ -149,7 +147,25 @@ def _gaussian(values: NDArray[np.float64], variance: float) -> dict[str, NDArray
     share = np.cumsum(squares) / max(float(squares.sum()), 1e-12)
     components = axes[: int(np.searchsorted(share, variance - 1e-12)) + 1]
     projected = values @ components.T
-    covariance, _ = ledoit_wolf(projected)
-    spread, vectors = np.linalg.eigh(covariance)
+    spread, vectors = np.linalg.eigh(shrunk_covariance(projected))
     root = vectors / np.sqrt(np.maximum(spread, 1e-12 * max(spread.max(), 1e-12)))
     return {"components": components, "centre": projected.mean(0), "root": root}
+
+
+def shrunk_covariance(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Covariance of rows (N, D), shrunk towards a sphere as Ledoit and Wolf (2004) do: (D, D).
+
+    scikit-learn's, to rounding; importing that for this takes longer than scoring a small slide.
+    """
+    n, width = values.shape
+    centred = values - values.mean(0)
+    covariance = centred.T @ centred / n
+    mean = covariance.trace() / width
+    squared = float(np.square(covariance).sum())
+    distance = squared - width * mean**2  # from the sphere
+    fourth = float(np.square(np.square(centred).sum(1)).sum())
+    noise = min(max(fourth / n - squared, 0.0) / n, distance)
+    share = noise / distance if noise > 0 and width > 1 else 0.0
+    shrunk: NDArray[np.float64] = (1 - share) * covariance
+    shrunk.flat[:: width + 1] += share * mean
+    return shrunk

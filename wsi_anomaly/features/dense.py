@@ -85,14 +85,19 @@ class _Segment:
     channels: int
     tile: int  # positions of the output along each side
 
-    def computed(self, rows: Span, columns: Span, part: Callable[[Span, Span], Tensor]) -> Tensor:
-        """Output (1, C, h, w); ``part(rows, columns)`` gives the input of a tile."""
-        found: Tensor = self.modules(
-            part(self.local.input_of(*rows), self.local.input_of(*columns)).contiguous(
-                memory_format=torch.channels_last
-            )
-        )
-        return found
+    def input_of(self, rows: Span, columns: Span, part: Callable[[Span, Span], Tensor]) -> Tensor:
+        """Input (1, C, h, w) of a tile of the output, of what ``part(rows, columns)`` gives."""
+        found = part(self.local.input_of(*rows), self.local.input_of(*columns))
+        return found.contiguous(memory_format=torch.channels_last)
+
+
+Run = Callable[[nn.Module, Tensor], Tensor]
+"""``run(modules, part)`` gives ``modules(part)``, at most with more at its right and below."""
+
+
+def _run(modules: nn.Module, part: Tensor) -> Tensor:
+    found: Tensor = modules(part)
+    return found
 
 
 class DenseMaps:
@@ -104,6 +109,8 @@ class DenseMaps:
         One with finite fields; in its precision and on its device.
     layers : sequence of str
         Layers whose maps are wanted.
+    run : callable
+        Runs some of its modules on a part.
 
     Attributes
     ----------
@@ -118,7 +125,7 @@ class DenseMaps:
         The network sees whole images only, or lacks a layer.
     """
 
-    def __init__(self, network: PerceptualNetwork, layers: Sequence[str]) -> None:
+    def __init__(self, network: PerceptualNetwork, layers: Sequence[str], run: Run = _run) -> None:
         network.check_layers(layers)
         fields = network.fields
         if fields is None:
@@ -133,7 +140,7 @@ class DenseMaps:
         self.stride = min(field.stride for field in self._fields.values())
         self.margin = -(-(self._deepest.size - self._deepest.stride) // 2)
         self._device = next(network.parameters()).device
-        self._segments = self._cut(fields)
+        self._segments, self._run = self._cut(fields), run
 
     def _cut(self, fields: Mapping[str, Field]) -> list[_Segment]:
         segments: list[_Segment] = []
@@ -271,7 +278,9 @@ class DenseMaps:
                     )
                 )
                 for y, x in tiles:
-                    target.part(y, x).copy_(segment.computed(y, x, part))
+                    place = target.part(y, x)
+                    found = self._run(segment.modules, segment.input_of(y, x, part))
+                    place.copy_(found[:, :, : place.shape[2], : place.shape[3]])
         return out
 
     def _reached(self, field: Field, span: Span) -> Span:
@@ -288,7 +297,8 @@ class DenseMaps:
         pixels = image.block(
             (rows[0] - shift, rows[1] - shift), (columns[0] - shift, columns[1] - shift)
         )
-        block = MapPart(rows[0], columns[0], torch.from_numpy(pixels).permute(2, 0, 1)[None])
+        there = torch.from_numpy(pixels).to(self._device)
+        block = MapPart(rows[0], columns[0], there.permute(2, 0, 1)[None])
         scaling = self.network.scaling
         factor = torch.tensor([1 / (255 * std) for std in scaling.std], device=self._device)
         offset = torch.tensor(
@@ -297,7 +307,7 @@ class DenseMaps:
         )
 
         def part(ys: Span, xs: Span) -> Tensor:
-            x = block.part(ys, xs).permute(0, 2, 3, 1).to(self._device).float()
+            x = block.part(ys, xs).permute(0, 2, 3, 1).float()
             x = torch.addcmul(offset, x.flip(3) if scaling.bgr else x, factor)
             return x.to(self.network.precision).permute(0, 3, 1, 2)
 

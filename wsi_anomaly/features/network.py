@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.features.fields import Field, stated_fields
@@ -40,6 +39,8 @@ class Stage:
 
 
 def _fused_flops(image: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    from torch.utils.flop_counter import conv_flop_count
+
     return int(conv_flop_count(image, weight, out_shape))
 
 
@@ -78,8 +79,8 @@ class PerceptualNetwork(nn.Module):
 
     fields: dict[str, Field] | None
 
-    _shift: Tensor
-    _scale: Tensor
+    _offset: Tensor
+    _factor: Tensor
 
     def __init__(
         self,
@@ -99,8 +100,9 @@ class PerceptualNetwork(nn.Module):
         self.fields = stated_fields(stages)
         self.stages = nn.ModuleDict({stage.name: stage.modules for stage in stages})
         self._precision = torch.float32
-        self.register_buffer("_shift", torch.tensor(scaling.mean).view(1, 3, 1, 1), False)
-        self.register_buffer("_scale", torch.tensor(scaling.std).view(1, 3, 1, 1), False)
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (scaling.mean, scaling.std))
+        self.register_buffer("_offset", (0.5 - mean) / std, False)
+        self.register_buffer("_factor", 0.5 / std, False)
         self.requires_grad_(requires_grad=False)
         self.eval()
 
@@ -154,7 +156,7 @@ class PerceptualNetwork(nn.Module):
         """Bring RGB in [-1, 1] (N, 3, H, W) to what the first layer wants, in its precision."""
         x = images.flip(1) if self.scaling.bgr else images
         # ((x + 1) / 2 - mean) / std in one pass over the memory.
-        x = torch.addcmul((0.5 - self._shift) / self._scale, x, 0.5 / self._scale)
+        x = torch.addcmul(self._offset, x, self._factor)
         return x.to(self._precision, memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -171,8 +173,11 @@ class PerceptualNetwork(nn.Module):
 
     def normalise(self, activations: Tensor, layer: str) -> Tensor:
         """f_hat = (f - mean) / std of (N, C, H, W), per filter of `layer`, in float32."""
-        mean, std = (value.view(1, -1, 1, 1) for value in self.statistics(layer))
-        return torch.addcmul(-mean / std, activations.float(), 1 / std)
+        self.statistics(layer)  # says which are missing
+        offset, factor = (
+            getattr(self, f"{key}_{layer}").view(1, -1, 1, 1) for key in ("offset", "factor")
+        )
+        return torch.addcmul(offset, activations, factor)
 
     def check_layers(self, layers: Sequence[str]) -> None:
         """Raise :class:`ModelError` unless every layer is one of this network's."""
@@ -214,8 +219,10 @@ class PerceptualNetwork(nn.Module):
         floor = max(STD_FLOOR[0] * float(std.median()), STD_FLOOR[1] * float(std.max()))
         # A layer that gives one constant everywhere tells nothing, and is left as it is.
         floor = floor or 1.0
-        device = self._shift.device
-        for key, value in (("mean", mean), ("std", std.clamp_min(floor))):
+        device = self._offset.device
+        std = std.clamp_min(floor)
+        kept = {"mean": mean, "std": std, "offset": -mean / std, "factor": 1 / std}
+        for key, value in kept.items():
             setattr(self, f"{key}_{layer}", nn.Buffer(value.to(device), persistent=False))
 
     @torch.no_grad()
@@ -249,8 +256,10 @@ class PerceptualNetwork(nn.Module):
     @torch.enable_grad()
     def flops(self, size: int, layers: Sequence[str] | None = None) -> int:
         """Floating-point operations (two a multiply-add) for one tile of `size` x `size` px."""
+        from torch.utils.flop_counter import FlopCounterMode  # loads a compiler, for a moment's use
+
         # With a gradient: without one, networks may use operators that the counter does not know.
-        image = torch.zeros(1, 3, size, size, device=self._shift.device, requires_grad=True)
+        image = torch.zeros(1, 3, size, size, device=self._offset.device, requires_grad=True)
         with FlopCounterMode(display=False, custom_mapping=_FUSED) as counter:
             self.activations(image, layers or self.layers[-1:])
         return int(counter.get_total_flops())

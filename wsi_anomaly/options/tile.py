@@ -22,6 +22,7 @@ from wsi_anomaly.options.checks import (
 
 STAINS = ("vahadane", "macenko", "none")
 ENGINES = ("native", "staintools")
+COMPRESSIONS = ("lossless", "jpeg")
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     # Shvetsova et al. (2021): fields of 768 px at 40x, all tissue, at most 50 a slide.
     {"camelyon16": {"tile_size": 192, "max_tiles": 50, "min_tissue": 1.0}}
@@ -49,6 +50,8 @@ class TileChoices:
         As in :class:`~wsi_anomaly.tiles.Preprocessing`.
     labels
         Classes of the annotations to cut; none named: all of them.
+    compression
+        "lossless": pixels as they are; "jpeg": quality 95, colours at full resolution.
     """
 
     magnifications: Sequence[int] = (10,)
@@ -62,6 +65,7 @@ class TileChoices:
     match_maxima: bool = True
     labels: Sequence[str] = ()
     seed: int = 0
+    compression: str = "lossless"
 
     def __post_init__(self) -> None:
         if not self.magnifications or any(m not in MAGNIFICATIONS for m in self.magnifications):
@@ -79,6 +83,10 @@ class TileChoices:
             raise UsageError(f"Stain methods are {', '.join(STAINS)}, not {self.stain!r}.")
         if self.engine not in ENGINES:
             raise UsageError(f"Stain engines are {', '.join(ENGINES)}, not {self.engine!r}.")
+        if self.compression not in COMPRESSIONS:
+            raise UsageError(
+                f"Compression is {' or '.join(COMPRESSIONS)}, not {self.compression!r}."
+            )
         if not all(label.strip() for label in self.labels):
             raise UsageError("A label is not empty; give the class of the annotations as --label.")
         object.__setattr__(self, "labels", tuple(sorted({label.strip() for label in self.labels})))
@@ -179,6 +187,7 @@ class TileKeywords(TypedDict, total=False):
     match_maxima: bool
     labels: Sequence[str]
     seed: int
+    compression: str
     target: str | Path | None
     tissue_mask: str | Path | None
     annotations: str | Path | None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from wsi_anomaly.core.errors import NoTissueError
 from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.detectors import Density, DensityConfig
 from wsi_anomaly.detectors.edges import usual_by_share
-from wsi_anomaly.features import load_features, network_spec
+from wsi_anomaly.features import PerceptualNetwork, load_features, network_spec
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.scoring.embedding import embed_cells
 from wsi_anomaly.scoring.model import ALONE
@@ -101,6 +102,11 @@ class SlideAlone:
         assert spec is not None
         return DensityConfig(spec.pooled_layers, "both", fields_um=spec.fields_um)
 
+    @property
+    def features(self) -> PerceptualNetwork:
+        """The network that it looks with."""
+        return _network(self.device)
+
     def learned(self, plane: Plane, cells: Fields, min_tissue: float) -> SlideAlone:
         """Learn from a slide.
 
@@ -116,12 +122,12 @@ class SlideAlone:
         NoTissueError
             There is too little tissue to compare anything with.
         """
-        density = Density(load_features(_NETWORK).to(self.device), self._config)
+        density = Density(self.features, self._config)
         drawn: dict[int, list[NDArray[np.float32]]] = {um: [] for um in self.fields_um}
         drawn_shares: list[NDArray[np.float32]] = []
         rng = np.random.default_rng(0)
         share = min(1.0, _MOST_CELLS / max(1, len(cells)))
-        for part in embed_cells(plane, cells, _maps(density), self.fields_um):
+        for part in embed_cells(plane, cells, self.dense_maps(), self.fields_um):
             kept = (part.shares >= min_tissue) & (rng.random(len(part.indices)) < share)
             drawn_shares.append(part.shares[kept])
             for um, values in part.embeddings.items():
@@ -141,8 +147,7 @@ class SlideAlone:
 
     def dense_maps(self) -> DenseMaps:
         """Give the network with the layers that fields are pooled from."""
-        assert self.density is not None
-        return _maps(self.density)
+        return DenseMaps(self.features, self._config.layers)
 
     def score_fields(
         self, embeddings: Mapping[int, NDArray[np.float32]], shares: NDArray[np.float32]
@@ -184,5 +189,6 @@ def fit_to_most(density: Density, found: Mapping[int, Tensor], shares: Tensor) -
         typical = score <= score.quantile(_KEPT)
 
 
-def _maps(density: Density) -> DenseMaps:
-    return DenseMaps(density.features, density.layers)
+@lru_cache(maxsize=1)
+def _network(device: str) -> PerceptualNetwork:
+    return load_features(_NETWORK).to(device)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.features.pooling import pooled_fields
+from wsi_anomaly.scoring.asking import ServedMaps
 from wsi_anomaly.tiles import Fields, Status
 from wsi_anomaly.tiles.plane import Plane
 
@@ -86,8 +88,9 @@ def embed_cells(
         return pixels
 
     done, total = 0, int(asked.sum())
-    for part in pooled_fields(
-        maps, read, plane.width, plane.height, background=plane.background,
+    pooled = maps.pooled_fields if isinstance(maps, ServedMaps) else partial(pooled_fields, maps)
+    for part in pooled(
+        read, plane.width, plane.height, background=plane.background,
         sizes=tuple(sizes), step=round(step), mask=mask,
     ):  # fmt: skip
         rows, columns = next(iter(part.shares.values())).shape

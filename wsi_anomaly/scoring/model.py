@@ -17,6 +17,7 @@ from wsi_anomaly.scoring.controls import Controls
 from wsi_anomaly.tiles.inputs import file_for, identity
 
 if TYPE_CHECKING:
+    from wsi_anomaly.features import PerceptualNetwork
     from wsi_anomaly.features.dense import DenseMaps
 
 
@@ -92,6 +93,10 @@ class ScoringModel(Protocol):
 
     def score_tiles(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.floating]]:
         """Raw scores (N,) of tiles (N, S, S, 3) per method that judges tiles."""
+
+    @property
+    def features(self) -> PerceptualNetwork:
+        """The network, on its device."""
 
     def dense_maps(self) -> DenseMaps:
         """Give the network with the layers that fields are pooled from."""

@@ -108,7 +108,7 @@ class ScoreRun:
             check_files("--tissue-mask", Path(options.tissue_mask), named.slides)
         found = take_shard(tuple(embedded) or named.slides, part)
         run = cls.ready(model, output, options, len(found), note=note)
-        run = run.of(found, replace(named, cases=cases))
+        run = run.of(found, replace(named, cases=cases), note)
         if not embedded:
             return run
         jobs = [
@@ -150,9 +150,11 @@ class ScoreRun:
         )
         return cls(make_folder(output), (), loaded, scoring, Listing((), ()), {}, note)
 
-    def of(self, slides: Sequence[Path], named: NamedSlides) -> Self:
+    def of(
+        self, slides: Sequence[Path], named: NamedSlides, note: Note = lambda _text: None
+    ) -> Self:
         """Return the same for these slides, of which tables may say more."""
-        folders = result_folders(slides, self.output)
+        folders = result_folders(slides, self.output, note)
         jobs = [job_of(path, folders[path], named) for path in slides]
         return replace(self, jobs=jobs, listing=named.listing, cases=named.cases)
 

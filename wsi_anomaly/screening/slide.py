@@ -24,7 +24,7 @@ from wsi_anomaly.results.summary import read_summary, result_hash
 from wsi_anomaly.results.trail import append_event, scored_event
 from wsi_anomaly.scoring import Controls, ScoreMap, ScoringModel, score_slide, scoring_settings
 from wsi_anomaly.slides import Slide, open_slide, slide_fingerprint
-from wsi_anomaly.tiles.named import NamedSlides
+from wsi_anomaly.tiles.named import NamedSlides, Note
 
 
 @dataclass(frozen=True)
@@ -91,30 +91,45 @@ def job_of(slide: Path, folder: Path, named: NamedSlides) -> ScoreJob:
     return ScoreJob(slide, folder, mpp, tissue_mask=mask)
 
 
-def result_folders(slides: Sequence[Path], results: Path) -> dict[Path, Path]:
+def result_folders(
+    slides: Sequence[Path], results: Path, note: Note = lambda _text: None
+) -> dict[Path, Path]:
     """Folder of each slide: its name, with the fingerprint where names would collide.
 
-    Names collide within a run, and with an older result of another slide of the same name.
+    Names collide within a run, and with an older result of another slide of the same name. A file
+    that has changed since it was scored is no other slide: its result takes the former one's place,
+    and `note` is told.
     """
     names = Counter(same_on_disk(output_name(path)) for path in slides)
     out = {}
+    changed = []
     for path in slides:
         name = output_name(path)
         folder = results / name
         older = _slide_of(folder)
-        taken = older is not None and older != _identity(path)
+        is_other = bool(older) and older["fingerprint"] != _identity(path)
+        is_former = is_other and older.get("path") == str(from_anywhere(path))
+        taken = is_other and not is_former
         # Whatever stands where results are written goes: reviews must not.
         taken |= same_on_disk(name) == REVIEWS
         if names[same_on_disk(name)] > 1 or taken:
             folder = results / f"{name}-{_identity(path)}"
+        elif is_former and path.exists():
+            changed.append(path.name)
         out[path] = folder
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        note(
+            f"{changed[0]}{more} changed after being scored; a new result takes the place of the "
+            f"former file's, whose reviews stay in {results / REVIEWS}."
+        )
     return out
 
 
-def _slide_of(folder: Path) -> str | None:
-    """Fingerprint of the slide that an older result is of."""
+def _slide_of(folder: Path) -> dict[str, Any]:
+    """Give what an older result says of its slide; empty where there is none."""
     facts = (read_summary(folder) or {}).get("slide")
-    return str(facts["fingerprint"]) if isinstance(facts, dict) and "fingerprint" in facts else None
+    return facts if isinstance(facts, dict) and "fingerprint" in facts else {}
 
 
 def _identity(path: Path) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from wsi_anomaly.core.devices import choose_device, memory_explained, processes_on
+from wsi_anomaly.core.devices import choose_device, memory_explained, slides_on
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.files import remove_left_behind
 from wsi_anomaly.core.staging import Cache
@@ -55,12 +56,18 @@ class Scoring:
         Of torch in each process; None: as many as it likes.
     loaded
         The model, for work in this process only.
+    together
+        Whether one process computes for all that read, so that a GPU is fed by every core.
+    address
+        Of the process that computes for this one.
     """
 
     model: Path | None
     options: ScoreOptions
     threads: int | None = None
     loaded: ScoringModel | None = None
+    together: bool = False
+    address: str | None = None
     verb: ClassVar[str] = "scored"
 
     def __call__(self, job: ScoreJob, report: Progress) -> Scored:
@@ -68,13 +75,21 @@ class Scoring:
         if self.loaded is not None:
             return self.score(job, self.loaded, report)
         try:
-            model = load_model(self.model, self.options.device, self.threads)
+            model = self._own_model()
         except WsiAnomalyError as error:
             raise StopError(str(error)) from error
         # A cluster gives a slide out again when a worker's answer is lost: it may be done.
         if self.options.resume and (kept := self.kept(job, model)) is not None:
             return kept
         return replace(self.score(job, model, report), score_map=None)  # too much to send
+
+    def _own_model(self) -> ScoringModel:
+        """Load the model of this process."""
+        if self.address is None:
+            return load_model(self.model, self.options.device, self.threads)
+        from wsi_anomaly.scoring.served import served  # heavy, as models are
+
+        return served(load_model(self.model, "cpu", self.threads), self.address)
 
     @classmethod
     def of(cls, model: Path | None, options: ScoreOptions, slides: int) -> Self:
@@ -89,13 +104,14 @@ class Scoring:
         device = options.device if options.dask else choose_device(options.device)
         workers = options.workers or min(slides, available_cores())
         if options.workers is None and device.startswith("cuda") and not options.dask:
-            workers = processes_on(device, workers)
+            workers = slides_on(device, workers)
         mask = None if options.tissue_mask is None else Path(options.tissue_mask).absolute()
         out = None if options.embeddings_out is None else Path(options.embeddings_out).absolute()
         return cls(
             model,
             replace(options, device=device, workers=workers, tissue_mask=mask, embeddings_out=out),
             max(1, available_cores() // workers) if workers > 1 else None,
+            together=device.startswith("cuda") and not options.dask,
         )
 
     @property
@@ -164,9 +180,17 @@ def score_slides(
     if options.dask is None and (workers == 1 or len(left) < 2):
         scoring, workers = replace(scoring, loaded=model), 0
     cache = None if options.cache is None else Cache(Path(options.cache), note)
-    for outcome in run_jobs(
-        scoring, left, workers=workers, dask=options.dask, watch=watch, cache=cache
-    ):
-        if outcome.fatal:
-            raise outcome.as_error()
-        yield outcome
+    with ExitStack() as opened:
+        if scoring.together and workers:
+            from wsi_anomaly.scoring.served import NetworkServer  # heavy, as models are
+
+            server = opened.enter_context(NetworkServer(model))
+            scoring = replace(scoring, address=server.address)
+        outcomes = run_jobs(
+            scoring, left, workers=workers, dask=options.dask, watch=watch, cache=cache
+        )
+        # Those that ask end before what answers them.
+        for outcome in opened.enter_context(closing(outcomes)):
+            if outcome.fatal:
+                raise outcome.as_error()
+            yield outcome

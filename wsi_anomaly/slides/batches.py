@@ -68,13 +68,16 @@ def read_squares(slide: Slide, coords: NDArray[np.int64], size_px: int, mpp: flo
 
 
 def _runs(slide: Slide, coords: NDArray[np.int64], size_px: int, mpp: float) -> Iterator[slice]:
-    """Stretches of neighbours from left to right in one row."""
+    """Stretches of neighbours from left to right in one row, within the slide or over its edge."""
     side = size_px * mpp / slide.mpp.x
     downsample = slide.level_downsamples[slide.best_level(mpp)]
     height = size_px * mpp / slide.mpp.y / downsample
     longest = _MAX_RUN_PX / height * downsample
     step = np.diff(coords, axis=0)
     apart = (step[:, 1] != 0) | (step[:, 0] < 0) | (step[:, 0] > (1 + _MAX_GAP) * side)
+    # One that hangs over the edge would have its whole row read one by one.
+    over = coords[:, 0] + side > slide.level_dimensions[0][0]
+    apart |= over[1:] != over[:-1]
     edges = [0, *(np.flatnonzero(apart) + 1).tolist(), len(coords)]
     for start, stop in pairwise(edges):
         part = ((coords[start:stop, 0] - coords[start, 0]) // longest).astype(np.intp)

@@ -15,9 +15,9 @@ from wsi_anomaly.tiles.preprocessing import VERSION, Preprocessing
 from wsi_anomaly.tiles.target import read_target
 
 FORMAT = "wsi-anomaly-tiles"
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)
-"""Files of version 1 hold single tiles only, no planes."""
+FORMAT_VERSION, WITH_JPEG = 2, 3
+READABLE_VERSIONS = (1, FORMAT_VERSION, WITH_JPEG)
+"""Files of version 1 hold single tiles only, no planes; those of version 3 hold JPEG streams."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ class TileConfig(TileChoices):
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         values: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        if self.compression == "lossless":
+            del values["compression"]  # as files of before have it: they are kept
         return {
             **values,
             "magnifications": list(self.magnifications),

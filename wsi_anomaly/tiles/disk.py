@@ -16,6 +16,8 @@ from wsi_anomaly.tiles.plane import CHUNK_PX
 from wsi_anomaly.tiles.plane_file import CHUNK_BYTES, MOST_PLANE_BYTES
 from wsi_anomaly.tiles.store import SUFFIX
 
+_JPEG_SHARE = 0.5  # of the pixels' bytes; tissue at 10x takes up to 0.4
+_JPEG_HEAD = 650  # bytes, of each picture
 _MOST_OPENED = 30  # slides, spread over all of them: on a network disk each costs a while
 
 
@@ -46,6 +48,8 @@ def _most_bytes(slide: Slide, config: TileConfig) -> int:
         total += fields * (config.tile_size * magnification / 10) ** 2 * 3
         if config.preprocessing.is_pixelwise:
             total += min(_chunks(slide, magnification) * CHUNK_BYTES, MOST_PLANE_BYTES / count)
+    if config.compression == "jpeg":
+        total = total * _JPEG_SHARE + fields * count * _JPEG_HEAD
     return round(1.02 * total) + 1_000_000  # what is kept of each field, the tissue, HDF5's own
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -151,7 +151,7 @@ def tile_slide(
         with write_tiles(
             target, opened, fields, status, config=config, magnifications=magnifications,
             stain=preprocess.stain, planes=planes,
-            attributes={"fingerprint": mark, "case": case, **sources},
+            attributes={"fingerprint": mark, "case": case, **sources, **_mask_path(files)},
         ) as writer:  # fmt: skip
             _store_planes(planes, writer, report)
             _extract(opened, fields, status, writer, config, magnifications, preprocess, report)
@@ -167,6 +167,12 @@ def _files(job: Job) -> dict[str, Path | None]:
     """Find the files that were given beside the slide."""
     given = {"tissue_mask": job.tissue_mask, "annotations": job.annotations}
     return {name: file_for(place, job.slide) if place else None for name, place in given.items()}
+
+
+def _mask_path(files: Mapping[str, Path | None]) -> dict[str, str]:
+    """Where the tissue mask lies, for those who read the slide again."""
+    mask = files["tissue_mask"]
+    return {} if mask is None else {"tissue_mask_path": str(mask.resolve())}
 
 
 def _tissue(

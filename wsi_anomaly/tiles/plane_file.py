@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.slides import Bounds, Mpp, TissueMap
 from wsi_anomaly.tiles.fields import Fields, Status
+from wsi_anomaly.tiles.jpegs import JpegImages
 from wsi_anomaly.tiles.plane import CHUNK_PX, RGB, SQUARE_UM, Plane
 
 REACH_CHUNKS = 2
@@ -122,7 +123,7 @@ class StoredPlane(Plane):
     Parameters
     ----------
     chunks
-        (n, 256, 256, 3) uint8, mapped from the file.
+        (n, 256, 256, 3) uint8, in the file.
     places
         (n, 2) row and column of each.
     status, sharpness
@@ -131,7 +132,7 @@ class StoredPlane(Plane):
 
     def __init__(
         self,
-        chunks: RGB,
+        chunks: RGB | JpegImages,
         places: NDArray[np.int32],
         status: NDArray[np.uint8],
         sharpness: NDArray[np.float32],
@@ -164,7 +165,7 @@ class StoredPlane(Plane):
         index = self._index.get((row, column))
         if index is None:
             return np.broadcast_to(np.array(self.background, np.uint8), (height, width, 3))
-        return self._chunks[index, :height, :width]
+        return self._chunks[index][:height, :width]
 
 
 def learned_cells(

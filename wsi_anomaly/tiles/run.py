@@ -124,7 +124,7 @@ class TileRun:
             self.jobs,
             self.output,
             self.config,
-            workers=self.options.workers or available_cores(),
+            workers=self._workers(),
             dask=self.options.dask,
             resume=self.options.resume,
             watch=watch,
@@ -139,6 +139,10 @@ class TileRun:
             table.write()
             if table.note:
                 self.note(table.note)
+
+    def _workers(self) -> int:
+        """Count processes; none beside this one for a single slide: it takes no other with it."""
+        return self.options.workers or (available_cores() if len(self.jobs) > 1 else 0)
 
 
 def _path(place: str | Path | None) -> Path | None:

@@ -7,7 +7,8 @@ Layout (see also docs): root attributes say what the file is; ``coords`` (N, 2),
 then cost no more than copying their bytes). ``10x/chunks`` (n, 256, 256, 3) with ``chunk_places``
 (n, 2) is the slide's plane at that magnification where there is tissue, ``cells`` (m, 2) the cells
 of 64 um in it that may be learned from, ``square_status`` and ``square_sharpness`` what was judged;
-``tissue`` is the tissue map. Files of version 1 have none of these.
+``tissue`` is the tissue map. Files of version 1 have none of these; those of version 3 hold the
+images and chunks as JPEG streams (:mod:`~wsi_anomaly.tiles.jpegs`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from wsi_anomaly.stain import StainProfile
 from wsi_anomaly.tiles.config import FORMAT, READABLE_VERSIONS
 from wsi_anomaly.tiles.fields import Fields
 from wsi_anomaly.tiles.hdf5_damage import check_hdf5, own_dataset
+from wsi_anomaly.tiles.jpegs import PLACES, STREAMS, JpegImages
 from wsi_anomaly.tiles.plane import CHUNK_PX
 from wsi_anomaly.tiles.plane_file import StoredPlane, learned_cells
 from wsi_anomaly.tiles.preprocessing import Preprocessing
@@ -41,6 +43,7 @@ from wsi_anomaly.tiles.preprocessing import Preprocessing
 SUFFIX = ".h5"
 _OF_THE_CONTENT = (errno.EINVAL, errno.EFBIG, errno.EOVERFLOW)
 """What the system answers to a place in the file that cannot be."""
+_WIDEST = 4 * 1024  # px, of a tile
 SOURCES = ("tissue_mask", "annotations")
 _DAMAGED = (OSError, LookupError, ValueError, TypeError, RuntimeError, StainError)
 """What h5py raises on a damaged file; JSON that is nested without end is a RuntimeError."""
@@ -70,6 +73,8 @@ class TileStore:
         (N,) str, class of the annotation that each field was cut from; None: it was not.
     sources
         Fingerprints of the tissue mask and the annotations, "" where there were none.
+    tissue_mask
+        Where the tissue mask lay; None where there was none, or the file does not say.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
@@ -106,27 +111,19 @@ class TileStore:
             else None
         )
         self.sources = {name: str(attributes.get(name, "")) for name in SOURCES}
-        self._images: dict[int, NDArray[np.uint8]] = {}
-        self._layout: dict[int, tuple[int, tuple[int, ...]]] = {}
+        mask = str(attributes.get("tissue_mask_path", ""))
+        self.tissue_mask = Path(mask) if mask else None
+        self._images: dict[int, Images] = {}
+        self._layout: dict[int, _Pixels] = {}
         self._planes: dict[int, _StoredArrays] = {}
         for name in file:
             if not name.endswith("x") or not name[:-1].isdigit():
                 continue
-            if "chunks" in file[name]:
+            if {"chunks", f"chunks{STREAMS}"} & set(file[name]):
                 self._planes[int(name[:-1])] = _stored_plane(file, name, size)
-            images = own_dataset(file, f"{name}/images", size)
-            offset = images.id.get_offset()
-            n = len(self.coords)
-            if (
-                images.dtype != np.uint8
-                or images.ndim != 4
-                or images.shape[0] != n
-                or images.shape[1] != images.shape[2]
-                or images.shape[3] != 3
-                or (n and (offset is None or offset + images.size > size))
-            ):
-                raise ValueError(f"{name}/images is not as it should be")
-            self._layout[int(name[:-1])] = (offset or 0, tuple(images.shape))
+            self._layout[int(name[:-1])] = _Pixels.of(
+                file, f"{name}/images", size, len(self.coords)
+            )
         self._tissue = own_dataset(file, "tissue", size)[:] if self._planes else None
         red, green, blue = file["tissue"].attrs["white"] if self._planes else (255, 255, 255)
         self._white = float(red), float(green), float(blue)
@@ -180,7 +177,7 @@ class TileStore:
 
     def tile_side(self, magnification: int) -> int:
         """Pixels a side of the tiles stored at a magnification."""
-        return self._layout[self._require(magnification)][1][1]
+        return self._layout[self._require(magnification)].side
 
     def images(
         self, magnification: int, indices: NDArray[np.intp] | Sequence[int] | slice
@@ -188,16 +185,11 @@ class TileStore:
         """Tiles (n, s, s, 3) uint8 at a magnification, in the order asked for; a copy."""
         return np.array(self.mapped(magnification)[indices])
 
-    def mapped(self, magnification: int) -> NDArray[np.uint8]:
+    def mapped(self, magnification: int) -> Images:
         """All tiles of a magnification, (N, s, s, 3) uint8, mapped into memory, read-only."""
         magnification = self._require(magnification)
         if magnification not in self._images:
-            offset, shape = self._layout[magnification]
-            self._images[magnification] = (
-                np.memmap(self.path, np.uint8, "r", offset, shape)
-                if shape[0]
-                else np.empty(shape, np.uint8)
-            )
+            self._images[magnification] = self._layout[magnification].open(self.path)
         return self._images[magnification]
 
     def plane(self, magnification: int) -> tuple[StoredPlane, Fields] | None:
@@ -218,7 +210,7 @@ class TileStore:
             self._white,
         )
         plane = StoredPlane(
-            np.memmap(self.path, np.uint8, "r", arrays.offset, arrays.shape),
+            arrays.pixels.open(self.path),
             arrays.places,
             arrays.status.copy(),
             arrays.sharpness,
@@ -246,12 +238,70 @@ def _system_error(error: Exception, reason: str) -> int:
     return getattr(error, "errno", None) or int(said[1] if said else 0)
 
 
+Images = NDArray[np.uint8] | JpegImages
+"""Images (N, s, s, 3) uint8 that are taken by number."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Pixels:
+    """Images as they lie in the file: where they begin, how many, their side, and their streams."""
+
+    name: str
+    offset: int
+    count: int
+    side: int
+    bytes: int = 0
+    places: NDArray[np.int64] | None = None
+
+    @classmethod
+    def of(cls, file: h5py.File, name: str, size: int, count: int) -> _Pixels:
+        """Find images, and check them against their number and the file's size."""
+        if f"{name}{STREAMS}" in file:
+            return cls._of_streams(file, name, size, count)
+        images = own_dataset(file, name, size)
+        side = images.shape[1] if images.ndim == 4 else 0
+        offset = images.id.get_offset()
+        if (
+            images.dtype != np.uint8
+            or images.shape != (count, side, side, 3)
+            or (count and (offset is None or offset + images.size > size))
+        ):
+            raise ValueError(f"{name} is not as it should be")
+        return cls(name, offset or 0, count, side)
+
+    @classmethod
+    def _of_streams(cls, file: h5py.File, name: str, size: int, count: int) -> _Pixels:
+        streams = own_dataset(file, f"{name}{STREAMS}", size)
+        places = own_dataset(file, f"{name}{PLACES}", size)[:]
+        side, offset = int(streams.attrs["side"]), streams.id.get_offset()
+        if (
+            streams.dtype != np.uint8
+            or streams.ndim != 1
+            or places.dtype != np.int64
+            or places.shape != (count, 2)
+            or not 0 < side <= _WIDEST
+            or (count and (offset is None or offset + streams.size > size))
+            or (count and (places.min() < 0 or (places > streams.size).any()))
+        ):
+            raise ValueError(f"{name} is not as it should be")
+        return cls(name, offset or 0, count, side, streams.size, places)
+
+    def open(self, path: Path) -> Images:
+        """Map them into memory, read-only."""
+        shape = (self.count, self.side, self.side, 3)
+        if not self.count:
+            return np.empty(shape, np.uint8)
+        if self.places is None:
+            return np.memmap(path, np.uint8, "r", self.offset, shape)
+        streams = np.memmap(path, np.uint8, "r", self.offset, (self.bytes,))
+        return JpegImages(path, self.name, streams, self.places, self.side)
+
+
 @dataclass(frozen=True, eq=False)
 class _StoredArrays:
     """A plane as it lies in the file."""
 
-    offset: int
-    shape: tuple[int, int, int, int]
+    pixels: _Pixels
     places: NDArray[np.int32]
     cells: NDArray[np.int32]
     status: NDArray[np.uint8]
@@ -262,8 +312,6 @@ class _StoredArrays:
 
 def _stored_plane(file: h5py.File, group: str, size: int) -> _StoredArrays:
     """Read where the chunks of a plane lie, and check it against the file's size."""
-    chunks = own_dataset(file, f"{group}/chunks", size)
-    offset = chunks.id.get_offset()
     arrays = {
         name: own_dataset(file, f"{group}/{name}", size)[:]
         for name in ("chunk_places", "cells", "square_status", "square_sharpness")
@@ -272,11 +320,9 @@ def _stored_plane(file: h5py.File, group: str, size: int) -> _StoredArrays:
     width, height = (int(v) for v in file[group].attrs["plane_size"])
     red, green, blue = (int(v) for v in file[group].attrs["plane_background"])
     squares = arrays["square_status"].shape
+    pixels = _Pixels.of(file, f"{group}/chunks", size, len(places))
     if (
-        chunks.dtype != np.uint8
-        or chunks.shape != (len(places), CHUNK_PX, CHUNK_PX, 3)
-        or offset is None
-        or offset + chunks.size > size
+        pixels.side != CHUNK_PX
         or places.shape != (len(places), 2)
         or cells.shape != (len(cells), 2)
         or not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX)
@@ -284,8 +330,7 @@ def _stored_plane(file: h5py.File, group: str, size: int) -> _StoredArrays:
     ):
         raise ValueError(f"the plane of {group} is not as it should be")
     return _StoredArrays(
-        offset,
-        chunks.shape,
+        pixels,
         places,
         cells,
         arrays["square_status"].astype(np.uint8),

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -18,8 +18,9 @@ from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.core.remote import is_remote, url_of
 from wsi_anomaly.slides import Slide, TissueMap
 from wsi_anomaly.stain import StainProfile
-from wsi_anomaly.tiles.config import FORMAT, FORMAT_VERSION, TileConfig
+from wsi_anomaly.tiles.config import FORMAT, FORMAT_VERSION, WITH_JPEG, TileConfig
 from wsi_anomaly.tiles.fields import Fields
+from wsi_anomaly.tiles.jpegs import JpegSpool
 from wsi_anomaly.tiles.plane import CHUNK_PX
 from wsi_anomaly.tiles.plane_file import PlaneToStore
 
@@ -27,8 +28,15 @@ _TEXT = h5py.string_dtype()  # the bytes of a path may be no UTF-8: they come ba
 _PAGE = 4096  # images start on one: whole pages are written and mapped
 
 
-class TileWriter:
-    """An open tile file that is being filled; made by :func:`write_tiles`."""
+class TileWriter(Protocol):
+    """A tile file that is being filled; made by :func:`write_tiles`."""
+
+    def put(self, name: str, indices: NDArray[np.intp], images: NDArray[np.uint8]) -> None:
+        """Store images (n, s, s, 3) at these positions of the array of this name."""
+
+
+class _InPlace:
+    """Writes images where they lie in the open tile file."""
 
     def __init__(self, path: Path, offsets: Mapping[str, int]) -> None:
         self._file = os.open(path, os.O_WRONLY)
@@ -52,6 +60,9 @@ class TileWriter:
             while view:
                 written = os.pwrite(self._file, view, offset)
                 view, offset = view[written:], offset + written
+
+    def store(self, _path: Path) -> None:
+        """Nothing is left to be stored."""
 
     def close(self) -> None:
         """Close the file."""
@@ -88,7 +99,9 @@ def write_tiles(
     OutputError
         It cannot be written.
     """
-    side = {m: config.tile_size * m // 10 for m in magnifications}
+    arrays = {tiles_of(m): (len(fields), config.tile_size * m // 10) for m in magnifications}
+    arrays |= {chunks_of(m): (len(stored.plan), CHUNK_PX) for m, stored in planes.items()}
+    lossy = config.compression == "jpeg"
     with atomic_file(path) as partial:
         with h5py.File(
             partial,
@@ -98,8 +111,9 @@ def write_tiles(
             alignment_threshold=_PAGE,
             alignment_interval=_PAGE,
         ) as file:
-            file.attrs.create("slide_path", os.fsencode(_whole_path(slide)), dtype=_TEXT)
-            file.attrs.update(_root_attributes(slide, config, stain) | dict(attributes))
+            for name, text in {"slide_path": _whole_path(slide), **attributes}.items():
+                file.attrs.create(name, os.fsencode(text), dtype=_TEXT)
+            file.attrs.update(_root_attributes(slide, config, stain))
             coords = file.create_dataset("coords", data=fields.coords)
             coords.attrs.update(_trident(slide, fields, config, magnifications, path))
             file["row"], file["col"] = fields.row, fields.col
@@ -107,18 +121,17 @@ def write_tiles(
             if fields.label is not None:
                 file["label"] = fields.label.astype(object)
                 file.attrs["labels"] = sorted(set(fields.label.tolist()))
-            offsets = {
-                tiles_of(m): _reserve(file, m, "images", len(fields), side[m])
-                for m in magnifications
-            }
+            for m in magnifications:
+                file.create_group(f"{m}x").attrs["mpp"] = 10 / m
+            offsets = {} if lossy else {n: _reserve(file, n, *size) for n, size in arrays.items()}
             for m, stored in planes.items():
-                offsets[chunks_of(m)] = _reserve(file, m, "chunks", len(stored.plan), CHUNK_PX)
                 _describe(file[f"{m}x"], stored)
             if planes:
                 _store_tissue(file, next(iter(planes.values())).plane.tissue)
-        writer = TileWriter(partial, offsets)
+        writer = JpegSpool(path.parent, arrays) if lossy else _InPlace(partial, offsets)
         try:
             yield writer
+            writer.store(partial)
         finally:
             writer.close()
         with h5py.File(partial, "r+", locking=False) as file:
@@ -133,7 +146,7 @@ def _root_attributes(
 ) -> dict[str, Any]:
     attributes = {
         "format": FORMAT,
-        "version": FORMAT_VERSION,
+        "version": FORMAT_VERSION if config.compression == "lossless" else WITH_JPEG,
         "slide_name": slide.name,
         "slide_size": (slide.width, slide.height),
         "mpp_x": slide.mpp.x,
@@ -184,17 +197,15 @@ def _store_tissue(file: h5py.File, tissue: TissueMap) -> None:
     labels.attrs["white"] = tissue.white
 
 
-def _reserve(file: h5py.File, magnification: int, name: str, count: int, side: int) -> int:
+def _reserve(file: h5py.File, name: str, count: int, side: int) -> int:
     """Lay out an array without writing it; its place in the file."""
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_layout(h5py.h5d.CONTIGUOUS)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     plan.set_obj_track_times(False)  # the same slide gives the same bytes at any time
-    group = file.require_group(f"{magnification}x")
-    group.attrs["mpp"] = 10 / magnification
     space = h5py.h5s.create_simple((count, side, side, 3))
-    images = h5py.h5d.create(group.id, name.encode(), h5py.h5t.NATIVE_UINT8, space, plan)
+    images = h5py.h5d.create(file.id, name.encode(), h5py.h5t.NATIVE_UINT8, space, plan)
     return images.get_offset() or 0
 
 

@@ -9,22 +9,25 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from wsi_anomaly.calibration import CaseScores
-from wsi_anomaly.core.errors import EmbeddingsError, NoTissueError, SlideError
+from wsi_anomaly.core.errors import AnnotationError, EmbeddingsError, NoTissueError, SlideError
 from wsi_anomaly.core.remote import check_may_connect
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.embeddings import EmbeddingsFile
 from wsi_anomaly.jobs import Progress
+from wsi_anomaly.options import Origin
 from wsi_anomaly.scoring.assess import assess_fields
 from wsi_anomaly.scoring.domain import measures
 from wsi_anomaly.scoring.embedded import check_step, judge, measures_of, opened_for
 from wsi_anomaly.scoring.model import grid_of
 from wsi_anomaly.scoring.slide import check_pixels, tissue_of
 from wsi_anomaly.slides import Slide, open_slide, slide_fingerprint
-from wsi_anomaly.tiles import Preprocessing, plan_fields
+from wsi_anomaly.tiles import Preprocessing, TileStore, plan_fields
+from wsi_anomaly.tiles.inputs import identity
 
 MIN_TISSUE = 0.1
 """Least share of tissue of a field when slides are scored."""
@@ -34,7 +37,8 @@ MIN_TISSUE = 0.1
 class NormalSlide:
     """A normal slide and what identifies it.
 
-    `named_by` is the file that names it; None: the user does. `embeddings` are what is scored in
+    `named_by` is the file that names it; None: the user does. `origin` is QuPath's on it, for
+    `tissue_mask`. `embeddings` are what is scored in
     place of its pixels; without `pixels` it is not at hand, and `path` is the file of those.
     `problem` says why it cannot be scored, where that is known already.
     """
@@ -46,9 +50,34 @@ class NormalSlide:
     named_by: Path | None = None
     scene: int | None = None
     tissue_mask: Path | None = None
+    origin: Origin = "bounds"
     embeddings: EmbeddingsFile | None = None
     pixels: bool = True
     problem: str = ""
+
+    @classmethod
+    def of_tiles(cls, tiles: TileStore) -> Self:
+        """Give the slide of a tile file, with the tissue mask by which it was cut."""
+        mark = tiles.sources["tissue_mask"]
+        origin: Origin = "level0" if mark.endswith(" level0") else "bounds"
+        problem = ""
+        if mark and not _is_as_it_was(tiles.tissue_mask, mark, origin):
+            where = f", {tiles.tissue_mask}," if tiles.tissue_mask else ""
+            problem = (
+                f"the tissue mask{where} by which {tiles.slide_path} was tiled is missing or has "
+                "changed; put it back, or run 'wsi-anomaly tile' with the mask as it is now."
+            )
+        return cls(
+            tiles.slide_path,
+            tiles.case,
+            tiles.mpp.x if tiles.mpp.source == "--mpp" else None,
+            tiles.backend,
+            tiles.path,
+            tiles.scene,
+            tiles.tissue_mask if mark else None,
+            origin,
+            problem=problem,
+        )
 
     @property
     def marks(self) -> list[str]:
@@ -70,6 +99,13 @@ class NormalSlide:
         """See that an address is one that the user has given; as :func:`check_may_connect`."""
         if self.named_by is not None:
             check_may_connect(self.path, self.named_by)
+
+
+def _is_as_it_was(mask: Path | None, mark: str, origin: Origin) -> bool:
+    try:
+        return mask is not None and mask.is_file() and identity(mask, origin) == mark
+    except (AnnotationError, OSError):
+        return False
 
 
 def readable_fingerprint(path: Path) -> str:
@@ -120,7 +156,7 @@ def score_normal_slide(
     with slide.opened() as opened:
         mark = readable_fingerprint(slide.path)
         check_pixels(opened, model)
-        tissue = tissue_of(opened, slide.tissue_mask)
+        tissue = tissue_of(opened, slide.tissue_mask, slide.origin)
         fields = plan_fields(
             opened, tissue, **grid_of(model, None), min_tissue=MIN_TISSUE, max_tiles=None
         )

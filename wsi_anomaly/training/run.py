@@ -237,18 +237,7 @@ def _working_folder(output: Path, *, resume: bool) -> Path:
 
 
 def _calibration_slides(stores: Sequence[TileStore], split: Split) -> list[NormalSlide]:
-    return [
-        NormalSlide(
-            s.slide_path,
-            s.case,
-            s.mpp.x if s.mpp.source == "--mpp" else None,
-            s.backend,
-            s.path,
-            scene=s.scene,
-        )
-        for s in stores
-        if s.case in split.calibration
-    ]
+    return [NormalSlide.of_tiles(s) for s in stores if s.case in split.calibration]
 
 
 def _figures(model: Model, tiles: TileSet, curves: TensorBoardLog) -> dict[str, bytes]:
