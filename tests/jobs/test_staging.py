@@ -173,7 +173,7 @@ def test_a_copy_that_hangs_is_not_waited_for_for_ever(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pipe that nobody writes into hangs as a network disk does."""
-    monkeypatch.setattr(staging, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(staging, "_TIMEOUT_S", 0.2)
     monkeypatch.setattr(staging, "_END_S", 0.1)
     os.mkfifo(disk.folder / "a.svs")
     with Copies(disk.cache, [disk.folder / "a.svs"], 1) as copies:

@@ -26,7 +26,7 @@ _ONE_FILE = frozenset({".svs", ".tif", ".tiff", ".ndpi", ".scn", ".svslide", ".b
 _LEFT_FREE = 1 << 29  # bytes, for what else is written on that disk
 _BLOCK = 1 << 22
 _POLL_S = 0.1
-_PATIENCE_S = 120.0  # as long as a read of the slide itself is waited for
+_TIMEOUT_S = 120.0  # as long as a read of the slide itself is waited for
 _END_S = 5.0
 
 _copies: dict[Path, Path] = {}
@@ -94,7 +94,7 @@ class Copy:
             now = sum(_size(part) for part in self.file.parent.glob(f"*{self.part.suffix}"))
             if now != copied:
                 copied, since = now, time.monotonic()
-            elif time.monotonic() - since > _PATIENCE_S:  # the disk hangs; reading will say so
+            elif time.monotonic() - since > _TIMEOUT_S:  # the disk hangs; reading will say so
                 return False
             time.sleep(_POLL_S)
         return True
