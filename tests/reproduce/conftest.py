@@ -7,18 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tiny_sets import make_folder_set
+from tiny_sets import PLAN, ROWS, make_folder_set
 
 from wsi_anomaly.features import broad
-from wsi_anomaly.reproduce.plan import Plan
 from wsi_anomaly.reproduce.run import Outcome, reproduce
 from wsi_anomaly.reproduce.sources.folders import Folder
-
-ROWS = (
-    "fusion", "dpa", "density", "deep-if", "mean-colour", "density-random", "dpa-untrained",
-    "dpa-denominator", "supervised",
-)  # fmt: skip
-PLAN = Plan(features="compact", steps=6, batch_size=8)
 
 
 @contextmanager

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PLAN, ROWS
 from sklearn.metrics import roc_auc_score
-from tiny_sets import make_folder_set
+from tiny_sets import PLAN, ROWS, make_folder_set
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.features import working_precision

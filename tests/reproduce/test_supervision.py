@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PLAN
+from tiny_sets import PLAN
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.reproduce.choosing import Choice, choose

@@ -13,8 +13,15 @@ from outline_files import write_asap
 from PIL import Image
 
 from wsi_anomaly.annotations import Outline
+from wsi_anomaly.reproduce.plan import Plan
 from wsi_anomaly.reproduce.published import CIFAR10
 from wsi_anomaly.synthetic import make_slide
+
+ROWS = (
+    "fusion", "dpa", "density", "deep-if", "mean-colour", "density-random", "dpa-untrained",
+    "dpa-denominator", "supervised",
+)  # fmt: skip
+PLAN = Plan(features="compact", steps=6, batch_size=8)
 
 
 def striped(rng: np.random.Generator, side: int, kind: int) -> np.ndarray:
