@@ -157,6 +157,16 @@ def mpp_options(options: type) -> Callable[[F], F]:
     return decorate
 
 
+def cache_option(options: type) -> Callable[[F], F]:
+    """Add ``--cache``."""
+    return option_of(options)(
+        "--cache",
+        type=PATH,
+        metavar="FOLDER",
+        help="Copy slides of a slow disk to this folder, a few ahead, and remove the copies after.",
+    )
+
+
 def device_option(options: type) -> Callable[[F], F]:
     """Add ``--device``."""
     return option_of(options)(

@@ -10,6 +10,7 @@ import click
 from wsi_anomaly.cli.common import (
     PATH,
     backend_option,
+    cache_option,
     common_options,
     console,
     device_option,
@@ -160,12 +161,7 @@ option = option_of(ScoreOptions)
     metavar="ADDRESS",
     help="Score on the Dask cluster with this scheduler, such as tcp://10.0.0.5:8786.",
 )
-@option(
-    "--cache",
-    type=PATH,
-    metavar="FOLDER",
-    help="Copy slides of a slow disk to this folder, a few ahead, and remove the copies after.",
-)
+@cache_option(ScoreOptions)
 @option(
     "--shard",
     metavar="I/N",

@@ -10,6 +10,7 @@ import click
 from wsi_anomaly.cli.common import (
     PATH,
     backend_option,
+    cache_option,
     mpp_options,
     option_of,
     origin_option,
@@ -154,12 +155,7 @@ _OPTIONS = (
         metavar="ADDRESS",
         help="Work on a Dask cluster whose machines see the same files, such as tcp://host:8786.",
     ),
-    _option(
-        "--cache",
-        type=PATH,
-        metavar="FOLDER",
-        help="Copy slides of a slow disk to this folder, a few ahead, and remove the copies after.",
-    ),
+    cache_option(TileOptions),
     _option(
         "--shard",
         metavar="I/N",

@@ -108,7 +108,7 @@ class ScoreRun:
             check_files("--tissue-mask", Path(options.tissue_mask), named.slides)
         found = take_shard(tuple(embedded) or named.slides, part)
         run = cls.ready(model, output, options, len(found), note=note)
-        run = run.of(found, replace(named, cases=cases), note)
+        run = run.of(found, replace(named, cases=cases))
         if not embedded:
             return run
         jobs = [
@@ -150,11 +150,9 @@ class ScoreRun:
         )
         return cls(make_folder(output), (), loaded, scoring, Listing((), ()), {}, note)
 
-    def of(
-        self, slides: Sequence[Path], named: NamedSlides, note: Note = lambda _text: None
-    ) -> Self:
+    def of(self, slides: Sequence[Path], named: NamedSlides) -> Self:
         """Return the same for these slides, of which tables may say more."""
-        folders = result_folders(slides, self.output, note)
+        folders = result_folders(slides, self.output, self.note)
         jobs = [job_of(path, folders[path], named) for path in slides]
         return replace(self, jobs=jobs, listing=named.listing, cases=named.cases)
 

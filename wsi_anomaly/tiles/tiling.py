@@ -47,7 +47,7 @@ def tile_slides(
     watch: Watch[Job] | None = None,
     cache: Cache | None = None,
 ) -> Generator[TileOutcome]:
-    """Tile slides side by side, in processes (even one) or on a Dask cluster.
+    """Tile slides side by side, in processes or on a Dask cluster; with 0 workers in this process.
 
     See :func:`~wsi_anomaly.jobs.run.run_jobs` for `workers`, `dask`, `watch`, `cache`, and what is
     yielded.
