@@ -176,7 +176,11 @@ def test_a_stop_at_any_moment_loses_nothing(incoming, drawn):
     ]  # fmt: skip
 
     def until(slides: int, end: int) -> subprocess.Popen[str]:
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env=dict(os.environ),
+            # As from a terminal: what a shell starts in the background ignores Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        )  # fmt: skip
         give_up = time.monotonic() + 120
         while len(scores(results)) < slides and time.monotonic() < give_up:
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
