@@ -163,6 +163,15 @@ class Detector(ABC):
         """Raw scores (N,) of the fields round N cells, as in fitting; higher = more anomalous."""
         raise NotImplementedError(f"{self.name} judges tiles")
 
+    @property
+    def own_share(self) -> float:
+        """Share of a slide's fields, the least unusual, that :meth:`of_slide` wants; 0: none."""
+        return 0.0
+
+    def of_slide(self, embeddings: Mapping[int, Tensor]) -> Self:
+        """Give the detector that knows a slide's own least unusual fields, (n, D) by size in um."""
+        raise NotImplementedError(f"{self.name} judges every field by itself")
+
     def place_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor | None:
         """Where fields lie in a space of few axes, (N, k), for comparing slides; None: nowhere."""
         del embeddings

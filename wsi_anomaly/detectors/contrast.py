@@ -7,6 +7,10 @@ a slide. The distance from normal is measured along these axes alone. The other 
 the Pathology Atlas; what is known of them ships as a mean for each slide and one covariance
 (``models/lite0-tissues.md``). Compare outlier exposure (Hendrycks et al. 2019; on histology Dippel
 et al. 2024).
+
+A slide's own least unusual fields are a second reference (:func:`own_reference`): they have its
+stain and come from its scanner. The distance is then the mean of that from normal fields and that
+from these.
 """
 
 from __future__ import annotations
@@ -113,7 +117,8 @@ def learn_contrast(found: Tensor, tissues: Tissues) -> dict[str, Tensor]:
     Returns
     -------
     ``mean``, ``scale`` (D,), ``axes`` (q, D) and ``centre`` (q,): the distance of an embedding is
-    that of ``axes @ direction`` from ``centre``.
+    that of ``axes @ direction`` from ``centre``. Also ``root`` (D, D), which makes what varies
+    within a slide a sphere, and ``tissues`` (K, D), the others there: for :func:`own_reference`.
     """
     own = tissues.directions(found.double().numpy())
     middle = own.mean(0)
@@ -121,18 +126,60 @@ def learn_contrast(found: Tensor, tissues: Tissues) -> dict[str, Tensor]:
     within += _DIAGONAL_SHARE * (np.diag(np.diag(within)) - within)
     spread, vectors = np.linalg.eigh(within)
     root = vectors / np.sqrt(np.maximum(spread, 1e-12 * max(spread.max(), 1e-12)))
-    _, size, axes = np.linalg.svd((tissues.centres - middle) @ root, full_matrices=False)
+    others = tissues.centres @ root
+    learned = {
+        "mean": tissues.mean, "scale": tissues.scale, **_axes(middle, root, others), "root": root,
+        "tissues": others,
+    }  # fmt: skip
+    return _tensors(learned)
+
+
+def own_reference(state: Mapping[str, Tensor], embedding: Tensor) -> dict[str, Tensor]:
+    """Learn the axes anew from the middle of a slide's own normal fields (n, D).
+
+    Returns
+    -------
+    ``own_axes`` (q, D) and ``own_centre`` (q,), with which :func:`contrast` measures a second
+    distance, on the device of `state`.
+    """
+    middle = _directions(state, embedding).double().mean(0).cpu().numpy()
+    root, others = (state[name].double().cpu().numpy() for name in ("root", "tissues"))
+    learned = {f"own_{name}": value for name, value in _axes(middle, root, others).items()}
+    return {name: value.to(state["mean"].device) for name, value in _tensors(learned).items()}
+
+
+def contrast(state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
+    """Distances (N,) of embeddings (N, D) from normal ones, float32.
+
+    With :func:`own_reference`, the mean of that and of the distance from the slide's own.
+    """
+    directions = _directions(state, embedding)
+    distance = _distance(directions, state["axes"], state["centre"])
+    if "own_axes" in state:
+        own = _distance(directions, state["own_axes"], state["own_centre"])
+        distance = (distance + own) / 2
+    return distance
+
+
+def _axes(middle: Array, root: Array, others: Array) -> dict[str, Array]:
+    """Axes from `middle` (D,) to the other tissues (K, D), which `root` (D, D) has whitened."""
+    _, size, axes = np.linalg.svd(others - middle @ root, full_matrices=False)
     axes = axes[size > 1e-6 * max(size.max(), 1e-12)] @ root.T
-    learned = {"mean": tissues.mean, "scale": tissues.scale, "axes": axes, "centre": axes @ middle}
+    return {"axes": axes, "centre": axes @ middle}
+
+
+def _directions(state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
+    z = (embedding.float() - state["mean"]) / state["scale"]
+    return torch.nn.functional.normalize(z, dim=1)
+
+
+def _distance(directions: Tensor, axes: Tensor, centre: Tensor) -> Tensor:
+    found: Tensor = torch.linalg.vector_norm(directions @ axes.T - centre, dim=1)
+    return found
+
+
+def _tensors(learned: Mapping[str, Array]) -> dict[str, Tensor]:
     return {
         name: torch.from_numpy(np.ascontiguousarray(value)).float()
         for name, value in learned.items()
     }
-
-
-def contrast(state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
-    """Distances (N,) of embeddings (N, D) from normal ones, float32."""
-    z = (embedding.float() - state["mean"]) / state["scale"]
-    along = torch.nn.functional.normalize(z, dim=1) @ state["axes"].T
-    distance: Tensor = torch.linalg.vector_norm(along - state["centre"], dim=1)
-    return distance

@@ -9,7 +9,8 @@ standardised. Four distances:
   how much of it a tile holds, and tiles at the edge are the farthest from the mean of all.
 - ``knn``: mean cosine distance to the k nearest normal tiles. Was anything like it seen?
 - ``contrast``: distance of directions along the axes from normal to other tissues
-  (:mod:`wsi_anomaly.detectors.contrast`). Differences of stain and scanner count little.
+  (:mod:`wsi_anomaly.detectors.contrast`). Differences of stain and scanner count little, less still
+  where a slide's own least unusual fields are a second reference.
 
 ``both``, the default, is the mean of the first two, each in robust units of the normal tiles: on
 tissue the second is the better one, on radiographs the first (``docs/results.md``). ``by-layer``
@@ -21,6 +22,7 @@ Neighbours: ``dpa`` rebuilds the tile and compares position by position.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -31,7 +33,7 @@ from torch import Tensor
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of, robust_units
-from wsi_anomaly.detectors.contrast import Tissues, known_tissues
+from wsi_anomaly.detectors.contrast import Tissues, known_tissues, own_reference
 from wsi_anomaly.detectors.distances import distance_shapes, distances, learn_distances, places
 from wsi_anomaly.detectors.edges import MOST_KNOTS, above_usual, usual_by_share
 from wsi_anomaly.detectors.settings import Settings
@@ -52,6 +54,7 @@ _SMALLEST_FIELD = 16
 LARGEST_FIELD_UM = 256
 """What lies in a tile file round the cells that are learned from reaches no further."""
 _LARGEST_EMBEDDED_UM = 2048
+_OWN_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,21 @@ class Density(Detector):
         ]
         score, usual = torch.stack(scores).mean(0), self.state_.get("usual")
         return score if usual is None or shares is None else above_usual(score, shares, usual)
+
+    @property
+    def own_share(self) -> float:
+        """See :attr:`Detector.own_share`."""
+        return _OWN_SHARE if any(name.endswith("contrast.root") for name in self.state_) else 0.0
+
+    def of_slide(self, embeddings: Mapping[int, Tensor]) -> Self:
+        """Refer to a slide's own fields, (n, D) by size in um; see :meth:`Detector.of_slide`."""
+        own = copy.copy(self)
+        own.state_ = dict(self.state_)
+        for um in self.fields_um:
+            prefix = f"{_prefix(um)}contrast."
+            learned = own_reference(below(prefix, self.state_), embeddings[um])
+            own.state_ |= prefixed(prefix, learned)
+        return own
 
     def place_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor | None:
         """Place (N, k) along the first axes of the largest; see :meth:`Detector.place_fields`."""

@@ -299,8 +299,8 @@ GRID = tuple(
 )
 """Configurations to choose among: channels of the latent, and layer of the loss.
 
-A latent named ``map`` is loose: a map of a quarter of the image's side. With 64 channels it has more
-numbers than the image, so that a network which copies rebuilds anomalies as well.
+A latent named ``map`` is loose: a map of a quarter of the image's side. With 64 channels it has
+more numbers than the image, so that a network which copies rebuilds anomalies as well.
 """
 
 
