@@ -5,8 +5,8 @@
     python benchmarks/real_tissue.py table CACHE --half choose
     python benchmarks/real_tissue.py tissues CACHE -o models/lite0-tissues.safetensors
 
-`embed` reads every cell of the outlined cases (benchmarks/atlas), and some regions of those without
-outlines, through the program's own functions and keeps embeddings; it computes no score.
+`embed` reads the outlined cells of every case (benchmarks/atlas), and some regions of those without
+outlines, through the program's own functions and keeps their embeddings; it computes no score.
 `table` learns, for each slide, from the normal outlines of the other cases of its organ and gives
 the ROC AUC of its lesion cells against its normal cells, with the controls on the same fields:
 darkness, share of glass, mean colour, random features. `--half untouched` is for reading, not for
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -101,24 +100,20 @@ def embed(clones: Path, cache: Path, factor: float, network: PerceptualNetwork) 
             cells = plan_fields(slide, tissue, field_um=64.0, min_tissue=0.1)
             wanted, label = wanted_cells(case, cells)
             plane = SlidePlane(slide, tissue, 10, preprocessing.for_slide(slide, tissue))
-            found: dict[str, list[NDArray[Any]]] = defaultdict(list)
+            found: dict[int, list[NDArray[np.float32]]] = {um: [] for um in SIZES}
             at, shares = [], []
-            looked_at = wanted if "half" not in line else None  # elsewhere: the slide's own tissue
-            for part in embed_cells(plane, cells, maps, SIZES, wanted=looked_at):
-                here = wanted[part.indices]
-                at.append(part.indices[here])
-                shares.append(part.shares[here])
+            for part in embed_cells(plane, cells, maps, SIZES, wanted=wanted):
+                at.append(part.indices)
+                shares.append(part.shares)
                 for um, values in part.embeddings.items():
-                    found[f"um{um}"].append(values[here])
-                found["elsewhere"].append(part.embeddings[max(SIZES)][~here].astype(np.float16))
-                found["elsewhere_share"].append(part.shares[~here])
+                    found[um].append(values)
             index = np.concatenate(at)
             colours = np.stack(
                 [colour_of(plane, int(cells.row[i]), int(cells.col[i])) for i in index]
             )
         np.savez(
             target, label=label[index], share=np.concatenate(shares), colour=colours,
-            **{name: np.concatenate(parts) for name, parts in found.items()},
+            **{f"um{um}": np.concatenate(parts) for um, parts in found.items()},
         )  # fmt: skip
         print(
             case, {k: int((label[index] == k).sum()) for k in (0, 1)}, file=sys.stderr, flush=True
@@ -217,10 +212,7 @@ def table(
         if line["half"] != half or not others or case not in at_hand:
             continue
         own = at_hand[case]
-        normal = [
-            {key: data[c][key][data[c]["label"] == 0] for key in data[c] if "elsewhere" not in key}
-            for c in others
-        ]
+        normal = [{key: v[data[c]["label"] == 0] for key, v in data[c].items()} for c in others]
         joined = {
             um: torch.from_numpy(np.concatenate([d[f"um{um}"][:, chosen] for d in normal]))
             for um in config.fields_um
@@ -255,10 +247,9 @@ def judged(
     model: Density, own: Data, chosen: NDArray[np.intp], colours: NDArray[np.float64]
 ) -> dict[str, Any]:
     """Figures of a slide; `colours` (n, 3) are those of the normal fields learned from."""
-    cells, share = fields_of(own, chosen, model.config), torch.from_numpy(own["share"])
-    if model.own_share and "elsewhere" in own:
-        model = of_slide(model, cells, share, own, chosen)
-    score = model.score_fields(cells, share).numpy()
+    score = model.score_fields(
+        fields_of(own, chosen, model.config), torch.from_numpy(own["share"])
+    ).numpy()
     lesion = own["label"] == 1
     odd = (((own["colour"] - colours.mean(0)) / colours.std(0)) ** 2).sum(1)
     return {
@@ -269,18 +260,6 @@ def judged(
         "glass": auc(-own["share"], lesion),
         "mean_colour": auc(odd, lesion),
     }
-
-
-def of_slide(
-    model: Density, cells: dict[int, torch.Tensor], share: torch.Tensor, own: Data,
-    chosen: NDArray[np.intp],
-) -> Density:  # fmt: skip
-    """Let the model refer to the whole slide's least unusual cells, as `score` does."""
-    (um,) = model.config.fields_um
-    whole = torch.cat((cells[um], torch.from_numpy(own["elsewhere"][:, chosen]).float()))
-    shares = torch.cat((share, torch.from_numpy(own["elsewhere_share"])))
-    score = model.score_fields({um: whole}, shares)
-    return model.of_slide({um: whole[score <= score.quantile(model.own_share)]})
 
 
 def fields_of(

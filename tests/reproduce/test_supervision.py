@@ -11,6 +11,7 @@ from tiny_sets import PLAN
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.reproduce.choosing import Choice, choose
+from wsi_anomaly.reproduce.published import GRID
 from wsi_anomaly.reproduce.scores import Scores
 from wsi_anomaly.reproduce.supervision import supervision
 

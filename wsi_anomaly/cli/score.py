@@ -91,6 +91,13 @@ option = option_of(ScoreOptions)
     "it; or a folder of files named as the slides.",
 )
 @option(
+    "--normal",
+    type=click.Path(path_type=Path, exists=True),
+    help="Outlines (QuPath GeoJSON, ASAP XML) of some normal tissue on the slide itself, 0.1 mm2 "
+    "or more; or a folder of files named as the slides. What is like it scores lower, whatever the "
+    "slide's stain and scanner; no score rises.",
+)
+@option(
     "--embeddings",
     type=PATH,
     metavar="FOLDER",
@@ -200,6 +207,7 @@ def command(
       wsi-anomaly score slide.tif --heatmap
       wsi-anomaly score new_slides/ -o results --false-regions 0.5
       wsi-anomaly score slide.svs --mpp 0.2527     a slide that does not say its pixel size
+      wsi-anomaly score slide.tif --normal normal.geojson    beside its own normal tissue
       wsi-anomaly score new_slides/ --shard 3/8    the third of eight machines
       wsi-anomaly score new_slides/ --embeddings features_uni_v1/
       wsi-anomaly score --watch incoming/          what a scanner writes there, all night
@@ -234,6 +242,8 @@ def command(
             raise UsageError("A study is scored from slides; leave --embeddings or --cohort out.")
         if options.cases is not None:
             raise UsageError("--cases goes without --cohort, whose table names the animals.")
+        if options.normal is not None:
+            raise UsageError("A study is compared with its control animals; leave --normal out.")
         from wsi_anomaly.cli.score_cohort import run_cohort
 
         return run_cohort(

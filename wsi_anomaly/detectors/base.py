@@ -164,13 +164,13 @@ class Detector(ABC):
         raise NotImplementedError(f"{self.name} judges tiles")
 
     @property
-    def own_share(self) -> float:
-        """Share of a slide's fields, the least unusual, that :meth:`of_slide` wants; 0: none."""
-        return 0.0
+    def takes_own(self) -> bool:
+        """Whether it has :meth:`of_slide`."""
+        return False
 
     def of_slide(self, embeddings: Mapping[int, Tensor]) -> Self:
-        """Give the detector that knows a slide's own least unusual fields, (n, D) by size in um."""
-        raise NotImplementedError(f"{self.name} judges every field by itself")
+        """Give the detector that also refers to a slide's own normal fields, (n, D) by size."""
+        raise NotImplementedError(f"{self.name} knows no slide's own tissue")
 
     def place_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor | None:
         """Where fields lie in a space of few axes, (N, k), for comparing slides; None: nowhere."""

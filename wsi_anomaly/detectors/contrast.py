@@ -8,9 +8,10 @@ the Pathology Atlas; what is known of them ships as a mean for each slide and on
 (``models/lite0-tissues.md``). Compare outlier exposure (Hendrycks et al. 2019; on histology Dippel
 et al. 2024).
 
-A slide's own least unusual fields are a second reference (:func:`own_reference`): they have its
-stain and come from its scanner. The distance is then the mean of that from normal fields and that
-from these.
+Normal fields of the slide itself, where a person has marked some, are a second reference
+(:func:`own_reference`): they have its stain and come from its scanner. The distance is then the
+smaller one of that from normal fields and that from these: what is like them is usual, and nothing
+becomes more unusual by them.
 """
 
 from __future__ import annotations
@@ -151,13 +152,13 @@ def own_reference(state: Mapping[str, Tensor], embedding: Tensor) -> dict[str, T
 def contrast(state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
     """Distances (N,) of embeddings (N, D) from normal ones, float32.
 
-    With :func:`own_reference`, the mean of that and of the distance from the slide's own.
+    With :func:`own_reference`, from the nearer one of these and the slide's own.
     """
     directions = _directions(state, embedding)
     distance = _distance(directions, state["axes"], state["centre"])
     if "own_axes" in state:
         own = _distance(directions, state["own_axes"], state["own_centre"])
-        distance = (distance + own) / 2
+        distance = torch.minimum(distance, own)
     return distance
 
 

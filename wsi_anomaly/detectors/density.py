@@ -9,8 +9,8 @@ standardised. Four distances:
   how much of it a tile holds, and tiles at the edge are the farthest from the mean of all.
 - ``knn``: mean cosine distance to the k nearest normal tiles. Was anything like it seen?
 - ``contrast``: distance of directions along the axes from normal to other tissues
-  (:mod:`wsi_anomaly.detectors.contrast`). Differences of stain and scanner count little, less still
-  where a slide's own least unusual fields are a second reference.
+  (:mod:`wsi_anomaly.detectors.contrast`). Differences of stain and scanner count little, and less
+  where normal fields of the slide itself are known (:meth:`Density.of_slide`).
 
 ``both``, the default, is the mean of the first two, each in robust units of the normal tiles: on
 tissue the second is the better one, on radiographs the first (``docs/results.md``). ``by-layer``
@@ -54,7 +54,6 @@ _SMALLEST_FIELD = 16
 LARGEST_FIELD_UM = 256
 """What lies in a tile file round the cells that are learned from reaches no further."""
 _LARGEST_EMBEDDED_UM = 2048
-_OWN_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -200,12 +199,12 @@ class Density(Detector):
         return score if usual is None or shares is None else above_usual(score, shares, usual)
 
     @property
-    def own_share(self) -> float:
-        """See :attr:`Detector.own_share`."""
-        return _OWN_SHARE if any(name.endswith("contrast.root") for name in self.state_) else 0.0
+    def takes_own(self) -> bool:
+        """Whether the estimator is ``contrast``, learned since it has :meth:`of_slide`."""
+        return any(name.endswith("contrast.root") for name in self.state_)
 
     def of_slide(self, embeddings: Mapping[int, Tensor]) -> Self:
-        """Refer to a slide's own fields, (n, D) by size in um; see :meth:`Detector.of_slide`."""
+        """Refer to a slide's own normal fields as well; see :meth:`Detector.of_slide`."""
         own = copy.copy(self)
         own.state_ = dict(self.state_)
         for um in self.fields_um:

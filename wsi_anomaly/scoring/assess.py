@@ -30,8 +30,6 @@ _SHARPNESS_STEP = 8  # every so many fields: the median needs no more
 _QUEUED_BATCHES = 4  # bounds the memory; more only hides longer stalls of the disk
 Keep = Callable[[Fields, NDArray[np.float32], NDArray[np.float32]], None]
 """Takes cells, the embeddings (n, D) of the largest fields round them, and their shares (n,)."""
-Embeddings = dict[int, NDArray[np.float32]]
-Scores = NDArray[np.floating]
 Batch = tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.uint8]]
 
 
@@ -121,7 +119,7 @@ class _Found:
         self.places: list[NDArray[np.floating]] = []
         self.seconds = 0.0
 
-    def put(self, indices: NDArray[np.intp], batch: dict[str, Scores]) -> None:
+    def put(self, indices: NDArray[np.intp], batch: dict[str, NDArray[np.floating]]) -> None:
         """Take the scores of some fields; those that are no numbers have failed."""
         finite = np.all([np.isfinite(values) for values in batch.values()], axis=0)
         self.status[indices[~finite]] = Status.FAILED
@@ -181,15 +179,23 @@ def _judge_fields(
     highest: HighestFields | None,
 ) -> None:
     """Run the network over the plane and judge the fields round every cell."""
+    from wsi_anomaly.scoring.embedding import embed_cells  # heavy: only models of fields pay
+
     start = time.perf_counter()
     without = found.fields.status == Status.OK
-    for indices, embeddings, shares, batch in _judged(plane, model, found, min_tissue, report):
-        without[indices] = False
-        found.put(indices, batch)
+    for part in embed_cells(
+        plane, found.fields, model.dense_maps(), model.fields_um, progress=report
+    ):
+        enough = part.shares >= min_tissue
+        without[part.indices[enough]] = False
+        embeddings = {um: values[enough] for um, values in part.embeddings.items()}
+        batch = dict(model.score_fields(embeddings, part.shares[enough]))
+        found.put(part.indices[enough], batch)
         if highest is not None and model.primary in batch:
-            highest.add(indices, batch[model.primary], embeddings)
+            highest.add(part.indices[enough], batch[model.primary], embeddings)
         if keep is not None:
-            keep(found.fields.take(indices), embeddings[max(model.fields_um)], shares)
+            largest = embeddings[max(model.fields_um)]
+            keep(found.fields.take(part.indices[enough]), largest, part.shares[enough])
         places = model.place_fields(embeddings)
         if places is not None and len(places):
             found.places.append(places)
@@ -199,38 +205,6 @@ def _judge_fields(
     found.kept[without & (found.status == Status.OK)] = False
     found.sharp.append(plane.sharpness_of(found.fields))
     found.seconds += time.perf_counter() - start
-
-
-def _judged(
-    plane: SlidePlane,
-    model: ScoringModel,
-    found: _Found,
-    min_tissue: float,
-    report: Callable[[int, int], None],
-) -> Iterator[tuple[NDArray[np.intp], Embeddings, NDArray[np.float32], dict[str, Scores]]]:
-    """Give parts of the fields with enough tissue: which they are, embeddings, shares, scores."""
-    from wsi_anomaly.scoring.embedding import embed_cells  # heavy: only models of fields pay
-    from wsi_anomaly.scoring.own import Judged, of_slide, wants_own
-
-    once: list[Judged] = []
-    all_first = wants_own(model)
-    for part in embed_cells(
-        plane, found.fields, model.dense_maps(), model.fields_um, progress=report
-    ):
-        enough = part.shares >= min_tissue
-        indices, shares = part.indices[enough], part.shares[enough]
-        embeddings = {um: values[enough] for um, values in part.embeddings.items()}
-        batch = dict(model.score_fields(embeddings, shares))
-        if all_first:
-            once.append(Judged.of(indices, embeddings, shares, batch))
-        else:
-            yield indices, embeddings, shares, batch
-    twice = of_slide(model, once) if once else None
-    for judged in once:
-        embeddings, batch = judged.whole(), dict(judged.scores)
-        if twice is not None:
-            batch = dict(twice.score_fields(embeddings, judged.shares))
-        yield judged.indices, embeddings, judged.shares, batch
 
 
 def read_tiles(
