@@ -12,7 +12,7 @@ the ROC AUC of its lesion cells against its normal cells, with the controls on t
 darkness, share of glass, mean colour, random features. `--half untouched` is for reading, not for
 choosing. `tissues` summarises the normal outlines of the half `choose` for the estimator
 `contrast`; `table` does the same without the slide that it judges. `--whole` adds the slides
-without outlines to both, `--changes CHANGES` what tissue_changes.py found.
+without outlines to both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ import shapely
 import torch
 from common import REPOSITORY, finish, parser_of
 from numpy.typing import NDArray
-from tissue_changes import moment
 
 from wsi_anomaly.annotations import read_outlines
 from wsi_anomaly.core.ranking import roc_auc
@@ -51,7 +49,6 @@ SIZES = (64, 128, 256)
 MOST_CELLS = 6000  # of a class and slide
 REGION, REGIONS = 16, 8  # cells a side; of a slide without outlines
 
-CHANGES_COUNT = 10  # times what varies within a slide
 EXAMPLE = "tubularadenoma-flat"  # no part of what ships: the project's example is cut from it
 
 Data = dict[str, NDArray[Any]]
@@ -160,39 +157,32 @@ def known_cases() -> set[str]:
 
 def tissues_without(
     case: str, data: Mapping[str, Data], others: Mapping[str, Data], config: DensityConfig,
-    kinds: tuple[int, ...] = (0,), changed: Path | None = None,
+    kinds: tuple[int, ...] = (0,),
 ) -> dict[int, Tissues]:  # fmt: skip
     """What other slides know of tissues, by size of field: never those of the untouched half.
 
-    `kinds` says whether normal tissue alone (0) is known, or lesions (1) as well, each for itself;
-    `changed` where the embeddings of changed tissue lie.
+    `kinds` says whether normal tissue alone (0) is known, or lesions (1) as well, each for itself.
     """
     chosen = columns(list(config.layers))
     known = [d for c, d in data.items() if c in known_cases() - {case}]
-    found = {
+    return {
         um: tissues_of(
             [d[f"um{um}"][d["label"] == kind][:, chosen] for kind in kinds for d in known]
             + [d[f"um{um}"][:, chosen] for d in others.values()]
         )
         for um in config.fields_um
     }
-    if changed is None:
-        return found
-    slides = [dict(np.load(changed / f"{c}.npz")) for c in sorted(known_cases() - {case})]
-    (um,) = found
-    varied = found[um].within + CHANGES_COUNT * moment(found[um], slides)
-    return {um: replace(found[um], within=varied)}
 
 
 def write_tissues(
     cache: Path, config: DensityConfig, whole: bool, kinds: tuple[int, ...], output: Path,
-    network: PerceptualNetwork, changed: Path | None,
+    network: PerceptualNetwork,
 ) -> dict[str, object]:  # fmt: skip
     """Write what ships of the tissues; says which slides they are."""
     data = read_cache(cache, cases())
     others = read_cache(cache, cases("without_outlines")) if whole else {}
     (um,) = config.fields_um
-    found = tissues_without("", data, others, config, kinds, changed)[um]
+    found = tissues_without("", data, others, config, kinds)[um]
     slides = [*(case for case in data if case in known_cases()), *others]
     tensors = {name: torch.from_numpy(getattr(found, name)).half() for name in TENSORS}
     made = {
@@ -206,7 +196,6 @@ def write_tissues(
 def table(
     cache: Path, half: str, config: DensityConfig, whole: bool, kinds: tuple[int, ...],
     network: PerceptualNetwork, judge: Path | None = None, alone: bool = False,
-    changed: Path | None = None,
 ) -> dict[str, object]:  # fmt: skip
     """ROC AUC by slide, with its controls; means by slide and by organ."""
     data = read_cache(cache, cases())
@@ -230,7 +219,7 @@ def table(
         }
         model = Unseen(network, config)
         if "contrast" in config.estimator:
-            model.known = tissues_without(case, data, beside, config, kinds, changed)
+            model.known = tissues_without(case, data, beside, config, kinds)
         if alone:
             fit_to_most(model, fields_of(own, chosen, config), torch.from_numpy(own["share"]))
         else:
@@ -314,7 +303,6 @@ def main() -> None:
     parser.add_argument(
         "--alone", action="store_true", help="each slide's outlined cells are their own reference"
     )
-    parser.add_argument("--changes", type=Path, help="CHANGES of tissue_changes.py")
     parser.add_argument("--lesions", action="store_true", help="known tissues: lesions as well")
     parser.add_argument("-o", "--output", type=Path, help="file of tissues to write")
     args = parser.parse_args()
@@ -332,21 +320,11 @@ def main() -> None:
     )
     kinds = (0, 1) if args.lesions else (0,)
     if args.what == "tissues":
-        made = write_tissues(
-            args.folders[0], config, args.whole, kinds, args.output, network, args.changes
-        )
+        made = write_tissues(args.folders[0], config, args.whole, kinds, args.output, network)
         finish(made, args.json)
         return
     found = table(
-        args.folders[0],
-        args.half,
-        config,
-        args.whole,
-        kinds,
-        network,
-        args.judge,
-        args.alone,
-        args.changes,
+        args.folders[0], args.half, config, args.whole, kinds, network, args.judge, args.alone
     )
     finish(found, args.json)
 
