@@ -70,6 +70,7 @@ STAIN_NAMES = {
     "torch_staintools_macenko": "torch-staintools, Macenko, cached",
     "torch_staintools_vahadane": "torch-staintools, Vahadane, cached",
     "torchstain_macenko": "torchstain, Macenko (no cache)",
+    "stainx_macenko": "stainx, Macenko (no cache)",
     "staintools_fixed_matrix": "StainTools, one matrix",
     "tiatoolbox_vahadane": "TIAToolbox, Vahadane of each tile",
     "staintools_default": "StainTools as documented",
@@ -152,7 +153,7 @@ def peers_stain(r: Record) -> list[str]:
     versions = ", ".join(
         v
         for k, v in r["versions"].items()
-        if k in {"tiatoolbox", "torchstain", "torch-staintools", "staintools"}
+        if k in {"tiatoolbox", "torchstain", "torch-staintools", "stainx", "staintools"}
     )
     return [*rows(head, body), "", f"Versions: {versions}."]
 
