@@ -74,8 +74,7 @@ def parts(slide_file: Path, model: Model, rounds: int) -> dict[str, object]:
     with open_slide(slide_file) as slide, tempfile.TemporaryDirectory() as folder:
         tissue = find_tissue(slide)
         preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
-        grid = grid_of(model, None)
-        fields = plan_fields(slide, tissue, field_um=grid.field_um, stride_um=grid.stride_um)
+        fields = plan_fields(slide, tissue, **grid_of(model, None))
         ways = of_fields if model.fields_um else of_tiles
         alone = ways(slide, tissue, preprocess, fields, model)
         work: dict[str, Callable[[], object]] = {
