@@ -26,7 +26,9 @@ def test_the_line_of_the_readme_works_in_a_fresh_folder(here, model, slide, caps
     assert {p.name for p in (here / "results").iterdir() if p.name[0] != "."} == {
         "slide", "index.html", "slides.csv", "audit.jsonl",
     }  # fmt: skip
+    capsys.readouterr()
     assert main(["audit", "results"]) == 0
+    assert "1 run, 1 result, 0 reviews recorded." in capsys.readouterr().err
     (here / "results/slide/overlay.geojson").write_text("{}")
     assert main(["audit", "results"]) == 1
     assert "overlay.geojson was changed after" in capsys.readouterr().err
@@ -40,7 +42,7 @@ def test_the_line_of_the_readme_works_in_a_fresh_folder(here, model, slide, caps
     assert 512 <= x <= 832
     assert 384 <= y <= 704
     said = capsys.readouterr().err
-    assert "1 of 1 slides done." in said
+    assert "1 of 1 slide done." in said
     assert "Open results/slide/report.html" in said
     assert not list(here.rglob("*.partial"))
 

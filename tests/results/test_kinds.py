@@ -90,7 +90,7 @@ def test_a_kind_is_named_after_what_readers_called_its_regions(world):
     )  # fmt: skip
     append_review(world / "results", review)
     decided = decided_in(world / "results", kinds)
-    assert title_of(dark, 1, decided) == "Kind 1: follicle (1 of 1 reviews)"
+    assert title_of(dark, 1, decided) == "Kind 1: follicle (1 of 1 review)"
     assert decided[(region.folder, region.number)][0].kind == dark.name
     assert decided_in(world / "results", kinds, "bob") == {}
 

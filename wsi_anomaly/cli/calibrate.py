@@ -16,6 +16,7 @@ from wsi_anomaly.cli.common import (
     option_of,
     scene_option,
 )
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.options import CalibrateKeywords, CalibrateOptions
 
 
@@ -83,5 +84,8 @@ def command(
             normals, model, output, CalibrateOptions(**flags), watch=display.watch()
         )
     display.calibration(made.model)
-    out.print(f"{made.used} of {made.slides} slides used; model in {made.folder}/", markup=False)
+    out.print(
+        f"{made.used} of {counted(made.slides, 'slide')} used; model in {made.folder}/",
+        markup=False,
+    )
     return 0 if made.used == made.slides else 1

@@ -16,6 +16,7 @@ from wsi_anomaly.cli.common import (
     option_of,
     scene_option,
 )
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.options import CheckKeywords, CheckOptions
 
 
@@ -67,7 +68,7 @@ def command(
     out = console(verbosity)
     with TrainDisplay(out, verbosity) as display:
         found = api.check(new, model, options=CheckOptions(**flags), watch=display.watch())
-    out.print(f"{found.used} of {found.slides} slides looked at.", markup=False)
+    out.print(f"{found.used} of {counted(found.slides, 'slide')} looked at.", markup=False)
     shift = found.shift
     if shift is None:
         out.print("Nothing can be compared: too little is known of the normal slides.")

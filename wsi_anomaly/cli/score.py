@@ -23,6 +23,7 @@ from wsi_anomaly.cli.common import (
     say_what_failed,
     scene_option,
 )
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.options import ScoreKeywords, ScoreOptions
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def _run(run: ScoreRun, out: Console, verbosity: int) -> int:
                 failed.append(outcome)
             else:
                 done.append(outcome.job.folder)
-    out.print(f"{len(done)} of {len(run.jobs)} slides done.", markup=False)
+    out.print(f"{len(done)} of {counted(len(run.jobs), 'slide')} done.", markup=False)
     missed = run.listing.missed()
     say_what_failed(failed, missed)
     if done:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsi_anomaly.cli.common import console, noting, say, say_what_failed
+from wsi_anomaly.core.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,7 +127,7 @@ def run_cohort(
     study = _Study(cohort, named, scorings, loaded, places, output, note)
     study.score_controls(out, verbosity)
     study.score_slides(out, verbosity)
-    out.print(f"{len(study.done)} of {len(cohort.slides)} slides done.", markup=False)
+    out.print(f"{len(study.done)} of {counted(len(cohort.slides), 'slide')} done.", markup=False)
     say_what_failed(study.failed)
     if blinded:
         key = write_key(output, cohort.slides, places.names, study.errors_by_code)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly import __version__
 from wsi_anomaly.core.files import write_text
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.reports.beside import BesideRows
 from wsi_anomaly.reports.charts import color_bar, histogram, ruler
 from wsi_anomaly.reports.pictures import data_uri, gallery
@@ -52,6 +53,7 @@ def environment(folder: Path | None = None) -> Any:
     )
     made.globals.update(
         area=area_text,
+        counted=counted,
         number=number,
         percent=percent,
         above_normal=above_normal,
