@@ -182,7 +182,7 @@ class Archive:
     def close(self) -> None:
         """Give the disk back, and all that is on it."""
         if self._disk:
-            subprocess.run(["umount", str(self.root)], check=True)
+            subprocess.run(["umount", "--lazy", str(self.root)], check=True)
 
 
 def _mounted(folder: Path) -> bool:
