@@ -35,10 +35,10 @@ def command(*, results: Path, kind: str, output: Path, overwrite: bool, verbosit
     RESULTS is the folder that score has written (default: results/). Fields have their place, raw
     score of each method, smoothed score, percentile, z, p-value, class, region and review; regions
     their area, scores, reviews and outline; slides what the worklist says. Needs
-    wsi-anomaly[export].
+    pip install "wsi-anomaly[export]".
 
     With --to onnx RESULTS is a model that ranks by density: its network and its score are written
-    as ONNX files and compared with PyTorch. Needs wsi-anomaly[onnx].
+    as ONNX files and compared with PyTorch. Needs pip install "wsi-anomaly[onnx]".
 
     \b
     Examples:
