@@ -12,8 +12,9 @@ from wsi_anomaly.cli.common import (
     common_options,
     console,
     device_option,
+    embeddings_option,
+    model_option,
     mpp_options,
-    option_of,
     scene_option,
 )
 from wsi_anomaly.core.wording import counted
@@ -22,16 +23,10 @@ from wsi_anomaly.options import CheckKeywords, CheckOptions
 
 @click.command()
 @click.argument("new", nargs=-1, type=PATH)
-@click.option(
-    "--model",
-    type=PATH,
-    help="Folder of the model.  [default: model/, else the shipped model]",
-)
-@option_of(CheckOptions)(
-    "--embeddings",
-    type=PATH,
-    metavar="FOLDER",
-    help="Score embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made, with a model of "
+@model_option
+@embeddings_option(
+    CheckOptions,
+    "Score embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made, with a model of "
     "train --embeddings: those of NEW, or without NEW all in the folder.",
 )
 @mpp_options(CheckOptions)

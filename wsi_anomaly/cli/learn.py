@@ -12,6 +12,7 @@ from wsi_anomaly.cli.common import (
     common_options,
     console,
     device_option,
+    embeddings_option,
     noting,
     option_of,
     say,
@@ -43,12 +44,7 @@ from wsi_anomaly.options import LearnKeywords, LearnOptions
     type=PATH,
     help="Folder in which the slides lie now, if they are not where they were scored.",
 )
-@option_of(LearnOptions)(
-    "--embeddings",
-    type=PATH,
-    metavar="FOLDER",
-    help="Embeddings that the results were scored from, if they were.",
-)
+@embeddings_option(LearnOptions, "Embeddings that the results were scored from, if they were.")
 @device_option(LearnOptions)
 @common_options
 def command(
