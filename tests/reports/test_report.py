@@ -17,9 +17,10 @@ from score_map_fakes import fake_calibration, fake_score_map, fake_slide
 
 from wsi_anomaly.calibration import OperatingPoint
 from wsi_anomaly.cli.score_display import regions_in_words
+from wsi_anomaly.core.wording import area_text
 from wsi_anomaly.reports import Worklist, write_report, write_results, write_worklist
 from wsi_anomaly.reports.charts import color_bar
-from wsi_anomaly.reports.report import area_text, percent, verdict
+from wsi_anomaly.reports.report import percent, verdict
 from wsi_anomaly.reports.slide_folder import frame_thumbnail
 from wsi_anomaly.results import Frame
 from wsi_anomaly.results.raster import overlay_picture

@@ -14,13 +14,15 @@ from wsi_anomaly.core.errors import ModelError, OutputError
 from wsi_anomaly.core.small_pictures import as_jpeg, made_anew, packed, unpacked
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.detectors.examples import Examples, spread_over
-from wsi_anomaly.reports.kinds import PAGE
-from wsi_anomaly.results.kinds import LEAST, alike, decided_in, find_kinds, title_of
+from wsi_anomaly.reports.kinds import PAGE, sheets
+from wsi_anomaly.reports.report import environment
+from wsi_anomaly.results.kinds import LEAST, Kinds, alike, decided_in, find_kinds, title_of
 from wsi_anomaly.results.region_file import NAME, read_region_file, sentence
 from wsi_anomaly.results.review_matching import regions_of
 from wsi_anomaly.results.reviews import Review, append_review
 from wsi_anomaly.results.stored_scores import StoredScores
 from wsi_anomaly.results.summary import read_summary
+from wsi_anomaly.viewer.folder import TEMPLATES
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,16 @@ def test_the_page_of_kinds_stands_beside_the_worklist(world):
     assert page.count("<img") == 12
     assert 'href="s0/report.html#region-1"' in page
     assert f'href="{PAGE}"' in (world / "results" / "index.html").read_text()
+
+
+def test_a_page_of_kinds_without_any_says_why():
+    """As of the demo, whose model judges single tiles."""
+    page = environment(TEMPLATES).get_template("viewer_kinds.html.j2")
+    shown = sheets(Kinds([], left_out=13), {})
+    text = page.render(reader="ann", findings=[], mine=[], **shown)
+    assert "No flagged regions to group" in text
+    assert "13 flagged regions not grouped" in text
+    assert "none is like another" not in text
 
 
 def test_what_is_alike_is_one_kind_and_what_is_like_nothing_is_single():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_anomaly.core.errors import ModelError, UsageError, WsiAnomalyError
-from wsi_anomaly.core.wording import counted
+from wsi_anomaly.core.wording import area_text, counted
 
 MAGNIFICATIONS = (40, 20, 10)
 
@@ -322,7 +322,7 @@ def result_facts(path: Path) -> Facts:
                 else f"not possible: {flagged['reason']}",
             ),
             ("tissue", f"{summary['tissue_mm2']:.1f} mm2"),
-            ("not assessed", f"{summary['not_assessed_mm2']:.2f} mm2"),
+            ("not assessed", f"{area_text(summary['not_assessed_mm2'])} mm2"),
             ("model", f"{summary['model']['name']}"),
         ]
         rows += [("warning", str(text)) for text in summary["warnings"]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsi_anomaly.cli.common import VERBOSE
 from wsi_anomaly.cli.display import Display, progress_bar
-from wsi_anomaly.core.wording import counted
+from wsi_anomaly.core.wording import area_text, counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,8 +24,6 @@ def shown_name(job: ScoreJob) -> str:
 
 def regions_in_words(count: int, mm2: float) -> str:
     """Say how many regions are flagged, and their area."""
-    from wsi_anomaly.reports.report import area_text
-
     if not count:
         return "no flagged region"
     return f"{counted(count, 'flagged region')} ({area_text(mm2)} mm2)"
@@ -39,7 +37,7 @@ def found_in_words(summary: Mapping[str, Any]) -> str:
     if flagged["possible"]:
         text += f", {regions_in_words(flagged['regions'], flagged['area_mm2'])}"
     if summary["not_assessed_mm2"]:
-        text += f", {summary['not_assessed_mm2']:.2f} mm2 not assessed"
+        text += f", {area_text(summary['not_assessed_mm2'])} mm2 not assessed"
     return text
 
 
