@@ -52,7 +52,9 @@ def command(*, folder: Path, seal: str | None, freeze: bool, verbosity: int = 0)
     found = audit_results(folder, seal)
     for problem in found.problems:
         click.echo(f"Error: {problem}", err=True)
-    models = ", ".join(f"{name[:16]} ({count})" for name, count in found.models.items())
+    models = ", ".join(
+        f"{name[:16]} ({counted(count, 'result')})" for name, count in found.models.items()
+    )
     recorded = {"run": found.runs, "result": found.results, "review": found.reviews}
     say(out, f"{', '.join(counted(n, noun) for noun, n in recorded.items())} recorded.")
     say(out, f"Models: {models or 'none'}")
