@@ -185,7 +185,7 @@ def test_what_is_missing_is_said_in_one_sentence(
     with pytest.raises(UsageError, match="anndata, spatialdata, not 'xlsx'"):
         export_results(results, tmp_path / "tables", "xlsx")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UsageError, match=r"needs pyarrow.*install wsi-anomaly\[export\]"):
+    with pytest.raises(UsageError, match=r'needs pyarrow.*pip install "wsi-anomaly\[export\]"'):
         export_results(results, tmp_path / "tables")
 
 
