@@ -22,6 +22,7 @@ from wsi_anomaly.results.review_matching import regions_of
 from wsi_anomaly.results.reviews import Review, append_review
 from wsi_anomaly.results.stored_scores import StoredScores
 from wsi_anomaly.results.summary import read_summary
+from wsi_anomaly.scoring.beside import what_spoke
 from wsi_anomaly.viewer.folder import TEMPLATES
 
 
@@ -147,6 +148,17 @@ def test_a_report_shows_the_field_the_normal_ones_and_what_spoke(world):
     assert units == sorted(units, reverse=True)
     # The score is the mean of its parts, but for what is usual at the edge of tissue.
     assert [m["method"] for m in spoken["methods"]] == ["density"]
+
+
+def test_what_spoke_leaves_out_a_method_without_scores(world):
+    """As a method of tiles, where embeddings are scored with a model that has one beside."""
+    model = Model.load(world / "model")
+    reference = model.calibration["density"]
+    beside = replace(model, calibration={"density": reference, "dpa": reference})
+    judge = model.judge_of_fields
+    embeddings = {um: judge.state_[f"{um}um.mean"].numpy()[None] for um in judge.fields_um}
+    [spoken] = what_spoke(beside, embeddings, {"density": np.ones(1, np.float32)}, reference)
+    assert [method["method"] for method in spoken["methods"]] == ["density"]
 
 
 def test_what_spoke_is_said_with_its_share_and_methods_by_p_value():

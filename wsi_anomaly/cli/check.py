@@ -70,7 +70,7 @@ def command(
         return 1
     out.print(shift.sentence, markup=False, soft_wrap=True)
     for name, effect in shift.effects.items():
-        out.print(f"  {name:<22} {effect:+.1f} standard deviations", markup=False)
+        out.print(f"  {name:<23} {effect:+.1f} standard deviations", markup=False)
     if found.false_regions is not None:
         out.print(
             f"At a promise of 1 false region a slide it shows {found.false_regions:.1f} regions a "

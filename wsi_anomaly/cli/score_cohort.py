@@ -92,6 +92,7 @@ def run_cohort(
     from wsi_anomaly.core.errors import UsageError
     from wsi_anomaly.core.files import make_folder
     from wsi_anomaly.reports import write_worklist
+    from wsi_anomaly.results.trail import append_event
     from wsi_anomaly.scoring import load_model
     from wsi_anomaly.screening import Scoring, is_blinded, start_blinding
     from wsi_anomaly.slides.manifest import read_manifest
@@ -123,6 +124,9 @@ def run_cohort(
     if blinded:
         start_blinding(output)
     places = ResultFolders.of(cohort, output, blinded=is_blinded(output))
+    models_used = ", ".join(sorted({model.hash for model in loaded.values()}))
+    facts = {"verb": "score", "model": models_used, "slides": len(cohort.slides)}
+    append_event(output, "run", facts)
     note = (lambda _text: None) if blinded else noting(out)  # it names slides
     study = _Study(cohort, named, scorings, loaded, places, output, note)
     study.score_controls(out, verbosity)

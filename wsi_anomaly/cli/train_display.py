@@ -90,4 +90,7 @@ class TrainDisplay(Display):
             for line in self_check(model):
                 self._print(line)
             if not learned_from_embeddings(model):  # whose slides need not be at hand
-                self._print(f"Look at {PICTURE} in the model folder: are these artefacts?")
+                self._print(
+                    f"{PICTURE} in the model folder shows the most anomalous normal places: where "
+                    "they are artefacts, leave those slides out and calibrate again."
+                )
