@@ -31,6 +31,7 @@ from wsi_anomaly.scoring.model import ScoringModel
 
 _ANSWERED = frozenset({"score_tiles", "score_fields", "place_fields", "pixel_maps"})
 _WAITING = 128  # readers that knock at once
+_CLOSING_SECONDS = 10.0
 
 
 class NetworkServer:
@@ -56,7 +57,8 @@ class NetworkServer:
         self._listener = Listener(own_name, backlog=_WAITING, authkey=current_process().authkey)
         self.address = own_name or str(self._listener.address)
         self._closed = False
-        threading.Thread(target=self._accept, name="readers", daemon=True).start()
+        self._door = threading.Thread(target=self._accept, name="readers", daemon=True)
+        self._door.start()
 
     def __enter__(self) -> Self:
         return self
@@ -64,6 +66,7 @@ class NetworkServer:
     def __exit__(self, *_: object) -> None:
         self._closed = True
         connect(self.address).close()  # nothing else wakes who waits for it
+        self._door.join(_CLOSING_SECONDS)
         self._together.close()
 
     def _accept(self) -> None:
