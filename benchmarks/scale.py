@@ -3,6 +3,7 @@
     python benchmarks/scale.py sizes [--sides 10000 20000 40000 80000 100000] [--model MODEL]
     python benchmarks/scale.py tiles [--tiles 10000 100000 1000000]
     python benchmarks/scale.py slides [--slides 1000]
+    python benchmarks/scale.py archive FOLDER [--slides 1000] [--different 60] [--largest-mm 6]
 
 sizes: ``tile`` (its defaults: 2,000 fields at three magnifications) and ``score`` (all fields at
 10x, every result file; a model that costs nothing) of drawn slides, half of them tissue. Goal: a
@@ -14,6 +15,10 @@ random training batches from files of 20,000 tiles.
 
 slides: ``score`` of so many slides of 1 mm2 in one process, without a model (the network runs all
 the same): its memory after slides, and what of it the C library keeps though it is free.
+
+archive: ``tile``, ``train`` and ``score`` of so many drawn slides, most of them little larger than the
+least, 1 mm a side: as a user gives them, with two workers: time, memory as slides are done, what is
+left. FOLDER keeps it all; give the same line again to go on.
 
 Every figure of the first two comes from a process of its own; medians of the rounds.
 """
@@ -36,6 +41,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from archive import run_archive
 from common import finish, huge_slide, memory_mb, parser_of, peak_mb
 from numpy.typing import NDArray
 
@@ -216,7 +222,7 @@ def many(slides: int) -> dict[str, Any]:
 def main() -> None:
     """Run and print JSON."""
     parser = parser_of(__doc__)
-    parser.add_argument("what", choices=["sizes", "tiles", "slides", "one"])
+    parser.add_argument("what", choices=["sizes", "tiles", "slides", "archive", "one"])
     parser.add_argument("work", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument(
         "--sides", type=int, nargs="+", default=[10_000, 20_000, 40_000, 80_000, 100_000]
@@ -224,7 +230,15 @@ def main() -> None:
     parser.add_argument("--model", help="folder of the model that scores, in place of a free one")
     parser.add_argument("--tiles", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--slides", type=int, default=1000)
+    parser.add_argument("--different", type=int, default=60, help="slides that are really drawn")
+    parser.add_argument("--largest-mm", type=float, default=6.0, help="side of the largest")
     asked = parser.parse_args()
+    if asked.what == "archive":
+        found = run_archive(
+            Path(asked.work[0]).resolve(), asked.slides, asked.different, asked.largest_mm
+        )
+        finish(found, asked.json)
+        return
     if asked.what == "slides":
         finish(many(asked.slides), asked.json)
         return
