@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,15 +26,15 @@ _MPP = 1.0
 def draw_archive(folder: Path, slides: int, different: int, largest_mm: float) -> None:
     """Write so many slides of 1 mm a side or more, from so many really drawn, in two processes.
 
-    Sides are drawn by a density that falls with their fourth power: most are small. A tenth has lesions (``x``), the others have none (``n``). What is not drawn
-    is a drawn one turned or mirrored and dyed a little differently: another slide to the program,
-    the same tissue to a pathologist.
+    Sides are drawn by a density that falls with their fourth power: most are small. A tenth has
+    lesions (``x``), the others have none (``n``). What is not drawn is a drawn one turned or
+    mirrored and dyed a little differently: another slide to the program, the same tissue to a
+    pathologist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shares = [range(k, different, 2) for k in range(2)]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        parts = [pool.submit(_draw, folder, slides, different, largest_mm, share) for share in shares]
-        for part in parts:
+        for part in [pool.submit(_draw, folder, slides, different, largest_mm, s) for s in shares]:
             part.result()
 
 
@@ -86,9 +86,7 @@ def _write(path: Path, image: NDArray[np.uint8]) -> None:
             level += 1
 
 
-def watched(
-    words: Sequence[str], folder: Path, done: Callable[[], int], every: int = 20
-) -> dict[str, Any]:
+def watched(words: Sequence[str], folder: Path, pattern: str, every: int = 20) -> dict[str, Any]:
     """Run ``wsi-anomaly`` as a user does; note the memory of its processes after so many slides.
 
     Parameters
@@ -97,8 +95,8 @@ def watched(
         The command and its options.
     folder
         Where it runs.
-    done
-        Slides that are done.
+    pattern
+        Of the files that say that a slide is done.
     every
         Slides from one note to the next.
 
@@ -121,7 +119,7 @@ def watched(
         now = {pid: _memory(pid) for pid in (process.pid, *_children(process.pid))}
         for pid, (_own, peak) in now.items():
             peaks[pid] = max(peak, peaks.get(pid, 0))
-        count = done()
+        count = len([*folder.glob(pattern)])
         if count and (not notes or count >= notes[-1][0] + every):
             workers = sorted(own for pid, (own, _peak) in now.items() if pid != process.pid)
             notes.append([count, now[process.pid][0], *workers])
@@ -159,7 +157,8 @@ def _memory(pid: int) -> tuple[float, float]:
     except OSError:  # it has just ended
         return 0.0, 0.0
     found = {line.split(":")[0]: line.split()[1] for line in lines if line.endswith(" kB")}
-    return tuple(round(int(found.get(key, 0)) / 1024, 1) for key in ("RssAnon", "VmHWM"))  # type: ignore[return-value]
+    own, peak = (round(int(found.get(key, 0)) / 1024, 1) for key in ("RssAnon", "VmHWM"))
+    return own, peak
 
 
 def _slope(notes: list[list[float]]) -> dict[str, float]:
@@ -198,15 +197,14 @@ def run_archive(
     steps = {
         "tile": (["slides", "--compression", "jpeg", *own], "tiles", "*.h5"),
         "train": ([*normal, "--detector", "density", "-o", "model"], "model", "*.json"),
-        "score": (["slides", *own], "results", "*/summary.json"),
+        "score": (["slides", *own], "results", "[!.]*/summary.json"),
     }
     for verb, (words, made, pattern) in steps.items():
         if verb in found:
             continue
-        at = folder / made
-        found[verb] = watched([verb, *words], folder, lambda at=at, p=pattern: len([*at.glob(p)]))
-        found[verb]["left"] = left(at)
-        found[verb]["made"] = len([*at.glob(pattern)])
+        found[verb] = watched([verb, *words], folder, f"{made}/{pattern}")
+        found[verb]["left"] = left(folder / made)
+        found[verb]["made"] = len([*folder.glob(f"{made}/{pattern}")])
         record.write_text(json.dumps(found, indent=1))
         print(verb, found[verb], file=sys.stderr, flush=True)
     return found

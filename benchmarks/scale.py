@@ -16,9 +16,9 @@ random training batches from files of 20,000 tiles.
 slides: ``score`` of so many slides of 1 mm2 in one process, without a model (the network runs all
 the same): its memory after slides, and what of it the C library keeps though it is free.
 
-archive: ``tile``, ``train`` and ``score`` of so many drawn slides, most of them little larger than the
-least, 1 mm a side: as a user gives them, with two workers: time, memory as slides are done, what is
-left. FOLDER keeps it all; give the same line again to go on.
+archive: ``tile``, ``train`` and ``score`` of so many drawn slides of 1 mm a side and more, most of
+them small, as a user gives them, with two workers: time, memory as slides are done, what is left.
+FOLDER keeps it all; give the same line again to go on.
 
 Every figure of the first two comes from a process of its own; medians of the rounds.
 """
