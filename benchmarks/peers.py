@@ -64,6 +64,7 @@ STAIN = {
     "ours_table_warm": None,
     "log_exp_numpy": None,
     "torchstain_macenko": "torchstain",
+    "stainx_macenko": "stainx",
     "torch_staintools_vahadane": "torch-staintools",
     "torch_staintools_macenko": "torch-staintools",
     "tiatoolbox_vahadane": "tiatoolbox",
@@ -231,6 +232,7 @@ def tiling(
         place.mkdir()
         print(f"\n{name}", file=sys.stderr, flush=True)
         found[name] = tiling_case(path, magnification, side, rounds, cache, place, mpp, ways)
+        print(json.dumps(found[name]), file=sys.stderr, flush=True)  # should the run be stopped
     return found
 
 

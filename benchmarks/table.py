@@ -42,6 +42,7 @@ RUNS = {
     "scoring_start": "scoring.py --start",
     "geojson": "geojson.py",
     "training": "training.py",
+    "decoders": "decoders.py",
     "dense": "dense.py",
     "sizing": "sizing.py",
 }
@@ -70,6 +71,7 @@ STAIN_NAMES = {
     "torch_staintools_macenko": "torch-staintools, Macenko, cached",
     "torch_staintools_vahadane": "torch-staintools, Vahadane, cached",
     "torchstain_macenko": "torchstain, Macenko (no cache)",
+    "stainx_macenko": "stainx, Macenko (no cache)",
     "staintools_fixed_matrix": "StainTools, one matrix",
     "tiatoolbox_vahadane": "TIAToolbox, Vahadane of each tile",
     "staintools_default": "StainTools as documented",
@@ -152,7 +154,7 @@ def peers_stain(r: Record) -> list[str]:
     versions = ", ".join(
         v
         for k, v in r["versions"].items()
-        if k in {"tiatoolbox", "torchstain", "torch-staintools", "staintools"}
+        if k in {"tiatoolbox", "torchstain", "torch-staintools", "stainx", "staintools"}
     )
     return [*rows(head, body), "", f"Versions: {versions}."]
 
@@ -285,6 +287,7 @@ def scoring(r: Record) -> list[str]:
     """The whole command and its parts."""
     names = {"whole": "whole command", "network": "network alone", "decode": "reading alone",
              "stain": "stain alone"}  # fmt: skip
+    names = {key: text for key, text in names.items() if key in r["seconds"]}
     low, high = min(r["of_the_rounds"]), max(r["of_the_rounds"])
     return rows(
         ["", f"{r['fields']:,} fields, {r['threads']} thread{'s' * (r['threads'] > 1)}"],
@@ -343,6 +346,45 @@ def training(r: Record) -> list[str]:
                  f"{middle:.1f} ({low:.1f} to {high:.1f})", goal]
             )  # fmt: skip
     return rows(["", "tiles/s", "`compact` is so many times as fast", _GOAL], body)
+
+
+def authors(r: Record) -> list[str]:
+    """Ours beside the authors' program."""
+    names = {"ours_float32": "float32, as `reproduce`", "ours_as_train": "bfloat16, as `train`"}
+    body, losses = [], []
+    for size, m in r["sizes"].items():
+        for what in ("training", "scoring"):
+            line = [f"{what}, {size}, loss at `{m['layer']}`"]
+            line.append(few(m[what]["images_per_s"]["theirs"]))
+            for name in names:
+                middle, low, high = m[what]["times_theirs"][name]
+                line.append(f"{middle:.2f} ({low:.2f} to {high:.2f})")
+            body.append(line)
+        far = {name: m["largest_difference_of_scores"][name] for name in names}
+        losses.append(
+            f"{size}: losses of the first steps, theirs "
+            f"{', '.join(f'{v:.6g}' for v in m['losses']['theirs'])}; ours in float32 "
+            f"{', '.join(f'{v:.6g}' for v in m['losses']['ours_float32'])}; scores differ by at "
+            f"most {far['ours_float32']:.1g} of their mean in float32 and "
+            f"{far['ours_as_train']:.1g} in bfloat16."
+        )
+    head = ["", "theirs, images/s", *(f"ours, times as fast: {name}" for name in names.values())]
+    return [*rows(head, body), "", " ".join(losses)]
+
+
+def decoders(r: Record) -> list[str]:
+    """Decoders of JPEG beside ours."""
+    names = {
+        "imagecodecs": "imagecodecs, ours", "simplejpeg": "simplejpeg",
+        "simplejpeg_quick": "simplejpeg, quick cosines and colours",
+        "simplejpeg_half": "simplejpeg, half the size", "opencv": "OpenCV", "pillow": "Pillow",
+    }  # fmt: skip
+    body = []
+    for way, name in names.items():
+        found = [level["ways"][way] for level in r["levels"].values()]
+        equal = "yes" if all(m["equal"] for m in found) else "no"
+        body.append([name, equal, *(f"{m['us_per_tile']} ({m['times_ours']:.2f})" for m in found)])
+    return rows(["us a tile (times ours)", "same pixels", *r["levels"]], body)
 
 
 def dense(r: Record) -> list[str]:
@@ -411,6 +453,8 @@ TABLES: dict[str, Callable[[Record], list[str]]] = {
     "scoring_start": scoring_start,
     "geojson": geojson,
     "training": training,
+    "authors": authors,
+    "decoders": decoders,
     "dense": dense,
     "sizing": sizing,
 }

@@ -55,6 +55,8 @@ PEERS = {
     "anomalib": Peer(("anomalib==2.7.0", *_TORCH)),
     "torchstain": Peer(("torchstain==1.4.1", *_TORCH)),
     "torch-staintools": Peer(("torch-staintools==1.0.7", *_TORCH)),
+    "stainx": Peer(("stainx==0.1.6", *_TORCH)),
+    "decoders": Peer(("simplejpeg==1.9.0", "opencv-python-headless==5.0.0.93")),
     "staintools": Peer(
         ("staintools==2.1.2", "spams-bin==2.6.14", "opencv-python-headless"),
         ("opencv-python; python_version < '3'",),

@@ -155,6 +155,20 @@ def torch_staintools_macenko(job: Job) -> Run:
     return _torch_staintools(job, "macenko", 2)
 
 
+def stainx_macenko(job: Job) -> Run:
+    """stainx: Macenko in batches of 32, the matrix learnt from each tile; it has no cache."""
+    import torch
+    from stainx import Macenko
+
+    torch.set_num_threads(1)
+    normalizer = Macenko(device="cpu")
+    normalizer.fit(torch.from_numpy(np.load(job["target"])).permute(2, 0, 1)[None])
+    tiles = torch.from_numpy(_few(job, 2)).permute(0, 3, 1, 2)
+    size = min(_BATCH, len(tiles))
+    batches = [tiles[i : i + size].contiguous() for i in range(0, len(tiles) - size + 1, size)]
+    return _each(batches, normalizer.transform, tiles.shape[2], size)
+
+
 def tiatoolbox_vahadane(job: Job) -> Run:
     """TIAToolbox's Vahadane, the matrix learnt from each tile."""
     from tiatoolbox.tools.stainnorm import VahadaneNormalizer

@@ -177,7 +177,7 @@ def test_a_slide_that_does_not_say_its_pixel_size_is_named(study):
     tifffile.imwrite("scans/plain.tif", picture, tile=(256, 256), photometric="rgb")
     code, said = run_cli("init", "scans", "-o", "study.csv")
     assert code == 0, said
-    assert "1 of 4 slides do not say their micrometres per pixel" in plain(said)
+    assert "1 of 4 slides without micrometres per pixel" in plain(said)
     assert "scans/plain.tif" in said
 
 

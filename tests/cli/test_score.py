@@ -26,7 +26,9 @@ def test_the_line_of_the_readme_works_in_a_fresh_folder(here, model, slide, caps
     assert {p.name for p in (here / "results").iterdir() if p.name[0] != "."} == {
         "slide", "index.html", "slides.csv", "audit.jsonl",
     }  # fmt: skip
+    capsys.readouterr()
     assert main(["audit", "results"]) == 0
+    assert "1 run, 1 result, 0 reviews recorded." in capsys.readouterr().err
     (here / "results/slide/overlay.geojson").write_text("{}")
     assert main(["audit", "results"]) == 1
     assert "overlay.geojson was changed after" in capsys.readouterr().err
@@ -40,7 +42,7 @@ def test_the_line_of_the_readme_works_in_a_fresh_folder(here, model, slide, caps
     assert 512 <= x <= 832
     assert 384 <= y <= 704
     said = capsys.readouterr().err
-    assert "1 of 1 slides done." in said
+    assert "1 of 1 slide done." in said
     assert "Open results/slide/report.html" in said
     assert not list(here.rglob("*.partial"))
 
@@ -149,7 +151,7 @@ def test_slides_that_do_not_say_their_pixel_size_take_it_from_a_table(here, mode
     assert "kept" in said
 
 
-def test_slides_of_one_name_get_folders_of_their_own(here, model, slide):
+def test_slides_of_one_name_get_folders_of_their_own(here, model, slide, capsys):
     for i, name in enumerate("ab"):
         (here / name).mkdir()
         make_slide(here / name / "same.tif", seed=20 + i)
@@ -158,6 +160,12 @@ def test_slides_of_one_name_get_folders_of_their_own(here, model, slide):
     assert len(folders) == 2
     paths = {summary(folder.name)["slide"]["path"] for folder in folders}
     assert paths == {str(here / "a" / "same.tif"), str(here / "b" / "same.tif")}
+    make_slide(here / "a" / "same.tif", seed=22)  # the result of what it was goes
+    capsys.readouterr()
+    assert score("a/same.tif", "b/same.tif", "--model", model, "--workers", 1) == 0
+    assert "same.tif changed after being scored" in capsys.readouterr().err
+    assert len(rows()) == 2
+    assert audit_results(here / "results").problems == []
 
 
 def test_a_slide_that_has_changed_replaces_its_former_result(here, model, slide, capsys):

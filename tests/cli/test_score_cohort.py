@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from wsi_anomaly.results.audit import audit_results
+
 sys.path.append(str(Path(__file__).parents[1] / "scoring"))
 
 from cli_running import run_cli
@@ -90,6 +92,7 @@ def test_the_table_has_a_line_for_each_organ_and_group(named):
     assert len(rows(out / "cohort_animals.csv")) == len(SLIDES)
     assert f"Open {out / 'cohort.html'}" in said
     assert "9 of 9 slides done." in said
+    assert audit_results(out).runs == 1
 
 
 def test_controls_are_compared_with_the_others_and_treated_animals_with_all(named):

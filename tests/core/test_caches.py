@@ -33,7 +33,7 @@ def cli(*arguments: str | Path, code: str = RUN, **surroundings: str) -> str:
 def test_a_read_only_installation_without_a_home(tmp_path: Path) -> None:
     slide = make_slide(tmp_path / "scan.tif", seed=0, size_px=(256, 256), mpp=1.0).path
     options = ("--magnifications", "10", "--stain", "none", "--workers", "1")
-    assert "1 of 1 slides done" in cli("tile", slide, "-o", tmp_path / "t", *options)
+    assert "1 of 1 slide done" in cli("tile", slide, "-o", tmp_path / "t", *options)
     printed = " ".join(cli("doctor").split())
     assert "every start compiles anew" in printed
     assert "Everything that is needed works" in printed

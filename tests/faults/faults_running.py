@@ -40,6 +40,9 @@ def count(all_of_them: int, sample: int) -> int:
     return all_of_them if FULL else sample
 
 
+_started: list[subprocess.Popen[str]] = []
+
+
 @dataclass(frozen=True)
 class Ended:
     """A command that has ended."""
@@ -57,8 +60,9 @@ def start(
     folder: Path, *arguments: str, program: Path = PROGRAM, **faults: str
 ) -> subprocess.Popen[str]:
     """Start a command in a folder, as a process group of its own."""
+    _started[:] = [one for one in _started if one.poll() is None]
     paths = os.pathsep.join([str(IN_WORKERS), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, str(program), *arguments],
         cwd=folder,
         env={**os.environ, "COLUMNS": "1000", "PYTHONPATH": paths, **faults},
@@ -67,6 +71,15 @@ def start(
         text=True,
         start_new_session=True,
     )
+    _started.append(process)
+    return process
+
+
+def kill_all() -> None:
+    """``kill -9`` of every command that still runs: when who started them must end."""
+    for process in _started:
+        if process.poll() is None:
+            kill_group(process)
 
 
 def end(process: subprocess.Popen[str]) -> Ended:

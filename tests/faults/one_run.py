@@ -136,6 +136,9 @@ def _read_by(reader: str) -> None:
 
 
 _wanted = os.environ.get
+if __name__ == "__main__":
+    # The program has not begun, so it cannot say anything of Ctrl-C: what is prepared here ends.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 if _wanted("FAULTS_COUNTER"):  # (conftest.py imports this file without any of them)
     _count_changes(
         os.environ["FAULTS_COUNTER"],
@@ -160,4 +163,5 @@ if _wanted("FAULTS_VANISH"):
 if __name__ == "__main__":
     from wsi_anomaly.cli.main import run
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run()

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from damage import DAMAGE
-from faults_running import Ended, end, run, start
+from faults_running import Ended, end, kill_all, run, start
 from recording import Tally
 from soak_archive import OFTEN_SAVED, REVIEW, SLIDES, STEPS, Archive
 
@@ -242,6 +242,7 @@ def soak(folder: Path, minutes: float, seed: int, first: int, most: int | None) 
         with tally.check("all commands once more, at the end"):
             archive.all_is_whole()
     finally:
+        kill_all()
         log.close()
         archive.close()
     print(f"seed {seed}: {tally.tried} disturbances, {len(tally.lost)} lost; {tally.counts}")
@@ -260,6 +261,7 @@ def main() -> int:
     parser.add_argument("--most", type=int, help="disturbances at most")
     parser.add_argument("--folder", type=Path, help="kept; without it a folder that goes")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="soak-"))
     print(f"seed {asked.seed}, in {folder}", flush=True)
     lost = soak(folder, asked.minutes, asked.seed, asked.first, asked.most)

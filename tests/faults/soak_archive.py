@@ -18,7 +18,7 @@ SLIDES = {"slides": 7, "normals": 4, "new": 4}
 """Slides to train on, to calibrate on and to score, by their folders."""
 OFTEN_SAVED = {"FAULTS_CHECKPOINT_EVERY": str(CHECKPOINT_EVERY)}
 REVIEW = Path(__file__).with_name("soak_review.py")
-KILLED_BETWEEN = "0 recorded reviews were changed or taken out, 1 are in no record."
+KILLED_BETWEEN = "0 recorded reviews changed or taken out, 1 in no record."
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class Archive:
     def close(self) -> None:
         """Give the disk back, and all that is on it."""
         if self._disk:
-            subprocess.run(["umount", str(self.root)], check=True)
+            subprocess.run(["umount", "--lazy", str(self.root)], check=True)
 
 
 def _mounted(folder: Path) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
-from faults_running import differences
+from faults_running import differences, end, start
 from soak import KINDS, harm, soak
 from soak_archive import STEPS, Archive
 
@@ -36,9 +40,9 @@ def test_what_is_as_undisturbed_passes_and_a_changed_byte_does_not(archive: Arch
 
 
 def test_the_times_of_a_project_for_qupath_make_no_difference(tmp_path: Path) -> None:
-    for folder, time, name in (("a", 1, "x"), ("b", 2, "x"), ("c", 1, "y")):
+    for folder, when, name in (("a", 1, "x"), ("b", 2, "x"), ("c", 1, "y")):
         (tmp_path / folder).mkdir()
-        text = f'{{"createTimestamp": {time}, "modifyTimestamp": {time}, "name": "{name}"}}'
+        text = f'{{"createTimestamp": {when}, "modifyTimestamp": {when}, "name": "{name}"}}'
         (tmp_path / folder / "project.qpproj").write_text(text)
     assert differences(tmp_path / "a", tmp_path / "b") == []
     assert differences(tmp_path / "a", tmp_path / "c") == ["project.qpproj"]
@@ -60,6 +64,25 @@ def test_a_number_is_the_same_draw_again(tmp_path: Path) -> None:
         how = harm(file, moments)
         drawn.append((kind, how, file.read_bytes() if file.exists() else b""))
     assert drawn[0] == drawn[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_soak_that_is_ended_ends_its_commands_and_gives_the_disk_back(tmp_path: Path) -> None:
+    process = start(tmp_path, "--folder", str(tmp_path), program=Path(soak.__code__.co_filename))
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    commands: list[str] = []
+    while not commands and process.poll() is None:  # it draws slides first
+        time.sleep(0.1)
+        commands = [pid for pid in children.read_text().split() if _is_a_command(pid)]
+    assert commands, end(process).printed
+    process.terminate()
+    assert end(process).code == 128 + signal.SIGTERM
+    assert not os.path.ismount(tmp_path / "archive")
+    assert not [pid for pid in commands if Path("/proc", pid).exists()]
+
+
+def _is_a_command(pid: str) -> bool:
+    return "one_run.py" in Path("/proc", pid, "cmdline").read_text()
 
 
 def test_what_is_lost_is_said_and_the_archive_put_back(

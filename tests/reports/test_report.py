@@ -17,8 +17,10 @@ from score_map_fakes import fake_calibration, fake_score_map, fake_slide
 
 from wsi_anomaly.calibration import OperatingPoint
 from wsi_anomaly.cli.score_display import regions_in_words
+from wsi_anomaly.core.wording import area_text
 from wsi_anomaly.reports import Worklist, write_report, write_results, write_worklist
-from wsi_anomaly.reports.report import area_text, percent, verdict
+from wsi_anomaly.reports.charts import color_bar
+from wsi_anomaly.reports.report import percent, verdict
 from wsi_anomaly.reports.slide_folder import frame_thumbnail
 from wsi_anomaly.results import Frame
 from wsi_anomaly.results.raster import overlay_picture
@@ -211,6 +213,16 @@ def test_benjamini_hochberg_prints_its_floor(slide_file, tmp_path):
     text = report_of(replace(score_map, interpretation=found), slide_file, tmp_path)
     assert found.fdr.floor > 1
     assert f"fewer than {found.fdr.floor} fields cannot be flagged" in text
+
+
+def test_labels_of_percentiles_over_the_colour_bar_do_not_touch():
+    found = fake_score_map(calibration=CALIBRATION)
+    low, near = (CALIBRATION.quantile(share) for share in (0.75, 0.9))
+    meaning = replace(found.interpretation, color_range=(low, low + 10 * (near - low)))
+    bar = color_bar(replace(found, interpretation=meaning))
+    places = [x for x, _ in bar.percentiles]
+    assert len(places) > 1
+    assert min(np.diff(places)) > 0.15 * bar.inner
 
 
 def test_percentiles_are_not_rounded_up_to_what_only_the_highest_have():

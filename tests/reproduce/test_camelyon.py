@@ -92,7 +92,7 @@ def test_the_very_tiles_of_the_authors_lists_are_read(download: Path, tmp_path: 
         lines = [f"{name}_w_768_h_768.jpg\n" for name in names]
         (place / kind / side).write_text("".join(lines))
     source = Camelyon16(download, tmp_path / "out", splits=tmp_path / "folds")
-    assert any("1 slides of the lists are not there" in note for note in source.notes)
+    assert any("Of the lists 1 slide not there" in note for note in source.notes)
     problem = source.problem("healthy", size=64, equalise=False, seed=0)
     assert problem.abnormal.tolist() == [False, True, True]
     with open_slide(download / "training" / "normal" / "normal_001.tif") as slide:

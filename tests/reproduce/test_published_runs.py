@@ -103,6 +103,19 @@ def test_a_row_of_the_curve_has_the_flips_and_channels_of_its_set() -> None:
             assert (run.flips, run.image_channels) == expected
 
 
+def test_the_grid_to_choose_from_has_tight_bottlenecks_and_one_that_can_copy() -> None:
+    run = configuration("cifar10", "automobile", "dpa-map64-r42")
+    assert run is not None
+    latents = {
+        row: found.latent_channels * found.latent_resolution**2
+        for row in GRID
+        if (found := configuration("cifar10", "automobile", row))
+    }
+    image = 3 * run.resolution**2
+    assert min(latents.values()) < image / 100
+    assert latents["dpa-map16-r42"] < image < latents["dpa-map64-r42"]
+
+
 def test_no_row_of_a_folder_flips_and_all_are_in_colour() -> None:
     for row in ("dpa", *(f"dpa-{k}" for k in range(1, 7)), *GRID):
         run = configuration("folder", "folder", row)

@@ -11,6 +11,7 @@ from tiny_sets import PLAN
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.reproduce.choosing import Choice, choose
+from wsi_anomaly.reproduce.published import GRID
 from wsi_anomaly.reproduce.scores import Scores
 from wsi_anomaly.reproduce.supervision import supervision
 
@@ -75,7 +76,7 @@ def test_the_command_trains_the_grid_once_and_draws_the_curve(finished, tmp_path
     source, _, _ = finished
     found = supervision(source, PLAN, tmp_path, seeds=1, command="typed")
     assert [curve.types for curve in found.curves] == [1, 2]
-    assert len(found.quality) == 6
+    assert list(found.quality) == list(GRID)
     assert found.oracle >= max(found.average, found.unsupervised) - 1e-9
     stamps = {p.name: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npz")}
     assert supervision(source, PLAN, tmp_path, seeds=1, command="typed") == found

@@ -14,13 +14,16 @@ from wsi_anomaly.core.errors import ModelError, OutputError
 from wsi_anomaly.core.small_pictures import as_jpeg, made_anew, packed, unpacked
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.detectors.examples import Examples, spread_over
-from wsi_anomaly.reports.kinds import PAGE
-from wsi_anomaly.results.kinds import LEAST, alike, decided_in, find_kinds, title_of
+from wsi_anomaly.reports.kinds import PAGE, sheets
+from wsi_anomaly.reports.report import environment
+from wsi_anomaly.results.kinds import LEAST, Kinds, alike, decided_in, find_kinds, title_of
 from wsi_anomaly.results.region_file import NAME, read_region_file, sentence
 from wsi_anomaly.results.review_matching import regions_of
 from wsi_anomaly.results.reviews import Review, append_review
 from wsi_anomaly.results.stored_scores import StoredScores
 from wsi_anomaly.results.summary import read_summary
+from wsi_anomaly.scoring.beside import what_spoke
+from wsi_anomaly.viewer.folder import TEMPLATES
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,16 @@ def test_the_page_of_kinds_stands_beside_the_worklist(world):
     assert f'href="{PAGE}"' in (world / "results" / "index.html").read_text()
 
 
+def test_a_page_of_kinds_without_any_says_why():
+    """As of the demo, whose model judges single tiles."""
+    page = environment(TEMPLATES).get_template("viewer_kinds.html.j2")
+    shown = sheets(Kinds([], left_out=13), {})
+    text = page.render(reader="ann", findings=[], mine=[], **shown)
+    assert "No flagged regions to group" in text
+    assert "13 flagged regions not grouped" in text
+    assert "none is like another" not in text
+
+
 def test_what_is_alike_is_one_kind_and_what_is_like_nothing_is_single():
     rng = np.random.default_rng(0)
 
@@ -90,7 +103,7 @@ def test_a_kind_is_named_after_what_readers_called_its_regions(world):
     )  # fmt: skip
     append_review(world / "results", review)
     decided = decided_in(world / "results", kinds)
-    assert title_of(dark, 1, decided) == "Kind 1: follicle (1 of 1 reviews)"
+    assert title_of(dark, 1, decided) == "Kind 1: follicle (1 of 1 review)"
     assert decided[(region.folder, region.number)][0].kind == dark.name
     assert decided_in(world / "results", kinds, "bob") == {}
 
@@ -135,6 +148,17 @@ def test_a_report_shows_the_field_the_normal_ones_and_what_spoke(world):
     assert units == sorted(units, reverse=True)
     # The score is the mean of its parts, but for what is usual at the edge of tissue.
     assert [m["method"] for m in spoken["methods"]] == ["density"]
+
+
+def test_what_spoke_leaves_out_a_method_without_scores(world):
+    """As a method of tiles, where embeddings are scored with a model that has one beside."""
+    model = Model.load(world / "model")
+    reference = model.calibration["density"]
+    beside = replace(model, calibration={"density": reference, "dpa": reference})
+    judge = model.judge_of_fields
+    embeddings = {um: judge.state_[f"{um}um.mean"].numpy()[None] for um in judge.fields_um}
+    [spoken] = what_spoke(beside, embeddings, {"density": np.ones(1, np.float32)}, reference)
+    assert [method["method"] for method in spoken["methods"]] == ["density"]
 
 
 def test_what_spoke_is_said_with_its_share_and_methods_by_p_value():

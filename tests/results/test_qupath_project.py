@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -128,6 +130,24 @@ def test_a_packed_overlay_takes_the_place_of_a_plain_one(lab: Path, tmp_path: Pa
     (lab / "s1" / "overlay.geojson").rename(lab / "s1" / "overlay.geojson.gz")
     write_project(lab, project, order=["s1"])
     assert [p.name for p in (project / "data" / "1").glob("overlay*")] == ["overlay.geojson.gz"]
+
+
+def test_what_a_killed_process_left_in_a_project_goes_with_the_next(
+    lab: Path, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    write_project(lab, project, order=["s1"])
+    expected = sorted(project.rglob("*"))
+    killed = (
+        "import sys\nfrom pathlib import Path\nfrom wsi_anomaly.core.files import partial_name\n"
+    )
+    killed += "for path in sys.argv[1:]: partial_name(Path(path)).touch()"
+    left = [project / PROJECT, project / "data" / "1" / "thumbnail.jpg"]
+    left += [project / "classifiers" / "classes.json", project / "scripts" / "one.groovy"]
+    subprocess.run([sys.executable, "-c", killed, *map(str, left)], check=True)
+    assert len(list(project.rglob("*.partial"))) == 4
+    write_project(lab, project, order=["s1"])
+    assert sorted(project.rglob("*")) == expected
 
 
 def test_slides_that_have_moved_are_found_by_their_content(

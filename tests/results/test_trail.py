@@ -129,10 +129,10 @@ def test_a_review_that_was_changed_or_written_by_hand_is_named(results: Path) ->
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0].replace(b"artefact", b"abnormal") + lines[1])
     (problem,) = audit_results(results).problems
-    assert "1 recorded reviews were changed or taken out, 1 are in no record" in problem
+    assert "1 recorded review changed or taken out, 1 in no record" in problem
     path.write_bytes(lines[1])
     (problem,) = audit_results(results).problems
-    assert "1 recorded reviews were changed or taken out, 0 are in no record" in problem
+    assert "1 recorded review changed or taken out, 0 in no record" in problem
 
 
 @settings(max_examples=60)

@@ -119,7 +119,8 @@ def test_many_squares_are_the_single_reads_to_the_bit(tmp_path, backend, mpp):
     image = stained(900, 1100)
     path = write(tmp_path / "s.tif", [image, image[::2, ::2]], mpp=0.293)
     rng = np.random.default_rng(0)
-    rows = [(int(x), 101) for x in np.arange(20, 1000, 0.7 * 48 * mpp / 0.293)]
+    # One row within the slide, one over its lower edge and at last over both.
+    rows = [(int(x), y) for y in (101, 880) for x in np.arange(20, 1090, 0.7 * 48 * mpp / 0.293)]
     coords = np.array(rows + [tuple(rng.integers(-60, 1000, 2)) for _ in range(20)] + [(0, 0)])
     with open_slide(path, backend=backend) as slide:
         squares = read_squares(slide, coords, 48, mpp)
@@ -307,17 +308,43 @@ def test_fluorescence_ndpi_goes_through_openslide(real_data):
         assert slide.read(1000, 1000, (64, 64), 0.5).coverage is None
 
 
+@pytest.mark.parametrize(("mpp", "most_reads"), [(0.25, 1), (0.3, 2)], ids=["copied", "resampled"])
 def test_a_field_over_the_edge_does_not_have_its_row_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mpp: float, most_reads: int
+) -> None:
+    make_slide(tmp_path / "slide.tif", seed=1, size_px=(1000, 520))
+    with open_slide(tmp_path / "slide.tif", mpp=0.25) as slide:
+        for y in (0, 300):  # the second row hangs over the lower edge as a whole
+            coords = np.array([(x, y) for x in range(0, 1000, 256)])  # the last ends at 1,024
+            expected = [slide.read(x, y, (256, 256), mpp) for x, _ in coords.tolist()]
+            reads = []
+            with monkeypatch.context() as patched:
+                patched.setattr(
+                    slide,
+                    "stored",
+                    lambda *of, stored=slide.stored, seen=reads: (seen.append(of), stored(*of))[1],
+                )
+                squares = read_squares(slide, coords, 256, mpp)
+            np.testing.assert_array_equal(squares.rgb, [region.rgb for region in expected])
+            shares = [1 if r.coverage is None else r.coverage.mean() for r in expected]
+            np.testing.assert_allclose(squares.coverage, shares)
+            assert len(reads) <= most_reads
+
+
+def test_places_that_were_never_scanned_do_not_have_their_row_read_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_slide(tmp_path / "slide.tif", seed=1, size_px=(1000, 512))
-    with open_slide(tmp_path / "slide.tif") as slide:
-        coords = np.array([(x, 0) for x in range(0, 1000, 256)])  # the last ends at 1,024
-        expected = [slide.read(x, 0.0, (256, 256), slide.mpp.x).rgb for x, _ in coords.tolist()]
+    path = sparse(tmp_path / "sparse.tif", stained(1000, 1000), {(0, 1), (0, 2), (1, 2)})
+    with open_slide(path, backend="tiff", mpp=1.0) as slide:
+        coords = np.array([(x, 240) for x in range(0, slide.width - 64, 64)])
+        expected = [slide.read(x, y, (64, 64), slide.mpp.x) for x, y in coords.tolist()]
         reads = []
         monkeypatch.setattr(
             slide, "stored", lambda *of, stored=slide.stored: (reads.append(of), stored(*of))[1]
         )
-        squares = read_squares(slide, coords, 256, slide.mpp.x)
-    np.testing.assert_array_equal(squares.rgb, expected)
-    assert len(reads) == 2
+        squares = read_squares(slide, coords, 64, slide.mpp.x)
+    np.testing.assert_array_equal(squares.rgb, [region.rgb for region in expected])
+    shares = [1 if r.coverage is None else r.coverage.mean() for r in expected]
+    assert 0 < np.mean(shares) < 1
+    np.testing.assert_allclose(squares.coverage, shares)
+    assert len(reads) == 1

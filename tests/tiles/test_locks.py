@@ -62,7 +62,7 @@ def cli(*arguments: str | Path, **surroundings: str) -> str:
 
 def check_tiled(printed: str, folder: Path) -> None:
     """One slide done; that there are no locks is said, once."""
-    assert "1 of 1 slides done" in printed
+    assert "1 of 1 slide done" in printed
     assert printed.count("cannot be locked") == 1
     assert "Warning" not in printed
     assert "scan.tif" in (folder / "slides.csv").read_text()

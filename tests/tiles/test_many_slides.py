@@ -177,6 +177,8 @@ def test_two_slides_of_one_name_get_files_of_their_own(slides: Path, tmp_path: P
     for file, job in zip(files, jobs, strict=True):  # and when run one by one
         assert plan_jobs([file], out) == [job]
         assert attempt(Tiling(out, CONFIG), job).result.skipped
+    write_slide(files[0], on_glass(seed=2))  # it has changed, and is no third slide
+    assert plan_jobs(files, out) == jobs
 
 
 def test_a_slide_never_takes_the_name_of_another_slides_tiles(slides: Path, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_what_was_called_harmless_is_flagged_no_more_and_the_lesion_stays(
     assert main(["learn", str(results), "--model", str(world / "model"), "-o", str(learned)]) == 0
     said = capsys.readouterr().err
     assert "dark spot (harmless): 8 regions of 4 cases; takes flags away" in said
-    assert "8 of 8 harmless regions are taken away, 0 of 4 abnormal ones" in said
+    assert "8 of 8 harmless regions taken away, 0 of 4 abnormal ones" in said
     assert (world / "model" / "model.json").read_bytes() == before
     card = (learned / "README.md").read_text()
     assert card.count("normal variant, Dark  spot; ann") == 8

@@ -15,6 +15,7 @@ from wsi_anomaly.calibration.regions import label_regions, region_thresholds, sm
 from wsi_anomaly.calibration.risk import MIN_CASES, CaseRegions, highest_cap, location
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.robust import MAD_TO_SD
+from wsi_anomaly.core.wording import counted
 
 _STATE_VERSION = 2
 _READABLE = (1, 2)  # version 1 has a share for slides of which windows were scored
@@ -97,7 +98,7 @@ class Calibration:
     @property
     def name(self) -> str:
         """What the reference is, for people."""
-        return f"{self.n_cases} {self.case_noun}{'' if self.n_cases == 1 else 's'}"
+        return counted(self.n_cases, self.case_noun)
 
     @property
     def n_slides(self) -> int:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_anomaly.core.wording import counted
+
 
 @dataclass(frozen=True)
 class FalseDiscovery:
@@ -42,7 +44,7 @@ class FalseDiscovery:
             limit = "with so few normal fields nothing on this slide can be flagged"
         else:
             limit = (
-                f"a lesion of fewer than {self.floor:,} field{'' if self.floor == 1 else 's'} "
+                f"a lesion of fewer than {counted(self.floor, 'field')} "
                 "cannot be flagged, however abnormal"
             )
         return (

@@ -9,6 +9,7 @@ import click
 
 from wsi_anomaly.cli.common import PATH, common_options, console, say
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,8 +52,11 @@ def command(*, folder: Path, seal: str | None, freeze: bool, verbosity: int = 0)
     found = audit_results(folder, seal)
     for problem in found.problems:
         click.echo(f"Error: {problem}", err=True)
-    models = ", ".join(f"{name[:16]} ({count})" for name, count in found.models.items())
-    say(out, f"{found.runs} runs, {found.results} results, {found.reviews} reviews recorded.")
+    models = ", ".join(
+        f"{name[:16]} ({counted(count, 'result')})" for name, count in found.models.items()
+    )
+    recorded = {"run": found.runs, "result": found.results, "review": found.reviews}
+    say(out, f"{', '.join(counted(n, noun) for noun, n in recorded.items())} recorded.")
     say(out, f"Models: {models or 'none'}")
     if not found.problems:
         say(out, "Everything is as it was recorded.", "green")

@@ -12,20 +12,19 @@ from wsi_anomaly.cli.common import (
     common_options,
     console,
     device_option,
+    embeddings_option,
+    model_option,
     mpp_options,
     option_of,
     scene_option,
 )
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.options import CalibrateKeywords, CalibrateOptions
 
 
 @click.command()
 @click.argument("normals", nargs=-1, type=PATH)
-@click.option(
-    "--model",
-    type=PATH,
-    help="Folder of the model.  [default: model/, else the shipped model]",
-)
+@model_option
 @click.option(
     "-o",
     "--output",
@@ -38,11 +37,9 @@ from wsi_anomaly.options import CalibrateKeywords, CalibrateOptions
     help="Lines of slide,case: slides of one patient or animal count as one. Without it every "
     "slide is a case of its own.",
 )
-@option_of(CalibrateOptions)(
-    "--embeddings",
-    type=PATH,
-    metavar="FOLDER",
-    help="Score embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made, with a model of "
+@embeddings_option(
+    CalibrateOptions,
+    "Score embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made, with a model of "
     "train --embeddings: those of NORMALS, or without NORMALS all in the folder.",
 )
 @mpp_options(CalibrateOptions)
@@ -83,5 +80,8 @@ def command(
             normals, model, output, CalibrateOptions(**flags), watch=display.watch()
         )
     display.calibration(made.model)
-    out.print(f"{made.used} of {made.slides} slides used; model in {made.folder}/", markup=False)
+    out.print(
+        f"{made.used} of {counted(made.slides, 'slide')} used; model in {made.folder}/",
+        markup=False,
+    )
     return 0 if made.used == made.slides else 1

@@ -12,25 +12,21 @@ from wsi_anomaly.cli.common import (
     common_options,
     console,
     device_option,
+    embeddings_option,
+    model_option,
     mpp_options,
-    option_of,
     scene_option,
 )
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.options import CheckKeywords, CheckOptions
 
 
 @click.command()
 @click.argument("new", nargs=-1, type=PATH)
-@click.option(
-    "--model",
-    type=PATH,
-    help="Folder of the model.  [default: model/, else the shipped model]",
-)
-@option_of(CheckOptions)(
-    "--embeddings",
-    type=PATH,
-    metavar="FOLDER",
-    help="Score embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made, with a model of "
+@model_option
+@embeddings_option(
+    CheckOptions,
+    "Score embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made, with a model of "
     "train --embeddings: those of NEW, or without NEW all in the folder.",
 )
 @mpp_options(CheckOptions)
@@ -67,14 +63,14 @@ def command(
     out = console(verbosity)
     with TrainDisplay(out, verbosity) as display:
         found = api.check(new, model, options=CheckOptions(**flags), watch=display.watch())
-    out.print(f"{found.used} of {found.slides} slides looked at.", markup=False)
+    out.print(f"{found.used} of {counted(found.slides, 'slide')} looked at.", markup=False)
     shift = found.shift
     if shift is None:
         out.print("Nothing can be compared: too little is known of the normal slides.")
         return 1
     out.print(shift.sentence, markup=False, soft_wrap=True)
     for name, effect in shift.effects.items():
-        out.print(f"  {name:<22} {effect:+.1f} standard deviations", markup=False)
+        out.print(f"  {name:<23} {effect:+.1f} standard deviations", markup=False)
     if found.false_regions is not None:
         out.print(
             f"At a promise of 1 false region a slide it shows {found.false_regions:.1f} regions a "

@@ -106,6 +106,23 @@ def output_option(default: str, meaning: str) -> Callable[[F], F]:
     )
 
 
+model_option = click.option(
+    "--model",
+    type=PATH,
+    help="Folder of the model.  [default: model/, else the shipped model]",
+)
+
+
+def embeddings_option(options: type, text: str) -> Callable[[F], F]:
+    """Add ``--embeddings``."""
+    return option_of(options)("--embeddings", type=PATH, metavar="FOLDER", help=text)
+
+
+def resume_option(options: type, text: str) -> Callable[[F], F]:
+    """Add ``--resume/--overwrite``."""
+    return option_of(options)("--resume/--overwrite", show_default=True, help=text)
+
+
 def backend_option(options: type) -> Callable[[F], F]:
     """Add ``--backend``."""
     return option_of(options)(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wsi_anomaly.cli.common import QUIET, VERBOSE, common_options, console, output_option, say
+from wsi_anomaly.core.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +85,7 @@ def _make_slides(slides: Sequence[DemoSlide], output: Path, workers: int, out: C
 
     missing = count_missing(slides, output)
     if missing < len(slides):
-        out.print(f"{len(slides) - missing} of {len(slides)} slides are there already.")
+        out.print(f"{len(slides) - missing} of {counted(len(slides), 'slide')} there already.")
     if not missing:
         return
     with Progress(

@@ -8,6 +8,7 @@ import click
 
 from wsi_anomaly.cli.common import PATH, common_options, console, say
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.wording import counted
 
 _SHOWN = 10
 
@@ -34,10 +35,10 @@ def command(*, results: Path, kind: str, output: Path, overwrite: bool, verbosit
     RESULTS is the folder that score has written (default: results/). Fields have their place, raw
     score of each method, smoothed score, percentile, z, p-value, class, region and review; regions
     their area, scores, reviews and outline; slides what the worklist says. Needs
-    wsi-anomaly[export].
+    pip install "wsi-anomaly[export]".
 
     With --to onnx RESULTS is a model that ranks by density: its network and its score are written
-    as ONNX files and compared with PyTorch. Needs wsi-anomaly[onnx].
+    as ONNX files and compared with PyTorch. Needs pip install "wsi-anomaly[onnx]".
 
     \b
     Examples:
@@ -65,7 +66,8 @@ def command(*, results: Path, kind: str, output: Path, overwrite: bool, verbosit
     made = export_results(results, output, kind, order)
     for problem in made.problems:
         click.echo(f"Error: {problem}", err=True)
-    say(out, f"{made.slides} slides, {made.fields:,} fields, {made.regions} regions:")
+    counts = {"slide": made.slides, "field": made.fields, "region": made.regions}
+    say(out, f"{', '.join(counted(n, noun) for noun, n in counts.items())}:")
     for path in made.files[:_SHOWN]:
         say(out, f"  {path}")
     if len(made.files) > _SHOWN:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_anomaly.core.errors import ModelError, UsageError, WsiAnomalyError
+from wsi_anomaly.core.wording import area_text, counted
 
 MAGNIFICATIONS = (40, 20, 10)
 
@@ -229,10 +230,11 @@ def tile_folder_facts(path: Path) -> Facts:
         "config_hashes": sorted({store.config_hash for store in stores}),
         "file_bytes": sum(store.path.stat().st_size for store in stores),
     }
+    files = {m: counted(n, "file") for m, n in sorted(served.items())}
     rows = [
-        ("tile files", f"{values['tile_files']:,} of {values['cases']:,} cases"),
+        ("tile files", f"{values['tile_files']:,} of {counted(values['cases'], 'case')}"),
         ("tiles", f"{values['tiles']:,}  ({values['good_tiles']:,} ok)"),
-        ("magnifications", ", ".join(f"{m}x in {n:,} files" for m, n in sorted(served.items()))),
+        ("magnifications", ", ".join(f"{m}x in {n}" for m, n in files.items())),
         ("files", megabytes(values["file_bytes"])),
     ]
     if len(values["config_hashes"]) > 1:
@@ -286,10 +288,10 @@ def model_facts(path: Path) -> Facts:
         ("features", str(values["features"])),
         ("stain", str(values["stain"])),
         ("slides", ", ".join(f"{n} {part}" for part, n in seen.items()) or "none recorded"),
-        ("reference", f"{cases} normal cases" if cases else "none: raw scores, no flags"),
+        ("reference", counted(cases, "normal case") if cases else "none: raw scores, no flags"),
     ]
     if "training_tiles" in made:
-        rows.append(("learned from", f"{made['training_tiles']:,} tiles"))
+        rows.append(("learned from", counted(made["training_tiles"], "tile")))
     if "trained" in made:
         rows.append(("trained", f"{made['trained']} with {made.get('program', '?')}"))
     rows.append(("size", megabytes(size)))
@@ -315,12 +317,12 @@ def result_facts(path: Path) -> Facts:
             ("slide score", "none" if score is None else f"{score:.4g}{rank}"),
             (
                 "flagged",
-                f"{flagged['regions']} regions, {flagged['area_mm2']:.2f} mm2"
+                f"{counted(flagged['regions'], 'region')}, {flagged['area_mm2']:.2f} mm2"
                 if flagged["possible"]
                 else f"not possible: {flagged['reason']}",
             ),
             ("tissue", f"{summary['tissue_mm2']:.1f} mm2"),
-            ("not assessed", f"{summary['not_assessed_mm2']:.2f} mm2"),
+            ("not assessed", f"{area_text(summary['not_assessed_mm2'])} mm2"),
             ("model", f"{summary['model']['name']}"),
         ]
         rows += [("warning", str(text)) for text in summary["warnings"]]
@@ -350,7 +352,8 @@ def results_facts(path: Path) -> Facts:
     rows = [("slides", f"{len(found):,}, {values['with_flags']:,} with flagged regions")]
     for row in found[:5]:
         score = "-" if row.slide_score is None else f"{row.slide_score:.4g}"
-        rows.append((f"  {row.rank}.", f"{row.slide}  (score {score}, {row.regions or 0} regions)"))
+        regions = counted(row.regions or 0, "region")
+        rows.append((f"  {row.rank}.", f"{row.slide}  (score {score}, {regions})"))
     if len(found) > 5:
         rows.append(("", f"and {len(found) - 5:,} more"))
     rows.append(("open", str(path / "index.html")))

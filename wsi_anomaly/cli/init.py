@@ -32,17 +32,19 @@ def command(*, slides: tuple[Path, ...], output: Path, overwrite: bool, verbosit
     Exit code: 0 done; 1 some slides cannot be opened, they stand in the table without mpp; 2 wrong
     usage, such as a table that is there already; 130 interrupted.
     """
-    from wsi_anomaly.core.slide_names import some
+    from wsi_anomaly.core.wording import counted, some
     from wsi_anomaly.slides.survey import write_manifest
 
     out = console(verbosity)
     made = write_manifest(slides, output, overwrite=overwrite)
     if made.without_mpp:
         noting(out)(
-            f"{len(made.without_mpp)} of {made.slides} slides do not say their micrometres per "
+            f"{len(made.without_mpp)} of {counted(made.slides, 'slide')} without micrometres per "
             f"pixel; fill in mpp: {some(made.without_mpp)}."
         )
     for sentence in made.unreadable:
         click.echo(f"Error: {sentence}", err=True)
-    say(out, f"{made.slides} slides in {made.path}; fill in case, label, group and mask.")
+    say(
+        out, f"{counted(made.slides, 'slide')} in {made.path}; fill in case, label, group and mask."
+    )
     return 1 if made.unreadable else 0

@@ -12,10 +12,12 @@ from wsi_anomaly.cli.common import (
     common_options,
     console,
     device_option,
+    embeddings_option,
     noting,
     option_of,
     say,
 )
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.options import LearnKeywords, LearnOptions
 
 
@@ -42,12 +44,7 @@ from wsi_anomaly.options import LearnKeywords, LearnOptions
     type=PATH,
     help="Folder in which the slides lie now, if they are not where they were scored.",
 )
-@option_of(LearnOptions)(
-    "--embeddings",
-    type=PATH,
-    metavar="FOLDER",
-    help="Embeddings that the results were scored from, if they were.",
-)
+@embeddings_option(LearnOptions, "Embeddings that the results were scored from, if they were.")
 @device_option(LearnOptions)
 @common_options
 def command(
@@ -81,7 +78,9 @@ def command(
     made = api.learn(results, model, output=output, options=LearnOptions(**flags), watch=watch)
     for finding in made.known.findings:
         kind = "harmless" if finding.harmless else "abnormal"
-        count = f"{len(finding.cases)} regions of {len(set(finding.cases))} cases"
+        count = (
+            f"{counted(len(finding.cases), 'region')} of {counted(len(set(finding.cases)), 'case')}"
+        )
         say(
             out,
             f"{finding.name} ({kind}): {count}; "
@@ -90,8 +89,8 @@ def command(
     (gone, harmless), (lost, abnormal) = made.held_out.harmless, made.held_out.abnormal
     say(
         out,
-        f"On cases left out one at a time: {gone} of {harmless} harmless regions are taken away, "
-        f"{lost} of {abnormal} abnormal ones; before, none is.",
+        f"On cases left out one at a time: {gone} of {counted(harmless, 'harmless region')} "
+        f"taken away, {lost} of {counted(abnormal, 'abnormal one')}; before, none is.",
     )
     say(out, f"Model in {made.folder}/; the one in {model}/ is as it was.")
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from wsi_anomaly.cli.common import PATH, common_options, console, say
+from wsi_anomaly.core.wording import counted
 
 
 @click.command()
@@ -45,7 +46,7 @@ def command(*, results: Path, output: Path, slides: Path | None, verbosity: int 
     made = write_project(results, output, slides, order)
     for problem in made.problems:
         click.echo(f"Error: {problem}", err=True)
-    say(out, f"{len(made.images)} of {len(order)} slides are in the project.")
+    say(out, f"{len(made.images)} of {counted(len(order), 'slide')} in the project.")
     if made.images:
         say(out, f"Open {made.path} in QuPath; then Automate > Project scripts > 1_add_overlays,")
         say(out, "Run > Run for project.")

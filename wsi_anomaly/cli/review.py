@@ -10,6 +10,7 @@ import click
 
 from wsi_anomaly.cli.common import PATH, common_options, console, noting, say
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,8 +67,9 @@ def command(
             click.echo(f"Error: {problem}", err=True)
         say(
             out,
-            f"{sum(taken.added.values())} reviews of {len(taken.added)} slides taken from "
-            f"{from_qupath}; {taken.known} were there already.",
+            f"{counted(sum(taken.added.values()), 'review')} of "
+            f"{counted(len(taken.added), 'slide')} taken from {from_qupath}; "
+            f"{taken.known} there already.",
         )
         code = 1 if taken.problems else 0
     _show(results, out)
@@ -75,7 +77,7 @@ def command(
         from wsi_anomaly.results.reviewed_outlines import write_outlines
 
         written = write_outlines(results, outlines, noting(out))
-        say(out, f"Outlines of {len(written)} slides in {outlines}/")
+        say(out, f"Outlines of {counted(len(written), 'slide')} in {outlines}/")
     return code
 
 
@@ -93,10 +95,10 @@ def _show(results: Path, out: Console) -> None:
     reviews = [read_reviews(results, summary["slide"]["fingerprint"]) for _, summary in slides]
     for problem in (text for one in reviews for text in one.problems):
         noting(out)(problem)
-    flagged = sum(summary["flagged"]["regions"] for _, summary in slides)
+    regions = counted(sum(s["flagged"]["regions"] for _, s in slides), "region")
     readers = sorted({name for one in reviews for name in one.readers})
     if not readers:
-        say(out, f"None of {flagged} regions on {len(slides)} slides is reviewed.")
+        say(out, f"None of {regions} on {counted(len(slides), 'slide')} is reviewed.")
     for name in readers:
         done = sum(
             reviewed_regions(folder, summary, one, name)
@@ -104,7 +106,7 @@ def _show(results: Path, out: Console) -> None:
         )
         made = [review.verdict for one in reviews for review in one.of(name)]
         counts = ", ".join(f"{made.count(v)} {v}" for v in VERDICTS if v in made)
-        say(out, f"{name}: {done} of {flagged} regions reviewed; places: {counts or 'none'}")
+        say(out, f"{name}: {done} of {regions} reviewed; places: {counts or 'none'}")
     for first, second in combinations(readers, 2):
         both = agreement(reviews, first, second)
         if both.pairs:

@@ -14,15 +14,18 @@ from wsi_anomaly.cli.common import (
     common_options,
     console,
     device_option,
+    embeddings_option,
     mpp_options,
     noting,
     option_of,
     origin_option,
     output_option,
+    resume_option,
     say,
     say_what_failed,
     scene_option,
 )
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.options import ScoreKeywords, ScoreOptions
 
 if TYPE_CHECKING:
@@ -90,11 +93,9 @@ option = option_of(ScoreOptions)
     help="Outlines (QuPath GeoJSON, ASAP XML) or a mask image of the tissue, in place of finding "
     "it; or a folder of files named as the slides.",
 )
-@option(
-    "--embeddings",
-    type=PATH,
-    metavar="FOLDER",
-    help="Score embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made, with a model of "
+@embeddings_option(
+    ScoreOptions,
+    "Score embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made, with a model of "
     "train --embeddings; SLIDES may be left out, which leaves their pictures out too.",
 )
 @option(
@@ -168,10 +169,8 @@ option = option_of(ScoreOptions)
     help="Score only the I-th of N parts of the slides (a job array); slurm: as the array says.",
 )
 @device_option(ScoreOptions)
-@option(
-    "--resume/--overwrite",
-    show_default=True,
-    help="Keep results that the same model and settings have given, or score all anew.",
+@resume_option(
+    ScoreOptions, "Keep results that the same model and settings have given, or score all anew."
 )
 @common_options
 def command(
@@ -277,7 +276,7 @@ def _run(run: ScoreRun, out: Console, verbosity: int) -> int:
                 failed.append(outcome)
             else:
                 done.append(outcome.job.folder)
-    out.print(f"{len(done)} of {len(run.jobs)} slides done.", markup=False)
+    out.print(f"{len(done)} of {counted(len(run.jobs), 'slide')} done.", markup=False)
     missed = run.listing.missed()
     say_what_failed(failed, missed)
     if done:

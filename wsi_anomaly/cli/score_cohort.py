@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsi_anomaly.cli.common import console, noting, say, say_what_failed
+from wsi_anomaly.core.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,6 +92,7 @@ def run_cohort(
     from wsi_anomaly.core.errors import UsageError
     from wsi_anomaly.core.files import make_folder
     from wsi_anomaly.reports import write_worklist
+    from wsi_anomaly.results.trail import append_event
     from wsi_anomaly.scoring import load_model
     from wsi_anomaly.screening import Scoring, is_blinded, start_blinding
     from wsi_anomaly.slides.manifest import read_manifest
@@ -122,11 +124,14 @@ def run_cohort(
     if blinded:
         start_blinding(output)
     places = ResultFolders.of(cohort, output, blinded=is_blinded(output))
+    models_used = ", ".join(sorted({model.hash for model in loaded.values()}))
+    facts = {"verb": "score", "model": models_used, "slides": len(cohort.slides)}
+    append_event(output, "run", facts)
     note = (lambda _text: None) if blinded else noting(out)  # it names slides
     study = _Study(cohort, named, scorings, loaded, places, output, note)
     study.score_controls(out, verbosity)
     study.score_slides(out, verbosity)
-    out.print(f"{len(study.done)} of {len(cohort.slides)} slides done.", markup=False)
+    out.print(f"{len(study.done)} of {counted(len(cohort.slides), 'slide')} done.", markup=False)
     say_what_failed(study.failed)
     if blinded:
         key = write_key(output, cohort.slides, places.names, study.errors_by_code)

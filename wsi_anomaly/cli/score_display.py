@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsi_anomaly.cli.common import VERBOSE
 from wsi_anomaly.cli.display import Display, progress_bar
+from wsi_anomaly.core.wording import area_text, counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,22 +24,20 @@ def shown_name(job: ScoreJob) -> str:
 
 def regions_in_words(count: int, mm2: float) -> str:
     """Say how many regions are flagged, and their area."""
-    from wsi_anomaly.reports.report import area_text
-
     if not count:
         return "no flagged region"
-    return f"{count} flagged region{'' if count == 1 else 's'} ({area_text(mm2)} mm2)"
+    return f"{counted(count, 'flagged region')} ({area_text(mm2)} mm2)"
 
 
 def found_in_words(summary: Mapping[str, Any]) -> str:
     """Say in a line what was found on a slide."""
     flagged, score = summary["flagged"], summary["slide_score"]
-    text = f"{summary['fields']['total']:,} fields"
+    text = counted(summary["fields"]["total"], "field")
     text += "" if score is None else f", slide score {score:.4g}"
     if flagged["possible"]:
         text += f", {regions_in_words(flagged['regions'], flagged['area_mm2'])}"
     if summary["not_assessed_mm2"]:
-        text += f", {summary['not_assessed_mm2']:.2f} mm2 not assessed"
+        text += f", {area_text(summary['not_assessed_mm2'])} mm2 not assessed"
     return text
 
 
@@ -103,4 +102,4 @@ class ControlDisplay(ScoreDisplay):
 
     def _found(self, outcome: ScoreOutcome, summary: Mapping[str, Any]) -> None:
         fields = summary["fields"]
-        self._say(outcome, f"control, {fields:,} fields, {outcome.seconds:.0f} s")
+        self._say(outcome, f"control, {counted(fields, 'field')}, {outcome.seconds:.0f} s")

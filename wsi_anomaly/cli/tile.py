@@ -9,6 +9,7 @@ import click
 
 from wsi_anomaly.cli.common import PATH, common_options, console, noting, say, say_what_failed
 from wsi_anomaly.cli.tile_options import tile_options
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.options import TileKeywords, TileOptions
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ def _run(run: TileRun, out: Console, verbosity: int) -> int:
     done = [outcome.result for outcome in outcomes if outcome.result]
     say(
         out,
-        f"{len(done)} of {len(run.jobs)} slides done, {sum(result.tiles for result in done):,} "
-        f"tiles in {run.output}/",
+        f"{len(done)} of {counted(len(run.jobs), 'slide')} done, "
+        f"{counted(sum(result.tiles for result in done), 'tile')} in {run.output}/",
     )
     missed = run.listing.missed()
     say_what_failed(failed, missed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wsi_anomaly.cli.common import NORMAL, VERBOSE
 from wsi_anomaly.cli.display import Display, duration
+from wsi_anomaly.core.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,11 +49,13 @@ class TileDisplay(Display):
         elif result.skipped:
             self._kept += 1
             if self._verbosity >= NORMAL:
-                self._print(f"{place} {outcome.job.slide.name}: kept, {result.tiles:,} tiles")
+                self._print(
+                    f"{place} {outcome.job.slide.name}: kept, {counted(result.tiles, 'tile')}"
+                )
         else:
             powers = " ".join(f"{m}x" for m in result.magnifications)
             text = (
-                f"{place} {outcome.job.slide.name}: {result.tiles:,} tiles at {powers}, "
+                f"{place} {outcome.job.slide.name}: {counted(result.tiles, 'tile')} at {powers}, "
                 f"{outcome.seconds:.0f} s"
             )
             unusable = [f"{n:,} {name}" for name, n in result.counts.items() if n and name != "ok"]
@@ -89,7 +92,7 @@ class TileDisplay(Display):
             table.add_row(slide.job.slide.name, Stage(slide.stage).name.lower(), tiles, rate)
         done = self._finished - self._kept + parts
         left = self._count - self._finished - parts
-        status = f"{self._finished} of {self._count} slides"
+        status = f"{self._finished} of {counted(self._count, 'slide')}"
         if done > 0.05:
             status += f", about {duration((now - self._started) / done * left)} left"
         table.title = status

@@ -15,6 +15,7 @@ from wsi_anomaly.cli.common import (
     option_of,
     origin_option,
     output_option,
+    resume_option,
     scene_option,
 )
 from wsi_anomaly.options import PRESETS, TileOptions
@@ -162,10 +163,8 @@ _OPTIONS = (
         help="Only the I-th of N shares of the slides, for job arrays; 'slurm' takes both from "
         "SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT.",
     ),
-    _option(
-        "--resume/--overwrite",
-        show_default=True,
-        help="Keep tile files that are whole and were made the same way, or make all anew.",
+    resume_option(
+        TileOptions, "Keep tile files that are whole and were made the same way, or make all anew."
     ),
 )
 

@@ -14,8 +14,10 @@ from wsi_anomaly.cli.common import (
     common_options,
     console,
     device_option,
+    embeddings_option,
     option_of,
     output_option,
+    resume_option,
 )
 from wsi_anomaly.core.plugins import DETECTORS
 from wsi_anomaly.options import TrainKeywords, TrainOptions
@@ -64,11 +66,9 @@ option = option_of(TrainOptions)
     help="Tile files of a few known abnormal tiles; fusion chooses its weights by them. They are "
     "never trained on.",
 )
-@option(
-    "--embeddings",
-    type=PATH,
-    metavar="FOLDER",
-    help="Learn from embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made of normal "
+@embeddings_option(
+    TrainOptions,
+    "Learn from embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made of normal "
     "slides, in place of tiles; --features says whose, where there are several.",
 )
 @option(
@@ -79,11 +79,7 @@ option = option_of(TrainOptions)
 )
 @option("--seed", type=int, help="Of the split, the weights and the batches.  [default: 0]")
 @device_option(TrainOptions)
-@option(
-    "--resume/--overwrite",
-    show_default=True,
-    help="Go on with an interrupted training, or start anew.",
-)
+@resume_option(TrainOptions, "Go on with an interrupted training, or start anew.")
 @common_options
 def command(
     *,

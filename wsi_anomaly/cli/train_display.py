@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wsi_anomaly.cli.common import VERBOSE
 from wsi_anomaly.cli.display import Display, progress_bar
+from wsi_anomaly.core.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,9 +72,8 @@ class TrainDisplay(Display):
     def summary(self, model: Model, output: Path) -> None:
         """Say what came out, and what to do with it."""
         facts = model.provenance
-        cases = facts["training_cases"]
-        noun = "case" if cases == 1 else "cases"
-        self._print(f"Trained on {facts['training_tiles']:,} tiles of {cases} {noun}.")
+        tiles, cases = (counted(facts[f"training_{noun}s"], noun) for noun in ("tile", "case"))
+        self._print(f"Trained on {tiles} of {cases}.")
         self.calibration(model)
         self._print(f"Model in {output}/; next: wsi-anomaly score slide.tif --heatmap")
 
@@ -90,4 +90,7 @@ class TrainDisplay(Display):
             for line in self_check(model):
                 self._print(line)
             if not learned_from_embeddings(model):  # whose slides need not be at hand
-                self._print(f"Look at {PICTURE} in the model folder: are these artefacts?")
+                self._print(
+                    f"{PICTURE} in the model folder shows the most anomalous normal places: where "
+                    "they are artefacts, leave those slides out and calibrate again."
+                )

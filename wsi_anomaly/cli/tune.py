@@ -14,6 +14,7 @@ from wsi_anomaly.cli.common import (
     device_option,
     option_of,
     output_option,
+    resume_option,
 )
 from wsi_anomaly.options import TuneKeywords, TuneOptions
 from wsi_anomaly.options.checks import MAGNIFICATIONS
@@ -95,11 +96,7 @@ def _networks(
 )
 @option("--seed", type=int, help="Of the cases' split and of the search.  [default: 0]")
 @device_option(TuneOptions)
-@option(
-    "--resume/--overwrite",
-    show_default=True,
-    help="Go on with the search that is there, or start anew.",
-)
+@resume_option(TuneOptions, "Go on with the search that is there, or start anew.")
 @common_options
 def command(
     *,

@@ -171,7 +171,8 @@ def partial_name(path: Path) -> Path:
     return path.with_name(f".{path.name}{_partial_end()}")
 
 
-def _fsync(path: Path) -> None:
+def to_disk(path: Path) -> None:
+    """Have what was written of a file, or of the list of a folder, lie on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -187,7 +188,7 @@ def _flush(target: Path, written: Iterable[Path]) -> None:
     """
     if not any(parent.name.endswith(_partial_end()) for parent in target.parents):
         for path in written:
-            _fsync(path)
+            to_disk(path)
 
 
 @contextlib.contextmanager

@@ -95,8 +95,8 @@ def remote_place(path: str | os.PathLike[str]) -> tuple[Any, str]:
         system, inside = fsspec.core.url_to_fs(url)
     except ImportError as error:
         raise NotASlideError(
-            f"{url} cannot be opened ({reason_of(error)}); install wsi-anomaly[remote], or copy "
-            "the slide to this machine."
+            f"{url} cannot be opened ({reason_of(error)}); pip install "
+            '"wsi-anomaly[remote]", or copy the slide to this machine.'
         ) from error
     except ValueError as error:
         raise NotASlideError(

@@ -17,6 +17,7 @@ from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.remote import from_anywhere, url_of
 from wsi_anomaly.core.tables import Row, read_table
+from wsi_anomaly.core.wording import some
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -94,12 +95,6 @@ class Matched(Generic[T]):
         elif len(left) == len(slides):
             said.append(f"{table} names none of the slides, so it has no effect.")
         return said
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """Name the first few."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def match(

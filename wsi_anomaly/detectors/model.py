@@ -238,7 +238,7 @@ class Model:
                 return detector
         raise ModelError(
             f"The model {self.name} judges single tiles, and findings are known by fields round "
-            "cells; train one with the method density and its usual fields."
+            "cells; train one as `wsi-anomaly train` does without further options."
         )
 
     def with_calibration(

@@ -7,13 +7,13 @@ them. What is written has been compared with what ``score`` computes.
 
 from __future__ import annotations
 
-import importlib
 import json
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 import wsi_anomaly
 from wsi_anomaly.core.errors import ModelError, UsageError
+from wsi_anomaly.core.extras import import_extra
 from wsi_anomaly.core.files import atomic_file
 from wsi_anomaly.core.prefixes import below
 from wsi_anomaly.detectors.density import Density
@@ -78,12 +79,7 @@ def export_onnx(folder: Path, output: Path, *, overwrite: bool = False) -> OnnxF
         if path.exists() and not overwrite:
             raise UsageError(f"{path} is there already; give --overwrite to replace it.")
     for package in _PACKAGES:
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise UsageError(
-                f"ONNX files need {package}, which is not installed; install wsi-anomaly[onnx]."
-            ) from error
+        import_extra(package, "onnx", "Writing ONNX files")
     model = Model.load(folder)
     detector = _density_of(model, folder)
     # With bfloat16 a tile model's weights were rounded on loading: once more from the file.
@@ -253,7 +249,7 @@ def _write(path: Path, module: nn.Module, judged: _Judged, outputs: Sequence[str
 
 def _difference(path: Path, model: Model, judged: _Judged) -> float:
     """Largest difference between the file's scores and those that ``score`` computes."""
-    ort = importlib.import_module("onnxruntime")
+    ort: Any = import_module("onnxruntime")
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -8,7 +8,6 @@ are many: Zarr, and the Parquet file through pyarrow.
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.core.errors import EmbeddingsError, UsageError
+from wsi_anomaly.core.errors import EmbeddingsError
+from wsi_anomaly.core.extras import import_extra
 from wsi_anomaly.core.packed import unpacked_bytes
 from wsi_anomaly.embeddings.base import LARGEST_PIECE, MOST_FIELDS, Embeddings
 
@@ -158,13 +158,7 @@ def _corners(path: Path, ids: NDArray[Any]) -> NDArray[np.int64]:
     """Top left corners (N, 2) of the tiles with these numbers (N,)."""
     import shapely
 
-    try:
-        parquet: Any = importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise UsageError(
-            "Reading LazySlide's files needs pyarrow, which is not installed; install "
-            "wsi-anomaly[export]."
-        ) from error
+    parquet = import_extra("pyarrow.parquet", "export", "Reading LazySlide's files")
     facts = parquet.ParquetFile(path)
     groups = [facts.metadata.row_group(i) for i in range(facts.metadata.num_row_groups)]
     if facts.metadata.num_rows > MOST_FIELDS or (

@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
-from wsi_anomaly.core.slide_names import some
+from wsi_anomaly.core.wording import counted, some
 from wsi_anomaly.evaluation.figures import COLOUR, Figures, JudgedSlide, compute
 from wsi_anomaly.evaluation.folders import Result, read_results
 from wsi_anomaly.evaluation.labels import ABNORMAL, NORMAL
@@ -360,7 +360,7 @@ def _notes(judged: Sequence[JudgedSlide], figures: Figures) -> list[str]:
         notes.append("Slides of only one class are known: no figures of slides.")
     if figures.small_lesions:
         notes.append(
-            f"{figures.small_lesions} lesions smaller than 200 µm are neither found nor missed in "
-            "the FROC."
+            f"In the FROC {counted(figures.small_lesions, 'lesion')} smaller than 200 µm "
+            "count neither as found nor as missed."
         )
     return notes

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Generic, TypeVar
 
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.extras import import_extra
 from wsi_anomaly.jobs.processes import Finished
 from wsi_anomaly.jobs.progress import Progress, unwatched
 
@@ -35,12 +35,7 @@ def run_on_cluster(
     UsageError
         Dask is not installed, or the scheduler does not answer.
     """
-    try:
-        dask: Any = importlib.import_module("distributed")
-    except ImportError as error:
-        raise UsageError(
-            "--dask needs Dask, which is not installed; install wsi-anomaly[dask]."
-        ) from error
+    dask = import_extra("distributed", "dask", "--dask")
     try:
         client = dask.Client(address, timeout=_CONNECT_SECONDS)
     except (OSError, ValueError, TimeoutError) as error:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly import __version__
 from wsi_anomaly.core.files import write_text
+from wsi_anomaly.core.wording import area_text, counted
 from wsi_anomaly.reports.beside import BesideRows
 from wsi_anomaly.reports.charts import color_bar, histogram, ruler
 from wsi_anomaly.reports.pictures import data_uri, gallery
@@ -52,6 +53,7 @@ def environment(folder: Path | None = None) -> Any:
     )
     made.globals.update(
         area=area_text,
+        counted=counted,
         number=number,
         percent=percent,
         above_normal=above_normal,
@@ -65,11 +67,6 @@ def environment(folder: Path | None = None) -> Any:
 def number(value: float | None) -> str:
     """Write a score with four digits, a dash for none."""
     return "–" if value is None or not math.isfinite(value) else f"{value:#.4g}".rstrip(".")
-
-
-def area_text(mm2: float) -> str:
-    """Write an area; one field of 64 um is 0.004 mm2, which is not nothing."""
-    return f"{mm2:.3f}" if 0 < mm2 < 0.01 else f"{mm2:.2f}"
 
 
 def above_normal(percentile: float, slides: int | None) -> str:
@@ -132,9 +129,9 @@ def verdict(score_map: ScoreMap) -> Verdict:
         )
         return Verdict(headline, point.reason, _LIMITS)
     area = sum(region.area_mm2 for region in found.regions)
-    noun, verb = ("region", "stands") if count == 1 else ("regions", "stand")
     return Verdict(
-        f"{count} {noun} ({area_text(area)} mm² in all) {verb} out from normal tissue.",
+        f"{counted(count, 'region')} ({area_text(area)} mm² in all) "
+        f"{'stands' if count == 1 else 'stand'} out from normal tissue.",
         point.reason,
         _LIMITS,
     )

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from wsi_anomaly.core.errors import OutputError
 from wsi_anomaly.core.file_names import as_text
+from wsi_anomaly.core.wording import area_text
 from wsi_anomaly.reports.worklist_cases import noted_cases
 from wsi_anomaly.results.review_matching import reviewed_regions
 from wsi_anomaly.results.reviews import FOLDER as REVIEWS
@@ -132,7 +133,7 @@ def _row(file: Path, summary: Mapping[str, Any]) -> Row:
         not_assessed_mm2=_float(summary.get("not_assessed_mm2")),
         tissue_mm2=_float(summary.get("tissue_mm2")),
         not_assessed_why=", ".join(
-            f"{reason} {area:.2f}"
+            f"{reason} {area_text(area)}"
             for reason, value in _dict(summary.get("not_assessed_by_reason_mm2")).items()
             if (area := _float(value)) is not None
         ),

@@ -291,8 +291,17 @@ for _set, _part in (
         FIGURES[_set][_row] = Reported(tuned={**_found.tuned, _part: _figure})
 
 
-GRID = tuple(f"dpa-{latent}-{layer}" for latent in (4, 16, 64) for layer in ("r32", "r42"))
-"""Configurations to choose among: channels of the latent, and layer of the loss."""
+_MAP = "map"
+GRID = tuple(
+    f"dpa-{latent}-{layer}"
+    for latent in ("4", "16", "64", f"{_MAP}16", f"{_MAP}64")
+    for layer in ("r32", "r42")
+)
+"""Configurations to choose among: channels of the latent, and layer of the loss.
+
+A latent named ``map`` is loose: a map of a quarter of the image's side. With 64 channels it has
+more numbers than the image, so that a network which copies rebuilds anomalies as well.
+"""
 
 
 def configuration(source: str, problem: str, row: str) -> Published | None:
@@ -308,8 +317,14 @@ def configuration(source: str, problem: str, row: str) -> Published | None:
         runs = {name: replace(run, image_channels=3) for name, run in subset.items()}
     if row in GRID:
         base = runs.get("dpa-2", runs.get("dpa"))
+        if base is None:
+            return None
         _, latent, layer = row.split("-")
-        return base and replace(
-            base, latent_channels=int(latent), layers={base.resolution: (layer,)}
+        loose = latent.startswith(_MAP)
+        return replace(
+            base,
+            latent_channels=int(latent.removeprefix(_MAP)),
+            latent_resolution=base.resolution // 4 if loose else base.latent_resolution,
+            layers={base.resolution: (layer,)},
         )
     return runs.get(row)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_anomaly.core.errors import UsageError
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.results.reviews import FOLDER, written_lines
 from wsi_anomaly.results.summary import read_summary, result_names
 from wsi_anomaly.results.trail import TRAIL, checksums, read_trail
@@ -126,7 +127,7 @@ def _check_reviews(results: Path, events: list[dict[str, Any]]) -> list[str]:
         lost = sum(count for (file, _), count in gone.items() if file == name)
         more = sum(count for (file, _), count in new.items() if file == name)
         problems.append(
-            f"{results / name}: {lost} recorded reviews were changed or taken out, "
-            f"{more} are in no record."
+            f"{results / name}: {counted(lost, 'recorded review')} changed or taken out, "
+            f"{more} in no record."
         )
     return problems

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.core.errors import OutputError, UsageError
+from wsi_anomaly.core.errors import OutputError
+from wsi_anomaly.core.extras import import_extra
 from wsi_anomaly.results.colors import TILE_CLASSES, classes_of
 from wsi_anomaly.results.review_matching import match_reviews, regions_of
 from wsi_anomaly.results.reviews import Review, SlideReviews, read_reviews
@@ -58,13 +58,7 @@ def package(name: str) -> Any:
     UsageError
         It is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UsageError(
-            f"Exporting needs {name.partition('.')[0]}, which is not installed; install "
-            "wsi-anomaly[export]."
-        ) from error
+    return import_extra(name, "export", "Exporting")
 
 
 def frame_of(columns: Columns) -> Any:

@@ -18,6 +18,7 @@ _DPI = 150
 _WIDTH_IN = 10.0
 _BELOW_IN = 1.15  # for the legend
 _TISSUE_GREY = 205.0  # of average tissue in the faded thumbnail
+_APART = 0.16  # of the bar, from one percentile to the next: their labels do not touch
 
 
 def round_length(um: float) -> float:
@@ -44,7 +45,7 @@ def percentile_ticks(score_map: ScoreMap) -> list[tuple[float, str]]:
     ticks: list[tuple[float, str]] = []
     for percent in (75, 90, 99, 99.9):
         value = score_map.calibration.quantile(percent / 100)
-        if low <= value <= high and (not ticks or value - ticks[-1][0] > 0.08 * (high - low)):
+        if low <= value <= high and (not ticks or value - ticks[-1][0] > _APART * (high - low)):
             ticks.append((value, f"{percent:g}"))
     return ticks
 

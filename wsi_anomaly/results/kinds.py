@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import OutputError
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.results.region_file import read_region_file
 from wsi_anomaly.results.review_matching import decided_regions
 from wsi_anomaly.results.reviews import Review, read_reviews
@@ -206,4 +207,4 @@ def title_of(kind: Kind, number: int, decided: Mapping[tuple[str, int], Sequence
         return plain
     names = Counter(" ".join(review.finding.split()) or review.verdict for review in made)
     name, count = names.most_common(1)[0]
-    return f"{plain}: {name} ({count} of {len(made)} reviews)"
+    return f"{plain}: {name} ({count} of {counted(len(made), 'review')})"

@@ -20,7 +20,14 @@ from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
-from wsi_anomaly.core.files import atomic_file, make_folder, output_errors, write_json, write_text
+from wsi_anomaly.core.files import (
+    atomic_file,
+    make_folder,
+    output_errors,
+    remove_left_behind,
+    write_json,
+    write_text,
+)
 from wsi_anomaly.results.colors import TILE_CLASSES, TISSUE
 from wsi_anomaly.results.slide_files import SlideFiles
 from wsi_anomaly.results.summary import read_summary, result_names
@@ -123,6 +130,8 @@ def write_project(
         make_folder(folder / "scripts")
         write_text(folder / "scripts" / script, text)
     write_json(path, project)
+    for place in (folder, folder / "classifiers", folder / "scripts"):
+        remove_left_behind(place)
     return QuPathProject(path, made, problems)
 
 
@@ -199,6 +208,7 @@ def _identity(summary: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _write_data(data: Path, result: Path, entry: Mapping[str, Any]) -> None:
     make_folder(data)
+    remove_left_behind(data)
     write_json(data / "server.json", entry["serverBuilder"])
     for overlay in _OVERLAYS:
         source = result / overlay

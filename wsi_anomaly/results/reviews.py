@@ -27,7 +27,7 @@ from wsi_anomaly import __version__
 from wsi_anomaly.annotations import area_from_geojson, geojson_geometry
 from wsi_anomaly.core.errors import OutputError, UsageError, WsiAnomalyError
 from wsi_anomaly.core.file_names import output_name
-from wsi_anomaly.core.files import make_folder, output_errors
+from wsi_anomaly.core.files import make_folder, output_errors, to_disk
 from wsi_anomaly.results.overlaps import Area, same_place
 from wsi_anomaly.results.trail import append_event
 
@@ -228,21 +228,13 @@ def append_review(results: Path, review: Review) -> None:
             os.close(handle)
         if is_new:  # the name of a new file, and of its folders
             for parent in (folder, folder.parent, results):
-                _flush_folder(parent)
+                to_disk(parent)
     facts = {
         "reader": review.reader, "slide": review.slide,
         "file": path.relative_to(results).as_posix(),
         "line_sha256": hashlib.sha256(review.line()).hexdigest(),
     }  # fmt: skip
     append_event(results, "review", facts)
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @dataclass(frozen=True, eq=False)

@@ -203,6 +203,8 @@ def what_spoke(
     references = {} if calibration is None else dict(model.calibration)
     if calibration is not None:
         references[model.primary] = calibration
+    # Of embeddings, methods that judge tiles have no score.
+    references = {name: r for name, r in references.items() if name in scores}
     ranks = {name: r.percentile(scores[name]) for name, r in references.items()}
     p_values = {name: r.p_value(scores[name]) for name, r in references.items()}
     out = []

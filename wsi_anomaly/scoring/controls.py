@@ -16,6 +16,7 @@ import numpy as np
 from wsi_anomaly.calibration import Calibration, CaseScores
 from wsi_anomaly.core.errors import ModelError
 from wsi_anomaly.core.files import config_hash
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.scoring.score_map import ScoreMap
 
 
@@ -28,7 +29,7 @@ class ConcurrentControls(Calibration):
     @property
     def name(self) -> str:
         """What the reference is, for people."""
-        return f"concurrent controls ({self.n_cases} animal{'' if self.n_cases == 1 else 's'})"
+        return f"concurrent controls ({counted(self.n_cases, 'animal')})"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wsi_anomaly.core.errors import EmbeddingsError
 from wsi_anomaly.core.file_names import as_text
-from wsi_anomaly.core.slide_names import some
+from wsi_anomaly.core.wording import some
 from wsi_anomaly.embeddings import EmbeddingsFile, Found, find_embeddings
 from wsi_anomaly.tiles.named import Note
 

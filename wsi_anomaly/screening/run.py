@@ -12,14 +12,16 @@ from typing import Self
 from wsi_anomaly.core.devices import passed_over
 from wsi_anomaly.core.files import make_folder
 from wsi_anomaly.core.resources import trained_model
+from wsi_anomaly.core.wording import some
 from wsi_anomaly.jobs import Watch, parse_shard, take_shard
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.reports.worklist import Worklist
+from wsi_anomaly.results.reviews import FOLDER as REVIEWS
 from wsi_anomaly.results.trail import append_event
 from wsi_anomaly.scoring import ScoringModel, grid_of, load_model
 from wsi_anomaly.screening.blinding import check_names_may_be_shown
 from wsi_anomaly.screening.embedded import Embedded, embedded_slides
-from wsi_anomaly.screening.slide import ScoreJob, job_of, result_folders
+from wsi_anomaly.screening.slide import ScoreJob, changed_since, job_of, result_folders
 from wsi_anomaly.screening.slides import ScoreOutcome, Scoring, score_slides
 from wsi_anomaly.slides import Listing, Other
 from wsi_anomaly.slides.listing import PART
@@ -106,9 +108,9 @@ class ScoreRun:
             cases |= cases_of(tuple(embedded), options.cases, note)
         if options.tissue_mask is not None:
             check_files("--tissue-mask", Path(options.tissue_mask), named.slides)
-        found = take_shard(tuple(embedded) or named.slides, part)
-        run = cls.ready(model, output, options, len(found), note=note)
-        run = run.of(found, replace(named, cases=cases))
+        found = tuple(embedded) or named.slides
+        run = cls.ready(model, output, options, len(take_shard(found, part)), note=note)
+        run = run.of(found, replace(named, cases=cases), part)
         if not embedded:
             return run
         jobs = [
@@ -150,10 +152,18 @@ class ScoreRun:
         )
         return cls(make_folder(output), (), loaded, scoring, Listing((), ()), {}, note)
 
-    def of(self, slides: Sequence[Path], named: NamedSlides) -> Self:
-        """Return the same for these slides, of which tables may say more."""
-        folders = result_folders(slides, self.output, self.note)
-        jobs = [job_of(path, folders[path], named) for path in slides]
+    def of(
+        self, slides: Sequence[Path], named: NamedSlides, part: tuple[int, int] = (1, 1)
+    ) -> Self:
+        """Return the same for a part of these slides, of which tables may say more."""
+        folders = result_folders(slides, self.output)  # names are those of the whole run
+        jobs = take_shard([job_of(path, folders[path], named) for path in slides], part)
+        if changed := changed_since(jobs):
+            self.note(
+                f"{some([slide.name for slide in changed], 1)} changed after being scored; a new "
+                "result takes the place of the former file's, whose reviews stay in "
+                f"{self.output / REVIEWS}."
+            )
         return replace(self, jobs=jobs, listing=named.listing, cases=named.cases)
 
     def outcomes(self, watch: Watch[ScoreJob] | None = None) -> Generator[ScoreOutcome]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from wsi_anomaly.core.errors import AnnotationError, EmbeddingsError
-from wsi_anomaly.core.file_names import output_name, same_on_disk
+from wsi_anomaly.core.output_names import MadeOf, name_outputs
 from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.embeddings import EmbeddingsFile
 from wsi_anomaly.embeddings.writing import embeddings_out
@@ -24,7 +23,7 @@ from wsi_anomaly.results.summary import read_summary, result_hash
 from wsi_anomaly.results.trail import append_event, scored_event
 from wsi_anomaly.scoring import Controls, ScoreMap, ScoringModel, score_slide, scoring_settings
 from wsi_anomaly.slides import Slide, open_slide, slide_fingerprint
-from wsi_anomaly.tiles.named import NamedSlides, Note
+from wsi_anomaly.tiles.named import NamedSlides
 
 
 @dataclass(frozen=True)
@@ -91,45 +90,29 @@ def job_of(slide: Path, folder: Path, named: NamedSlides) -> ScoreJob:
     return ScoreJob(slide, folder, mpp, tissue_mask=mask)
 
 
-def result_folders(
-    slides: Sequence[Path], results: Path, note: Note = lambda _text: None
-) -> dict[Path, Path]:
-    """Folder of each slide: its name, with the fingerprint where names would collide.
-
-    Names collide within a run, and with an older result of another slide of the same name. A file
-    that has changed since it was scored is no other slide: its result takes the former one's place,
-    and `note` is told.
-    """
-    names = Counter(same_on_disk(output_name(path)) for path in slides)
-    out = {}
-    changed = []
-    for path in slides:
-        name = output_name(path)
-        folder = results / name
-        older = _slide_of(folder)
-        is_other = bool(older) and older["fingerprint"] != _identity(path)
-        is_former = is_other and older.get("path") == str(from_anywhere(path))
-        taken = is_other and not is_former
+def result_folders(slides: Sequence[Path], results: Path) -> dict[Path, Path]:
+    """Folder of each slide, as :func:`name_outputs` says."""
+    there = [path.name for path in results.iterdir() if path.is_dir()] if results.is_dir() else []
+    names = name_outputs(
+        slides, there, lambda name: _made_of(results / name), _identity,
         # Whatever stands where results are written goes: reviews must not.
-        taken |= same_on_disk(name) == REVIEWS
-        if names[same_on_disk(name)] > 1 or taken:
-            folder = results / f"{name}-{_identity(path)}"
-        elif is_former and path.exists():
-            changed.append(path.name)
-        out[path] = folder
-    if changed:
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        note(
-            f"{changed[0]}{more} changed after being scored; a new result takes the place of the "
-            f"former file's, whose reviews stay in {results / REVIEWS}."
-        )
-    return out
+        digits=16, reserved=REVIEWS,
+    )  # fmt: skip
+    return {slide: results / name for slide, name in names.items()}
 
 
-def _slide_of(folder: Path) -> dict[str, Any]:
-    """Give what an older result says of its slide; empty where there is none."""
+def changed_since(jobs: Sequence[ScoreJob]) -> list[Path]:
+    """Slides of which a result is there, of another content."""
+    made = ((job.slide, _made_of(job.folder)) for job in jobs if job.slide.exists())
+    return [slide for slide, was in made if was and was.fingerprint != _identity(slide)]
+
+
+def _made_of(folder: Path) -> MadeOf | None:
+    """Give of which slide a result is; None where there is none."""
     facts = (read_summary(folder) or {}).get("slide")
-    return facts if isinstance(facts, dict) and "fingerprint" in facts else {}
+    if not isinstance(facts, dict) or "fingerprint" not in facts:
+        return None
+    return MadeOf(str(facts["fingerprint"]), str(facts.get("path")))
 
 
 def _identity(path: Path) -> str:

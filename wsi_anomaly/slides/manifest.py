@@ -13,8 +13,9 @@ from pathlib import Path
 
 from wsi_anomaly.core.errors import NotASlideError, UsageError
 from wsi_anomaly.core.remote import check_may_connect, is_remote
-from wsi_anomaly.core.slide_names import is_abnormal, mpp_of_row, some
+from wsi_anomaly.core.slide_names import is_abnormal, mpp_of_row
 from wsi_anomaly.core.tables import Row, read_table
+from wsi_anomaly.core.wording import some
 
 SUFFIXES = (".csv", ".tsv")
 COLUMNS = ("case", "mpp", "label", "group", "organ", "mask")

@@ -94,6 +94,20 @@ def resample_batch(
 
 
 @compiled()
+def covered_batch(  # type: ignore[no-untyped-def]
+    coverage, corners, scale, origin, size_px, out
+):  # pragma: no cover - compiled
+    """Share of each square (N,) that was scanned, by the source pixel under each of its pixels."""
+    for n in range(len(corners)):
+        count = 0
+        for i in range(size_px):
+            row = coverage[int((i + 0.5) * scale[1] + corners[n, 1] - origin[1])]
+            for j in range(size_px):
+                count += row[int((j + 0.5) * scale[0] + corners[n, 0] - origin[0])]
+        out[n] = count / (size_px * size_px)
+
+
+@compiled()
 def _taps(  # type: ignore[no-untyped-def]
     start, scale, count, origin, limit
 ):  # pragma: no cover - compiled

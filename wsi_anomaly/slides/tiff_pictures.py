@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from wsi_anomaly.core.slide_names import some
+from wsi_anomaly.core.wording import some
 from wsi_anomaly.slides.ome import OmeSet, read_ome
 
 _PLANES = {"Z": "plane", "T": "time point"}

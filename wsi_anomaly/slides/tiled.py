@@ -94,11 +94,15 @@ class TiledSlide(Slide):
         right, bottom = min(x + width, grid.width), min(y + height, grid.height)
         coverage: NDArray[np.bool_] | None = None
         if (left, top, right, bottom) != (x, y, x + width, y + height):
-            rgb[:] = self.background
             coverage = np.zeros((height, width), bool)
-            coverage[max(top - y, 0) : max(bottom - y, 0), max(left - x, 0) : max(right - x, 0)] = 1
             if left >= right or top >= bottom:
+                rgb[:] = self.background
                 return Region(rgb, coverage)
+            rows, columns = slice(top - y, bottom - y), slice(left - x, right - x)
+            coverage[rows, columns] = True
+            for outside in (rgb[: rows.start], rgb[rows.stop :],
+                            rgb[rows, : columns.start], rgb[rows, columns.stop :]):  # fmt: skip
+                outside[:] = self.background  # three bytes at a time: slow, so nowhere else
         for row in range(top // grid.tile_height, (bottom - 1) // grid.tile_height + 1):
             above = row * grid.tile_height
             first, last = max(top, above), min(bottom, above + grid.tile_height)

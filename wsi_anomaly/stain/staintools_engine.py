@@ -34,8 +34,8 @@ def require_staintools() -> Any:
         import staintools
     except ImportError as error:
         raise UsageError(
-            "--stain-engine staintools needs the extra 'staintools': pip install "
-            "'wsi-anomaly[staintools]', or leave the option away for the native engine."
+            "--stain-engine staintools needs the package staintools: pip install "
+            '"wsi-anomaly[staintools]", or leave the option away for the native engine.'
         ) from error
     return staintools
 

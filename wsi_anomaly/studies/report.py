@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from wsi_anomaly.core.files import write_text
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.reports.charts import round_ticks
 from wsi_anomaly.reports.report import environment
@@ -107,7 +108,7 @@ def chart(
                 round(x, 1),
                 round(0.36 * step, 1),
                 group.group if len(group.group) < 19 else group.group[:17] + "…",
-                f"{len(here)} animal{'' if len(here) == 1 else 's'}",
+                counted(len(here), "animal"),
                 None if not here else round(median(y for y, _ in here), 1),
                 [
                     Point(round(x + dx, 1), y, bool(a.flagged_regions), _title(a))
@@ -146,7 +147,7 @@ def spread(heights: Sequence[float], most: float) -> list[float]:
 def _title(animal: AnimalResult) -> str:
     flags = animal.flagged_regions
     return f"{animal.animal}: {animal.score:.4g}" + (
-        "" if flags is None else f", {flags} flagged region{'' if flags == 1 else 's'}"
+        "" if flags is None else f", {counted(flags, 'flagged region')}"
     )
 
 
@@ -289,7 +290,7 @@ def _notes(groups: Sequence[GroupResult]) -> list[str]:
     out = []
     if lost:
         out.append(
-            f"{lost} slide{'' if lost == 1 else 's'} could not be scored and count"
+            f"{counted(lost, 'slide')} could not be scored and count"
             f"{'s' if lost == 1 else ''} for nothing here."
         )
     if seen:

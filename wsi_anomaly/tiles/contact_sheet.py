@@ -11,6 +11,7 @@ from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.core.remote import check_may_connect
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.slides import Slide, open_slide, read_squares
 from wsi_anomaly.tiles.fields import Status
 from wsi_anomaly.tiles.picture import INK, STATUS_COLOURS, font
@@ -148,5 +149,5 @@ def _header(draw: ImageDraw.ImageDraw, store: TileStore) -> None:
             )
         )
         stain = f"{store.preprocessing.stain}: {vectors}"
-    text = f"{len(store):,} fields ({counts})   {store.mpp.x:.4g} um/px   {stain}"
+    text = f"{counted(len(store), 'field')} ({counts})   {store.mpp.x:.4g} um/px   {stain}"
     draw.text((_MARGIN, 60), text, INK, font(20))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from wsi_anomaly.core.errors import TileStoreError
-from wsi_anomaly.core.file_names import output_name, same_on_disk
+from wsi_anomaly.core.output_names import MadeOf, name_outputs
 from wsi_anomaly.core.remote import from_anywhere
 from wsi_anomaly.options import Origin
 from wsi_anomaly.slides import slide_fingerprint
@@ -77,8 +76,7 @@ def plan_jobs(
 ) -> list[Job]:
     """Give every slide a tile file of its own and its options.
 
-    A tile file bears its slide's name. Where two slides have one name, or another slide's tiles
-    already stand under it, the fingerprint is added; a slide whose tiles exist keeps their name.
+    A tile file bears its slide's name, as :func:`name_outputs` says.
 
     Parameters
     ----------
@@ -97,19 +95,17 @@ def plan_jobs(
     for option, place in (("--tissue-mask", tissue_mask), ("--annotations", annotations)):
         if place is not None:
             check_files(option, place, slides)
-    names = Counter(same_on_disk(output_name(slide)) for slide in slides)
-    there = {file.stem for file in out_dir.glob(f"*{SUFFIX}")}
-    marked = {stem[:-9] for stem in there if stem[-9:-8] == "-"}
+    names = name_outputs(
+        slides,
+        (file.stem for file in out_dir.glob(f"*{SUFFIX}")),
+        lambda name: _made_of(out_dir / f"{name}{SUFFIX}"),
+        _fingerprint,
+        digits=8,
+    )
     return [
         Job(
             slide,
-            _name(
-                slide,
-                out_dir,
-                there,
-                alone=names[same_on_disk(output_name(slide))] == 1,
-                marked=output_name(slide) in marked,
-            ),
+            names[slide],
             (mpp_of or {}).get(slide, mpp),
             (cases or {}).get(slide),
             tissue_mask,
@@ -122,23 +118,16 @@ def plan_jobs(
     ]
 
 
-def _name(slide: Path, out_dir: Path, there: set[str], *, alone: bool, marked: bool) -> str:
-    """Name of a slide's tile file, where those of the names `there` stand."""
-    name = output_name(slide)
-    if alone and not marked and name not in there:
-        return name
+def _made_of(file: Path) -> MadeOf | None:
     try:
-        mark = slide_fingerprint(slide)
+        store = TileStore.open(file)
+    except TileStoreError:
+        return None
+    return MadeOf(store.fingerprint, str(store.slide_path))
+
+
+def _fingerprint(slide: Path) -> str:
+    try:
+        return slide_fingerprint(slide)
     except OSError:
-        return name  # opening it will say what is wrong
-    with_mark = f"{name}-{mark[:8]}"
-    if with_mark in there:
-        return with_mark
-    if name in there:
-        try:
-            store = TileStore.open(out_dir / f"{name}{SUFFIX}")
-        except TileStoreError:
-            return name if alone else with_mark
-        same = store.fingerprint == mark or store.slide_path == slide.resolve()
-        return name if same else with_mark
-    return name if alone else with_mark
+        return "unreadable"  # opening it will say what is wrong

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.files import atomic_file
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.slides import TISSUE, ReadError, Slide, TissueMap
 from wsi_anomaly.slides.overview import MAP_MPP, Overview
 from wsi_anomaly.tiles.fields import Fields, Status
@@ -80,7 +81,7 @@ def overview_picture(
         count = int(np.count_nonzero(status == kind))
         if count:
             entries.append((colour, f"{kind.name.lower()} {count:,}"))
-    caption = f"{len(fields):,} fields of {fields.field_um:g} um"
+    caption = f"{counted(len(fields), 'field')} of {fields.field_um:g} um"
     sheet = with_legend(picture, slide, caption, entries)
     return sheet.quantize(256, dither=Image.Dither.NONE)  # a fifth of the bytes
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wsi_anomaly.calibration import MIN_CASES
 from wsi_anomaly.core.tables import table_text
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.detectors.known import Known
 from wsi_anomaly.detectors.stored_model import CARD
@@ -29,8 +30,8 @@ def calibration_facts(model: Model) -> str:
     if reference is None:
         return "None: scores are raw, nothing is flagged. Run `wsi-anomaly calibrate`."
     text = (
-        f"{reference.n_cases} normal cases, {reference.n_slides} slides, "
-        f"{reference.n_fields} fields. {promise_of(model)}"
+        f"{counted(reference.n_cases, 'normal case')}, {counted(reference.n_slides, 'slide')}, "
+        f"{counted(reference.n_fields, 'field')}. {promise_of(model)}"
     )
     return text + (" Percentiles are rough." if reference.n_cases < MIN_CASES else "")
 
@@ -113,6 +114,10 @@ Every reviewed region, and who decided:
 """
 
 
+def _learned(facts: Mapping[str, Any], part: str) -> str:
+    return f"{counted(facts[f'{part}_cases'], 'case')}, {counted(facts[f'{part}_tiles'], 'tile')}"
+
+
 def model_card(model: Model, config: TrainConfig, split: Split) -> str:
     """Write the model card, Markdown."""
     facts = model.provenance
@@ -122,8 +127,8 @@ def model_card(model: Model, config: TrainConfig, split: Split) -> str:
         ("Perceptual network", config.features),
         ("Stain", str(model.preprocessing["stain"])),
         ("Trained", f"{facts['trained']}, {facts['program']}"),
-        ("Training", f"{facts['training_cases']} cases, {facts['training_tiles']} tiles"),
-        ("Validation", f"{facts['validation_cases']} cases, {facts['validation_tiles']} tiles"),
+        ("Training", _learned(facts, "training")),
+        ("Validation", _learned(facts, "validation")),
         ("Calibration", calibration_facts(model)),
         ("Pictures", pictures_facts(model)),
     ]

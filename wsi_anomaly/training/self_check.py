@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.magnification import mpp_of
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.learning.batches import Tiles
 from wsi_anomaly.scoring.model import grid_of
@@ -40,9 +41,9 @@ def self_check(model: Model) -> list[str]:
         return []
     total, slides = sum(found.values()), reference.n_slides
     said = (
-        f"Self-check: {len(found)} normal cases, each left out in turn as if it were new, show "
-        f"{total} false region{'' if total == 1 else 's'} (promised: at most {slides} on "
-        f"{slides} slides, on average)."
+        f"Self-check: {counted(len(found), 'normal case')}, each left out in turn as if it "
+        f"were new, show {counted(total, 'false region')} (promised: at most {slides} on "
+        f"{counted(slides, 'slide')}, on average)."
     )
     out = [said]
     worst = max(found, key=lambda case: found[case])
@@ -66,7 +67,8 @@ def tell_known(model: Model, anomalies: Tiles | None, note: Notes) -> None:
         return
     images = anomalies.batch(np.arange(min(len(anomalies), _LOOKED_AT)))
     above = float(np.mean(model.score_tiles(images)[model.primary] > threshold))
-    note(f"Of {len(images)} known abnormal tiles {above:.0%} lie above the operating point.")
+    tiles = counted(len(images), "known abnormal tile")
+    note(f"Of {tiles} {above:.0%} lie above the operating point.")
 
 
 @dataclass(frozen=True)

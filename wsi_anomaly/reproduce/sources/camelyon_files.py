@@ -11,8 +11,8 @@ from typing import Self
 from wsi_anomaly.annotations import Outline, read_asap, write_geojson
 from wsi_anomaly.core.errors import AnnotationError, UsageError
 from wsi_anomaly.core.files import make_folder
-from wsi_anomaly.core.slide_names import some
 from wsi_anomaly.core.tables import read_table
+from wsi_anomaly.core.wording import some
 from wsi_anomaly.reproduce.sources.files import files_below
 
 EXCLUDED = (

@@ -15,6 +15,7 @@ from PIL import Image
 
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.core.files import atomic_file, config_hash, make_folder
+from wsi_anomaly.core.wording import counted
 from wsi_anomaly.reproduce.sources.camelyon_files import (
     LABEL,
     SIDES,
@@ -163,7 +164,7 @@ def tile_sides(
             "slide), with our tissue map and Vahadane tile by tile at 10x. Sides: the challenge's."
         ),
         note,
-        f"{without} tumour slides have no tile that lies wholly inside their annotations.",
+        f"Without a tile wholly inside their annotations: {counted(without, 'tumour slide')}.",
     )
     return found, How(notes, errors)
 
@@ -232,7 +233,7 @@ def listed_tiles(
         note,
     )
     if absent:
-        notes += (f"{len(absent)} slides of the lists are not there.",)
+        notes += (f"Of the lists {counted(len(absent), 'slide')} not there.",)
     return found, How(notes, errors)
 
 

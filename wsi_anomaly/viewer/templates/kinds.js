@@ -39,7 +39,8 @@ async function save(section, verdict, say) {
   section.querySelector(".mine").textContent = `${done.mine} of ${done.regions} reviewed`;
   section.querySelector(".said").textContent = done.verdicts;
   const kept = done.kept ? `; ${done.kept} reviewed by themselves stay` : "";
-  say(verdict ? `Saved: ${done.written} regions ${verdict}${kept}.` : `Taken back: ${done.written} regions.`);
+  const regions = `${done.written} region${done.written === 1 ? "" : "s"}`;
+  say(verdict ? `Saved: ${regions} ${verdict}${kept}.` : `Taken back: ${regions}.`);
   section.querySelectorAll("button").forEach((button) =>
     button.setAttribute("aria-pressed", Boolean(verdict) && button.dataset.verdict === verdict),
   );
