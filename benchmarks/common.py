@@ -82,7 +82,7 @@ def drawn(out: Path) -> Path:
         for level in range(4):
             per_cm = 1e4 / 0.293 / 2**level
             tif.write(
-                image[:: 2**level, :: 2**level], tile=(256, 256), photometric="ycbcr",
+                image[:: 2**level, :: 2**level], tile=(256, 256), photometric="rgb",
                 compression="jpeg", compressionargs={"level": 75}, metadata=None,
                 subfiletype=int(level > 0), resolution=(per_cm, per_cm),
                 resolutionunit="CENTIMETER",

@@ -119,7 +119,7 @@ def at_exactly_10x(path: Path, out: Path) -> Path:
         size = (int(slide.width * slide.mpp.x / MPP), int(slide.height * slide.mpp.y / MPP))
         image = slide.read(0, 0, size, MPP).rgb
     tifffile.imwrite(
-        out, image, tile=(256, 256), photometric="ycbcr", compression="jpeg", metadata=None,
+        out, image, tile=(256, 256), photometric="rgb", compression="jpeg", metadata=None,
         compressionargs={"level": 75}, resolution=(1e4, 1e4), resolutionunit="CENTIMETER",
     )  # fmt: skip
     return out

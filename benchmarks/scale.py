@@ -3,6 +3,7 @@
     python benchmarks/scale.py sizes [--sides 10000 20000 40000 80000 100000] [--model MODEL]
     python benchmarks/scale.py tiles [--tiles 10000 100000 1000000]
     python benchmarks/scale.py slides [--slides 1000]
+    python benchmarks/scale.py archive FOLDER [--slides 1000] [--different 60] [--largest-mm 6]
 
 sizes: ``tile`` (its defaults: 2,000 fields at three magnifications) and ``score`` (all fields at
 10x, every result file; a model that costs nothing) of drawn slides, half of them tissue. Goal: a
@@ -12,8 +13,12 @@ alone, by that model.
 tiles: the results of a slide with so many fields (score map, overlay, heatmaps, report), and
 random training batches from files of 20,000 tiles.
 
-slides: ``score`` of so many slides of 1 mm2 in one process, without a model (the network runs all
-the same): its memory after slides, and what of it the C library keeps though it is free.
+slides: ``score`` of so many slides of ten sizes of 1 to 2 mm2 in one process, without a model (the
+network runs all the same): its memory after slides, and what of its heap is in use and what free.
+
+archive: ``tile``, ``train`` and ``score`` of so many drawn slides of 1 mm a side and more, most of
+them small, as a user gives them, with two workers: time, memory as slides are done, what is left.
+FOLDER keeps it all; give the same line again to go on.
 
 Every figure of the first two comes from a process of its own; medians of the rounds.
 """
@@ -36,6 +41,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from archive import run_archive
 from common import finish, huge_slide, memory_mb, parser_of, peak_mb
 from numpy.typing import NDArray
 
@@ -185,38 +191,58 @@ def grow(what: str, sizes: list[int], rounds: int, *more: str) -> dict[str, dict
     return found
 
 
+class _Heap(ctypes.Structure):
+    """What glibc says of its heap (mallinfo2)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+            "fordblks", "keepcost",
+        )
+    )  # fmt: skip
+
+
 def many(slides: int) -> dict[str, Any]:
     """Score so many slides here, one after the other, and note the memory; ten are drawn."""
     from wsi_anomaly.options import ScoreOptions
     from wsi_anomaly.screening.run import ScoreRun
     from wsi_anomaly.synthetic import make_slide
 
-    own_mb: dict[int, int] = {}
+    library = ctypes.CDLL(None)
+    library.mallinfo2.restype = _Heap
+    notes: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "slides").mkdir()
         for i in range(10):
-            make_slide(folder / f"drawn{i}.tif", seed=i, size_px=(1024, 1024), mpp=1.0)
+            side = 900 + 60 * (i * 7 % 10)  # no two of one size, in no order
+            make_slide(folder / f"drawn{i}.tif", seed=i, size_px=(side, side), mpp=1.0)
         for i in range(slides):  # a byte behind the picture makes another slide of it
             data = (folder / f"drawn{i % 10}.tif").read_bytes()
             (folder / "slides" / f"s{i:05}.tif").write_bytes(data + b"%d" % i)
         options = ScoreOptions(workers=1, device="cpu")
         run = ScoreRun.plan([folder / "slides"], None, folder / "results", options)
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         for number, outcome in enumerate(run.outcomes(), start=1):
             assert not outcome.error, outcome.error
-            if number in (1, 2, 5, slides) or number % max(1, slides // 10) == 0:
-                own_mb[number] = round(memory_mb())
-        seconds = time.perf_counter() - started
-    ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what is free
-    return {"slides": slides, "seconds": round(seconds, 1), "own_mb_after_slide": own_mb,
-            "own_mb_in_use": round(memory_mb()), "peak_mb": round(peak_mb())}  # fmt: skip
+            if number <= 12 or number == slides or number % max(1, slides // 20) == 0:
+                heap = library.mallinfo2()
+                notes.append({
+                    "slide": number, "own_mb": round(memory_mb()), "peak_mb": round(peak_mb()),
+                    "heap_in_use_mb": round((heap.uordblks + heap.hblkhd) / 2**20),
+                    "heap_free_mb": round(heap.fordblks / 2**20),
+                })  # fmt: skip
+                print(notes[-1], file=sys.stderr, flush=True)
+        taken = {"seconds": time.perf_counter() - started, "cpu_s": time.process_time() - cpu}
+    return {"slides": slides, **{name: round(value, 1) for name, value in taken.items()},
+            "after_slide": notes}  # fmt: skip
 
 
 def main() -> None:
     """Run and print JSON."""
     parser = parser_of(__doc__)
-    parser.add_argument("what", choices=["sizes", "tiles", "slides", "one"])
+    parser.add_argument("what", choices=["sizes", "tiles", "slides", "archive", "one"])
     parser.add_argument("work", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument(
         "--sides", type=int, nargs="+", default=[10_000, 20_000, 40_000, 80_000, 100_000]
@@ -224,7 +250,15 @@ def main() -> None:
     parser.add_argument("--model", help="folder of the model that scores, in place of a free one")
     parser.add_argument("--tiles", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--slides", type=int, default=1000)
+    parser.add_argument("--different", type=int, default=60, help="slides that are really drawn")
+    parser.add_argument("--largest-mm", type=float, default=6.0, help="side of the largest")
     asked = parser.parse_args()
+    if asked.what == "archive":
+        found = run_archive(
+            Path(asked.work[0]).resolve(), asked.slides, asked.different, asked.largest_mm
+        )
+        finish(found, asked.json)
+        return
     if asked.what == "slides":
         finish(many(asked.slides), asked.json)
         return

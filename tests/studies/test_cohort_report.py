@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,7 @@ def test_a_study_without_any_score_is_a_page_too(tmp_path):
 
 
 @given(st.lists(st.floats(0, 300), max_size=40), st.floats(0, 80))
-def test_points_that_were_moved_apart_do_not_touch(heights, most):
+def test_points_that_were_moved_apart_do_not_cover_each_other(heights, most):
     heights = sorted(heights)
     moved = spread(heights, most)
     assert len(moved) == len(heights)
@@ -151,7 +152,26 @@ def test_points_that_were_moved_apart_do_not_touch(heights, most):
     for i, (x, y) in enumerate(points):
         for other_x, other_y in points[:i]:
             if x and abs(y - other_y) < 2 * _POINT:  # in the middle when there is no room
-                assert abs(x - other_x) >= 2 * _POINT - 1e-9
+                assert abs(x - other_x) >= _POINT / 2 - 1e-9
+
+
+def test_fifty_animals_of_a_group_are_all_seen():
+    few = sorted(spread([100.0] * 9, 43))
+    assert min(b - a for a, b in pairwise(few)) >= 2 * _POINT  # these do not touch
+    assert len(set(spread([100.0] * 25 + [150.0] * 25, 43))) == 25  # at either height
+
+
+@pytest.mark.parametrize(("animals", "least"), [(3, "0.05"), (50, "0.0001")])
+def test_the_page_says_the_smallest_p_that_its_test_can_give(tmp_path, animals, least):
+    slides, folders = [], {}
+    for i in range(2 * animals):
+        slides.append(CohortSlide(Path(f"{i}.tif"), f"a{i}", ("control", "high")[i % 2], "liver"))
+        folders[slides[-1].path] = tmp_path / f"{i}"
+        write_json(tmp_path / f"{i}" / "summary.json", summary(f"{i}", float(i % 2)))
+    page = write((Cohort(tuple(slides), "control"), folders), tmp_path)
+    assert f"No group of this study can give a p below {least}." in page
+    with open(tmp_path / "cohort.csv", newline="", encoding="utf-8") as file:
+        assert float(list(csv.DictReader(file))[1]["p_value"]) >= float(least)
 
 
 def big_study(controls=5, treated=15):

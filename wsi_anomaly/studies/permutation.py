@@ -39,6 +39,11 @@ class Comparison:
     least: float
 
 
+def least_p(controls: int, treated: int) -> float:
+    """Smallest p-value that so many animals of two groups can give."""
+    return 1 / min(comb(controls + treated, treated), _RESAMPLES + 1)
+
+
 def against_controls(
     scores: Mapping[str, Mapping[str, float]],
     controls: Sequence[str],

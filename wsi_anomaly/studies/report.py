@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import comb
 from pathlib import Path
 from statistics import median
 
@@ -24,6 +23,7 @@ from wsi_anomaly.studies.groups import (
     slide_results,
     write_tables,
 )
+from wsi_anomaly.studies.permutation import least_p
 from wsi_anomaly.studies.table import Cohort
 
 _WIDTH, _HEIGHT = 460.0, 300.0
@@ -121,7 +121,7 @@ def chart(
 
 
 def spread(heights: Sequence[float], most: float) -> list[float]:
-    """Move points sideways so that they do not cover each other, as far as there is room.
+    """Move points sideways so that they do not cover each other; where room is short, not wholly.
 
     Parameters
     ----------
@@ -133,10 +133,14 @@ def spread(heights: Sequence[float], most: float) -> list[float]:
     placed: list[tuple[float, float]] = []
     for y in heights:
         near = [x for x, other in placed if abs(other - y) < 2 * _POINT]
-        steps = [k * sign for k in range(int(most // (2 * _POINT)) + 1) for sign in (1, -1)]
-        free = (2 * _POINT * k for k in steps)
-        x = next((x for x in free if all(abs(x - n) >= 2 * _POINT for n in near)), 0.0)
-        placed.append((x, y))
+        free = (
+            gap * k * sign
+            for gap in (2 * _POINT, _POINT, _POINT / 2)
+            for k in range(int(most // gap) + 1)
+            for sign in (1, -1)
+            if all(abs(gap * k * sign - n) >= gap for n in near)
+        )
+        placed.append((next(free, 0.0), y))
     return [x for x, _ in placed]
 
 
@@ -271,7 +275,7 @@ def _least(groups: Sequence[GroupResult]) -> float | None:
     """Smallest p-value that the largest group can give beside the controls."""
     control = sum(g.animals_scored for g in groups if g.is_control)
     most = max((g.animals_scored for g in groups if not g.is_control), default=0)
-    return 1 / comb(control + most, most) if control and most else None
+    return least_p(control, most) if control and most else None
 
 
 def _score(slide: SlideResult) -> float | None:
