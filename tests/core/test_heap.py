@@ -1,19 +1,15 @@
-"""Freed memory is there for the next step of a training, and goes back between slides."""
+"""Memory that a step of training frees is there for the next one."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
-import subprocess
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from wsi_anomaly.core import heap
-from wsi_anomaly.core.heap import freed_memory_kept, give_back_freed_memory
+from wsi_anomaly.core.heap import freed_memory_kept
 
 BYTES, TIMES = 40 * 2**20, 10
 
@@ -51,54 +47,3 @@ def test_without_this_c_library_nothing_changes(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ctypes, "CDLL", none)
     with freed_memory_kept():
         assert torch.ones(3).sum() == 3
-
-
-SLIDE_AFTER_SLIDE = """
-from wsi_anomaly.core.heap import _held, give_back_freed_memory
-
-give_back_freed_memory()
-before = _held()
-kept = []
-for _ in range(2):
-    pieces = [bytearray(60_000) for _ in range(10_000)]  # 600 MB that does not go by itself
-    kept += pieces[::500]  # what stays lies among what is freed
-    del pieces
-full = _held()
-give_back_freed_memory()
-print(full - before, _held() - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep as they like")
-def test_between_slides_what_has_gathered_goes_back() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", SLIDE_AFTER_SLIDE], capture_output=True, text=True, check=True
-    )
-    gathered, left = map(int, ended.stdout.split())
-    assert gathered > 400 * 2**20
-    assert left < 100 * 2**20
-
-
-def test_little_is_not_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[int] = []
-    monkeypatch.setattr(heap, "_held", lambda: 2**30)
-    monkeypatch.setattr(heap, "_after_the_last", [2**30 - 2**20])
-    monkeypatch.setattr(ctypes, "CDLL", lambda _name: SimpleNamespace(malloc_trim=given.append))
-    give_back_freed_memory()
-    assert not given
-    monkeypatch.setattr(heap, "_after_the_last", [2**28])
-    give_back_freed_memory()
-    assert given == [0]
-    assert heap._after_the_last == [2**30]
-
-
-def test_where_the_system_does_not_say_what_it_holds_nothing_happens(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def unknown() -> int:
-        raise FileNotFoundError("/proc/self/statm")
-
-    monkeypatch.setattr(heap, "_held", unknown)
-    monkeypatch.setattr(heap, "_after_the_last", [])
-    give_back_freed_memory()
-    assert heap._after_the_last == []

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.calibration import Calibration
 from wsi_anomaly.core.errors import NoTissueError, TooCoarseError
-from wsi_anomaly.core.heap import give_back_freed_memory
 from wsi_anomaly.core.magnification import mpp_of, serves
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import Origin, ScoreOptions
@@ -205,7 +204,6 @@ def _soft(model: ScoringModel, found: Assessed) -> list[str]:
 
 
 def _opened(path: str | Path | Slide, options: ScoreOptions) -> AbstractContextManager[Slide]:
-    give_back_freed_memory()  # of the slides before
     if isinstance(path, Slide):
         return nullcontext(path)
     return open_slide(path, mpp=options.mpp, backend=options.backend, scene=options.scene)
