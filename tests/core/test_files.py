@@ -119,6 +119,21 @@ def test_what_killed_processes_left_is_removed_and_what_is_being_written_is_not(
     assert names(tmp_path / "d") == ["half"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing says so")
+def test_a_killed_process_that_nobody_has_asked_for_has_ended(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from wsi_anomaly.core.files import atomic_file\n"
+        "with atomic_file(sys.argv[1] + '/a.h5') as a: a.touch(); os._exit(9)"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # it has ended; its entry stays
+    os.kill(killed.pid, 0)
+    assert len(names(tmp_path)) == 1
+    remove_left_behind(tmp_path)
+    assert names(tmp_path) == []
+    assert killed.wait() == 9
+
+
 def test_a_folder_within_is_flushed_once_with_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -339,13 +339,21 @@ def remove_left_behind(folder: str | os.PathLike[str], name: str = "") -> None:
 def _is_left_behind(path: Path, machine: str, process: int) -> bool:
     if time.time() - path.stat().st_mtime > _LEFT_BEHIND_SECONDS:
         return True
-    if machine != _machine():
-        return False
+    return machine == _machine() and _has_ended(process)
+
+
+def _has_ended(process: int) -> bool:
+    """Whether no such process of this machine works any more."""
     try:
         os.kill(process, 0)  # asks only
     except ProcessLookupError:
         return True
-    return False
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2]
+    except OSError:  # another system, or it has ended just now
+        return False
+    # A killed process whose parent, killed as well, has not asked for it answers still.
+    return state.split()[:1] == ["Z"]
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
