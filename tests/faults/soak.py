@@ -87,6 +87,7 @@ def changed(fault: str, what: str) -> Callable[[Archive, random.Random], str]:
             ended = run(archive.root, results, "artefact", program=REVIEW, **faults)
             assert "unexpected" not in ended.printed, ended.printed
             unrecorded = archive.take_back_an_unrecorded_review()
+            archive.review()
             heal(archive, "score")
             heal(archive, "review")
             name += " (its record was missing, as the audit said)" if unrecorded else ""

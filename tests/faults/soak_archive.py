@@ -96,8 +96,7 @@ class Archive:
         for name, step in STEPS.items():
             self.run(name)
             if step.output == "results":
-                for verdict in ("artefact", "abnormal"):
-                    run(self.root, str(self.root / "results"), verdict, program=REVIEW)
+                self.review()
                 run(self.root, *step.arguments, *step.anew)  # reports and worklist show reviews
         shutil.copytree(self.root, self._whole)
 
@@ -106,6 +105,11 @@ class Archive:
         ended = run(self.root, *STEPS[name].arguments, **OFTEN_SAVED)
         assert ended.code == 0, f"{name}: {ended.printed}"
         return ended
+
+    def review(self) -> None:
+        """Decide as the reader does; again, decisions stand in the same order."""
+        for verdict in ("artefact", "abnormal"):
+            run(self.root, str(self.root / "results"), verdict, program=REVIEW)
 
     def is_whole(self, name: str) -> None:
         """See that what a command has written is what it writes undisturbed, and nothing else.

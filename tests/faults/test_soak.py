@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 from faults_running import differences, end, start
-from shapely import box
 from soak import KINDS, harm, soak
 from soak_archive import STEPS, Archive
 
-from wsi_anomaly.results.reviews import Review
 from wsi_anomaly.results.summary import result_names
 
 
@@ -48,22 +46,6 @@ def test_the_times_of_a_project_for_qupath_make_no_difference(tmp_path: Path) ->
         (tmp_path / folder / "project.qpproj").write_text(text)
     assert differences(tmp_path / "a", tmp_path / "b") == []
     assert differences(tmp_path / "a", tmp_path / "c") == ["project.qpproj"]
-
-
-def test_decisions_made_again_make_no_difference_and_another_decision_does(tmp_path: Path) -> None:
-    artefact, abnormal, unsure = (
-        Review("ann", "s", "f" * 16, verdict, box(x, 1, x + 2, 3)).line()
-        for x, verdict in ((1, "artefact"), (5, "abnormal"), (5, "unsure"))
-    )
-    for folder, lines in (
-        ("a", artefact + abnormal),
-        ("b", artefact + abnormal + artefact),
-        ("c", artefact + unsure),
-    ):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "ann.jsonl").write_bytes(lines)
-    assert differences(tmp_path / "a", tmp_path / "b") == []
-    assert differences(tmp_path / "a", tmp_path / "c") == ["ann.jsonl"]
 
 
 def test_what_lies_about_is_named(archive: Archive) -> None:
