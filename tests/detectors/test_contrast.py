@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from drawn import network
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.core.ranking import roc_auc
@@ -43,6 +45,17 @@ def world(seed: int = 0) -> tuple[Callable[..., np.ndarray], list[np.ndarray]]:
 def distances(reference: np.ndarray, tissues: Tissues, found: np.ndarray) -> np.ndarray:
     state = learn_contrast(torch.from_numpy(reference), tissues)
     return contrast(state, torch.from_numpy(found)).numpy()
+
+
+def fitted_on(reference: np.ndarray, known: Tissues) -> Density:
+    """``density`` that knows these tissues, learned from a slide."""
+
+    class Knowing(Density):
+        def tissues(self, um: int) -> Tissues:
+            return known
+
+    config = DensityConfig(("b",), "contrast", fields_um=(256,))
+    return Knowing(network(), config).fit_fields({256: torch.from_numpy(reference)})
 
 
 def test_another_stain_of_the_same_tissue_is_nearer_than_another_tissue():
@@ -80,16 +93,11 @@ def test_each_slide_has_the_same_weight_and_its_cells_are_drawn_by_no_chance():
     assert np.abs(once.within - np.mean(covariances, 0)).max() < 0.01
 
 
-def test_the_model_keeps_the_axes_alone():
+def test_the_model_keeps_the_axes_and_what_marks_need():
     slide, others = world()
     known = tissues_of(others)
 
-    class Knowing(Density):
-        def tissues(self, um: int) -> Tissues:
-            return known
-
-    config = DensityConfig(("b",), "contrast", fields_um=(256,))
-    fitted = Knowing(network(), config).fit_fields({256: torch.from_numpy(slide(0))})
+    fitted = fitted_on(slide(0), known)
     assert fitted.state_["256um.contrast.axes"].shape == (TISSUES, WIDTH)
     shapes = {name: tuple(value.shape) for name, value in fitted.state_.items()}
     assert fitted.state_shapes(fitted.state_) == shapes
@@ -100,6 +108,53 @@ def test_the_model_keeps_the_axes_alone():
     assert score.shape == tuple(expected.shape)
     assert abs(float(np.median(score))) < 3
     assert min(middle, spread) > 0
+
+
+@st.composite
+def marked_kinds(draw: st.DrawFn) -> list[tuple[int, int]]:
+    """Kinds of tissue that somebody marked, and how many fields of each."""
+    kinds = st.tuples(st.integers(0, TISSUES), st.integers(1, 30))
+    return draw(st.lists(kinds, min_size=1, max_size=4))
+
+
+@given(marked=marked_kinds(), seed=st.integers(0, 20))
+@settings(deadline=None, max_examples=25)
+def test_what_a_person_marks_as_normal_raises_no_score(marked, seed):
+    slide, others = world(seed)
+    density = fitted_on(slide(0), tissues_of(others))
+    asked = {256: torch.from_numpy(np.concatenate([slide(kind, 20) for kind in range(4)]))}
+    kinds = [{256: torch.from_numpy(slide(kind, count))} for kind, count in marked]
+    before, after = density.score_fields(asked), density.of_slide(kinds).score_fields(asked)
+    assert (after <= before).all()
+    again = density.of_slide(kinds[::-1]).score_fields(asked)
+    torch.testing.assert_close(again, after)  # whichever was marked first
+    torch.testing.assert_close(density.score_fields(asked), before)  # the model stays as it was
+
+
+def test_every_marked_kind_is_a_reference_of_its_own():
+    slide, others = world()
+    density = fitted_on(slide(0), tissues_of(others))
+    stained = [slide(kind, 60, stain=1.5) for kind in (1, 2, 3)]
+    muscle, fat, lesion = [{256: torch.from_numpy(part[20:])} for part in stained]
+    marks = [{256: torch.from_numpy(part[:20])} for part in stained[:2]]
+
+    def above(marked, normal) -> float:
+        model = density.of_slide(marked)
+        return roc_auc(model.score_fields(normal).numpy(), model.score_fields(lesion).numpy())
+
+    assert above(marks, muscle) > 0.99
+    assert above(marks, fat) > 0.99
+    joined = [{256: torch.cat([mark[256] for mark in marks])}]  # one reference, between the two
+    assert above(joined, muscle) + above(joined, fat) < above(marks, muscle) + above(marks, fat)
+    assert above(marks[:1], fat) < above(marks, fat)  # a kind that was forgotten
+
+
+def test_a_model_of_before_marks_takes_none():
+    slide, others = world()
+    density = fitted_on(slide(0), tissues_of(others))
+    assert density.takes_own
+    density.state_ = {k: v for k, v in density.state_.items() if "root" not in k}
+    assert not density.takes_own
 
 
 def test_the_tissues_that_ship_are_those_of_the_default():

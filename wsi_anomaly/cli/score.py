@@ -93,6 +93,13 @@ option = option_of(ScoreOptions)
     help="Outlines (QuPath GeoJSON, ASAP XML) or a mask image of the tissue, in place of finding "
     "it; or a folder of files named as the slides.",
 )
+@option(
+    "--normal",
+    type=PATH,
+    help="Outlines (QuPath GeoJSON, ASAP XML) of some normal tissue on the slide itself, 0.05 to "
+    "0.1 mm2 of every kind of tissue, which the class names; or a folder of files named as the "
+    "slides. What is like one of them scores lower; no score rises.",
+)
 @embeddings_option(
     ScoreOptions,
     "Score embeddings that TRIDENT, CLAM, slide2vec or LazySlide has made, with a model of "
@@ -199,6 +206,7 @@ def command(
       wsi-anomaly score slide.tif --heatmap
       wsi-anomaly score new_slides/ -o results --false-regions 0.5
       wsi-anomaly score slide.svs --mpp 0.2527     a slide that does not say its pixel size
+      wsi-anomaly score slide.tif --normal normal.geojson    beside its own normal tissue
       wsi-anomaly score new_slides/ --shard 3/8    the third of eight machines
       wsi-anomaly score new_slides/ --embeddings features_uni_v1/
       wsi-anomaly score --watch incoming/          what a scanner writes there, all night
@@ -233,6 +241,8 @@ def command(
             raise UsageError("A study is scored from slides; leave --embeddings or --cohort out.")
         if options.cases is not None:
             raise UsageError("--cases goes without --cohort, whose table names the animals.")
+        if options.normal is not None:
+            raise UsageError("A study is compared with its control animals; leave --normal out.")
         from wsi_anomaly.cli.score_cohort import run_cohort
 
         return run_cohort(

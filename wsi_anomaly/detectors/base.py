@@ -163,6 +163,18 @@ class Detector(ABC):
         """Raw scores (N,) of the fields round N cells, as in fitting; higher = more anomalous."""
         raise NotImplementedError(f"{self.name} judges tiles")
 
+    @property
+    def takes_own(self) -> bool:
+        """Whether it has :meth:`of_slide`."""
+        return False
+
+    def of_slide(self, kinds: Sequence[Mapping[int, Tensor]]) -> Self:
+        """Give the detector that also refers to kinds of a slide's normal fields, (n, D) by size.
+
+        Whatever is given, no score is higher than without.
+        """
+        raise NotImplementedError(f"{self.name} knows no slide's own tissue")
+
     def place_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor | None:
         """Where fields lie in a space of few axes, (N, k), for comparing slides; None: nowhere."""
         del embeddings

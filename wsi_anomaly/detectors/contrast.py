@@ -7,6 +7,11 @@ a slide. The distance from normal is measured along these axes alone. The other 
 the Pathology Atlas; what is known of them ships as a mean for each slide and one covariance
 (``models/lite0-tissues.md``). Compare outlier exposure (Hendrycks et al. 2019; on histology Dippel
 et al. 2024).
+
+Normal fields of the slide itself, where a person has marked some of each kind of its tissue, are
+references too, each kind by itself (:func:`own_references`): they have its stain and come from its
+scanner. The distance is then that from the nearest reference: what is like one of them is usual,
+and nothing becomes more unusual by them.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_anomaly.core.errors import ModelError
+from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.core.resources import models_folder
 from wsi_anomaly.core.tensors import load_tensors
 from wsi_anomaly.features import PerceptualNetwork
@@ -113,7 +119,8 @@ def learn_contrast(found: Tensor, tissues: Tissues) -> dict[str, Tensor]:
     Returns
     -------
     ``mean``, ``scale`` (D,), ``axes`` (q, D) and ``centre`` (q,): the distance of an embedding is
-    that of ``axes @ direction`` from ``centre``.
+    that of ``axes @ direction`` from ``centre``. Also ``root`` (D, D), which makes what varies
+    within a slide a sphere, and ``tissues`` (K, D), the others there: for :func:`own_references`.
     """
     own = tissues.directions(found.double().numpy())
     middle = own.mean(0)
@@ -121,18 +128,63 @@ def learn_contrast(found: Tensor, tissues: Tissues) -> dict[str, Tensor]:
     within += _DIAGONAL_SHARE * (np.diag(np.diag(within)) - within)
     spread, vectors = np.linalg.eigh(within)
     root = vectors / np.sqrt(np.maximum(spread, 1e-12 * max(spread.max(), 1e-12)))
-    _, size, axes = np.linalg.svd((tissues.centres - middle) @ root, full_matrices=False)
+    others = tissues.centres @ root
+    learned = {
+        "mean": tissues.mean, "scale": tissues.scale, **_axes(middle, root, others), "root": root,
+        "tissues": others,
+    }  # fmt: skip
+    return _tensors(learned)
+
+
+def own_references(state: Mapping[str, Tensor], kinds: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Learn the axes anew from the middle of each kind of a slide's own normal fields, (n, D) each.
+
+    Returns
+    -------
+    ``own0.axes`` (q, D) and ``own0.centre`` (q,) of the first kind and so on, with which
+    :func:`contrast` measures further distances, on the device of `state`.
+    """
+    root, others = (state[name].double().cpu().numpy() for name in ("root", "tissues"))
+    learned: dict[str, Tensor] = {}
+    for number, embedding in enumerate(kinds):
+        middle = _directions(state, embedding).double().mean(0).cpu().numpy()
+        learned |= prefixed(f"own{number}.", _tensors(_axes(middle, root, others)))
+    return {name: value.to(state["mean"].device) for name, value in learned.items()}
+
+
+def contrast(state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
+    """Distances (N,) of embeddings (N, D) from normal ones, float32.
+
+    With :func:`own_references`, from the nearest one of these and the slide's own.
+    """
+    directions = _directions(state, embedding)
+    distance, number = _distance(directions, state["axes"], state["centre"]), 0
+    while f"own{number}.axes" in state:
+        own = below(f"own{number}.", state)
+        distance = torch.minimum(distance, _distance(directions, own["axes"], own["centre"]))
+        number += 1
+    return distance
+
+
+def _axes(middle: Array, root: Array, others: Array) -> dict[str, Array]:
+    """Axes from `middle` (D,) to the other tissues (K, D), which `root` (D, D) has whitened."""
+    _, size, axes = np.linalg.svd(others - middle @ root, full_matrices=False)
     axes = axes[size > 1e-6 * max(size.max(), 1e-12)] @ root.T
-    learned = {"mean": tissues.mean, "scale": tissues.scale, "axes": axes, "centre": axes @ middle}
+    return {"axes": axes, "centre": axes @ middle}
+
+
+def _directions(state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
+    z = (embedding.float() - state["mean"]) / state["scale"]
+    return torch.nn.functional.normalize(z, dim=1)
+
+
+def _distance(directions: Tensor, axes: Tensor, centre: Tensor) -> Tensor:
+    found: Tensor = torch.linalg.vector_norm(directions @ axes.T - centre, dim=1)
+    return found
+
+
+def _tensors(learned: Mapping[str, Array]) -> dict[str, Tensor]:
     return {
         name: torch.from_numpy(np.ascontiguousarray(value)).float()
         for name, value in learned.items()
     }
-
-
-def contrast(state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
-    """Distances (N,) of embeddings (N, D) from normal ones, float32."""
-    z = (embedding.float() - state["mean"]) / state["scale"]
-    along = torch.nn.functional.normalize(z, dim=1) @ state["axes"].T
-    distance: Tensor = torch.linalg.vector_norm(along - state["centre"], dim=1)
-    return distance

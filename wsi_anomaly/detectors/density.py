@@ -9,7 +9,8 @@ standardised. Four distances:
   how much of it a tile holds, and tiles at the edge are the farthest from the mean of all.
 - ``knn``: mean cosine distance to the k nearest normal tiles. Was anything like it seen?
 - ``contrast``: distance of directions along the axes from normal to other tissues
-  (:mod:`wsi_anomaly.detectors.contrast`). Differences of stain and scanner count little.
+  (:mod:`wsi_anomaly.detectors.contrast`). Differences of stain and scanner count little, and less
+  where normal fields of the slide itself are known (:meth:`Density.of_slide`).
 
 ``both``, the default, is the mean of the first two, each in robust units of the normal tiles: on
 tissue the second is the better one, on radiographs the first (``docs/results.md``). ``by-layer``
@@ -21,7 +22,8 @@ Neighbours: ``dpa`` rebuilds the tile and compares position by position.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -31,7 +33,7 @@ from torch import Tensor
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of, robust_units
-from wsi_anomaly.detectors.contrast import Tissues, known_tissues
+from wsi_anomaly.detectors.contrast import Tissues, known_tissues, own_references
 from wsi_anomaly.detectors.distances import distance_shapes, distances, learn_distances, places
 from wsi_anomaly.detectors.edges import MOST_KNOTS, above_usual, usual_by_share
 from wsi_anomaly.detectors.settings import Settings
@@ -195,6 +197,21 @@ class Density(Detector):
         ]
         score, usual = torch.stack(scores).mean(0), self.state_.get("usual")
         return score if usual is None or shares is None else above_usual(score, shares, usual)
+
+    @property
+    def takes_own(self) -> bool:
+        """Whether the estimator is ``contrast``, learned since it has :meth:`of_slide`."""
+        return any(name.endswith("contrast.root") for name in self.state_)
+
+    def of_slide(self, kinds: Sequence[Mapping[int, Tensor]]) -> Self:
+        """Refer to a slide's own normal fields as well; see :meth:`Detector.of_slide`."""
+        own = copy.copy(self)
+        own.state_ = dict(self.state_)
+        for um in self.fields_um:
+            prefix = f"{_prefix(um)}contrast."
+            learned = own_references(below(prefix, self.state_), [kind[um] for kind in kinds])
+            own.state_ |= prefixed(prefix, learned)
+        return own
 
     def place_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor | None:
         """Place (N, k) along the first axes of the largest; see :meth:`Detector.place_fields`."""

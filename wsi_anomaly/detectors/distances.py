@@ -121,6 +121,9 @@ def distance_shapes(
             axes = tensors["contrast.centre"].shape[0]
             expected |= {"contrast.mean": (width,), "contrast.scale": (width,)}
             expected |= {"contrast.axes": (axes, width), "contrast.centre": (axes,)}
+            if "contrast.root" in tensors:  # models of before 29 November 2026 have none
+                others = tensors["contrast.tissues"].shape[0]
+                expected |= {"contrast.root": (width, width), "contrast.tissues": (others, width)}
         else:
             kept = tensors[f"{part}.centre"].shape[0]
             expected |= {

@@ -42,6 +42,9 @@ class ScoreOptions:
     tissue_mask
         Outlines or a mask image of the tissue, in place of finding it; or a folder of files named
         as the slides.
+    normal
+        Outlines of normal tissue on the slide itself, a second reference beside the model's; or a
+        folder of files named as the slides, those that have one.
     cases
         Table of ``slide,case``, or case by slide: the worklist shows slides of a case together.
     mpp, mpp_csv
@@ -81,6 +84,7 @@ class ScoreOptions:
     pixel_map: bool = False
     min_tissue: float = 0.1
     tissue_mask: str | Path | None = None
+    normal: str | Path | None = None
     cases: str | Path | Mapping[str, str] | None = None
     mpp: float | None = None
     mpp_csv: str | Path | None = None
@@ -115,10 +119,11 @@ class ScoreOptions:
             or self.stride_um is not None
             or self.pixel_map
             or self.tissue_mask is not None
+            or self.normal is not None
         ):
             raise UsageError(
                 "Embeddings have their own fields and no pixels; leave --stride, --pixel-map, "
-                "--tissue-mask and --embeddings-out out with --embeddings."
+                "--tissue-mask, --normal and --embeddings-out out with --embeddings."
             )
 
 
@@ -133,6 +138,7 @@ class ScoreKeywords(TypedDict, total=False):
     pixel_map: bool
     min_tissue: float
     tissue_mask: str | Path | None
+    normal: str | Path | None
     cases: str | Path | Mapping[str, str] | None
     mpp: float | None
     mpp_csv: str | Path | None

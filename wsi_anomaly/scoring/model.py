@@ -14,7 +14,7 @@ from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.magnification import mpp_of
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring.controls import Controls
-from wsi_anomaly.tiles.inputs import file_for, identity
+from wsi_anomaly.tiles.inputs import file_for, find_file, identity
 
 if TYPE_CHECKING:
     from wsi_anomaly.features import PerceptualNetwork
@@ -170,7 +170,7 @@ def scoring_settings(
     Raises
     ------
     AnnotationError
-        Its tissue mask is missing, or cannot be read.
+        Its tissue mask is missing, or cannot be read, or its marked normal tissue cannot.
     """
     mask = mask_of(path, options)
     settings = {
@@ -186,6 +186,8 @@ def scoring_settings(
         settings["all_flags"] = True
     if options.scene is not None:
         settings["scene"] = options.scene
+    if (normal := normal_of(path, options)) is not None:
+        settings["normal"] = identity(normal, options.origin)
     return settings if controls is None else settings | {"controls": controls.identity}
 
 
@@ -198,3 +200,8 @@ def mask_of(path: Path, options: ScoreOptions) -> Path | None:
         The folder of tissue masks has none for the slide.
     """
     return None if options.tissue_mask is None else file_for(Path(options.tissue_mask), path)
+
+
+def normal_of(path: Path, options: ScoreOptions) -> Path | None:
+    """File that marks normal tissue of a slide; None: nobody has marked any."""
+    return None if options.normal is None else find_file(Path(options.normal), path)

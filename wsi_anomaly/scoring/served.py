@@ -131,6 +131,8 @@ class ServedModel(Model):
     """A model on the processor that asks another process for all that its networks compute."""
 
     address: str = ""
+    knows_slide: bool = False
+    """Whether its detectors know something of the slide that the other process does not."""
 
     def dense_maps(self) -> DenseMaps:
         """Give the network with the layers that fields are pooled from."""
@@ -140,6 +142,8 @@ class ServedModel(Model):
         self, embeddings: Mapping[int, NDArray[np.float32]], shares: NDArray[np.float32]
     ) -> dict[str, NDArray[np.float32]]:
         """See :meth:`Model.score_fields`: (N,) scores of (N, D) embeddings."""
+        if self.knows_slide:
+            return super().score_fields(embeddings, shares)
         found: dict[str, NDArray[np.float32]] = asked(
             self.address, "score_fields", embeddings, shares
         )

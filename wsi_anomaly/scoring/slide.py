@@ -31,6 +31,7 @@ from wsi_anomaly.scoring.model import (
     facts_of,
     grid_of,
     mask_of,
+    normal_of,
     scoring_settings,
 )
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
@@ -100,6 +101,12 @@ def score_slide(
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
             plane = SlidePlane(slide, tissue, model.magnification, preprocess)
         model = _learned(model, plane, fields, options.min_tissue, timings)
+        if (normal := normal_of(slide.path, options)) is not None:
+            from wsi_anomaly.scoring.own import knowing_normal, normal_outlines  # heavy
+
+            with _timed(timings, "marked normal tissue"):
+                marked = normal_outlines(slide, normal, options.origin, left_out.append)
+                model = knowing_normal(model, plane, fields, marked, normal, left_out.append)
         with _timed(timings, "read and score"):
             found = assess_fields(
                 slide, tissue, fields, model, preprocess,

@@ -25,7 +25,7 @@ from wsi_anomaly.screening.slide import ScoreJob, changed_since, job_of, result_
 from wsi_anomaly.screening.slides import ScoreOutcome, Scoring, score_slides
 from wsi_anomaly.slides import Listing, Other
 from wsi_anomaly.slides.listing import PART
-from wsi_anomaly.tiles.inputs import check_files
+from wsi_anomaly.tiles.inputs import check_files, check_marked
 from wsi_anomaly.tiles.named import NamedSlides, Note, cases_of, named_slides
 
 
@@ -108,6 +108,8 @@ class ScoreRun:
             cases |= cases_of(tuple(embedded), options.cases, note)
         if options.tissue_mask is not None:
             check_files("--tissue-mask", Path(options.tissue_mask), named.slides)
+        if options.normal is not None:
+            check_marked(Path(options.normal), named.slides, note)
         found = tuple(embedded) or named.slides
         run = cls.ready(model, output, options, len(take_shard(found, part)), note=note)
         run = run.of(found, replace(named, cases=cases), part)

@@ -105,11 +105,20 @@ class Scoring:
         workers = options.workers or min(slides, available_cores())
         if options.workers is None and device.startswith("cuda") and not options.dask:
             workers = slides_on(device, workers)
-        mask = None if options.tissue_mask is None else Path(options.tissue_mask).absolute()
-        out = None if options.embeddings_out is None else Path(options.embeddings_out).absolute()
+        mask, normal, out = (
+            None if place is None else Path(place).absolute()
+            for place in (options.tissue_mask, options.normal, options.embeddings_out)
+        )
         return cls(
             model,
-            replace(options, device=device, workers=workers, tissue_mask=mask, embeddings_out=out),
+            replace(
+                options,
+                device=device,
+                workers=workers,
+                tissue_mask=mask,
+                normal=normal,
+                embeddings_out=out,
+            ),
             max(1, available_cores() // workers) if workers > 1 else None,
             together=device.startswith("cuda") and not options.dask,
         )

@@ -87,6 +87,28 @@ def check_files(option: str, place: Path, slides: Sequence[Path]) -> None:
             )
 
 
+def check_marked(place: Path, slides: Sequence[Path], note: Note) -> None:
+    """See that outlines of normal tissue are of these slides; `note` is told how many have some.
+
+    Raises
+    ------
+    UsageError
+        As :func:`check_files`; or the folder has a file of none of them.
+    """
+    check_files("--normal", place, slides)
+    marked = sum(find_file(place, slide) is not None for slide in slides)
+    if slides and not marked:
+        raise UsageError(
+            f"{place} has a file of no slide (such as {slides[0].stem}.geojson); name the files as "
+            "the slides, or leave --normal out."
+        )
+    if marked < len(slides):
+        note(
+            f"{place} marks normal tissue of {marked} of {len(slides)} slides; the others are "
+            "scored without."
+        )
+
+
 def extent_of(slide: Slide, origin: Origin = "bounds") -> Extent:
     """Tell what places outlines on a slide."""
     b = slide.bounds

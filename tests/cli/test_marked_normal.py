@@ -1,0 +1,161 @@
+"""Normal tissue that a person marked on the slide: every kind a reference, beside the learned."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from score_running import score, summary
+
+from wsi_anomaly.annotations import Outline, write_geojson
+from wsi_anomaly.core.errors import AnnotationError, ModelError
+from wsi_anomaly.detectors import Density, DensityConfig, Model
+from wsi_anomaly.features import load_features
+from wsi_anomaly.features.dense import DenseMaps
+from wsi_anomaly.options import ScoreOptions
+from wsi_anomaly.scoring import ScoreMap, load_model, score_slide
+from wsi_anomaly.synthetic import make_slide
+from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
+from wsi_anomaly.training.fields import embed_stores
+
+LAYERS, FIELD_UM, SIDE = ("b4", "b5", "b6"), 256, 1600
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn slide and a model learned from another one."""
+    folder = tmp_path_factory.mktemp("marked")
+    make_slide(folder / "slide.tif", seed=8, size_px=(SIDE, SIDE), mpp=0.5)
+    make_slide(folder / "normal.tif", seed=7, size_px=(SIDE, SIDE), mpp=0.5)
+    tiles = tile_slide(folder / "normal.tif", folder, TileConfig(max_tiles=4)).path
+    store, network = TileStore.open(tiles), load_features("lite0")
+    for estimator, name in (("contrast", "model"), ("directional", "other")):
+        density = Density(network, DensityConfig(LAYERS, estimator, fields_um=(FIELD_UM,)))
+        found = embed_stores([store], 10, DenseMaps(network, LAYERS), (FIELD_UM,), most=10_000)[:2]
+        detectors = {"density": density.fit_fields(*found)}
+        preprocessing = store.preprocessing.to_dict()
+        Model(name, 10, 64, preprocessing, detectors, "density").save(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(folder: Path) -> ScoreMap:
+    return score_slide(folder / "slide.tif", load_model(folder / "model", "cpu"))
+
+
+@pytest.fixture
+def here(folder, tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder / "model", "model")
+    shutil.copy(folder / "slide.tif", "slide.tif")
+    return tmp_path
+
+
+def marks(path: Path, *areas: tuple[str, tuple[float, float, float, float]]) -> Path:
+    write_geojson(path, [Outline(kind, shapely.box(*area)) for kind, area in areas])
+    return path
+
+
+def tissue_of(plain: ScoreMap, count: int = 2) -> list[tuple[float, float, float, float]]:
+    """Boxes of 256 um, all tissue, the most unusual ones first: where marks do most."""
+    known = plain.assessed
+    at, values = plain.fields.coords[known], plain.score[known]
+    found: list[tuple[float, float, float, float]] = []
+    for x, y in at[np.argsort(-values)]:
+        area = (x - 256, y - 256, x + 384, y + 384)
+        inside = shapely.contains_xy(shapely.box(*area), *(at + 64).T).sum()
+        apart = all(max(abs(x - 256 - a[0]), abs(y - 256 - a[1])) > 640 for a in found)
+        if inside >= 20 and apart and min(area) >= 0 and max(area) <= SIDE:
+            found.append(tuple(map(float, area)))
+    return found[:count]
+
+
+def marked(folder: Path, outlines: Path, model: str = "model") -> ScoreMap:
+    options = ScoreOptions(normal=outlines)
+    return score_slide(folder / "slide.tif", load_model(folder / model, "cpu"), options)
+
+
+def test_what_is_like_marked_tissue_scores_lower_and_nothing_higher(folder, plain, tmp_path):
+    area, *_ = tissue_of(plain, 1)
+    found = marked(folder, marks(tmp_path / "m.geojson", ("mucosa", area)))
+    known = plain.assessed
+    assert (found.score[known] <= plain.score[known] + 1e-5).all()
+    inside = shapely.contains_xy(shapely.box(*area), *(plain.fields.coords[known] + 64).T)
+    fell = plain.score[known] - found.score[known]
+    assert fell[inside].mean() > fell[~inside].mean()
+    assert fell[inside].mean() > 0
+
+
+def test_the_results_say_how_much_of_what_was_marked(folder, plain, tmp_path):
+    first, second = tissue_of(plain)
+    outlines = marks(tmp_path / "m.geojson", ("mucosa", first), ("muscle", second))
+    found = marked(folder, outlines)
+    (sentence,) = [w for w in found.interpretation.warnings if "marked by a person" in w]
+    assert "2 areas, " in sentence
+    assert "(mucosa 0." in sentence
+    assert "muscle 0." in sentence
+    assert str(found.settings["normal"]).endswith("bounds")
+    assert (
+        "normal"
+        not in score_slide(folder / "slide.tif", load_model(folder / "model", "cpu")).settings
+    )
+
+
+@pytest.mark.parametrize(
+    ("areas", "words"),
+    [
+        ([], "marks nothing"),
+        ([("mucosa", (5000, 5000, 6000, 6000))], "slide"),
+        ([("fat", (700, 700, 730, 730))], "mm2 of tissue as normal fat on this slide, too little"),
+        ([("", (0, 0, 60, 60))], "marks 0 mm2 of tissue as normal on this slide, too little"),
+    ],
+    ids=["empty", "outside", "small", "glass"],
+)
+def test_outlines_that_cannot_serve_end_in_one_sentence(folder, tmp_path, areas, words):
+    outlines = marks(tmp_path / "m.geojson", *areas)
+    with pytest.raises(AnnotationError, match=words):
+        marked(folder, outlines)
+
+
+def test_a_detector_that_cannot_take_them_says_so(folder, plain, tmp_path):
+    outlines = marks(tmp_path / "m.geojson", ("mucosa", tissue_of(plain, 1)[0]))
+    with pytest.raises(ModelError, match="estimator contrast"):
+        marked(folder, outlines, "other")
+    with pytest.raises(ModelError, match="goes with a model"):
+        score_slide(folder / "slide.tif", load_model(None, "cpu"), ScoreOptions(normal=outlines))
+
+
+def test_a_folder_has_a_file_for_each_slide_that_is_marked(here, plain, capsys):
+    shutil.copy("slide.tif", "unmarked.tif")
+    Path("normal").mkdir()
+    outlines = marks(Path("normal/slide.geojson"), ("mucosa", tissue_of(plain, 1)[0]))
+    run = ("slide.tif", "unmarked.tif", "--model", "model", "--normal", "normal", "--workers", 1)
+    assert score(*run) == 0
+    assert "marks normal tissue of 1 of 2 slides" in " ".join(capsys.readouterr().err.split())
+    assert any("marked by a person" in w for w in summary("slide")["warnings"])
+    assert not any("marked by a person" in w for w in summary("unmarked")["warnings"])
+    page = Path("results/slide/report.html").read_text(encoding="utf-8")
+    assert "Normal marked by a person on this slide: 1 area" in page
+    before = summary("slide")["settings"]["normal"]
+    outlines.write_text(json.dumps(json.loads(outlines.read_text()), indent=1))
+    assert score(*run) == 0  # a changed file is read again
+    assert summary("slide")["settings"]["normal"] != before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--normal", "nowhere.geojson"], "nowhere.geojson does not exist"),
+        (["--normal", "empty"], "has a file of no slide"),
+        (["--normal", "slide.tif"], "is a slide itself"),
+        (["--normal", "empty", "--embeddings", "empty"], "leave --stride"),
+    ],
+)
+def test_wrong_usage(here, options, words, capsys):
+    Path("empty").mkdir()
+    assert score("slide.tif", "--model", "model", *options) == 2
+    assert words in " ".join(capsys.readouterr().err.split())

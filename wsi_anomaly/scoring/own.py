@@ -1,0 +1,150 @@
+"""Normal tissue that a person has marked on the slide itself: references beside the learned one.
+
+Two slides of one tissue differ in stain and scanner, and a distance from the normal fields of other
+slides measures that as well. A little normal tissue of the slide itself does not differ so. Each
+class of outline is a kind of tissue and a reference of its own: where one kind alone is marked, the
+others are the unusual ones (``docs/results.md``, the tenth and twelfth readings).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import shapely
+import torch
+
+from wsi_anomaly.annotations import Outline, read_outlines
+from wsi_anomaly.annotations.outlines import NORMAL
+from wsi_anomaly.core.errors import AnnotationError, ModelError
+from wsi_anomaly.options import Origin
+from wsi_anomaly.scoring.embedding import embed_cells
+from wsi_anomaly.scoring.model import ALONE, ScoringModel
+from wsi_anomaly.slides import Slide
+from wsi_anomaly.tiles import Fields, Status
+from wsi_anomaly.tiles.inputs import extent_of
+from wsi_anomaly.tiles.named import Note
+from wsi_anomaly.tiles.plane import Plane
+
+_LEAST_CELLS = 10
+
+
+def knowing_normal(
+    model: ScoringModel,
+    plane: Plane,
+    cells: Fields,
+    marked: Sequence[Outline],
+    where: Path,
+    note: Note,
+) -> ScoringModel:
+    """Let a model refer to the marked normal tissue of a slide as well.
+
+    Parameters
+    ----------
+    model, plane, cells
+        Judges fields round a slide's cells.
+    marked
+        Where its tissue is normal, level-0 pixels; the label is the kind.
+    where
+        File that says so, for the error.
+    note
+        Told how much it is.
+
+    Returns
+    -------
+    The model for this slide alone: no score is higher than by `model`.
+
+    Raises
+    ------
+    ModelError
+        The model cannot refer to anything but what it was trained on.
+    AnnotationError
+        There are too few cells of tissue in the outlines of a kind.
+    """
+    from wsi_anomaly.detectors import Model
+    from wsi_anomaly.scoring.served import ServedModel
+
+    if model.name == ALONE:
+        raise ModelError(
+            "Marked normal tissue goes with a model, and there is none; train one and give it as "
+            "--model, or leave --normal out."
+        )
+    if not isinstance(model, Model) or not model.detectors[model.primary].takes_own:
+        raise ModelError(
+            f"The model {model.name} cannot take marked normal tissue: that needs density by the "
+            "estimator contrast, which train learns by default; train again, or leave --normal out."
+        )
+    centres = cells.coords + np.array(cells.field_level0) / 2
+    kinds = {
+        kind: shapely.contains_xy(
+            shapely.union_all([one.polygon for one in marked if one.label == kind]), *centres.T
+        )
+        for kind in sorted({one.label for one in marked})
+    }
+    wanted = np.any(list(kinds.values()), axis=0) & (cells.status == Status.OK)
+    parts = list(
+        embed_cells(plane, cells, model.dense_maps(), model.fields_um, wanted=wanted)
+        if wanted.any()
+        else ()
+    )
+    index = np.concatenate([np.empty(0, np.intp), *(part.indices for part in parts)])
+    um = cells.stride_level0[0] * plane.px_per_level0[0] * 10 / plane.magnification
+    mm2 = {kind: float(inside[index].sum()) * (um / 1000) ** 2 for kind, inside in kinds.items()}
+    least = _LEAST_CELLS * (um / 1000) ** 2
+    for kind, area in mm2.items():
+        if area < least:
+            raise AnnotationError(
+                f"{where} marks {area:.2g} mm2 of tissue as normal{_named(kind)} on this slide, "
+                f"too little to compare with; outline {least:.2g} mm2 of it or more, not on glass, "
+                "or leave it out."
+            )
+    note(_sentence(len(marked), mm2))
+    embedded = {
+        um: torch.from_numpy(np.concatenate([part.embeddings[um] for part in parts]))
+        for um in model.fields_um
+    }
+    own = [
+        {um: values[torch.from_numpy(inside[index])] for um, values in embedded.items()}
+        for inside in kinds.values()
+    ]
+    detectors = {
+        name: detector.of_slide(own) if detector.takes_own else detector
+        for name, detector in model.detectors.items()
+    }
+    if isinstance(model, ServedModel):
+        return replace(model, detectors=detectors, knows_slide=True)
+    return replace(model, detectors=detectors)
+
+
+def _named(kind: str) -> str:
+    return f" {kind}" if kind else ""
+
+
+def _sentence(count: int, mm2: Mapping[str, float]) -> str:
+    """Say what was marked, for the results and the report."""
+    kinds = ", ".join(f"{kind or 'no class'} {area:.2g}" for kind, area in mm2.items())
+    areas = "1 area" if count == 1 else f"{count} areas"
+    return (
+        f"Normal marked by a person on this slide: {areas}, {sum(mm2.values()):.2g} mm2 ({kinds}). "
+        "What is like it scores lower and nothing scores higher; compare its scores only with "
+        "those of slides that are marked as well."
+    )
+
+
+def normal_outlines(slide: Slide, path: Path, origin: Origin, note: Note) -> list[Outline]:
+    """Where a slide is normal, level-0 pixels: every outline, whose class names the kind of tissue.
+
+    Raises
+    ------
+    AnnotationError
+        The file cannot be read, was made for another slide, or has no outline.
+    """
+    outlines = read_outlines(path, extent_of(slide, origin), label=NORMAL, note=note)
+    if not outlines:
+        raise AnnotationError(
+            f"{path} marks nothing; outline a little of every kind of normal tissue on the slide, "
+            "or leave --normal out."
+        )
+    return outlines
