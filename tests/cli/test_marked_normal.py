@@ -56,7 +56,7 @@ def here(folder, tmp_path, monkeypatch) -> Path:
 
 
 def marks(path: Path, *areas: tuple[str, tuple[float, float, float, float]]) -> Path:
-    write_geojson(path, [Outline(kind, shapely.box(*area)) for kind, area in areas])
+    write_geojson(path, [Outline(kind, shapely.box(*area)) for kind, area in areas], "slide.tif")
     return path
 
 
@@ -66,10 +66,10 @@ def tissue_of(plain: ScoreMap, count: int = 2) -> list[tuple[float, float, float
     at, values = plain.fields.coords[known], plain.score[known]
     found: list[tuple[float, float, float, float]] = []
     for x, y in at[np.argsort(-values)]:
-        area = (x - 256, y - 256, x + 384, y + 384)
+        area = (x - 200, y - 200, x + 312, y + 312)
         inside = shapely.contains_xy(shapely.box(*area), *(at + 64).T).sum()
-        apart = all(max(abs(x - 256 - a[0]), abs(y - 256 - a[1])) > 640 for a in found)
-        if inside >= 20 and apart and min(area) >= 0 and max(area) <= SIDE:
+        apart = all(max(abs(area[0] - a[0]), abs(area[1] - a[1])) > 512 for a in found)
+        if inside >= 12 and apart and min(area) >= 0 and max(area) <= SIDE:
             found.append(tuple(map(float, area)))
     return found[:count]
 
