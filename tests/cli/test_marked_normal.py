@@ -18,6 +18,7 @@ from wsi_anomaly.features import load_features
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.scoring import ScoreMap, load_model, score_slide
+from wsi_anomaly.scoring.served import NetworkServer, served
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
 from wsi_anomaly.training.fields import embed_stores
@@ -88,6 +89,15 @@ def test_what_is_like_marked_tissue_scores_lower_and_nothing_higher(folder, plai
     fell = plain.score[known] - found.score[known]
     assert fell[inside].mean() > fell[~inside].mean()
     assert fell[inside].mean() > 0
+
+
+def test_a_network_in_another_process_gives_the_same_scores(folder, plain, tmp_path):
+    outlines = marks(tmp_path / "m.geojson", ("mucosa", tissue_of(plain, 1)[0]))
+    here, model = marked(folder, outlines), load_model(folder / "model", "cpu")
+    with NetworkServer(model) as server:
+        options = ScoreOptions(normal=outlines)
+        there = score_slide(folder / "slide.tif", served(model, server.address), options)
+    np.testing.assert_allclose(there.score, here.score, rtol=1e-4, atol=1e-4)
 
 
 def test_the_results_say_how_much_of_what_was_marked(folder, plain, tmp_path):
