@@ -43,8 +43,8 @@ class ScoreOptions:
         Outlines or a mask image of the tissue, in place of finding it; or a folder of files named
         as the slides.
     normal
-        Outlines of normal tissue on the slide itself, a second reference beside the model's; or a
-        folder of files named as the slides, those that have one.
+        Outlines of normal tissue on the slide itself, whose classes are kinds of tissue and each a
+        reference beside the model's; or a folder of files named as the slides that have one.
     cases
         Table of ``slide,case``, or case by slide: the worklist shows slides of a case together.
     mpp, mpp_csv
