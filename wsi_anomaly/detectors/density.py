@@ -204,7 +204,7 @@ class Density(Detector):
         return any(name.endswith("contrast.root") for name in self.state_)
 
     def of_slide(self, kinds: Sequence[Mapping[int, Tensor]]) -> Self:
-        """Refer to a slide's own normal fields as well; see :meth:`Detector.of_slide`."""
+        """Refer to kinds of its normal fields, (n, D) each; see :meth:`Detector.of_slide`."""
         own = copy.copy(self)
         own.state_ = dict(self.state_)
         for um in self.fields_um:

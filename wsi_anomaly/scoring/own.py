@@ -15,16 +15,14 @@ from pathlib import Path
 import numpy as np
 import shapely
 import torch
+from numpy.typing import NDArray
 
-from wsi_anomaly.annotations import Outline, read_outlines
-from wsi_anomaly.annotations.outlines import NORMAL
 from wsi_anomaly.core.errors import AnnotationError, ModelError
-from wsi_anomaly.options import Origin
+from wsi_anomaly.detectors import Model
 from wsi_anomaly.scoring.embedding import embed_cells
 from wsi_anomaly.scoring.model import ALONE, ScoringModel
-from wsi_anomaly.slides import Slide
+from wsi_anomaly.scoring.served import ServedModel
 from wsi_anomaly.tiles import Fields, Status
-from wsi_anomaly.tiles.inputs import extent_of
 from wsi_anomaly.tiles.named import Note
 from wsi_anomaly.tiles.plane import Plane
 
@@ -35,7 +33,7 @@ def knowing_normal(
     model: ScoringModel,
     plane: Plane,
     cells: Fields,
-    marked: Sequence[Outline],
+    marked: Sequence[tuple[str, shapely.Geometry]],
     where: Path,
     note: Note,
 ) -> ScoringModel:
@@ -46,7 +44,7 @@ def knowing_normal(
     model, plane, cells
         Judges fields round a slide's cells.
     marked
-        Where its tissue is normal, level-0 pixels; the label is the kind.
+        Kinds of its tissue and where each is normal, level-0 pixels.
     where
         File that says so, for the error.
     note
@@ -63,10 +61,40 @@ def knowing_normal(
     AnnotationError
         There are too few cells of tissue in the outlines of a kind.
     """
-    from wsi_anomaly.detectors import Model
-    from wsi_anomaly.scoring.served import ServedModel
+    found = _model_that_takes(model)
+    kinds = _inside(cells, marked)
+    wanted = np.any(list(kinds.values()), axis=0) & (cells.status == Status.OK)
+    parts = list(
+        embed_cells(plane, cells, found.dense_maps(), found.fields_um, wanted=wanted)
+        if wanted.any()
+        else ()
+    )
+    index = np.concatenate([np.empty(0, np.intp), *(part.indices for part in parts)])
+    um = cells.stride_level0[0] * plane.px_per_level0[0] * 10 / plane.magnification
+    cell_mm2 = (um / 1000) ** 2
+    mm2 = {kind: float(inside[index].sum()) * cell_mm2 for kind, inside in kinds.items()}
+    _check(mm2, _LEAST_CELLS * cell_mm2, where)
+    note(_sentence(len(marked), mm2))
+    embedded = {
+        um: torch.from_numpy(np.concatenate([part.embeddings[um] for part in parts]))
+        for um in found.fields_um
+    }
+    own = [
+        {um: values[torch.from_numpy(inside[index])] for um, values in embedded.items()}
+        for inside in kinds.values()
+    ]
+    detectors = {
+        name: detector.of_slide(own) if detector.takes_own else detector
+        for name, detector in found.detectors.items()
+    }
+    if isinstance(found, ServedModel):
+        return replace(found, detectors=detectors, knows_slide=True)
+    return replace(found, detectors=detectors)
 
-    if model.name == ALONE:
+
+def _model_that_takes(model: ScoringModel) -> Model:
+    """See that a model can refer to what is marked."""
+    if model.name == ALONE and not isinstance(model, Model):
         raise ModelError(
             "Marked normal tissue goes with a model, and there is none; train one and give it as "
             "--model, or leave --normal out."
@@ -76,23 +104,24 @@ def knowing_normal(
             f"The model {model.name} cannot take marked normal tissue: that needs density by the "
             "estimator contrast, which train learns by default; train again, or leave --normal out."
         )
+    return model
+
+
+def _inside(
+    cells: Fields, marked: Sequence[tuple[str, shapely.Geometry]]
+) -> dict[str, NDArray[np.bool_]]:
+    """Which cells lie in the outlines of each kind."""
     centres = cells.coords + np.array(cells.field_level0) / 2
-    kinds = {
+    return {
         kind: shapely.contains_xy(
-            shapely.union_all([one.polygon for one in marked if one.label == kind]), *centres.T
+            shapely.union_all([area for label, area in marked if label == kind]), *centres.T
         )
-        for kind in sorted({one.label for one in marked})
+        for kind in sorted({label for label, _ in marked})
     }
-    wanted = np.any(list(kinds.values()), axis=0) & (cells.status == Status.OK)
-    parts = list(
-        embed_cells(plane, cells, model.dense_maps(), model.fields_um, wanted=wanted)
-        if wanted.any()
-        else ()
-    )
-    index = np.concatenate([np.empty(0, np.intp), *(part.indices for part in parts)])
-    um = cells.stride_level0[0] * plane.px_per_level0[0] * 10 / plane.magnification
-    mm2 = {kind: float(inside[index].sum()) * (um / 1000) ** 2 for kind, inside in kinds.items()}
-    least = _LEAST_CELLS * (um / 1000) ** 2
+
+
+def _check(mm2: Mapping[str, float], least: float, where: Path) -> None:
+    """See that enough of each kind is marked."""
     for kind, area in mm2.items():
         if area < least:
             raise AnnotationError(
@@ -100,22 +129,6 @@ def knowing_normal(
                 f"too little to compare with; outline {least:.2g} mm2 of it or more, not on glass, "
                 "or leave it out."
             )
-    note(_sentence(len(marked), mm2))
-    embedded = {
-        um: torch.from_numpy(np.concatenate([part.embeddings[um] for part in parts]))
-        for um in model.fields_um
-    }
-    own = [
-        {um: values[torch.from_numpy(inside[index])] for um, values in embedded.items()}
-        for inside in kinds.values()
-    ]
-    detectors = {
-        name: detector.of_slide(own) if detector.takes_own else detector
-        for name, detector in model.detectors.items()
-    }
-    if isinstance(model, ServedModel):
-        return replace(model, detectors=detectors, knows_slide=True)
-    return replace(model, detectors=detectors)
 
 
 def _named(kind: str) -> str:
@@ -131,20 +144,3 @@ def _sentence(count: int, mm2: Mapping[str, float]) -> str:
         "What is like it scores lower and nothing scores higher; compare its scores only with "
         "those of slides that are marked as well."
     )
-
-
-def normal_outlines(slide: Slide, path: Path, origin: Origin, note: Note) -> list[Outline]:
-    """Where a slide is normal, level-0 pixels: every outline, whose class names the kind of tissue.
-
-    Raises
-    ------
-    AnnotationError
-        The file cannot be read, was made for another slide, or has no outline.
-    """
-    outlines = read_outlines(path, extent_of(slide, origin), label=NORMAL, note=note)
-    if not outlines:
-        raise AnnotationError(
-            f"{path} marks nothing; outline a little of every kind of normal tissue on the slide, "
-            "or leave --normal out."
-        )
-    return outlines

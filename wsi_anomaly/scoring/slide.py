@@ -45,7 +45,7 @@ from wsi_anomaly.tiles import (
     Status,
     plan_fields,
 )
-from wsi_anomaly.tiles.inputs import tissue_from_file
+from wsi_anomaly.tiles.inputs import marked_areas, tissue_from_file
 from wsi_anomaly.tiles.named import Note
 from wsi_anomaly.tiles.plane import SlidePlane
 
@@ -100,13 +100,7 @@ def score_slide(
             fields = _plan(slide, tissue, model, options)
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
             plane = SlidePlane(slide, tissue, model.magnification, preprocess)
-        model = _learned(model, plane, fields, options.min_tissue, timings)
-        if (normal := normal_of(slide.path, options)) is not None:
-            from wsi_anomaly.scoring.own import knowing_normal, normal_outlines  # heavy
-
-            with _timed(timings, "marked normal tissue"):
-                marked = normal_outlines(slide, normal, options.origin, left_out.append)
-                model = knowing_normal(model, plane, fields, marked, normal, left_out.append)
+        model = _of_slide(model, slide, plane, fields, options, timings, left_out.append)
         with _timed(timings, "read and score"):
             found = assess_fields(
                 slide, tissue, fields, model, preprocess,
@@ -147,21 +141,31 @@ def score_slide(
     )
 
 
-def _learned(
+def _of_slide(
     model: ScoringModel,
+    slide: Slide,
     plane: SlidePlane,
     fields: Fields,
-    min_tissue: float,
+    options: ScoreOptions,
     timings: dict[str, float],
+    note: Note,
 ) -> ScoringModel:
-    """Let a model that has seen no normal slide learn from this one."""
+    """Let a model learn from this slide: all, if it has seen no other; or what is marked normal."""
+    if (normal := normal_of(slide.path, options)) is not None:
+        from wsi_anomaly.scoring.own import knowing_normal  # heavy, as all that computes
+
+        with _timed(timings, "marked normal tissue"):
+            marked = marked_areas(slide, normal, options.origin, note)
+            return knowing_normal(model, plane, fields, marked, normal, note)
     if model.name != ALONE:
         return model
-    from wsi_anomaly.scoring.alone import SlideAlone  # heavy, as all that computes
+    from wsi_anomaly.scoring.alone import SlideAlone
 
     with _timed(timings, "learning"):
         # Anybody may call a model folder so.
-        return model.learned(plane, fields, min_tissue) if isinstance(model, SlideAlone) else model
+        if isinstance(model, SlideAlone):
+            return model.learned(plane, fields, options.min_tissue)
+        return model
 
 
 def _kept(found: Assessed, slide: Slide, min_tissue: float) -> NDArray[np.intp]:

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import shapely
+
 from wsi_anomaly.annotations import Extent, Outline, read_mask, read_outlines
 from wsi_anomaly.annotations.files import MASK_SUFFIXES, SUFFIXES
-from wsi_anomaly.annotations.outlines import TISSUE, Note
+from wsi_anomaly.annotations.outlines import NORMAL, TISSUE, Note
 from wsi_anomaly.core.errors import AnnotationError, UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.remote import from_anywhere
@@ -208,3 +210,22 @@ def outlines_from_file(
     if nameless:
         note(f"{path}: {nameless} of {len(outlines)} annotations have no class and are left out.")
     return chosen
+
+
+def marked_areas(
+    slide: Slide, path: Path, origin: Origin, note: Note
+) -> list[tuple[str, shapely.Geometry]]:
+    """Where somebody has marked a slide as normal: the kind of tissue and its area, level-0 pixels.
+
+    Raises
+    ------
+    AnnotationError
+        The file cannot be read, was made for another slide, or has no outline.
+    """
+    outlines = read_outlines(path, extent_of(slide, origin), label=NORMAL, note=note)
+    if not outlines:
+        raise AnnotationError(
+            f"{path} marks nothing; outline a little of every kind of normal tissue on the slide, "
+            "or leave --normal out."
+        )
+    return [(outline.label, outline.polygon) for outline in outlines]
