@@ -38,3 +38,11 @@ def test_the_recipe_has_every_requirement_with_its_bounds() -> None:
     [command] = recipe["build"]["python"]["entry_points"]
     name, _, where = command.partition(" = ")
     assert project["scripts"] == {name: where}
+
+
+def test_the_conda_environment_installs_this_source() -> None:
+    path = TOP / "containers" / "environment.yml"
+    [pip] = [part for part in yaml.safe_load(path.read_text())["dependencies"] if part != str(part)]
+    [asked] = pip["pip"]
+    # conda and micromamba run pip in the folder of the file, not where they were started.
+    assert (path.parent / asked.partition("[")[0]).resolve() == TOP

@@ -10,15 +10,12 @@ from typing import Any
 
 import pytest
 from devtools import Browser, wait_for
-from driving import READY, serving
+from driving import READY, cohort_page, serving
 
-from wsi_anomaly.core.files import write_json
 from wsi_anomaly.evaluation.report import write_evaluation
 from wsi_anomaly.evaluation.run import evaluate
-from wsi_anomaly.options import EvaluateOptions, ScoreOptions
+from wsi_anomaly.options import EvaluateOptions
 from wsi_anomaly.reports import Worklist
-from wsi_anomaly.results.summary import FORMAT
-from wsi_anomaly.studies import Cohort, CohortSlide, write_cohort
 from wsi_anomaly.viewer.server import Viewer
 
 AXE = Path(os.environ.get("WSI_ANOMALY_AXE", "build/axe")) / "node_modules/axe-core/axe.min.js"
@@ -61,24 +58,6 @@ def server(results: Path, browser: Browser) -> Iterator[Viewer]:
             wait_for(lambda: browser.value(saved), "the verdict to be saved")  # noqa: B023
             if reader == "bob":
                 yield server
-
-
-def cohort_page(results: Path) -> None:
-    """Write the page of a study of two animals, beside results of its own."""
-    slides, folders = [], {}
-    for animal, group, score in (("c1", "control", 1.5), ("h1", "high", 3.0)):
-        path = Path(f"slides/{animal}.tif")
-        slides.append(CohortSlide(path, animal, group, "liver"))
-        folders[path] = results.parent / "study" / animal
-        facts = {
-            "format": FORMAT, "status": "done", "slide": {"name": animal}, "slide_score": score,
-            "flagged": {"possible": True, "regions": 1, "area_mm2": 0.5, "threshold": 2.5},
-            "tissue_mm2": 2.0, "not_assessed_mm2": 0.5, "model": {"hash": "m"},
-        }  # fmt: skip
-        write_json(folders[path] / "summary.json", facts)
-    study = Cohort(tuple(slides), "control")
-    write_cohort(results, study, folders, table=Path("study.csv"), models={"liver": "m"},
-                 options=ScoreOptions())  # fmt: skip
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1400), ("dark", 1400), ("light", 390)])

@@ -143,6 +143,19 @@ def test_a_blinded_reader_sees_no_title_that_another_gave(browser, results):
         assert text(page, "section.kind .mine").startswith("0 of")
 
 
+def test_the_contact_sheets_say_how_many_readers_their_verdicts_are_of(browser, results):
+    for reader in ("ann", "bob"):
+        with serving(results, reader) as server:
+            page = open_kinds(browser, server)
+            page.press("n")
+            page.press("v")
+            saved(page, "Saved")
+            count = int(text(page, "section.kind .mine").split()[0])
+            browser.open(server.url, "document.querySelectorAll('table a').length > 0")
+    said = f"{count} reviewed by 2 readers: {2 * count} normal variant"
+    assert said in (results / "kinds.html").read_text(encoding="utf-8")
+
+
 def test_what_is_like_no_other_has_no_key(browser, results):
     for k in range(1, 5):  # of one slide alone too few are alike
         shutil.rmtree(results / f"s{k}")

@@ -238,3 +238,13 @@ def test_a_viewer_that_is_killed_loses_no_saved_key(browser, results):
     finally:
         process.kill()
         process.wait()
+
+
+def test_that_the_slide_is_missing_stands_there_after_a_verdict_too(browser, results):
+    (results.parent / "slide.tif").unlink()
+    with serving(results, "ann") as server:
+        page = open_slide_page(browser, server)
+        page.press("n")
+        press(page, "a")
+        assert "is not where it was scored" in text(page, "#problem")
+        assert not page.value("document.querySelector('#problem').hidden")

@@ -269,6 +269,12 @@ def test_a_slide_of_a_blinded_reading_is_found_among_the_slides_given(results, t
     summary = json.loads(file.read_text())
     summary["slide"] |= {"name": "S-BCDFG", "path": "S-BCDFG"}
     file.write_text(json.dumps(summary))
+    from wsi_anomaly.viewer.server import NotHereError
+
+    with pytest.raises(
+        NotHereError, match="S-BCDFG is a code of a blinded study; say with --slides where"
+    ):
+        Results(tmp_path / "results").tile("sl ide", 0, 0, 0)
     (tmp_path / "slides").mkdir()
     shutil.copy(results.parent / "slide.tif", tmp_path / "slides" / "rat 7.tif")
     found = Results(tmp_path / "results", tmp_path / "slides")

@@ -13,6 +13,7 @@ from wsi_anomaly.results.summary import FORMAT
 
 pytest.importorskip("tornado")
 from devtools import Browser
+from driving import cohort_page
 
 ROWS = "[...document.querySelectorAll('.worklist tbody tr')].filter(r => !r.hidden)"
 NAMES = f"{ROWS}.map(r => r.cells[2].dataset.v)"
@@ -32,6 +33,7 @@ def page(browser: Browser, tmp_path: Path) -> Browser:
             "format": FORMAT, "status": "done", "slide": {"name": name}, "slide_score": score,
             "warnings": ["It is blurred."] if score is None else [],
             "verdict": verdict, "flagged": {"possible": True, "regions": regions, "area_mm2": area},
+            "taken_away": {"regions": 1 if name == "liver 1" else 0, "area_mm2": 0.25},
         }  # fmt: skip
         (tmp_path / name / "summary.json").write_text(json.dumps(facts), encoding="utf-8")
     with Worklist(tmp_path) as listing:
@@ -127,3 +129,21 @@ def test_without_a_script_it_is_the_list_in_order(page: Browser) -> None:
     assert '<div id="tools" class="tools" hidden' in Path(
         page.value("decodeURI(location.pathname)")
     ).read_text(encoding="utf-8")
+
+
+def test_what_stands_beside_one_another_does_not_touch(page: Browser) -> None:
+    gap = page.value(
+        "(() => { const tag = document.querySelector('.name .tag');"
+        " const name = tag.parentElement.querySelector('a');"
+        " return tag.getBoundingClientRect().left - name.getBoundingClientRect().right; })()"
+    )
+    assert gap >= 4
+    page.look(390)
+    assert "0.50 mm²\n1 taken away" in page.value("document.querySelector('.worklist').innerText")
+
+
+def test_the_page_of_a_study_is_no_wider_than_a_phone(browser: Browser, results: Path) -> None:
+    cohort_page(results)
+    browser.look(390)
+    browser.open((results / "cohort.html").as_uri(), "document.readyState === 'complete'")
+    assert browser.value("document.documentElement.scrollWidth") == 390

@@ -72,6 +72,7 @@ def sheet(kind: Kind, number: int, decided: Decided) -> dict[str, Any]:
         "slides": kind.slides,
         "area_mm2": sum(region.area_mm2 for region in kind.regions),
         "reviewed": sum(bool(reviews) for reviews in made),
+        "readers": len({review.reader for reviews in made for review in reviews}),
         "verdicts": ", ".join(f"{counts[v]} {v}" for v in VERDICTS if v in counts),
         "pictures": [
             {

@@ -46,6 +46,10 @@ class SlideFiles:
                 return candidate
         if (found := self._by_content.get(str(facts["fingerprint"]))) is not None:
             return found
+        if facts["path"] == facts.get("name"):  # of a blinded reading, which names no file
+            raise UsageError(
+                f"{path} is a code of a blinded study; say with --slides where its slides are."
+            )
         raise UsageError(
             f"The slide {path} is not where it was scored; say where it is with --slides FOLDER."
         )

@@ -175,7 +175,7 @@ class Review {
     });
     if (!answer.ok) throw new Error(await answer.text());
     const done = await answer.json();
-    byId("problem").hidden = true;
+    if (byId("problem").textContent.startsWith("Not saved")) byId("problem").hidden = true;
     if (decision.undo) {
       this.take(done.state);
       const { region, verdict } = done.undone;
