@@ -81,7 +81,7 @@ class CaseScores:
         return location(self.score)
 
     def reached(self, most: int) -> NDArray[np.float64]:
-        """Give the thresholds at which its smoothed scores show 1, 2, ... `most` regions."""
+        """Thresholds (most,) at which its smoothed scores first show 1, 2, ... regions."""
         if most not in self._reached:
             smoothed = self.smoothed.score
             self._reached[most] = region_thresholds(self.row, self.col, smoothed, most)

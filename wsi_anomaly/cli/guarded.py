@@ -12,7 +12,6 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -23,6 +22,7 @@ _COMMANDS = frozenset({"tile", "score"})
 # As Linux ends a process for a fault in a library, and for its memory (SIGKILL).
 _FAULTS = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGKILL"})
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+_PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 _ONE_PRESS_SECONDS = 2.0
 
 
@@ -73,17 +73,15 @@ def _apart(work: Callable[[], int]) -> int:
 
 def _beside(work: Callable[[], int]) -> int | str:
     """Do it in a fork; give its exit code, or the name of the signal that ended it."""
-    gone, here = os.pipe()
+    parent = os.getpid()
     signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     child = os.fork()
     if child == 0:
-        os.close(here)
+        _end_with(parent)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _Interrupt())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
-        threading.Thread(target=_end_with, args=(gone,), daemon=True).start()
         sys.exit(work())
-    os.close(gone)
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -97,15 +95,17 @@ def _beside(work: Callable[[], int]) -> int | str:
     _, status = os.waitpid(child, 0)
     for number, handler in before.items():
         signal.signal(number, handler or signal.SIG_DFL)
-    os.close(here)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else signal.Signals(-code).name
 
 
-def _end_with(pipe: int) -> None:
-    """End when whoever holds the other end of a pipe has ended, however it did."""
-    os.read(pipe, 1)
-    os._exit(1)
+def _end_with(parent: int) -> None:
+    """Let Linux end this process when its parent has ended, however it did."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 class _Interrupt:
