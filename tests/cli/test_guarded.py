@@ -87,6 +87,7 @@ def test_who_is_ended_takes_the_command_along_and_does_not_repeat_it(
     process = waiting(tmp_path)
     process.send_signal(number)
     process.communicate()  # until the command has closed its end, too
-    assert process.returncode == -number
+    orderly = number != signal.SIGKILL
+    assert process.returncode == (128 + number if orderly else -number)
     (command,) = runs(tmp_path)
     assert command != process.pid

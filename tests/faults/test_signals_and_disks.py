@@ -24,6 +24,7 @@ from faults_running import (
     only_in_full,
     run,
     start,
+    workers_of,
 )
 from faults_world import LONG, WORK
 from preloaded import library_with_eio, library_without_locks
@@ -36,17 +37,6 @@ SAME = {
     "tune": "the search goes on: trials with the figures of an undisturbed run, and a choice",
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
-
-
-def children_of(process: int) -> list[int]:
-    """Processes that one has started and that run."""
-    task = Path(f"/proc/{process}/task/{process}/children")
-    return [int(number) for number in task.read_text().split()] if task.exists() else []
-
-
-def workers_of(process: int) -> list[int]:
-    """Workers of a command, which runs beside the process that was started."""
-    return [worker for command in children_of(process) for worker in children_of(command)]
 
 
 def at_work(process: subprocess.Popen[str], begun: Path) -> bool:

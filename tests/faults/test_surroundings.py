@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +24,7 @@ from faults_running import (
     only_in_full,
     run,
     start,
+    workers_of,
 )
 from faults_world import SCORE, TILE, TRAIN, command_in_process
 from recording import Tally
@@ -140,6 +144,19 @@ def test_the_only_slide_ends_its_process(command: str, world: Path, tmp_path: Pa
         assert not (table.parent / FIRST).exists()
         assert not leftovers(folder)
     tally.finish()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
+def test_a_command_that_is_ended_complains_of_nothing(world: Path, tmp_path: Path) -> None:
+    """As by a batch system; its workers were to be ended, and their locks removed."""
+    folder = copy_of_new(world, tmp_path / "run")
+    process = start(folder, *tile_new("--workers", "2"))
+    while process.poll() is None and len(workers_of(process.pid)) < 3:  # and what keeps the locks
+        time.sleep(0.01)
+    process.terminate()
+    ended = end(process)
+    assert ended.code == 128 + signal.SIGTERM, ended.printed
+    assert "semaphore" not in ended.printed
 
 
 COMMANDS = {

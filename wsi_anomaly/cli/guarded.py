@@ -21,7 +21,8 @@ import click
 _COMMANDS = frozenset({"tile", "score"})
 # As Linux ends a process for a fault in a library, and for its memory (SIGKILL).
 _FAULTS = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGKILL"})
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+_ENDING = (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+_PASSED_ON = (signal.SIGINT, *_ENDING)
 _PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 _ONE_PRESS_SECONDS = 2.0
 
@@ -80,6 +81,9 @@ def _beside(work: Callable[[], int]) -> int | str:
         _end_with(parent)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _Interrupt())
+        for number in _ENDING:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _end)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         sys.exit(work())
 
@@ -106,6 +110,15 @@ def _end_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """End in order, with the exit code that a shell gives: else locks are left to be complained of.
+
+    What shares out work holds locks that have a name; Python removes those of a process that was
+    ended, with a warning of "leaked semaphore objects".
+    """
+    raise SystemExit(128 + number)
 
 
 class _Interrupt:
