@@ -44,6 +44,11 @@ def children_of(process: int) -> list[int]:
     return [int(number) for number in task.read_text().split()] if task.exists() else []
 
 
+def workers_of(process: int) -> list[int]:
+    """Workers of a command, which runs beside the process that was started."""
+    return [worker for command in children_of(process) for worker in children_of(command)]
+
+
 def at_work(process: subprocess.Popen[str], begun: Path) -> bool:
     """Wait until a command has begun to write; False when it has ended."""
     give_up = time.monotonic() + LONGEST_S
@@ -77,7 +82,7 @@ def test_signals(
         with tally.attempt(number.name):
             if at_work(process, folder / work.first if work.first else begun):
                 time.sleep(0 if work.first else moments.uniform(0, 2))
-                workers = children_of(process.pid) if whom == "worker" else []
+                workers = workers_of(process.pid) if whom == "worker" else []
                 if process.poll() is not None:
                     tally.note("had ended before")
                 elif whom == "group":

@@ -119,6 +119,29 @@ def test_a_worker_is_killed(command: str, world: Path, tmp_path: Path, model: Pa
     tally.finish()
 
 
+@pytest.mark.parametrize("command", ["tile", "score"])
+def test_the_only_slide_ends_its_process(command: str, world: Path, tmp_path: Path) -> None:
+    tally = Tally(
+        f"alone_{command}",
+        f"`{command}`: the decoder of the only slide reads where there is no memory (SIGSEGV)",
+        "one sentence names the slide, the table too; nothing written of it",
+    )
+    folder = copy_of_new(world, tmp_path / "run")
+    (folder / "new" / f"{SECOND}.tif").unlink()
+    with tally.attempt("its opening"):
+        ended = run(folder, command, "new", FAULTS_CRASH_ON=FIRST)
+        assert ended.code == 1, ended.printed
+        assert len(ended.errors) == 1, ended.printed
+        assert ended.errors[0].startswith(f"Error: new/{FIRST}.tif ended its process")
+        assert ended.errors[0].endswith("leave it out, or try it on a machine with more memory.")
+        table = folder / {"tile": "tiles", "score": "results"}[command] / "slides.csv"
+        assert "ended its process" in table.read_text()
+        assert not (table.parent / f"{FIRST}.h5").exists()
+        assert not (table.parent / FIRST).exists()
+        assert not leftovers(folder)
+    tally.finish()
+
+
 COMMANDS = {
     "tile": (TILE, ("slides",), "tiles"),
     "train": (TRAIN, ("slides", "tiles", "train.toml"), "model"),
