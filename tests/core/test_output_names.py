@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,31 @@ def test_what_some_disks_take_for_one_name_gets_two_outputs(outputs: Outputs) ->
     a, b = outputs.slide("a/S.tif", MARK_A), outputs.slide("b/s.tif", MARK_B)
     assert outputs.names(a) == ["S"]
     assert outputs.names(b) == [f"s-{MARK_B}"]
+
+
+def test_a_changed_slides_output_is_no_other_slides_whose_name_some_disks_take_for_its(
+    outputs: Outputs,
+) -> None:
+    a, b = outputs.slide("a/S.tif", MARK_A), outputs.slide("b/S.tif", MARK_B)
+    assert outputs.names(a, b) == [f"S-{MARK_A}", f"S-{MARK_B}"]
+    outputs.slide("a/S.tif", MARK_C)
+    outputs.names(a)
+    assert outputs.names(outputs.slide("c/s.tif", MARK_A)) == [f"s-{MARK_A}-2"]
+
+
+def test_a_date_in_a_name_is_no_mark_of_another_slide(outputs: Outputs) -> None:
+    dated, plain = outputs.slide("s-20240131.tif", MARK_A), outputs.slide("s.tif", MARK_B)
+    assert outputs.names(dated) == ["s-20240131"]
+    assert outputs.names(dated, plain) == ["s-20240131", "s"]
+
+
+def test_the_disk_is_asked_once_for_each_slide_and_output(
+    outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the slides of a hundred cases have one name: ``case 7/HE.tif``."""
+    slides = [outputs.slide(f"case {i}/HE.tif", f"{i:016x}") for i in range(100)]
+    before = outputs.names(*slides)
+    asked, real = [], os.lstat
+    monkeypatch.setattr(os, "lstat", lambda *given, **more: asked.append(1) or real(*given, **more))
+    assert outputs.names(*slides) == before
+    assert len(asked) <= 2 * 100 * len(outputs.folder.joinpath("case 7/HE.tif").parts)

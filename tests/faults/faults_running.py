@@ -121,6 +121,17 @@ def kill_after(process: subprocess.Popen[str], begun: Callable[[], bool], second
     return False
 
 
+def children_of(process: int) -> list[int]:
+    """Processes that one has started and that run."""
+    task = Path(f"/proc/{process}/task/{process}/children")
+    return [int(number) for number in task.read_text().split()] if task.exists() else []
+
+
+def workers_of(process: int) -> list[int]:
+    """Workers of a command, which runs beside the process that was started."""
+    return [worker for command in children_of(process) for worker in children_of(command)]
+
+
 def leftovers(folder: Path) -> list[str]:
     """What a killed process may have left and a finished run must not."""
     return sorted(

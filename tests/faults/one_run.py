@@ -18,6 +18,8 @@ FAULTS_CHECKPOINT_EVERY
 FAULTS_KILL_WORKER_ON
     The process that opens the slide with this word in its name kills itself, as Linux does with a
     process that uses too much memory.
+FAULTS_CRASH_ON
+    The process that opens the slide with this word in its name reads where there is no memory.
 FAULTS_HANG_ON
     Reads of pixels of the slide with this word in its name never come back.
 FAULTS_VANISH
@@ -28,6 +30,7 @@ Workers import this file through ``in_workers``, so the faults are in them as we
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -104,6 +107,10 @@ def _kill_worker_on(word: str) -> None:
     _on_opening(word, lambda _path: os.kill(os.getpid(), signal.SIGKILL))
 
 
+def _crash_on(word: str) -> None:
+    _on_opening(word, lambda _path: ctypes.string_at(0))
+
+
 def _vanish(word: str, number: int) -> None:
     openings: list[Path] = []
 
@@ -152,6 +159,8 @@ if _wanted("FAULTS_CHECKPOINT_EVERY") and __name__ == "__main__":
     often_saved(int(os.environ["FAULTS_CHECKPOINT_EVERY"]))
 if _wanted("FAULTS_KILL_WORKER_ON"):
     _kill_worker_on(os.environ["FAULTS_KILL_WORKER_ON"])
+if _wanted("FAULTS_CRASH_ON"):
+    _crash_on(os.environ["FAULTS_CRASH_ON"])
 if _wanted("FAULTS_READER"):
     _read_by(os.environ["FAULTS_READER"])
 if _wanted("FAULTS_HANG_ON"):

@@ -24,6 +24,7 @@ from faults_running import (
     only_in_full,
     run,
     start,
+    workers_of,
 )
 from faults_world import LONG, WORK
 from preloaded import library_with_eio, library_without_locks
@@ -36,12 +37,6 @@ SAME = {
     "tune": "the search goes on: trials with the figures of an undisturbed run, and a choice",
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
-
-
-def children_of(process: int) -> list[int]:
-    """Processes that one has started and that run."""
-    task = Path(f"/proc/{process}/task/{process}/children")
-    return [int(number) for number in task.read_text().split()] if task.exists() else []
 
 
 def at_work(process: subprocess.Popen[str], begun: Path) -> bool:
@@ -77,7 +72,7 @@ def test_signals(
         with tally.attempt(number.name):
             if at_work(process, folder / work.first if work.first else begun):
                 time.sleep(0 if work.first else moments.uniform(0, 2))
-                workers = children_of(process.pid) if whom == "worker" else []
+                workers = workers_of(process.pid) if whom == "worker" else []
                 if process.poll() is not None:
                     tally.note("had ended before")
                 elif whom == "group":

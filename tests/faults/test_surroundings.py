@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +24,7 @@ from faults_running import (
     only_in_full,
     run,
     start,
+    workers_of,
 )
 from faults_world import SCORE, TILE, TRAIN, command_in_process
 from recording import Tally
@@ -117,6 +121,42 @@ def test_a_worker_is_killed(command: str, world: Path, tmp_path: Path, model: Pa
             only_the_first_failed(ended, folder, command)
             assert "ended its process" in ended.errors[0]
     tally.finish()
+
+
+@pytest.mark.parametrize("command", ["tile", "score"])
+def test_the_only_slide_ends_its_process(command: str, world: Path, tmp_path: Path) -> None:
+    tally = Tally(
+        f"alone_{command}",
+        f"`{command}`: the decoder of the only slide reads where there is no memory (SIGSEGV)",
+        "one sentence names the slide, the table too; nothing written of it",
+    )
+    folder = copy_of_new(world, tmp_path / "run")
+    (folder / "new" / f"{SECOND}.tif").unlink()
+    with tally.attempt("its opening"):
+        ended = run(folder, command, "new", FAULTS_CRASH_ON=FIRST)
+        assert ended.code == 1, ended.printed
+        assert len(ended.errors) == 1, ended.printed
+        assert ended.errors[0].startswith(f"Error: new/{FIRST}.tif ended its process")
+        assert ended.errors[0].endswith("leave it out, or try it on a machine with more memory.")
+        table = folder / {"tile": "tiles", "score": "results"}[command] / "slides.csv"
+        assert "ended its process" in table.read_text()
+        assert not (table.parent / f"{FIRST}.h5").exists()
+        assert not (table.parent / FIRST).exists()
+        assert not leftovers(folder)
+    tally.finish()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
+def test_a_command_that_is_ended_complains_of_nothing(world: Path, tmp_path: Path) -> None:
+    """As by a batch system; its workers were to be ended, and their locks removed."""
+    folder = copy_of_new(world, tmp_path / "run")
+    process = start(folder, *tile_new("--workers", "2"))
+    while process.poll() is None and len(workers_of(process.pid)) < 3:  # and what keeps the locks
+        time.sleep(0.01)
+    process.terminate()
+    ended = end(process)
+    assert ended.code == 128 + signal.SIGTERM, ended.printed
+    assert "semaphore" not in ended.printed
 
 
 COMMANDS = {

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scoring_fakes import FakeModel, make_slide
 
+from wsi_anomaly.calibration import calibration
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.core.files import fingerprint
+from wsi_anomaly.core.tensors import save_tensors
 from wsi_anomaly.scoring import Controls, ControlScores, save_raw_scores, score_slide
 from wsi_anomaly.studies import read_cohort
 
@@ -110,6 +115,30 @@ def test_controls_are_the_reference_and_an_animal_is_left_out_with_all_its_slide
         np.testing.assert_array_equal(slide.row, found.fields.row[found.assessed])
     others = every.without("5").calibration()
     assert {s.case for s in others.slides} == set("1234")
+
+
+def test_a_slide_is_read_smoothed_and_swept_once_for_all_references(tmp_path, monkeypatch):
+    """Each control slide of a study is beside a reference of its own: all animals but its own."""
+    line, entries, asked = np.arange(100, dtype=np.int32), [], []
+    for animal in "123456":
+        path = tmp_path / f"{animal}.safetensors"
+        scores = np.random.default_rng(int(animal)).normal(size=100).astype(np.float32)
+        arrays = {"row": 0 * line, "col": line, "score": scores}
+        save_tensors(path, {name: torch.from_numpy(a) for name, a in arrays.items()}, {})
+        entries.append(ControlScores(animal, path))
+    every = Controls(tuple(entries))
+
+    def points(these: Controls) -> list[float | None]:
+        left_out = (these.without(animal).calibration() for animal in "123456")
+        return [one.operating_point().threshold for one in left_out]
+
+    for name in ("smooth_scores", "region_thresholds", "location"):
+        real = getattr(calibration, name)
+        counted = partial(lambda real, name, *given: asked.append(name) or real(*given), real, name)
+        monkeypatch.setattr(calibration, name, counted)
+    found = points(every)
+    assert len(set(found)) > 1
+    assert Counter(asked) == {"smooth_scores": 6, "region_thresholds": 6, "location": 6}
 
 
 def test_the_identity_changes_with_animals_and_slides_only(controls):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing, suppress
+from copy import deepcopy
 from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import nn
 
 from wsi_anomaly.core.errors import MemoryShortError, SlideError
 from wsi_anomaly.core.resources import models_folder
+from wsi_anomaly.features import dense
 from wsi_anomaly.features.together import Together, _as_one, _Asked
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.results.summary import read_summary
@@ -66,6 +68,15 @@ def test_fields_tiles_and_a_slide_alone_have_the_scores_of_one_process(drawn: Pa
         same(usual, asked)
         assert (usual.beside is None) == (asked.beside is None)
         assert (usual.pixel_maps is None) == (asked.pixel_maps is None)
+
+
+def test_who_asks_copies_no_network(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[nn.Module] = []
+    monkeypatch.setattr(dense, "deepcopy", lambda stage: copied.append(stage) or deepcopy(stage))
+    for one in (SlideAlone(), load_model(drawn / "model", "cpu")):
+        maps = served(one, "nowhere").dense_maps()
+        assert (maps.stride, maps.margin) == (one.dense_maps().stride, one.dense_maps().margin)
+    assert not copied
 
 
 class Busy(nn.Module):

@@ -17,8 +17,9 @@ from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.results.summary import FORMAT
 from wsi_anomaly.screening import start_blinding
 from wsi_anomaly.screening.blinding import codes, is_blinded, read_secret
-from wsi_anomaly.studies import Cohort, CohortSlide, write_cohort, write_key
+from wsi_anomaly.studies import Cohort, CohortSlide, groups, write_cohort, write_key
 from wsi_anomaly.studies.groups import by_animal, by_group, slide_results
+from wsi_anomaly.studies.permutation import trend
 from wsi_anomaly.studies.report import _POINT, spread
 from wsi_anomaly.studies.slides import ResultFolders, slide_jobs
 from wsi_anomaly.tiles.named import NamedSlides
@@ -111,6 +112,22 @@ def test_the_page_shows_every_animal_and_says_what_it_lacks(study, tmp_path):
     assert "against concurrent controls (4 animals)" in page
     assert "http" not in page.replace("http-equiv", "")
     assert "Benjamini-Hochberg at 0.1" in write(study, tmp_path, options=ScoreOptions(fdr=0.1))
+
+
+def test_a_score_of_zero_is_a_score(study, tmp_path):
+    """Scores of some methods lie round zero."""
+    for name, score in (("h1a", -1.0), ("h1b", 0.0), ("h2", -2.0)):
+        write_json(study[1][Path(f"slides/{name}.tif")] / "summary.json", summary(name, score))
+    page = write(study, tmp_path)
+    places = [page.index(f'href="{name}/report.html"') for name in ("h1b", "h1a", "h2")]
+    assert places == sorted(places)
+
+
+def test_the_tests_are_done_once_for_the_page_and_the_tables(study, tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(groups, "trend", lambda *given: done.append(1) or trend(*given))
+    write(study, tmp_path)
+    assert done == [1]
 
 
 def test_the_tables_hold_what_the_page_shows(study, tmp_path):

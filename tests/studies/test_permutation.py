@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,19 @@ def test_studies_without_an_effect_are_seldom_findings():
         trends.append(min(trend(scores, GROUPS).over_organs.values()))
     assert np.mean(np.array(groups) <= 0.05) <= 0.1
     assert np.mean(np.array(trends) <= 0.05) <= 0.1
+
+
+def test_many_organs_of_many_animals_need_little_memory():
+    """All permutations at once held 40 organs of 80 animals 10,000 times over, and more: 1.1 GB."""
+    rng = np.random.default_rng(0)
+    groups = [[f"{name}{i}" for i in range(20)] for name in ("c", "low", "mid", "high")]
+    scores = {f"organ {k}": {a: rng.normal() for group in groups for a in group} for k in range(40)}
+    tracemalloc.start()
+    trend(scores, groups)
+    against_controls(scores, groups[0], groups[3])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 250e6
 
 
 def test_an_effect_is_found_where_it_is():

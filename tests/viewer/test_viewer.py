@@ -139,7 +139,7 @@ def test_without_the_token_nothing_is_served(server):
     """Another user of the machine may see the port, not the address."""
     assert len(server.token) >= 32
     assert server.token in server.url
-    for path in ("/", "/view/sl%20ide", "/static/viewer.js", f"/{server.token[:-1]}x/", "/%C3%A4/"):
+    for path in ("/", "/view/sl%20ide", "/static/viewer.js", f"/{server.token[1:]}x/", "/%C3%A4/"):
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
         connection.request("GET", path)
         answer = connection.getresponse()

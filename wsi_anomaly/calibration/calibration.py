@@ -62,6 +62,35 @@ class CaseScores:
         if min(cells) < 1 or cells[0] * cells[1] > _MOST_CELLS:
             raise ValueError(f"the fields of calibration slide {self.slide} lie too far apart")
 
+    # What is computed of a slide is kept with it: the references of a study share their slides.
+
+    @cached_property
+    def ascending(self) -> NDArray[np.float64]:
+        """Scores (n,) in order."""
+        return np.sort(np.asarray(self.score, np.float64))
+
+    @cached_property
+    def smoothed(self) -> CaseScores:
+        """The same with smoothed scores."""
+        smoothed = smooth_scores(self.row, self.col, self.score)
+        return CaseScores(self.case, self.slide, self.row, self.col, smoothed)
+
+    @cached_property
+    def lies(self) -> float:
+        """Where the slide lies, see :func:`~wsi_anomaly.calibration.location`."""
+        return location(self.score)
+
+    def reached(self, most: int) -> NDArray[np.float64]:
+        """Thresholds (most,) at which its smoothed scores first show 1, 2, ... regions."""
+        if most not in self._reached:
+            smoothed = self.smoothed.score
+            self._reached[most] = region_thresholds(self.row, self.col, smoothed, most)
+        return self._reached[most]
+
+    @cached_property
+    def _reached(self) -> dict[int, NDArray[np.float64]]:
+        return {}
+
 
 class Calibration:
     """Normal reference of one scoring method. Slides count equally, however large they are.
@@ -117,7 +146,7 @@ class Calibration:
 
     @cached_property
     def _sorted(self) -> list[NDArray[np.float64]]:
-        return [np.sort(np.asarray(s.score, np.float64)) for s in self.slides]
+        return [s.ascending for s in self.slides]
 
     @cached_property
     def _pooled(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -197,12 +226,12 @@ class Calibration:
     @cached_property
     def highest_location(self) -> float:
         """Where the highest of its slides lies, see :func:`~wsi_anomaly.calibration.location`."""
-        return max(location(s.score) for s in self.slides)
+        return max(s.lies for s in self.slides)
 
-    @cached_property
-    def smoothed(self) -> list[NDArray[np.float32]]:
+    @property
+    def smoothed(self) -> list[NDArray[np.floating]]:
         """Smoothed scores (N,) of each calibration slide."""
-        return [smooth_scores(s.row, s.col, s.score) for s in self.slides]
+        return [s.smoothed.score for s in self.slides]
 
     def operating_point(
         self,
@@ -259,7 +288,7 @@ class Calibration:
         found: dict[str, int] = {}
         for s, smoothed in zip(self.slides, self.smoothed, strict=True):
             reference = self._reference([c for case, c in cases.items() if case != s.case])
-            point = reference.operating_point(1.0, len(s.score), location=location(s.score))
+            point = reference.operating_point(1.0, len(s.score), location=s.lies)
             if point.threshold is not None:
                 count = label_regions(s.row, s.col, smoothed > point.threshold)[1]
                 found[s.case] = found.get(s.case, 0) + count
@@ -268,12 +297,7 @@ class Calibration:
     @cached_property
     def of_smoothed(self) -> Calibration:
         """The same reference for smoothed scores: like is compared with like."""
-        return type(self)(
-            [
-                CaseScores(s.case, s.slide, s.row, s.col, smoothed)
-                for s, smoothed in zip(self.slides, self.smoothed, strict=True)
-            ]
-        )
+        return type(self)([s.smoothed for s in self.slides])
 
     def slide_percentile(self, highest: float) -> float:
         """Percentage of the normal slides whose highest smoothed score is not above `highest`."""
@@ -285,10 +309,10 @@ class Calibration:
         for s in self.slides:
             area[s.case] = area.get(s.case, 0.0) + len(s.score)
         found: dict[str, list[NDArray[np.float64]]] = {case: [] for case in area}
-        for s, smoothed in zip(self.slides, self.smoothed, strict=True):
+        for s in self.slides:
             most = int(np.ceil(highest_cap(false_regions) * area[s.case] / min(area.values()))) + 1
-            reached = region_thresholds(s.row, s.col, smoothed, most)
-            found[s.case].append(np.stack([reached, np.full(len(reached), location(s.score))]))
+            reached = s.reached(most)
+            found[s.case].append(np.stack([reached, np.full(len(reached), s.lies)]))
         return {
             case: CaseRegions(thresholds, area[case], lies)
             for case, (thresholds, lies) in (

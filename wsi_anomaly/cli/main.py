@@ -13,6 +13,7 @@ import sys
 import click
 
 from wsi_anomaly import __version__
+from wsi_anomaly.cli.guarded import guarded
 from wsi_anomaly.core.errors import WsiAnomalyError
 
 # name -> one line of help. The modules are imported only when their command runs, so that
@@ -97,7 +98,8 @@ def run(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that is no text ends nothing
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(main(arguments))
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(guarded(lambda: main(arguments), arguments))
 
 
 def main(arguments: list[str] | None = None) -> int:

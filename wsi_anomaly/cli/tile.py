@@ -57,6 +57,7 @@ def command(
     Exit code: 0 all done; 1 some slides could not be tiled, the others are done; 2 wrong
     usage; 130 interrupted.
     """
+    from wsi_anomaly.jobs import kept_apart
     from wsi_anomaly.tiles.disk import about_room, room_needed
     from wsi_anomaly.tiles.run import TileRun
 
@@ -65,7 +66,8 @@ def command(
     given = {k: v for k, v in flags.items() if ctx.get_parameter_source(k) != default}
     options = TileOptions.of(preset, **given)  # type: ignore[arg-type]
     run = TileRun.plan(slides, output, options, note=noting(out))
-    if needed := room_needed(run.jobs, run.output, run.config):
+    # (it opens slides, in this process)
+    if not kept_apart() and (needed := room_needed(run.jobs, run.output, run.config)):
         text, too_little = about_room(needed, run.output)
         say(out, text, "yellow" if too_little else None)
     return _run(run, out, verbosity)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -61,11 +62,8 @@ def name_outputs(
     outputs = _outputs(there, set(alike), made_of)
     given: dict[Path, str] = {}
     for slide, name in names.items():
-        own = {
-            one: made
-            for one, made in outputs[same_on_disk(name)].items()
-            if Path(made.path).resolve() == slide.resolve()
-        }
+        place, known = os.path.realpath(slide), outputs[same_on_disk(name)]
+        own = {one: made for one, made in known.items() if made.path == place}
         if len(own) > 1:  # of before, when a file that had changed left the former one's behind
             mark = fingerprint_of(slide)
             own = {one: made for one, made in own.items() if made.fingerprint == mark} or own
@@ -93,17 +91,24 @@ def name_outputs(
 def _outputs(
     there: Iterable[str], keys: set[str], made_of: Callable[[str], MadeOf | None]
 ) -> Mapping[str, dict[str, MadeOf]]:
-    """Give outputs by their name without a mark, as some disks take it, and by their whole name."""
+    """Give outputs by their whole name, as some disks take it, and by that of their slide.
+
+    Paths are where they lead to, once for each: to ask the disk again for each pair takes minutes
+    where a thousand slides have one name.
+    """
     found: dict[str, dict[str, MadeOf]] = defaultdict(dict)
     for name in sorted(there):
         marked = _MARKED.fullmatch(name)
         called = {same_on_disk(name), same_on_disk(marked[1] if marked else name)} & keys
         if called and (made := made_of(name)) is not None:
-            for key in called:
-                found[key][name] = made
+            whole, own = same_on_disk(name), same_on_disk(output_name(made.path))
+            for key in called & {whole, own}:  # what looks like a mark may be a part of a name
+                found[key][name] = replace(made, path=os.path.realpath(made.path))
     return found
 
 
-def _free(name: str, taken: Container[str]) -> str:
+def _free(name: str, taken: Iterable[str]) -> str:
     """Give a name of its own where a slide that has changed since has this one."""
-    return next(one for n in count(1) if (one := name if n == 1 else f"{name}-{n}") not in taken)
+    there = set(map(same_on_disk, taken))
+    names = (name if n == 1 else f"{name}-{n}" for n in count(1))
+    return next(one for one in names if same_on_disk(one) not in there)

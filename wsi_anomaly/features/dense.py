@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -140,9 +141,13 @@ class DenseMaps:
         self.stride = min(field.stride for field in self._fields.values())
         self.margin = -(-(self._deepest.size - self._deepest.stride) // 2)
         self._device = next(network.parameters()).device
-        self._segments, self._run = self._cut(fields), run
+        self._run = run
 
-    def _cut(self, fields: Mapping[str, Field]) -> list[_Segment]:
+    @cached_property
+    def _segments(self) -> list[_Segment]:
+        """Copies of the stages, made when they are to run: who asks another process has none."""
+        fields = self.network.fields
+        assert fields is not None
         segments: list[_Segment] = []
         modules, before, channels = nn.Sequential(), Field(), 3
         for name in self.network.layers[: self.network.layers.index(self.layers[-1]) + 1]:

@@ -35,6 +35,20 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+_apart = False
+
+
+def keep_apart() -> None:
+    """Let no slide be worked on in this process any more: one has ended a process like it."""
+    global _apart  # noqa: PLW0603 - one process, one command
+    _apart = True
+
+
+def kept_apart() -> bool:
+    """Whether also a slide that is given alone has a process of its own."""
+    return _apart
+
+
 @dataclass(frozen=True)
 class Finished(Generic[R]):
     """What became of an item: a result, or None when it ended its process."""

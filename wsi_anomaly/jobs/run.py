@@ -81,7 +81,7 @@ def run_jobs(
             for event in events:
                 if isinstance(event, Finished):
                     copies.done(event.index)
-                    yield _outcome(event, jobs, _ENDED)
+                    yield _outcome(event, jobs, _ENDED if workers > 1 else _ENDED_ALONE)
                 else:
                     tell([Running(jobs[r.job], r.done, r.total, r.stage) for r in event])
 
@@ -89,6 +89,10 @@ def run_jobs(
 _ENDED = (
     "ended its process (out of memory, or a fault in the slide's decoder); use fewer --workers or "
     "leave it out."
+)
+_ENDED_ALONE = (
+    "ended its process (out of memory, or a fault in the slide's decoder); leave it out, or try it "
+    "on a machine with more memory."
 )
 _LOST = (
     "was lost with the Dask worker that had it (out of memory, a fault in the slide's decoder, or "

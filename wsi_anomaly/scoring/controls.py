@@ -19,6 +19,8 @@ from wsi_anomaly.core.files import config_hash
 from wsi_anomaly.core.wording import counted
 from wsi_anomaly.scoring.score_map import ScoreMap
 
+_MOST_KEPT = 1024  # slides; of 10,000 fields each half a megabyte with what is computed of it
+
 
 class ConcurrentControls(Calibration):
     """Reference made of the control animals of a study."""
@@ -77,20 +79,24 @@ class Controls:
 
 @lru_cache(maxsize=4)
 def _read(scores: tuple[ControlScores, ...]) -> ConcurrentControls | None:
+    cases = [case for entry in scores if (case := _case(entry)) is not None]
+    return ConcurrentControls(cases) if cases else None
+
+
+@lru_cache(maxsize=_MOST_KEPT)
+def _case(entry: ControlScores) -> CaseScores | None:
+    """Read a slide, once in a process for all references that it is part of."""
     from wsi_anomaly.core.tensors import load_tensors
 
-    cases = []
-    for entry in scores:
-        tensors, _ = load_tensors(entry.path)
-        row, col, score = (tensors[name].numpy() for name in ("row", "col", "score"))
-        if len(score):
-            try:
-                cases.append(CaseScores(entry.animal, entry.path.stem, row, col, score))
-            except ValueError as error:
-                raise ModelError(
-                    f"{entry.path} is damaged ({error}); delete it and score again."
-                ) from error
-    return ConcurrentControls(cases) if cases else None
+    tensors, _ = load_tensors(entry.path)
+    row, col, score = (tensors[name].numpy() for name in ("row", "col", "score"))
+    if not len(score):
+        return None
+    try:
+        return CaseScores(entry.animal, entry.path.stem, row, col, score)
+    except ValueError as error:
+        damaged = f"{entry.path} is damaged ({error}); delete it and score again."
+        raise ModelError(damaged) from error
 
 
 def save_raw_scores(path: Path, score_map: ScoreMap) -> None:

@@ -12,7 +12,15 @@ from wsi_anomaly.core.devices import choose_device, memory_explained, slides_on
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.files import remove_left_behind
 from wsi_anomaly.core.staging import Cache
-from wsi_anomaly.jobs import Outcome, Progress, StopError, Watch, available_cores, run_jobs
+from wsi_anomaly.jobs import (
+    Outcome,
+    Progress,
+    StopError,
+    Watch,
+    available_cores,
+    kept_apart,
+    run_jobs,
+)
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.results.summary import read_summary
 from wsi_anomaly.scoring import ScoreMap, ScoringModel, load_model
@@ -186,7 +194,7 @@ def score_slides(
         else:
             left.append(job)
     workers = options.workers or 1
-    if options.dask is None and (workers == 1 or len(left) < 2):
+    if options.dask is None and (workers == 1 or len(left) < 2) and not kept_apart():
         scoring, workers = replace(scoring, loaded=model), 0
     cache = None if options.cache is None else Cache(Path(options.cache), note)
     with ExitStack() as opened:

@@ -246,7 +246,9 @@ def _group(
     )
 
 
-def write_tables(results: Path, cohort: Cohort, slides: Sequence[SlideResult]) -> None:
+def write_tables(
+    results: Path, groups: Sequence[GroupResult], animals: Sequence[AnimalResult]
+) -> None:
     """Write ``cohort.csv`` (a line a group and organ) and ``cohort_animals.csv``.
 
     Raises
@@ -254,8 +256,8 @@ def write_tables(results: Path, cohort: Cohort, slides: Sequence[SlideResult]) -
     OutputError
         A file cannot be written.
     """
-    write_text(results / "cohort.csv", _table(GroupResult, by_group(cohort, slides)))
-    write_text(results / "cohort_animals.csv", _table(AnimalResult, by_animal(slides)))
+    write_text(results / "cohort.csv", _table(GroupResult, groups))
+    write_text(results / "cohort_animals.csv", _table(AnimalResult, animals))
 
 
 def _table(kind: type[Any], rows: Sequence[Any]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _RESAMPLES = 9999
+_AT_ONCE = 2_000_000  # numbers of the permutations under way: some hundred MB at most
 _FEWEST = 3  # animals with a score, of which something can be said
 _ROUNDING = 1e-9
 Floats = NDArray[np.float64]
@@ -133,6 +134,7 @@ def _tested(
         return Comparison(nothing, nothing, 1.0)
     found = stats.permutation_test(
         parts, statistic, permutation_type=kind, vectorized=True, n_resamples=_RESAMPLES,
+        batch=max(1, _AT_ONCE // sum(part.size for part in parts)),
         alternative="greater", axis=-1, rng=np.random.default_rng(seed),
     )  # fmt: skip
     null = found.null_distribution

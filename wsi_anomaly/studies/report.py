@@ -205,7 +205,7 @@ def write_cohort(
     results = Path(results)
     slides = slide_results(cohort, folders)
     groups, animals = by_group(cohort, slides), by_animal(slides)
-    write_tables(results, cohort, slides)
+    write_tables(results, groups, animals)
     organs = [
         _organ(
             organ,
@@ -257,7 +257,7 @@ def _organ(
     thresholds = [r.threshold for r in treated if r.threshold is not None]
     references = Counter(r.reference for r in treated if r.reference)
     threshold = median(thresholds) if thresholds else None
-    by_score = sorted(slides, key=lambda s: -(_score(s) or float("-inf")))
+    by_score = sorted(slides, key=_score, reverse=True)
     return Organ(
         name,
         groups,
@@ -278,8 +278,9 @@ def _least(groups: Sequence[GroupResult]) -> float | None:
     return least_p(control, most) if control and most else None
 
 
-def _score(slide: SlideResult) -> float | None:
-    return slide.row.slide_score if slide.row is not None else None
+def _score(slide: SlideResult) -> float:
+    score = None if slide.row is None else slide.row.slide_score
+    return float("-inf") if score is None else score
 
 
 def _notes(groups: Sequence[GroupResult]) -> list[str]:

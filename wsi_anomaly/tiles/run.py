@@ -10,7 +10,7 @@ from typing import Self
 
 from wsi_anomaly.core.files import make_folder, remove_left_behind
 from wsi_anomaly.core.staging import Cache
-from wsi_anomaly.jobs import Watch, available_cores, parse_shard, take_shard
+from wsi_anomaly.jobs import Watch, available_cores, kept_apart, parse_shard, take_shard
 from wsi_anomaly.options import TileOptions
 from wsi_anomaly.slides import Listing
 from wsi_anomaly.tiles.config import TileConfig
@@ -141,8 +141,9 @@ class TileRun:
                 self.note(table.note)
 
     def _workers(self) -> int:
-        """Count processes; none beside this one for a single slide: it takes no other with it."""
-        return self.options.workers or (available_cores() if len(self.jobs) > 1 else 0)
+        """Count processes; none beside this one for a single slide, unless one has ended it."""
+        alone = int(kept_apart())
+        return self.options.workers or (available_cores() if len(self.jobs) > 1 else alone)
 
 
 def _path(place: str | Path | None) -> Path | None:
