@@ -112,28 +112,39 @@ def watched(words: Sequence[str], folder: Path, pattern: str, every: int = 20) -
         process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT)
     notes: list[list[float]] = []
     peaks: dict[int, float] = {}
+    parent = process.pid
     while True:
         ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         if ended:
             break
-        now = {pid: _memory(pid) for pid in (process.pid, *_children(process.pid))}
+        parent = _working(process.pid, parent)
+        now = {pid: _memory(pid) for pid in (parent, *_children(parent))}
         for pid, (_own, peak) in now.items():
-            peaks[pid] = max(peak, peaks.get(pid, 0))
+            if pid != process.pid or parent == pid:
+                peaks[pid] = max(peak, peaks.get(pid, 0))
         count = len([*folder.glob(pattern)])
         if count and (not notes or count >= notes[-1][0] + every):
-            workers = sorted(own for pid, (own, _peak) in now.items() if pid != process.pid)
-            notes.append([count, now[process.pid][0], *workers])
+            workers = sorted(own for pid, (own, _peak) in now.items() if pid != parent)
+            notes.append([count, now[parent][0], *workers])
         time.sleep(_POLL_SECONDS)
     return {
         "code": os.waitstatus_to_exitcode(status),
         "seconds": round(time.perf_counter() - start, 1),
         "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
-        "parent_peak_mb": round(peaks.pop(process.pid)),
+        "parent_peak_mb": round(peaks.pop(parent)),
         "worker_peak_mb": round(max(peaks.values(), default=0)),
         "slides_parent_workers_mb": notes,
         "worker_grows_kb_a_slide": _slope(notes),
         "last_line": log.read_text().strip().splitlines()[-1:],
     }
+
+
+def _working(pid: int, known: int) -> int:
+    """Process that works: the one begun may wait for a fork of itself (``cli/guarded.py``)."""
+    if known != pid:
+        return known
+    words = _words(pid)
+    return next((child for child in _children(pid) if _words(child) == words), pid)
 
 
 def _children(pid: int) -> list[int]:
@@ -142,12 +153,16 @@ def _children(pid: int) -> list[int]:
         for task in Path(f"/proc/{pid}/task").glob("*/children")
         for child in task.read_text().split()
     ]
-    named = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in found if _alive(child)}
-    return sorted(child for child, words in named.items() if b"resource_tracker" not in words)
+    words = {child: _words(child) for child in found}
+    return sorted(k for k, said in words.items() if said and b"resource_tracker" not in said)
 
 
-def _alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}/cmdline").exists()
+def _words(pid: int) -> bytes:
+    """Command line of a process; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _memory(pid: int) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import gzip
 import io
 import json
 import os
@@ -141,6 +142,7 @@ def leftovers(folder: Path) -> list[str]:
     )
 
 
+_WHEN = rb'20\d\d-\d\d-\d\d(T[\d:.+]+)?|"id": "[0-9a-f]{32}"'
 _PASSED_OVER = {
     # A former result that came back was copied from elsewhere.
     ".groovy": re.compile(rb"(?<=new File\(')[^']*/"),
@@ -150,19 +152,25 @@ _PASSED_OVER = {
 
 
 def _comparable(path: Path, folder: Path) -> bytes:
-    """Content of a file but for the seconds that the work took, and for where it lies."""
+    """Content of a file but for the seconds that the work took, where it lies, and its model's hash.
+
+    The hash of a model that learned from reviews changes with the time of a review.
+    """
     content = path.read_bytes()
-    if path.suffix in {".groovy", ".json", ".html", ".csv"}:
-        slides = (json.loads(s.read_bytes())["slide"]["path"] for s in folder.rglob("summary.json"))
-        for place in {str(folder.resolve()), *(str(Path(slide).parent) for slide in slides)}:
-            content = content.replace(place.encode(), b"")
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
+    if path.suffix in {".groovy", ".json", ".html", ".csv", ".gz"}:
+        facts = [json.loads(file.read_bytes()) for file in folder.rglob("summary.json")]
+        slides = {str(Path(fact["slide"]["path"]).parent) for fact in facts}
+        for named in {str(folder.resolve()), *slides, *(fact["model"]["hash"] for fact in facts)}:
+            content = content.replace(named.encode(), b"")
     if path.suffix in _PASSED_OVER:
         return _PASSED_OVER[path.suffix].sub(b"", content)
     if path.suffix == ".jsonl":  # reviews: those that stand, whenever they were made
         made = [Review.read(line) for line in content.splitlines()]
         return repr([(r.verdict, r.finding, r.outline.wkt) for r in standing(made)]).encode()
-    if path.name in ("model.json", "README.md"):  # the day of a training
-        return re.sub(rb"20\d\d-\d\d-\d\d", b"", content)
+    if path.name in ("model.json", "README.md"):  # when it was trained, and on which reviews
+        return re.sub(_WHEN, b"", content)
     if path.name == "summary.json":
         summary = json.loads(content)
         del summary["seconds"], summary["checksums"]  # the report's holds the seconds too

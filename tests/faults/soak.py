@@ -240,8 +240,12 @@ def soak(folder: Path, minutes: float, seed: int, first: int, most: int | None) 
                 print(tally.lost[-1], file=sys.stderr, flush=True)
                 archive.restore()
             number += 1
+        lost = len(tally.lost)
         with tally.check("all commands once more, at the end"):
             archive.all_is_whole()
+        for sentence in tally.lost[lost:]:
+            note(lost=sentence)
+            print(sentence, file=sys.stderr, flush=True)
     finally:
         kill_all()
         log.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -46,6 +47,19 @@ def test_the_times_of_a_project_for_qupath_make_no_difference(tmp_path: Path) ->
         (tmp_path / folder / "project.qpproj").write_text(text)
     assert differences(tmp_path / "a", tmp_path / "b") == []
     assert differences(tmp_path / "a", tmp_path / "c") == ["project.qpproj"]
+
+
+def test_reviews_made_again_make_no_other_model(tmp_path: Path) -> None:
+    for folder, when, number, verdict in (
+        ("a", "2026-11-29T14:24:32.238+00:00", 1, "artefact"),
+        ("b", "2026-11-30T09:00:00.000+00:00", 2, "artefact"),
+        ("c", "2026-11-29T14:24:32.238+00:00", 1, "abnormal"),
+    ):
+        (tmp_path / folder).mkdir()
+        review = {"time": when, "verdict": verdict, "id": f"{number:032x}"}
+        (tmp_path / folder / "model.json").write_text(json.dumps({"reviews": [review]}))
+    assert differences(tmp_path / "a", tmp_path / "b") == []
+    assert differences(tmp_path / "a", tmp_path / "c") == ["model.json"]
 
 
 def test_what_lies_about_is_named(archive: Archive) -> None:
