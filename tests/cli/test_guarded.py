@@ -32,6 +32,10 @@ def wait():
             print("once", file=file)
         time.sleep(0.5)
         return 130
+    except SystemExit:
+        time.sleep(0.5)
+        Path("in order").touch()
+        raise
 
 sys.exit(guarded(work, ["tile"]))
 """
@@ -78,6 +82,16 @@ def test_ctrl_c_reaches_the_command_once(tmp_path: Path, to: str) -> None:
     (os.kill if to == "parent" else os.killpg)(process.pid, signal.SIGINT)
     assert process.wait() == 130
     assert (tmp_path / "interrupted").read_text().split() == ["once"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_a_group_of_processes_ends_the_command_once(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    process = waiting(tmp_path)
+    os.killpg(process.pid, number)
+    assert process.wait() == 128 + number
+    assert (tmp_path / "in order").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])

@@ -152,7 +152,7 @@ _PASSED_OVER = {
 
 
 def _comparable(path: Path, folder: Path) -> bytes:
-    """Content of a file but for the seconds that the work took, where it lies, and its model's hash.
+    """Content of a file but for the seconds that the work took, where it lies, and hashes.
 
     The hash of a model that learned from reviews changes with the time of a review.
     """
@@ -162,7 +162,8 @@ def _comparable(path: Path, folder: Path) -> bytes:
     if path.suffix in {".groovy", ".json", ".html", ".csv", ".gz"}:
         facts = [json.loads(file.read_bytes()) for file in folder.rglob("summary.json")]
         slides = {str(Path(fact["slide"]["path"]).parent) for fact in facts}
-        for named in {str(folder.resolve()), *slides, *(fact["model"]["hash"] for fact in facts)}:
+        hashes = {text for fact in facts for text in (fact["model"]["hash"], fact["result_hash"])}
+        for named in {str(folder.resolve())} | slides | hashes:
             content = content.replace(named.encode(), b"")
     if path.suffix in _PASSED_OVER:
         return _PASSED_OVER[path.suffix].sub(b"", content)

@@ -80,10 +80,11 @@ def _beside(work: Callable[[], int]) -> int | str:
     if child == 0:
         _end_with(parent)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _Interrupt())
+            signal.signal(signal.SIGINT, _Once(signal.default_int_handler))
+        end_once = _Once(_end)
         for number in _ENDING:
             if signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, _end)
+                signal.signal(number, end_once)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         sys.exit(work())
 
@@ -121,14 +122,19 @@ def _end(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-class _Interrupt:
-    """Takes Ctrl-C, which a terminal sends to both processes and one passes on, as one."""
+class _Once:
+    """Takes a signal that reaches both processes, and that one passes on, as one.
 
-    def __init__(self) -> None:
+    So it is with Ctrl-C, which a terminal sends to all its processes, and with what a cluster ends
+    a group of them by; a second one would fall into the orderly end of the first.
+    """
+
+    def __init__(self, then: Callable[[int, FrameType | None], None]) -> None:
+        self._then = then
         self._last = -_ONE_PRESS_SECONDS
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if now - self._last >= _ONE_PRESS_SECONDS:
             self._last = now
-            signal.default_int_handler(number, frame)
+            self._then(number, frame)
