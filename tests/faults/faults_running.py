@@ -152,7 +152,7 @@ _PASSED_OVER = {
 
 
 def _comparable(path: Path, folder: Path) -> bytes:
-    """Content of a file but for the seconds that the work took, where it lies, and hashes.
+    """Content of a file but for seconds of work, where it lies, and hashes.
 
     The hash of a model that learned from reviews changes with the time of a review.
     """
