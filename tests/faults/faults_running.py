@@ -151,8 +151,8 @@ _PASSED_OVER = {
 }
 
 
-def _comparable(path: Path, folder: Path) -> bytes:
-    """Content of a file but for seconds of work, where it lies, and hashes.
+def _nameless(path: Path, folder: Path) -> bytes:
+    """Content of a file, unpacked, without where it lies and without hashes of models and results.
 
     The hash of a model that learned from reviews changes with the time of a review.
     """
@@ -165,6 +165,12 @@ def _comparable(path: Path, folder: Path) -> bytes:
         hashes = {text for fact in facts for text in (fact["model"]["hash"], fact["result_hash"])}
         for named in {str(folder.resolve())} | slides | hashes:
             content = content.replace(named.encode(), b"")
+    return content
+
+
+def _comparable(path: Path, folder: Path) -> bytes:
+    """Content of a file but for the seconds that the work took, and for names of folders."""
+    content = _nameless(path, folder)
     if path.suffix in _PASSED_OVER:
         return _PASSED_OVER[path.suffix].sub(b"", content)
     if path.suffix == ".jsonl":  # reviews: those that stand, whenever they were made
