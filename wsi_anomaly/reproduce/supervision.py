@@ -90,8 +90,8 @@ def _markdown(source: Source, plan: Plan, found: Supervision, what: str, command
         f"# {source.title}: choosing by few anomalies\n\n    {command}\n",
         f"- {what}; perceptual network {plan.features}.",
         (
-            f"- {len(GRID)} configurations: 4, 16 or 64 numbers in the latent, the loss on a "
-            "middle or a deep layer."
+            f"- {len(GRID)} configurations: 4, 16 or 64 numbers in the latent, or a map of 16 or "
+            "64 channels (a loose bottleneck), the loss on a middle or a deep layer."
         ),
         (
             "- Known anomalies come from one half of the abnormal images; the figures are of "
