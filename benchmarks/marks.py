@@ -248,21 +248,10 @@ def learned_from(model: Density, normal: Data, tissues: Tissues) -> Learned:
     """What the model has learned from normal cells, in parts."""
     embeddings = torch.from_numpy(normal["um256"].astype(np.float32))
     model.fit_fields({FIELD_UM: embeddings}, torch.from_numpy(normal["share"]))
-    middle, root = whitening(tissues, tissues.directions(embeddings.double().numpy()))
+    middle = tissues.directions(embeddings.double().numpy()).mean(0)
+    root = model.state_["256um.contrast.root"].double().numpy()
     units = model.state_["256um.units"].double().numpy()[:, 0]
     return Learned(middle, root, tissues.centres, units, model.state_.get("usual"))
-
-
-def whitening(tissues: Tissues, own: Array) -> tuple[Array, Array]:
-    """Middle (D,) of normal directions and root (D, D) of the inverse of what varies in a slide."""
-    from wsi_anomaly.detectors import contrast as program
-
-    within = (1 - program._REFERENCE_SHARE) * tissues.within
-    within += program._REFERENCE_SHARE * np.cov(own.T)
-    within += program._DIAGONAL_SHARE * (np.diag(np.diag(within)) - within)
-    spread, vectors = np.linalg.eigh(within)
-    root: Array = vectors / np.sqrt(np.maximum(spread, 1e-12 * spread.max()))
-    return own.mean(0), root
 
 
 def marks_of(cells: Judged, rng: np.random.Generator) -> list[NDArray[np.intp]]:
