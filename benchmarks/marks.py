@@ -4,19 +4,19 @@
     python benchmarks/marks.py table CACHE WHOLE --half choose [--json FILE]
     python benchmarks/marks.py example SLIDES WHOLE
 
-CACHE is that of ``real_tissue.py embed``, WHOLE keeps the embeddings of every cell of the slides of
-``atlas/kinds``. For each slide the model learns as in ``real_tissue.py table``. A little of each
-kind of normal tissue is then marked, PLACES times at random: `MARKED` cells next to each other in
-one outline. Judged is the lesion against all normal tissue that lies a field's width or more from
-any mark: the mean ROC AUC over the kinds, each with the same weight. ``forgotten`` leaves the marks
-of one kind out, each in turn, and judges all kinds; ``half untouched`` is for reading, not for
-choosing.
+CACHE is that of ``real_tissue.py embed``, WHOLE keeps the embeddings of the outlined cells of the
+slides of ``atlas/kinds``, and of every cell of the example's slides. For each slide the model
+learns as in ``real_tissue.py table``. A little of each kind of normal tissue is then marked, PLACES
+times at random: `MARKED` cells next to each other in one outline. Judged is the lesion against all
+normal tissue that lies a field's width or more from any mark: the mean ROC AUC over the kinds, each
+with the same weight. ``forgotten`` leaves the marks of one kind out, each in turn, and judges all
+kinds; ``half untouched`` is for reading, not for choosing.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import numpy as np
 import shapely
 import torch
 from common import finish, parser_of
+from marks_ways import WAYS, Array, Learned, Way, today
 from numpy.typing import NDArray
 from real_tissue import (
     ATLAS,
@@ -45,7 +46,6 @@ from shapely import affinity
 from wsi_anomaly.annotations import read_outlines
 from wsi_anomaly.detectors import Density, DensityConfig
 from wsi_anomaly.detectors.contrast import Tissues
-from wsi_anomaly.detectors.edges import above_usual
 from wsi_anomaly.features import PerceptualNetwork, load_features
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.scoring.embedding import embed_cells
@@ -57,8 +57,6 @@ LAYERS, FIELD_UM, CELL_UM = ("b4", "b5", "b6"), 256, 64
 MARKED, PLACES = 16, 10  # cells of 64 um: 0.066 mm2
 CUT_AT, CUT_MPP = 6144, 0.4  # where the example begins on its slide, px from the left
 LEAST_MARKED, LEAST_JUDGED, LEAST_SHARE = 6, 5, 0.1
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,124 +83,21 @@ class Judged:
     kinds: list[str]
 
 
-@dataclass(frozen=True, eq=False)
-class Learned:
-    """What `contrast` learned: middle (D,), whitening (D, D), other tissues (K, D), units."""
-
-    middle: Array
-    root: Array
-    others: Array
-    units: Array
-    usual: torch.Tensor | None
-
-    def score(self, distance: Array, share: NDArray[np.floating]) -> Array:
-        """Scores (N,) of distances, as ``density`` makes them."""
-        score = torch.from_numpy((distance - self.units[0]) / self.units[1]).float()
-        if self.usual is not None:
-            score = above_usual(score, torch.from_numpy(share), self.usual)
-        return score.double().numpy()
-
-    def span(self, *points: Array) -> Array:
-        """Axes (q, D) that the differences between points (D,) and all other tissues span."""
-        first, *rest = points
-        towards = np.concatenate([self.others, *(p[None] for p in rest)]) - first
-        _, size, axes = np.linalg.svd(towards @ self.root, full_matrices=False)
-        found: Array = axes[size > 1e-6 * size.max()] @ self.root.T
-        return found
-
-
-Way = Callable[[Learned, Array, list[Array]], Array]
-"""Distances (N,) of directions (N, D), given those of the marked cells by kind."""
-
-
-def _from(axes: Array, directions: Array, middle: Array) -> Array:
-    return np.asarray(np.linalg.norm((directions - middle) @ axes.T, axis=1))
-
-
-def today(learned: Learned, directions: Array, marks: list[Array]) -> Array:
-    """Without any mark."""
-    del marks
-    return _from(learned.span(learned.middle), directions, learned.middle)
-
-
-def nearest(learned: Learned, directions: Array, marks: list[Array]) -> Array:
-    """From the nearest reference, learned or marked, each along axes of its own."""
-    middles = [learned.middle, *(mark.mean(0) for mark in marks)]
-    return np.min([_from(learned.span(m), directions, m) for m in middles], axis=0)
-
-
-def same_axes(learned: Learned, directions: Array, marks: list[Array]) -> Array:
-    """From the nearest reference, along the axes that were learned."""
-    axes = learned.span(learned.middle)
-    middles = [learned.middle, *(mark.mean(0) for mark in marks)]
-    return np.asarray(np.min([_from(axes, directions, m) for m in middles], axis=0))
-
-
-def marked_only(learned: Learned, directions: Array, marks: list[Array]) -> Array:
-    """From the nearest marked kind; what was learned is no reference."""
-    middles = [mark.mean(0) for mark in marks]
-    return np.min([_from(learned.span(m), directions, m) for m in middles], axis=0)
-
-
-def shared_axes(learned: Learned, directions: Array, marks: list[Array]) -> Array:
-    """From the nearest reference, along axes that all of them and the other tissues span."""
-    middles = [learned.middle, *(mark.mean(0) for mark in marks)]
-    axes = learned.span(*middles)
-    return np.min([_from(axes, directions, m) for m in middles], axis=0)
-
-
-def shared_marked(learned: Learned, directions: Array, marks: list[Array]) -> Array:
-    """`shared_axes` without what was learned as a reference."""
-    middles = [mark.mean(0) for mark in marks]
-    axes = learned.span(learned.middle, *middles)
-    return np.min([_from(axes, directions, m) for m in middles], axis=0)
-
-
-def all_axes(learned: Learned, directions: Array, marks: list[Array]) -> Array:
-    """From the nearest marked kind along all directions, not the axes alone."""
-    middles = [mark.mean(0) for mark in marks]
-    return np.min([_from(learned.root.T, directions, m) for m in middles], axis=0)
-
-
-def own_units(learned: Learned, directions: Array, marks: list[Array]) -> Array:
-    """`shared_axes`, each distance over the median of its own marked cells."""
-    middles = [mark.mean(0) for mark in marks]
-    axes = learned.span(learned.middle, *middles)
-    spread = [np.median(_from(axes, mark, m)) for mark, m in zip(marks, middles, strict=True)]
-    found = [_from(axes, directions, m) / s for m, s in zip(middles, spread, strict=True)]
-    found.append(_from(axes, directions, learned.middle) / np.median(spread))
-    return np.asarray(np.min(found, axis=0) * np.median(spread))
-
-
-def neighbours(learned: Learned, directions: Array, marks: list[Array]) -> Array:
-    """Mean distance to the three nearest marked cells of any kind, along the shared axes."""
-    axes = learned.span(learned.middle, *(mark.mean(0) for mark in marks))
-    cells = np.concatenate(marks) @ axes.T
-    apart = np.linalg.norm((directions @ axes.T)[:, None] - cells[None], axis=2)
-    return np.asarray(np.sort(apart, axis=1)[:, :3].mean(1))
-
-
-WAYS: dict[str, Way] = {
-    way.__name__: way
-    for way in (
-        today, nearest, same_axes, marked_only, shared_axes, shared_marked, all_axes, own_units,
-        neighbours,
-    )
-}  # fmt: skip
-
-
 def embed(clones: Path, whole: Path, network: PerceptualNetwork) -> None:
-    """Keep the embeddings of all cells of the slides whose kinds are outlined."""
+    """Keep the embeddings of the outlined cells of the slides whose kinds are outlined."""
     for line in cases():
         if kinds_file(line["case"]).exists():
             path = clones / line["case"] / "HE.dzi"
-            embed_slide(path, whole / f"{line['case']}.npz", network, float(line["mpp"]))
+            embed_slide(
+                path, whole / f"{line['case']}.npz", network, float(line["mpp"]), line["case"]
+            )
 
 
 def embed_slide(
-    path: Path, target: Path, network: PerceptualNetwork, mpp: float | None = None
-) -> None:
-    """Keep the embeddings of all cells of a slide in `target`, unless it exists."""
+    path: Path, target: Path, network: PerceptualNetwork, mpp: float | None = None,
+    case: str | None = None,
+) -> None:  # fmt: skip
+    """Keep embeddings of all cells, or a case's outlined ones, in `target`, unless it exists."""
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +107,11 @@ def embed_slide(
         cells = plan_fields(slide, tissue, field_um=float(CELL_UM), min_tissue=LEAST_SHARE)
         preprocess = TileConfig().preprocessing.for_slide(slide, tissue)
         plane = SlidePlane(slide, tissue, 10, preprocess)
-        parts = list(embed_cells(plane, cells, maps, (FIELD_UM,)))
+        wanted = None
+        if case is not None:
+            _, kind, lesion = outlined(case, cells.coords + np.array(cells.stride_level0) / 2)
+            wanted = (kind >= 0) | lesion
+        parts = list(embed_cells(plane, cells, maps, (FIELD_UM,), wanted=wanted))
     index = np.concatenate([part.indices for part in parts])
     np.savez(
         target, row=cells.row[index], col=cells.col[index],
@@ -227,21 +126,32 @@ def kinds_file(case: str) -> Path:
     return ATLAS / "kinds" / f"{case}.geojson"
 
 
+def kinds_of(case: str) -> list[str]:
+    """Names of the kinds of normal tissue of a case."""
+    return list(dict.fromkeys(outline.label for outline in read_outlines(kinds_file(case))))
+
+
+def outlined(
+    case: str, centres: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+    """Number of each cell's outline, and of its kind (-1: none), and whether it is lesion."""
+    place, kind = np.full(len(centres), -1, np.intp), np.full(len(centres), -1, np.intp)
+    kinds, points = kinds_of(case), shapely.points(centres)
+    for i, outline in enumerate(read_outlines(kinds_file(case))):
+        inside = shapely.contains(outline.polygon, points)
+        place[inside], kind[inside] = i, kinds.index(outline.label)
+    return place, kind, labels_of(case, centres) == 1
+
+
 def judged_cells(case: str, mpp: float, kept: Data, tissues: Tissues) -> Judged:
     """Cells of a slide inside the outlines, with enough tissue."""
     at = np.stack([kept["row"], kept["col"]], 1).astype(np.intp)
-    centres = (at[:, ::-1] + 0.5) * CELL_UM / mpp
-    place, kind = np.full(len(at), -1, np.intp), np.full(len(at), -1, np.intp)
-    outlines = read_outlines(kinds_file(case))
-    kinds = list(dict.fromkeys(outline.label for outline in outlines))
-    points = shapely.points(centres)
-    for i, outline in enumerate(outlines):
-        inside = shapely.contains(outline.polygon, points)
-        place[inside], kind[inside] = i, kinds.index(outline.label)
-    wanted = (kind >= 0) | (labels_of(case, centres) == 1)
-    wanted &= kept["share"] >= LEAST_SHARE
+    place, kind, lesion = outlined(case, (at[:, ::-1] + 0.5) * CELL_UM / mpp)
+    wanted = ((kind >= 0) | lesion) & (kept["share"] >= LEAST_SHARE)
     directions = tissues.directions(kept["um256"][wanted].astype(np.float64))
-    return Judged(directions, kept["share"][wanted], place[wanted], kind[wanted], at[wanted], kinds)
+    return Judged(
+        directions, kept["share"][wanted], place[wanted], kind[wanted], at[wanted], kinds_of(case)
+    )
 
 
 def learned_from(model: Density, normal: Data, tissues: Tissues) -> Learned:
