@@ -65,8 +65,8 @@ class Judged:
 
     Attributes
     ----------
-    directions
-        (N, D), of unit length.
+    embedding, directions
+        (N, D) as kept, and standardised, of unit length.
     share, place, kind
         (N,) share of tissue, number of the outline, and of its kind; lesion: -1.
     at
@@ -75,6 +75,7 @@ class Judged:
         Names of the kinds.
     """
 
+    embedding: NDArray[np.float32]
     directions: Array
     share: NDArray[np.floating]
     place: NDArray[np.intp]
@@ -148,10 +149,12 @@ def judged_cells(case: str, mpp: float, kept: Data, tissues: Tissues) -> Judged:
     at = np.stack([kept["row"], kept["col"]], 1).astype(np.intp)
     place, kind, lesion = outlined(case, (at[:, ::-1] + 0.5) * CELL_UM / mpp)
     wanted = ((kind >= 0) | lesion) & (kept["share"] >= LEAST_SHARE)
-    directions = tissues.directions(kept["um256"][wanted].astype(np.float64))
+    embedding = kept["um256"][wanted].astype(np.float32)
+    directions = tissues.directions(embedding.astype(np.float64))
     return Judged(
-        directions, kept["share"][wanted], place[wanted], kind[wanted], at[wanted], kinds_of(case)
-    )
+        embedding, directions, kept["share"][wanted], place[wanted], kind[wanted], at[wanted],
+        kinds_of(case),
+    )  # fmt: skip
 
 
 def learned_from(model: Density, normal: Data, tissues: Tissues) -> Learned:
@@ -300,10 +303,11 @@ def example(
         place[inside], kind[inside] = i, kinds.index(outline.label)
     kind[drawn["Adenoma"]] = -1
     enough = kept["share"] >= LEAST_SHARE
-    directions = tissues.directions(kept["um256"][enough].astype(np.float64))
+    embedding = kept["um256"][enough].astype(np.float32)
+    directions = tissues.directions(embedding.astype(np.float64))
     mucosa = drawn["Normal mucosa"][enough]
     cells = Judged(
-        directions, kept["share"][enough], place[enough], kind[enough], at[enough], kinds
+        embedding, directions, kept["share"][enough], place[enough], kind[enough], at[enough], kinds
     )
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for marks, judged in rounds_of(cells):

@@ -161,7 +161,8 @@ def score(
     slides
         A slide, a folder of slides, or a list of them.
     model
-        Its folder; None: ``model/``, and without one each slide is compared with itself.
+        Its folder; None: ``model/``, and without one each slide is compared with itself,
+        or with what `normal` marks.
     output
         Folder of results.
     options, changes

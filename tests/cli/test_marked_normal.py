@@ -17,7 +17,7 @@ from wsi_anomaly.detectors import Density, DensityConfig, Model
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.options import ScoreOptions
-from wsi_anomaly.scoring import ScoreMap, load_model, score_slide
+from wsi_anomaly.scoring import LIMITS, MARKED, ScoreMap, load_model, score_slide
 from wsi_anomaly.scoring.served import NetworkServer, served
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
@@ -135,8 +135,38 @@ def test_a_detector_that_cannot_take_them_says_so(folder, plain, tmp_path):
     outlines = marks(tmp_path / "m.geojson", ("mucosa", tissue_of(plain, 1)[0]))
     with pytest.raises(ModelError, match="estimator contrast"):
         marked(folder, outlines, "other")
-    with pytest.raises(ModelError, match="goes with a model"):
-        score_slide(folder / "slide.tif", load_model(None, "cpu"), ScoreOptions(normal=outlines))
+
+
+def test_without_a_model_marks_are_what_the_slide_is_compared_with(folder, plain, tmp_path):
+    options = ScoreOptions(normal=marks(tmp_path / "m.geojson", ("mucosa", tissue_of(plain, 1)[0])))
+    found = score_slide(folder / "slide.tif", load_model(None, "cpu"), options)
+    known = found.assessed
+    marked = shapely.contains_xy(
+        shapely.box(*tissue_of(plain, 1)[0]), *(found.fields.coords[known] + 64).T
+    )
+    assert found.score[known][marked].max() < np.median(found.score[known])
+    assert found.model["name"] == MARKED
+    assert LIMITS[MARKED] in found.interpretation.warnings
+    assert not found.interpretation.flagged.any()
+    with NetworkServer(load_model(None, "cpu")) as server:
+        there = score_slide(
+            folder / "slide.tif", served(load_model(None, "cpu"), server.address), options
+        )
+    np.testing.assert_allclose(there.score, found.score, rtol=1e-3, atol=1e-3)
+
+
+def test_the_worklist_does_not_rank_what_was_compared_with_marks(here, plain):
+    marks(Path("m.geojson"), ("mucosa", tissue_of(plain, 1)[0]))
+    shutil.rmtree("model")
+    run = ("slide.tif", "--normal", "m.geojson", "--workers", 1)
+    assert score(*run) == 0
+    assert summary("slide")["model"]["name"] == MARKED
+    page = Path("results/index.html").read_text(encoding="utf-8")
+    assert "compared with itself alone, by what a person has marked as normal" in page
+    assert "against marks on this slide" in page
+    written = Path("results/slide/summary.json").stat().st_mtime_ns
+    assert score(*run) == 0  # it is done, and not done again
+    assert Path("results/slide/summary.json").stat().st_mtime_ns == written
 
 
 def test_a_folder_has_a_file_for_each_slide_that_is_marked(here, plain, capsys):

@@ -44,7 +44,7 @@ def test_it_scores_and_flags_nothing(scored: ScoreMap) -> None:
     assert scored.scores["density"][good].std() > 0
     assert not scored.interpretation.flagged.any()
     assert not scored.interpretation.regions
-    assert LIMITS in scored.interpretation.warnings
+    assert LIMITS[ALONE] in scored.interpretation.warnings
     assert scored.calibration is None
     assert scored.model["name"] == ALONE
 
@@ -90,7 +90,7 @@ def test_the_worklist_is_by_name_and_says_so(results: Path) -> None:
     assert "2 slides were compared with themselves alone: listed by name and not ranked" in page
     assert "most abnormal first" not in page
     assert "Ranked by" not in page
-    assert page.count(LIMITS) == 2
+    assert page.count(LIMITS[ALONE]) == 2
 
 
 def test_the_edge_of_tissue_is_not_what_stands_out() -> None:

@@ -43,7 +43,7 @@ option = option_of(ScoreOptions)
     multiple=True,
     metavar="FOLDER",
     help="Folder of the model; with --cohort also ORGAN=FOLDER, once for each organ.  [default: "
-    "model/; where there is none, each slide is compared with itself]",
+    "model/; where there is none, each slide is compared with itself, or with what --normal marks]",
 )
 @output_option("results", "Folder of results, one folder per slide.")
 @option(
@@ -98,7 +98,8 @@ option = option_of(ScoreOptions)
     type=PATH,
     help="Outlines (QuPath GeoJSON, ASAP XML) of some normal tissue on the slide itself, 0.05 to "
     "0.1 mm2 of every kind of tissue, which the class names; or a folder of files named as the "
-    "slides. What is like one of them scores lower; no score rises.",
+    "slides. What is like one of them scores lower; no score rises. Without a model they alone are "
+    "what the slide is compared with.",
 )
 @embeddings_option(
     ScoreOptions,

@@ -35,7 +35,7 @@ from wsi_anomaly.reports.worklist_rows import (
 )
 from wsi_anomaly.results.batch import BatchShift, shift_of
 from wsi_anomaly.results.summary import FORMAT
-from wsi_anomaly.scoring import ALONE
+from wsi_anomaly.scoring import LIMITS, MARKED
 from wsi_anomaly.slides import Other
 
 COHORT_PAGE = "cohort.html"
@@ -217,7 +217,8 @@ class Worklist:
                 failed=sum(1 for r in rows if r.status == "failed"),
                 models=len({r.model for r in rows if r.model}),
                 unlike=sum(1 for r in rows if r.verdict == INCOMPARABLE),
-                alone=sum(1 for r in rows if r.reference == ALONE),
+                alone=sum(1 for r in rows if r.reference in LIMITS),
+                marked=sum(1 for r in rows if r.reference == MARKED),
                 batch=_batch(rows),
                 shown=_shown(rows),
                 cohort=(self._results / COHORT_PAGE).is_file(),

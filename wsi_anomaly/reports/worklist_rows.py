@@ -19,7 +19,7 @@ from wsi_anomaly.results.review_matching import reviewed_regions
 from wsi_anomaly.results.reviews import FOLDER as REVIEWS
 from wsi_anomaly.results.reviews import read_reviews
 from wsi_anomaly.results.summary import read_entry, read_summary
-from wsi_anomaly.scoring import ALONE
+from wsi_anomaly.scoring import LIMITS
 
 INCOMPARABLE = "cannot be compared"
 """Verdict of slides that stand on top of the worklist, without a rank."""
@@ -141,8 +141,8 @@ def _row(file: Path, summary: Mapping[str, Any]) -> Row:
         report=f"{here}/report.html",
         thumbnail=f"{here}/thumbnail.jpg" if thumbnail.is_file() else "",
         normal_slides=_count(_dict(summary.get("calibration")).get("slides")),
-        reference=ALONE
-        if _dict(summary.get("model")).get("name") == ALONE
+        reference=name
+        if (name := str(_dict(summary.get("model")).get("name"))) in LIMITS
         else str(_dict(summary.get("calibration")).get("name", "")),
         model=str(_dict(summary.get("model")).get("hash", "")),
         path=str(slide.get("path", "")),
@@ -177,8 +177,9 @@ class Rows:
         folders = (p for p in self._results.iterdir() if p.name[0] != ".")
         rows = self._reviewed(self._read((p / "summary.json" for p in folders), _row))
         # What was compared with itself compares with nothing else: it stands by name, unranked.
-        alone = sorted((r for r in rows if r.reference == ALONE), key=lambda r: (r.slide, r.folder))
-        rows = [r for r in rows if r.reference != ALONE]
+        alone = [row for row in rows if row.reference in LIMITS]
+        alone.sort(key=lambda r: (r.slide, r.folder))
+        rows = [row for row in rows if row.reference not in LIMITS]
         rows.sort(key=lambda r: (r.slide_score is None, -(r.slide_score or 0.0), r.slide, r.folder))
         # Nor does what cannot be compared with normal slides; it needs eyes first.
         unlike = [r for r in rows if r.verdict == INCOMPARABLE]

@@ -4,11 +4,14 @@ The density of the slide's own fields is learned, the most unlike third is left 
 learned again, twice: what is rare on the slide then stands out, what most of it consists of does
 not, normal or not. What is usual at its edges of tissue is taken off, or they would stand out. Such
 scores flag nothing and compare with no other slide.
+
+Where a person has marked kinds of normal tissue on it, these are the reference instead: "unlike
+what is marked".
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -27,7 +30,7 @@ from wsi_anomaly.detectors.edges import usual_by_share
 from wsi_anomaly.features import PerceptualNetwork, load_features, network_spec
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.scoring.embedding import embed_cells
-from wsi_anomaly.scoring.model import ALONE
+from wsi_anomaly.scoring.model import ALONE, MARKED
 from wsi_anomaly.tiles import Fields, Preprocessing, Status
 from wsi_anomaly.tiles.plane import Plane
 
@@ -46,6 +49,8 @@ class SlideAlone:
         Where it computes.
     density
         What was learned from the slide at hand; None before.
+    name
+        ``ALONE``, or ``MARKED`` where it was learned from marks.
     """
 
     device: str = "cpu"
@@ -86,7 +91,7 @@ class SlideAlone:
     @property
     def provenance(self) -> Mapping[str, Any]:
         """Short facts for people."""
-        return {"learned_from": ALONE, "program": f"wsi-anomaly {__version__}"}
+        return {"learned_from": self.name, "program": f"wsi-anomaly {__version__}"}
 
     @property
     def hash(self) -> str:
@@ -144,6 +149,16 @@ class SlideAlone:
         shares = torch.from_numpy(np.concatenate(drawn_shares))
         fit_to_most(density, found, shares)
         return replace(self, density=density.to(self.device))
+
+    def learned_from_marks(self, kinds: Sequence[Mapping[int, Tensor]]) -> SlideAlone:
+        """Learn from kinds of the slide's normal fields, by size in um (n, D) each.
+
+        A field's distance is that from the nearest kind (``contrast``,
+        :mod:`wsi_anomaly.detectors.contrast`).
+        """
+        density = Density(self.features, replace(self._config, estimator="contrast"))
+        density.fit_fields({um: torch.cat([kind[um] for kind in kinds]) for um in self.fields_um})
+        return replace(self, density=density.of_slide(kinds).to(self.device), name=MARKED)
 
     def dense_maps(self) -> DenseMaps:
         """Give the network with the layers that fields are pooled from."""

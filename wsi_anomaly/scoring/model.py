@@ -24,12 +24,20 @@ if TYPE_CHECKING:
 ALONE = "this slide alone"
 """Name of the model, and of the reference, of a slide that is compared with itself."""
 
-LIMITS = (
-    "No normal slides were at hand: the slide was compared with itself. High scores are unlike the "
-    "rest of this slide, nothing is flagged, and scores do not compare with those of other slides. "
-    "Where most of the tissue is lesion, it is the normal part that stands out. Train a model on "
-    "normal slides (wsi-anomaly tile, wsi-anomaly train) for more."
-)
+MARKED = "marks on this slide"
+"""The same of a slide that is compared with what a person has marked as normal on it."""
+
+LIMITS = {
+    ALONE: "No normal slides were at hand: the slide was compared with itself. High scores are "
+    "unlike the rest of this slide, nothing is flagged, and scores do not compare with those of "
+    "other slides. Where most of the tissue is lesion, it is the normal part that stands out. "
+    "Train a model on normal slides (wsi-anomaly tile, wsi-anomaly train) for more.",
+    MARKED: "No normal slides were at hand: the slide was compared with what is marked as normal "
+    "on it. High scores are unlike every kind of tissue that is marked, normal tissue of other "
+    "kinds too; nothing is flagged, and scores do not compare with those of other slides. Train a "
+    "model on normal slides (wsi-anomaly tile, wsi-anomaly train) for more.",
+}
+"""What to say of scores that compare with no other slide's, by the model's name."""
 
 
 class ScoringModel(Protocol):

@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 
 from wsi_anomaly.core.errors import AnnotationError, ModelError
 from wsi_anomaly.detectors import Model
+from wsi_anomaly.scoring.alone import SlideAlone
 from wsi_anomaly.scoring.embedding import embed_cells
-from wsi_anomaly.scoring.model import ALONE, ScoringModel
+from wsi_anomaly.scoring.model import ScoringModel
 from wsi_anomaly.scoring.served import ServedModel
 from wsi_anomaly.tiles import Fields, Status
 from wsi_anomaly.tiles.named import Note
 from wsi_anomaly.tiles.plane import Plane
 
-_LEAST_CELLS = 10
+_LEAST_CELLS = 12  # as many as a density can be learned from
 
 
 def knowing_normal(
@@ -37,7 +38,7 @@ def knowing_normal(
     where: Path,
     note: Note,
 ) -> ScoringModel:
-    """Let a model refer to the marked normal tissue of a slide as well.
+    """Let a model refer to the marked normal tissue of a slide: besides, or to nothing else.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ def knowing_normal(
 
     Returns
     -------
-    The model for this slide alone: no score is higher than by `model`.
+    The model for this slide alone: no score is higher than by `model`, if that is a trained one.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def knowing_normal(
     cell_mm2 = (um / 1000) ** 2
     mm2 = {kind: float(inside[index].sum()) * cell_mm2 for kind, inside in kinds.items()}
     _check(mm2, _LEAST_CELLS * cell_mm2, where)
-    note(_sentence(len(marked), mm2))
+    note(_sentence(len(marked), mm2, alone=isinstance(found, SlideAlone)))
     embedded = {
         um: torch.from_numpy(np.concatenate([part.embeddings[um] for part in parts]))
         for um in found.fields_um
@@ -83,6 +84,8 @@ def knowing_normal(
         {um: values[torch.from_numpy(inside[index])] for um, values in embedded.items()}
         for inside in kinds.values()
     ]
+    if isinstance(found, SlideAlone):
+        return found.learned_from_marks(own)
     detectors = {
         name: detector.of_slide(own) if detector.takes_own else detector
         for name, detector in found.detectors.items()
@@ -92,13 +95,10 @@ def knowing_normal(
     return replace(found, detectors=detectors)
 
 
-def _model_that_takes(model: ScoringModel) -> Model:
+def _model_that_takes(model: ScoringModel) -> Model | SlideAlone:
     """See that a model can refer to what is marked."""
-    if model.name == ALONE and not isinstance(model, Model):
-        raise ModelError(
-            "Marked normal tissue goes with a model, and there is none; train one and give it as "
-            "--model, or leave --normal out."
-        )
+    if isinstance(model, SlideAlone):
+        return model
     if not isinstance(model, Model) or not model.detectors[model.primary].takes_own:
         raise ModelError(
             f"The model {model.name} cannot take marked normal tissue: that needs density by the "
@@ -135,12 +135,16 @@ def _named(kind: str) -> str:
     return f" {kind}" if kind else ""
 
 
-def _sentence(count: int, mm2: Mapping[str, float]) -> str:
+def _sentence(count: int, mm2: Mapping[str, float], *, alone: bool) -> str:
     """Say what was marked, for the results and the report."""
     kinds = ", ".join(f"{kind or 'no class'} {area:.2g}" for kind, area in mm2.items())
     areas = "1 area" if count == 1 else f"{count} areas"
+    said = (
+        f"Normal marked by a person on this slide: {areas}, {sum(mm2.values()):.2g} mm2 ({kinds})."
+    )
+    if alone:
+        return said
     return (
-        f"Normal marked by a person on this slide: {areas}, {sum(mm2.values()):.2g} mm2 ({kinds}). "
-        "What is like it scores lower and nothing scores higher; compare its scores only with "
-        "those of slides that are marked as well."
+        f"{said} What is like it scores lower and nothing scores higher; compare its scores only "
+        "with those of slides that are marked as well."
     )

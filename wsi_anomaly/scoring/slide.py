@@ -211,7 +211,7 @@ def _sparse_mm2(tissue: TissueMap, fields: Fields) -> float:
 
 def _soft(model: ScoringModel, found: Assessed) -> list[str]:
     """Say that the slide is less sharp than what it is compared with, if it is."""
-    return [] if model.name == ALONE else less_sharp(model.domain, found.sharpness)
+    return [] if model.name in LIMITS else less_sharp(model.domain, found.sharpness)
 
 
 def _opened(path: str | Path | Slide, options: ScoreOptions) -> AbstractContextManager[Slide]:
@@ -287,7 +287,7 @@ class Reference:
             # Maps of other cells have other maxima and regions.
             return cls(None, seen, _OTHER_STRIDE.format(stride_um, usual))
         if controls is None:
-            alone = LIMITS if model.name == ALONE else None
+            alone = LIMITS.get(model.name)
             return cls(model.calibration.get(model.primary), seen, alone)
         # The model has not learned from its calibration slides, and they are not in use now.
         seen = None if seen == "calibration" else seen
