@@ -161,8 +161,7 @@ def score(
     slides
         A slide, a folder of slides, or a list of them.
     model
-        Its folder; None: ``model/``, and without one each slide is compared with itself,
-        or with what `normal` marks.
+        Its folder; None: ``model/``, or without one, the slide itself (what `normal` marks on it).
     output
         Folder of results.
     options, changes
