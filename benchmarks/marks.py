@@ -54,7 +54,6 @@ from wsi_anomaly.tiles import TileConfig, plan_fields
 from wsi_anomaly.tiles.plane import SlidePlane
 
 LAYERS, FIELD_UM, CELL_UM = ("b4", "b5", "b6"), 256, 64
-SIZES = (128, FIELD_UM)
 MARKED, PLACES = 16, 10  # cells of 64 um: 0.066 mm2
 CUT_AT, CUT_MPP = 6144, 0.4  # where the example begins on its slide, px from the left
 LEAST_MARKED, LEAST_JUDGED, LEAST_SHARE = 6, 5, 0.1
@@ -87,7 +86,7 @@ class Judged:
 
 def embed(clones: Path, whole: Path, network: PerceptualNetwork) -> None:
     """Keep the embeddings of the outlined cells of the slides whose kinds are outlined."""
-    for line in sorted(cases(), key=lambda line: line["half"]):
+    for line in cases():
         if kinds_file(line["case"]).exists():
             path = clones / line["case"] / "HE.dzi"
             embed_slide(
@@ -113,13 +112,12 @@ def embed_slide(
         if case is not None:
             _, kind, lesion = outlined(case, cells.coords + np.array(cells.stride_level0) / 2)
             wanted = (kind >= 0) | lesion
-        parts = list(embed_cells(plane, cells, maps, SIZES, wanted=wanted))
+        parts = list(embed_cells(plane, cells, maps, (FIELD_UM,), wanted=wanted))
     index = np.concatenate([part.indices for part in parts])
     np.savez(
         target, row=cells.row[index], col=cells.col[index],
+        um256=np.concatenate([p.embeddings[FIELD_UM].astype(np.float16) for p in parts]),
         share=np.concatenate([part.shares for part in parts]),
-        **{f"um{um}": np.concatenate([p.embeddings[um].astype(np.float16) for p in parts])
-           for um in SIZES},
     )  # fmt: skip
     print(path, len(index), file=sys.stderr, flush=True)
 
@@ -146,12 +144,12 @@ def outlined(
     return place, kind, labels_of(case, centres) == 1
 
 
-def judged_cells(case: str, mpp: float, kept: Data, tissues: Tissues, um: int = FIELD_UM) -> Judged:
-    """Cells of a slide inside the outlines, with enough tissue, in fields of one size."""
+def judged_cells(case: str, mpp: float, kept: Data, tissues: Tissues) -> Judged:
+    """Cells of a slide inside the outlines, with enough tissue."""
     at = np.stack([kept["row"], kept["col"]], 1).astype(np.intp)
     place, kind, lesion = outlined(case, (at[:, ::-1] + 0.5) * CELL_UM / mpp)
     wanted = ((kind >= 0) | lesion) & (kept["share"] >= LEAST_SHARE)
-    embedding = kept[f"um{um}"][wanted].astype(np.float32)
+    embedding = kept["um256"][wanted].astype(np.float32)
     directions = tissues.directions(embedding.astype(np.float64))
     return Judged(
         embedding, directions, kept["share"][wanted], place[wanted], kind[wanted], at[wanted],

@@ -11,22 +11,14 @@ of ways to take the marks as the reference.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from common import finish, parser_of
-from marks import (
-    FIELD_UM,
-    LAYERS,
-    Judged,
-    by_kind,
-    judged_cells,
-    kinds_file,
-    rounds_of,
-)
+from marks import FIELD_UM, LAYERS, Judged, by_kind, judged_cells, kinds_file, rounds_of
 from marks_ways import Array
 from numpy.typing import NDArray
 from real_tissue import Unseen, cases, interval, mean_of, read_cache, tissues_without
@@ -37,45 +29,49 @@ from wsi_anomaly.features import PerceptualNetwork, load_features
 from wsi_anomaly.scoring.alone import fit_to_most
 
 Marks = list[NDArray[np.intp]]
-Known = Mapping[int, Tissues]
-Cells = Mapping[int, Judged]  # by size of the field, um
-Way = Callable[[PerceptualNetwork, Known, Cells, Marks], Array]
+Way = Callable[[PerceptualNetwork, Tissues, Judged, Marks], Array]
 
 _DIAGONAL = 0.1
 
 
-def marked(network: PerceptualNetwork, known: Known, cells: Cells, marks: Marks) -> Array:
+def marked(network: PerceptualNetwork, tissues: Tissues, cells: Judged, marks: Marks) -> Array:
     """As the program does: learned from all marks, each kind a reference beside it."""
-    model = Unseen(network, config_of("contrast", *cells))
-    model.known = known
-    fields = [
-        {um: torch.from_numpy(some.embedding[mark]) for um, some in cells.items()} for mark in marks
-    ]
-    model.fit_fields({um: torch.cat([kind[um] for kind in fields]) for um in cells})
-    found = {um: torch.from_numpy(some.embedding) for um, some in cells.items()}
-    return np.asarray(model.of_slide(fields).score_fields(found).double().numpy())
+    model = Unseen(network, config_of("contrast"))
+    model.known = {FIELD_UM: tissues}
+    fields = [{FIELD_UM: torch.from_numpy(cells.embedding[mark])} for mark in marks]
+    model.fit_fields({FIELD_UM: torch.cat([kind[FIELD_UM] for kind in fields])})
+    found = model.of_slide(fields).score_fields({FIELD_UM: torch.from_numpy(cells.embedding)})
+    return np.asarray(found.double().numpy())
 
 
-def within_known(network: PerceptualNetwork, known: Known, cells: Cells, marks: Marks) -> Array:
+def within_known(
+    network: PerceptualNetwork, tissues: Tissues, cells: Judged, marks: Marks
+) -> Array:
     """Nearest kind along its axes to the known tissues; what varies is that of known tissues."""
     del network
-    return nearest(root_of(known[FIELD_UM].within), known[FIELD_UM], cells[FIELD_UM], marks)
+    return nearest(root_of(tissues.within), tissues, cells, marks)
 
 
-def within_both(network: PerceptualNetwork, known: Known, cells: Cells, marks: Marks) -> Array:
+def within_both(network: PerceptualNetwork, tissues: Tissues, cells: Judged, marks: Marks) -> Array:
     """Nearest kind; three tenths of what varies is what varies within the marked kinds."""
     del network
-    own = np.mean([np.cov(cells[FIELD_UM].directions[mark].T) for mark in marks], 0)
-    root = root_of(0.7 * known[FIELD_UM].within + 0.3 * own)
-    return nearest(root, known[FIELD_UM], cells[FIELD_UM], marks)
+    own = np.mean([np.cov(cells.directions[mark].T) for mark in marks], 0)
+    return nearest(root_of(0.7 * tissues.within + 0.3 * own), tissues, cells, marks)
 
 
-def all_directions(network: PerceptualNetwork, known: Known, cells: Cells, marks: Marks) -> Array:
+def all_directions(
+    network: PerceptualNetwork, tissues: Tissues, cells: Judged, marks: Marks
+) -> Array:
     """Nearest kind in all directions; what varies is that of known tissues."""
     del network
-    root, at = root_of(known[FIELD_UM].within), cells[FIELD_UM].directions
-    found = [np.linalg.norm((at - at[m].mean(0)) @ root, axis=1) for m in marks]
+    root, at = root_of(tissues.within), cells.directions
+    found = [np.linalg.norm((at - at[mark].mean(0)) @ root, axis=1) for mark in marks]
     return np.asarray(np.min(found, axis=0))
+
+
+WAYS: dict[str, Way] = {
+    way.__name__: way for way in (marked, within_known, within_both, all_directions)
+}
 
 
 def root_of(within: Array) -> Array:
@@ -96,14 +92,9 @@ def nearest(root: Array, tissues: Tissues, cells: Judged, marks: Marks) -> Array
     return np.asarray(np.min(found, axis=0))
 
 
-WAYS: dict[str, Way] = {
-    way.__name__: way for way in (marked, within_known, within_both, all_directions)
-}
-
-
-def config_of(estimator: str, *fields_um: int) -> DensityConfig:
-    """Of the default, by another estimator or in other fields."""
-    return DensityConfig(layers=LAYERS, estimator=estimator, fields_um=fields_um or (FIELD_UM,))
+def config_of(estimator: str) -> DensityConfig:
+    """Of the default, by another estimator."""
+    return DensityConfig(layers=LAYERS, estimator=estimator, fields_um=(FIELD_UM,))
 
 
 def itself(network: PerceptualNetwork, cells: Judged) -> Array:
@@ -115,44 +106,45 @@ def itself(network: PerceptualNetwork, cells: Judged) -> Array:
 
 
 def table(
-    cache: Path, whole: Path, half: str, network: PerceptualNetwork, ways: list[str],
-    fields_um: list[int],
-) -> dict[str, Any]:  # fmt: skip
+    cache: Path, whole: Path, half: str, network: PerceptualNetwork, ways: list[str]
+) -> dict[str, Any]:
     """ROC AUC by slide and way, and means over the slides of a half."""
-    data, slides = read_cache(cache, cases()), dict[str, dict[str, float]]()
+    data, slides = read_cache(cache, cases()), dict[str, dict[str, Any]]()
     for line in cases():
         case = line["case"]
         if line["half"] != half or not kinds_file(case).exists():
             continue
-        known = tissues_without(case, data, {}, config_of("contrast", FIELD_UM, *fields_um))
-        kept, mpp = dict(np.load(whole / f"{case}.npz")), float(line["mpp"])
-        cells = {um: judged_cells(case, mpp, kept, of, um) for um, of in known.items()}
-        first = cells[FIELD_UM]
-        alone, found = itself(network, first), dict[str, list[float]]()
-        for marks, judged in rounds_of(first):
+        tissues = tissues_without(case, data, {}, config_of("contrast"))[FIELD_UM]
+        kept = dict(np.load(whole / f"{case}.npz"))
+        cells = judged_cells(case, float(line["mpp"]), kept, tissues)
+        alone, found = itself(network, cells), dict[str, list[Array]]()
+        for marks, judged in rounds_of(cells):
             scores = {"itself": alone}
-            for name in ways:
-                seen = {um: cells[um] for um in (fields_um if name == "marked" else (FIELD_UM,))}
-                scores[name] = WAYS[name](network, known, seen, marks)
+            scores |= {name: WAYS[name](network, tissues, cells, marks) for name in ways}
             for name, score in scores.items():
-                found.setdefault(name, []).append(float(np.nanmean(by_kind(score, first, judged))))
-        slides[case] = {name: mean_of(values) for name, values in found.items()}
+                found.setdefault(name, []).append(by_kind(score, cells, judged))
+            for k in range(len(marks)) if ways[0] == marked.__name__ and len(marks) > 1 else ():
+                score = marked(network, tissues, cells, marks[:k] + marks[k + 1 :])
+                found.setdefault("forgotten", []).append(by_kind(score, cells, judged))
+        slides[case] = {name: mean_of(list(np.nanmean(v, 0))) for name, v in found.items()}
+        slides[case]["kinds"] = dict(
+            zip(cells.kinds, np.nanmean(found[ways[0]], 0).round(3).tolist(), strict=True)
+        )
         print(case, slides[case], file=sys.stderr, flush=True)
-    by_way = {name: [row[name] for row in slides.values()] for name in ("itself", *ways)}
+    names = [name for name in next(iter(slides.values())) if name != "kinds"]
+    by_way = {name: [row[name] for row in slides.values()] for name in names}
     mean = {name: {"mean": mean_of(v), "interval": interval(v)} for name, v in by_way.items()}
-    return {"half": half, "fields_um": fields_um, "mean": mean, "slides": slides}
+    return {"half": half, "mean": mean, "slides": slides}
 
 
 def main() -> None:
     parser = parser_of(__doc__, rounds=None)
     parser.add_argument("folders", type=Path, nargs=2, help="CACHE WHOLE")
     parser.add_argument("--half", choices=("choose", "untouched"), default="choose")
-    parser.add_argument("--ways", default=",".join(WAYS))
-    parser.add_argument("--fields", default=str(FIELD_UM), help="of the way marked: 128, 256, both")
+    parser.add_argument("--ways", default=",".join(WAYS), help="the first one's kinds are shown")
     args = parser.parse_args()
-    network, fields_um = load_features("lite0"), [int(um) for um in args.fields.split(",")]
-    found = table(*args.folders, args.half, network, args.ways.split(","), fields_um)
-    finish(found, args.json)
+    network = load_features("lite0")
+    finish(table(*args.folders, args.half, network, args.ways.split(",")), args.json)
 
 
 if __name__ == "__main__":
