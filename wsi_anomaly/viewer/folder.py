@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from wsi_anomaly.core import journal
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.reports.report import environment
 from wsi_anomaly.reports.worklist_rows import collect
@@ -119,6 +120,7 @@ class Results:
         with self._lock:
             if (slide := self._open.pop(name, None)) is not None:
                 slide.close()
+                journal.closed(slide.path)
 
     def tile(self, name: str, zoom: int, x: int, y: int, *, grey: bool = False) -> bytes:
         """Read a tile of the slide, as JPEG; in the report's grey, if it lies under a heatmap."""
