@@ -136,8 +136,7 @@ def run_cohort(
     out.print(f"{len(study.done)} of {counted(len(cohort.slides), 'slide')} done.", markup=False)
     if blinded:
         key = write_key(output, cohort.slides, places.names, study.errors_by_code)
-        for code in study.errors_by_code:
-            click.echo(f"Error: {code} could not be scored; {key} says why.", err=True)
+        study.say_codes_of_failed(key)
         say(
             out,
             f"Read blinded: open {output / 'index.html'}; keep {key} from the readers. Afterwards "
@@ -182,6 +181,11 @@ class _Study:
         self.done: dict[Path, Path] = {}
         self.failed: list[ScoreOutcome] = []
         self.errors_by_code: dict[str, str] = {}
+
+    def say_codes_of_failed(self, key: Path) -> None:
+        """Print what a blinded reader may see of slides that could not be scored."""
+        for code in self.errors_by_code:
+            click.echo(f"Error: {code} could not be scored; {key} says why.", err=True)
 
     def score_controls(self, out: Console, verbosity: int, *, blinded: bool) -> None:
         """Find the raw scores of the control slides."""
