@@ -136,6 +136,10 @@ def test_the_sentences_say_how_sure_it_is():
     assert f"trial {found.best.number}, mean ROC AUC {found.best.value:.3f}" in text
     assert "too favourable" in text
     assert "runner-up" in text
+    assert found.over_start is not None
+    once = " ".join(sentences(replace(found, second=found.start)))
+    assert "runner-up" not in once, "it is what the search began with"
+    assert "a loss lower by 0." in " ".join(sentences(replace(found, criterion="reconstruction")))
     stays = " ".join(sentences(replace(found, over_start=None)))
     assert f"% of 2,000 resamples of {found.cases} normal cases" in stays
     assert "% of them" not in stays
