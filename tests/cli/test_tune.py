@@ -76,7 +76,9 @@ def test_a_search_from_the_command_line(tiles: Path, tmp_path: Path) -> None:
     code, printed = run_cli(*command(tiles, tmp_path / "tuned", "--trials", "3"))
     assert code == 0
     lines = printed.splitlines()
-    assert [line.partition(":")[0] for line in lines[:3]] == [f"trial {k} of 3" for k in (1, 2, 3)]
+    assert [line.partition(":")[0] for line in lines[:3]] == [
+        f"[{k}/3] trial {k - 1}" for k in (1, 2, 3)
+    ]
     assert "left" in lines[0]
     assert "; best 0." in lines[0] or "; best 1." in lines[0]
     assert "Chosen: trial" in printed

@@ -136,6 +136,12 @@ def test_the_sentences_say_how_sure_it_is():
     assert f"trial {found.best.number}, mean ROC AUC {found.best.value:.3f}" in text
     assert "too favourable" in text
     assert "runner-up" in text
+    from_second = replace(found, start=found.second, over_start=found.over_second)
+    once = " ".join(sentences(from_second))
+    assert "the search began with" in once
+    assert "runner-up" not in once
+    loss = " ".join(sentences(replace(from_second, criterion="reconstruction")))
+    assert "a loss lower by 0." in loss
     stays = " ".join(sentences(replace(found, over_start=None)))
     assert f"% of 2,000 resamples of {found.cases} normal cases" in stays
     assert "% of them" not in stays

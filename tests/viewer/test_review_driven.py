@@ -9,9 +9,14 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import shapely
 
+from wsi_anomaly.core.files import write_json
 from wsi_anomaly.results.reviews import read_reviews
+from wsi_anomaly.results.summary import read_summary
+from wsi_anomaly.viewer.world import World
 
 pytest.importorskip("bokeh")
 from devtools import wait_for
@@ -146,6 +151,30 @@ def test_two_readers_stand_side_by_side(browser, results):
                 shown_text = text(page, "main")
                 assert "1 of 2 places with the same verdict, Cohen's kappa 0.00" in shown_text
                 assert "Where they differ" in shown_text
+                page.value("document.querySelector('td a').click()")
+                wait_for(lambda: browser.value(f"location.hash === '#2' && {READY}"), "its region")
+                assert text(page, "#place").startswith("Region 2: ")
+
+
+def test_a_place_that_is_no_region_any_more_is_linked_by_where_it_lies(browser, results):
+    for reader, key in (("ann", "x"), ("bob", "a")):
+        with serving(results, reader) as server:
+            page = open_slide_page(browser, server)
+            page.press("n")
+            press(page, key)
+    summary = read_summary(results / "slide")
+    write_json(results / "slide" / "summary.json", summary | {"result_hash": "another"})
+    with serving(results, "ann") as server:
+        page.open(f"{server.url}readers", "document.querySelector('td a') !== null")
+        x, y = map(float, page.value("document.querySelector('td a').hash").strip("#").split(","))
+        (review,) = kept(results)
+        page.value("document.querySelector('td a').click()")
+        wait_for(lambda: page.value(f"location.pathname.includes('/view/') && {READY}"), "the page")
+        mark = "Bokeh.documents[0].get_model_by_name('mark').data"
+        assert page.value(f"[{mark}.x[0], {mark}.y[0]]") == [x, y]
+        world = World.of(summary)
+        level0 = world.origin + np.array([x / world.mpp_x, (world.side_um - y) / world.mpp_y])
+        assert shapely.intersects_xy(review.outline, *level0)
 
 
 def test_in_a_blinded_reading_each_sees_only_their_own(browser, results):

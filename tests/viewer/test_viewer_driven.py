@@ -16,6 +16,8 @@ pytest.importorskip("bokeh")
 from devtools import wait_for
 from driving import READY, open_slide_page, serving, text
 
+from wsi_anomaly.viewer.world import World
+
 X = "Bokeh.documents[0].get_model_by_name('x_range')"
 Y = "Bokeh.documents[0].get_model_by_name('y_range')"
 # Opacity of every field of the map, as Bokeh draws it.
@@ -36,6 +38,21 @@ def server(scored):
 def page(browser, server):
     """The page of the slide, just opened."""
     return open_slide_page(browser, server)
+
+
+def test_no_tile_is_asked_for_that_there_is_not(page, server):
+    deepest = World.of(server.results.summary("slide")).max_zoom
+    asked = len(page.requests)
+    at = middle(page)
+    for share in (0.4, 0.1, 0.1):
+        half = width(page) * share / 2
+        page.value(f"({X}.setv({{start: {at[0] - half}, end: {at[0] + half}}}), 0)")
+        page.value(f"({Y}.setv({{start: {at[1] - half}, end: {at[1] + half}}}), 0)")
+        # Bokeh fetches ahead when it has been idle for half a second.
+        page.value("new Promise((done) => setTimeout(done, 1500))")
+    zooms = [int(z) for z in re.findall(r"/tile/slide/(\d+)/", " ".join(page.requests[asked:]))]
+    assert max(zooms) == deepest
+    assert not page.problems
 
 
 def alpha(page):

@@ -2,8 +2,9 @@
 
 A fault in a decoder's library, or too little memory, ends a process without a word. The command
 runs in a fork of this small process, made before anything heavy is loaded, which costs
-milliseconds. When that is ended, the same command runs once more, with each slide in a process of
-its own: the slide is named, and the others are done.
+milliseconds. When that is ended, the same command runs once more: `tile` and `score` with each
+slide in a process of its own, the others without the slide that was being read. So the slide is
+named, and the others are done.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from types import FrameType
 
 import click
 
-_COMMANDS = frozenset({"tile", "score"})
+from wsi_anomaly.core import journal
+
+_APART = frozenset({"tile", "score"})
+_WITHOUT = frozenset(
+    {"calibrate", "check", "evaluate", "info", "init", "learn", "preview", "qupath", "reproduce",
+     "train"}
+)  # fmt: skip
+_ONCE = frozenset({"view"})  # its address is new each time
 # As Linux ends a process for a fault in a library, and for its memory (SIGKILL).
 _FAULTS = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGKILL"})
 _ENDING = (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
@@ -41,23 +49,19 @@ def guarded(work: Callable[[], int], arguments: Sequence[str]) -> int:
     -------
     The exit code; the process of the command never returns.
     """
-    if sys.platform != "linux" or not arguments or arguments[0] not in _COMMANDS:
+    command = arguments[0] if arguments else ""
+    if sys.platform != "linux" or command not in _APART | _WITHOUT | _ONCE:
         return work()
+    if "LOCAL_RANK" in os.environ:  # torchrun: no process may begin again without the others
+        return work()
+    journal.begin()
     ended = _beside(work)
-    if ended in _FAULTS:
-        click.echo(
-            f"The command's process was ended ({ended}: out of memory, or a fault in a slide's "
-            "decoder); once more, with a process for each slide.",
-            err=True,
-        )
-        ended = _beside(lambda: _apart(work))
-    if ended in _FAULTS:
-        click.echo(
-            f"Error: The command's process was ended twice ({ended}), not by the work on a slide; "
-            "run wsi-anomaly doctor, and see whether there is enough memory.",
-            err=True,
-        )
-        return 1
+    if command in _APART:
+        ended = _apart(ended, work)
+    elif command in _WITHOUT:
+        ended = _without(ended, work)
+    elif ended in _FAULTS:
+        ended = _failed(f"{_ended(ended, journal.slide_at())}; start it again.")
     if isinstance(ended, str):  # by who asked for it: this process ends in the same way
         signal.signal(signal.Signals[ended], signal.SIG_DFL)
         os.kill(os.getpid(), signal.Signals[ended])
@@ -65,11 +69,63 @@ def guarded(work: Callable[[], int], arguments: Sequence[str]) -> int:
     return ended
 
 
-def _apart(work: Callable[[], int]) -> int:
-    from wsi_anomaly.jobs.processes import keep_apart
+def _apart(ended: int | str, work: Callable[[], int]) -> int | str:
+    """Do it again after a fault, with a process for each slide."""
+    if ended not in _FAULTS:
+        return ended
+    # (no slide is named: in a blinded reading none may be)
+    click.echo(f"{_ended(ended)}; once more, with a process for each slide.", err=True)
 
-    keep_apart()
-    return work()
+    def again() -> int:
+        from wsi_anomaly.jobs.processes import keep_apart
+
+        keep_apart()
+        return work()
+
+    journal.go_on()
+    ended = _beside(again)
+    if ended not in _FAULTS:
+        return ended
+    return _failed(
+        f"The command's process was ended twice ({ended}), not by the work on a slide; run "
+        "wsi-anomaly doctor, and see whether there is enough memory."
+    )
+
+
+def _without(ended: int | str, work: Callable[[], int]) -> int | str:
+    """Do it again after a fault, without the slide that was read; as often as there is another."""
+    aside: set[str] = set()
+    while ended in _FAULTS:
+        slide = journal.slide_at()
+        if not slide or slide in aside:
+            return _failed(
+                f"The command's process was ended ({ended}: out of memory, or a fault in a "
+                "library) while no slide was read; run wsi-anomaly doctor, and see whether there "
+                "is enough memory."
+            )
+        aside.add(slide)
+        click.echo(f"{_ended(ended, slide)}; once more, without it.", err=True)
+        journal.set_aside(
+            slide,
+            f"{slide} ended the command's process ({ended}: out of memory, or a fault in its "
+            "decoder); leave it out, or try it on a machine with more memory.",
+        )
+        journal.go_on()
+        ended = _beside(work)
+    return ended
+
+
+def _ended(by: int | str, slide: str = "") -> str:
+    while_reading = f" while it read {slide}" if slide else ""
+    return (
+        f"The command's process was ended ({by}: out of memory, or a fault in a slide's decoder)"
+        f"{while_reading}"
+    )
+
+
+def _failed(sentence: str) -> int:
+    click.echo(f"Error: {sentence}", err=True)
+    return 1
 
 
 def _beside(work: Callable[[], int]) -> int | str:

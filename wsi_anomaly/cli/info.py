@@ -51,18 +51,17 @@ def command(
     from wsi_anomaly.core.errors import WsiAnomalyError
 
     out = Console(highlight=False)
-    shown, errors = [], []
+    found, errors = [], []
     for path in paths:
         try:
-            facts = facts_of(path, mpp, scene)
+            found.append(facts_of(path, mpp, scene))
         except WsiAnomalyError as error:
             errors.append(error)
-            continue
-        shown.append(facts.to_dict())
-        if as_json or verbosity == QUIET:
-            continue
-        if len(shown) > 1:
+    # All of it at the end: where a slide ends this process, none is shown twice.
+    for number, facts in enumerate([] if as_json or verbosity == QUIET else found):
+        if number:
             out.print()
+        path = facts.path
         out.print(Text.assemble((facts.kind, "dim"), " ", (str(path), "bold")), soft_wrap=True)
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column(style="dim", no_wrap=True)
@@ -72,9 +71,10 @@ def command(
             table.add_row(Text(name), Text(text))
         out.print(table)
     if as_json:
+        shown = [facts.to_dict() for facts in found]
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     for failure in errors:
         click.echo(f"Error: {failure}", err=True)
     if not errors:
         return 0
-    return 1 if shown else max(failure.exit_code for failure in errors)
+    return 1 if found else max(failure.exit_code for failure in errors)

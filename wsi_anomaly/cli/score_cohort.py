@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from wsi_anomaly.cli.common import console, noting, say, say_what_failed
 from wsi_anomaly.core.wording import counted
 
@@ -129,18 +131,19 @@ def run_cohort(
     append_event(output, "run", facts)
     note = (lambda _text: None) if blinded else noting(out)  # it names slides
     study = _Study(cohort, named, scorings, loaded, places, output, note)
-    study.score_controls(out, verbosity)
+    study.score_controls(out, verbosity, blinded=blinded)
     study.score_slides(out, verbosity)
     out.print(f"{len(study.done)} of {counted(len(cohort.slides), 'slide')} done.", markup=False)
-    say_what_failed(study.failed)
     if blinded:
         key = write_key(output, cohort.slides, places.names, study.errors_by_code)
+        study.say_codes_of_failed(key)
         say(
             out,
             f"Read blinded: open {output / 'index.html'}; keep {key} from the readers. Afterwards "
             "the same command without --blinded adds the tables by group.",
         )
     else:
+        say_what_failed(study.failed)
         names = {organ: model.name for organ, model in loaded.items()}
         page = write_cohort(output, cohort, study.done, table=table, models=names, options=options)
         write_worklist(output)  # now with a link to the study
@@ -179,9 +182,14 @@ class _Study:
         self.failed: list[ScoreOutcome] = []
         self.errors_by_code: dict[str, str] = {}
 
-    def score_controls(self, out: Console, verbosity: int) -> None:
+    def say_codes_of_failed(self, key: Path) -> None:
+        """Print what a blinded reader may see of slides that could not be scored."""
+        for code in self.errors_by_code:
+            click.echo(f"Error: {code} could not be scored; {key} says why.", err=True)
+
+    def score_controls(self, out: Console, verbosity: int, *, blinded: bool) -> None:
         """Find the raw scores of the control slides."""
-        from wsi_anomaly.cli.score_display import ControlDisplay
+        from wsi_anomaly.cli.score_display import BlindControlDisplay, ControlDisplay
         from wsi_anomaly.studies import control_jobs, for_reference
 
         cohort = self.cohort
@@ -195,7 +203,8 @@ class _Study:
             )
             for organ, scoring in self.scorings.items()
         }
-        with ControlDisplay(out, sum(map(len, jobs.values())), verbosity) as display:
+        shown = BlindControlDisplay if blinded else ControlDisplay
+        with shown(out, sum(map(len, jobs.values())), verbosity) as display:
             for organ, scoring in self.scorings.items():
                 for outcome in self._run(jobs[organ], organ, for_reference(scoring), display):
                     # What fails here fails again as a slide of the study, and is named then.

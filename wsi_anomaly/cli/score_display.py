@@ -44,6 +44,9 @@ def found_in_words(summary: Mapping[str, Any]) -> str:
 class ScoreDisplay(Display):
     """A progress bar for each slide under way and for all, and a line for each that is finished."""
 
+    def _name(self, job: ScoreJob) -> str:
+        return shown_name(job)
+
     def __init__(self, console: Console, count: int, verbosity: int) -> None:
         self._count = count
         self._number = 0
@@ -57,7 +60,7 @@ class ScoreDisplay(Display):
         """Show the slides under way, by fields done and fields in all."""
         for slide in slides:
             if slide.job not in self._under_way:
-                task = self._progress.add_task(shown_name(slide.job), total=None)
+                task = self._progress.add_task(self._name(slide.job), total=None)
             else:
                 task, _ = self._under_way[slide.job]
             self._under_way[slide.job] = task, slide.done / max(1, slide.total)
@@ -94,7 +97,7 @@ class ScoreDisplay(Display):
         self._progress.update(self._all, completed=self._number + parts)
 
     def _say(self, outcome: ScoreOutcome, text: str, style: str | None = None) -> None:
-        self._print(f"[{self._number}/{self._count}] {shown_name(outcome.job)}: {text}", style)
+        self._print(f"[{self._number}/{self._count}] {self._name(outcome.job)}: {text}", style)
 
 
 class ControlDisplay(ScoreDisplay):
@@ -103,3 +106,13 @@ class ControlDisplay(ScoreDisplay):
     def _found(self, outcome: ScoreOutcome, summary: Mapping[str, Any]) -> None:
         fields = summary["fields"]
         self._say(outcome, f"control, {counted(fields, 'field')}, {outcome.seconds:.0f} s")
+
+
+class BlindControlDisplay(ScoreDisplay):
+    """The same in a blinded reading: neither names nor figures, by which a report tells a code."""
+
+    def _name(self, job: ScoreJob) -> str:
+        return "a control slide"
+
+    def _found(self, outcome: ScoreOutcome, summary: Mapping[str, Any]) -> None:
+        self._say(outcome, "done")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsi_anomaly.cli.common import VERBOSE
 from wsi_anomaly.cli.display import Display, duration, progress_bar
+from wsi_anomaly.core.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,7 +89,7 @@ class TuneDisplay(Display):
         best = max(complete, key=lambda t: sign * t.value, default=None)
         self._best = "" if best is None else f"best {best.value:.3f} (trial {best.number})"
         self._print(
-            f"trial {len(tried)} of {self._trials}: {how}; {self._best}"
+            f"[{len(tried)}/{self._trials}] trial {latest}: {how}; {self._best}"
             + (f"; about {self._left()} left" if len(tried) < self._trials else "")
         )
         if last.reason:
@@ -111,7 +112,7 @@ class TuneDisplay(Display):
         facts = "  ".join(part for part in (what, self._best, f"{self._left()} left") if part)
         self._progress.update(
             self._task,
-            description=f"trial {min(self._ended + 1, self._trials)} of {self._trials}",
+            description=f"{min(self._ended + 1, self._trials)} of {counted(self._trials, 'trial')}",
             completed=self._ended + min(within, 1.0),
             facts=facts,
         )

@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
+from wsi_anomaly.core.errors import SlideError, UsageError, WsiAnomalyError
 from wsi_anomaly.core.wording import counted, some
 from wsi_anomaly.evaluation.figures import COLOUR, Figures, JudgedSlide, compute
 from wsi_anomaly.evaluation.folders import Result, read_results
@@ -125,7 +125,11 @@ def _evaluate_results(folder: Path, options: EvaluateOptions, watch: Watch) -> E
     if not judged:
         raise WsiAnomalyError((problems or notes)[0])
     files = Results(folder, None if options.slides is None else Path(options.slides))
-    judged, without = _with_colour(known, judged, files, method, watch)
+    try:
+        judged, without = _with_colour(known, judged, files, method, watch)
+    except SlideError as error:  # of a slide that is where it was
+        problems.append(str(error))
+        without = "No control by colour: not every slide can be read."
     watch("computing intervals")
     figures = compute(judged, method, specificities=options.specificities)
     notes += _notes(judged, figures)
@@ -296,6 +300,8 @@ def _with_colour(
         watch(f"reading the colours of {slide.name}")
         try:
             opened = files.slide(result.name)
+        except SlideError:
+            raise
         except WsiAnomalyError:
             return judged, (
                 f"The slide {result.slide_path.name} is not where it was scored: no control by "

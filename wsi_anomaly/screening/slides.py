@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from wsi_anomaly.core import journal
 from wsi_anomaly.core.devices import choose_device, memory_explained, slides_on
 from wsi_anomaly.core.errors import WsiAnomalyError
 from wsi_anomaly.core.files import remove_left_behind
@@ -189,7 +190,8 @@ def score_slides(
         remove_left_behind(results)
     options, left = scoring.options, list[ScoreJob]()
     for job in jobs:
-        if options.resume and (kept := scoring.kept(job, model)) is not None:
+        keep = options.resume or journal.was_finished(job.folder)
+        if keep and (kept := scoring.kept(job, model)) is not None:
             yield Outcome(job, kept)
         else:
             left.append(job)
@@ -210,4 +212,6 @@ def score_slides(
         for outcome in opened.enter_context(closing(outcomes)):
             if outcome.fatal:
                 raise outcome.as_error()
+            if not outcome.error:
+                journal.finished(outcome.job.folder)
             yield outcome

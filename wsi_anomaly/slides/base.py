@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_anomaly.core import plugins
+from wsi_anomaly.core import journal, plugins
 from wsi_anomaly.core.errors import MissingMppError, SlideError, UsageError
 from wsi_anomaly.core.file_names import as_text
 from wsi_anomaly.core.registry import Registry
@@ -149,6 +149,7 @@ class Slide(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+        journal.closed(self.path)
 
     @abstractmethod
     def close(self) -> None:
@@ -176,6 +177,7 @@ class Slide(ABC):
         PluginError
             The reader of another package fails otherwise.
         """
+        journal.reads(self.path)
         with READERS.blaming(self.backend):
             return self.read_level(level, x, y, width, height)
 

@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from wsi_anomaly.core import journal
 from wsi_anomaly.core.errors import NotASlideError, UsageError
 from wsi_anomaly.core.files import fingerprint
 from wsi_anomaly.core.remote import is_remote, url_of
@@ -56,6 +57,8 @@ def open_slide(
     ------
     NotASlideError
         No backend can open it.
+    SlideError
+        Its decoder has ended the process of this command.
     PluginError
         The package that brings the reader is broken.
     MissingMppError
@@ -70,6 +73,18 @@ def open_slide(
         raise NotASlideError(f"{path} {kind}; give the path of a slide.")
     if not is_remote(path) and path.stat().st_size == 0:
         raise NotASlideError(f"{path} is empty; copy it again or leave it out.")
+    with journal.opening(path):
+        slide = _opened(path, mpp, backend, scene)
+        if require_mpp:
+            try:
+                _ = slide.mpp
+            except Exception:
+                slide.close()
+                raise
+    return slide
+
+
+def _opened(path: Path, mpp: float | None, backend: str, scene: int | None) -> Slide:
     seconds = read_timeout()
     try:
         slide = within(seconds, lambda: _open(path, backend, mpp, scene))
@@ -81,12 +96,6 @@ def open_slide(
     if backend == AUTO and slide.backend == TIFF and scene is None and not is_remote(path):
         with contextlib.suppress(HangingError):  # the first read will say so
             slide = within(seconds, lambda: _by_openslide_if_only_it_can(slide, mpp))
-    if require_mpp:
-        try:
-            _ = slide.mpp
-        except Exception:
-            slide.close()
-            raise
     return slide
 
 
@@ -181,10 +190,12 @@ def _quickhash(path: Path) -> str | None:
     import openslide
 
     try:
-        with openslide.OpenSlide(path) as slide:
-            return str(slide.properties["openslide.quickhash-1"])[:16]
+        with journal.opening(path), openslide.OpenSlide(path) as slide:
+            mark = str(slide.properties["openslide.quickhash-1"])[:16]
     except (openslide.OpenSlideError, OSError, KeyError):
         return None
+    journal.closed(path)
+    return mark
 
 
 def is_deepzoom(path: Path) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wsi_anomaly import __version__
 from wsi_anomaly.calibration import Calibration, CaseScores
+from wsi_anomaly.core import journal
 from wsi_anomaly.core.devices import memory_explained
 from wsi_anomaly.core.errors import ModelError, WsiAnomalyError
 from wsi_anomaly.core.files import make_folder
@@ -230,7 +231,7 @@ def _working_folder(output: Path, *, resume: bool) -> Path:
     """
     refuse_frozen(output)
     working = output.with_name(f".{output.name}.training")
-    if not resume and rank_and_world()[0] == 0:
+    if not (resume or journal.again()) and rank_and_world()[0] == 0:
         shutil.rmtree(working, ignore_errors=True)
     wait_for_all()  # no process may find what another is about to remove
     return working

@@ -101,13 +101,14 @@ def sentences(found: Found) -> list[str]:
         said.append(
             f"It {_sure(found.over_start.wins)} better than the configuration that the search "
             f"began with ({found.start.value:.3f}): {_share(found.over_start)} of {DRAWS:,} "
-            f"resamples of {what}, {_difference(found.over_start)}."
+            f"resamples of {what}, {_difference(found.over_start, roc)}."
         )
-    if found.over_second is not None and found.second is not None:
+    is_start = found.over_start is not None and found.second == found.start  # said already
+    if found.over_second is not None and found.second is not None and not is_start:
         resamples = f"{DRAWS:,} resamples of {what}" if found.over_start is None else "them"
         said.append(
             f"It beats the runner-up (trial {found.second.number}, {found.second.value:.3f}) in "
-            f"{_share(found.over_second)} of {resamples}, {_difference(found.over_second)}."
+            f"{_share(found.over_second)} of {resamples}, {_difference(found.over_second, roc)}."
         )
     if found.over_start is not None and min(found.cases, found.groups or found.cases) < _FEW:
         said.append("With so few cases to draw from, such shares are surer than they should be.")
@@ -141,8 +142,11 @@ def _share(comparison: Comparison) -> str:
     return f"{comparison.wins:.0%}"
 
 
-def _difference(comparison: Comparison) -> str:
-    return f"{comparison.difference:+.3f} [{comparison.low:+.3f}, {comparison.high:+.3f}]"
+def _difference(comparison: Comparison, roc: bool) -> str:
+    lower = "" if roc else "a loss lower by "
+    sign = "+" if roc else ""
+    low, high = f"{comparison.low:{sign}.3f}", f"{comparison.high:{sign}.3f}"
+    return f"{lower}{comparison.difference:{sign}.3f} [{low}, {high}]"
 
 
 def _wrapped(text: str) -> list[str]:

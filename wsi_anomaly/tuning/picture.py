@@ -132,7 +132,8 @@ def _history(axes: Any, found: Found) -> None:
         label="best so far",
     )
     axes.set_xlabel("trials in order", fontsize=8)
-    axes.set_ylabel(f"mean {_figure_name(found)} over the folds", fontsize=8)
+    lower = "" if found.criterion == "roc-auc" else " (lower is better)"
+    axes.set_ylabel(f"mean {_figure_name(found)} over the folds{lower}", fontsize=8)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize=8, frameon=False, ncols=5, loc="lower right", bbox_to_anchor=(1, 1))
 

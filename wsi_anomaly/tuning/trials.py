@@ -82,7 +82,10 @@ class Search:
                     break
                 if ended + running >= trials:
                     if not waiting:
-                        self.watch.note("The last trials run in other processes; waiting for them.")
+                        self.watch.note(
+                            "The last trials run in other processes; waiting for them. Those of a "
+                            "process that was ended begin again after two minutes."
+                        )
                     waiting = True
                     time.sleep(_WAIT_S)
                 elif self._try_one(trials):

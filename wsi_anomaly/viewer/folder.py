@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 import numpy as np
 
+from wsi_anomaly.core import journal
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.reports.report import environment
 from wsi_anomaly.reports.worklist_rows import collect
 from wsi_anomaly.results.raster import faded
-from wsi_anomaly.results.reviews import VERDICTS
 from wsi_anomaly.results.slide_files import SlideFiles
 from wsi_anomaly.results.summary import read_summary, result_names
 from wsi_anomaly.slides import ReadError, Slide, open_slide
@@ -119,6 +119,7 @@ class Results:
         with self._lock:
             if (slide := self._open.pop(name, None)) is not None:
                 slide.close()
+                journal.closed(slide.path)
 
     def tile(self, name: str, zoom: int, x: int, y: int, *, grey: bool = False) -> bytes:
         """Read a tile of the slide, as JPEG; in the report's grey, if it lies under a heatmap."""
@@ -187,10 +188,3 @@ class Results:
 def _leads_out(path: Path, folder: Path) -> bool:
     """Whether a file is a link to somewhere else."""
     return path.resolve().parent != folder.resolve()
-
-
-def readers_page(reviewing: Reviewing) -> str:
-    """Write the page of the readers side by side."""
-    compared = reviewing.side_by_side()
-    template = environment(TEMPLATES).get_template("viewer_readers.html.j2")
-    return str(template.render(compared=compared, verdicts=VERDICTS, reader=reviewing.reader))

@@ -22,8 +22,9 @@ from wsi_anomaly.core.errors import OutputError, UsageError, WsiAnomalyError
 from wsi_anomaly.reports.beside import BesideRows
 from wsi_anomaly.reports.report import STYLE
 from wsi_anomaly.results.region_file import read_region_file
-from wsi_anomaly.viewer.folder import TEMPLATES, NotHereError, Results, readers_page
+from wsi_anomaly.viewer.folder import TEMPLATES, NotHereError, Results
 from wsi_anomaly.viewer.kinds import KindsPage
+from wsi_anomaly.viewer.readers import readers_page
 from wsi_anomaly.viewer.reviewing import Reviewing
 
 HOST = "127.0.0.1"
@@ -191,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
                 ".json",
             ),
             ("kinds", 1): lambda _: (self._kinds().page().encode(), ".html"),
-            ("readers", 1): lambda _: (readers_page(self._reviewing()).encode(), ".html"),
+            ("readers", 1): lambda _: (readers_page(results, self._reviewing()).encode(), ".html"),
             ("static", 2): lambda _, name: (_static(name), Path(name).suffix),
             ("tile", 5): lambda _, *place: (_tile(results, *place), ".jpg"),
             ("grey", 5): lambda _, *place: (_tile(results, *place, grey=True), ".jpg"),

@@ -1,6 +1,12 @@
 // The score map over the slide: its colours, the scale beside it, the score under the pointer.
 "use strict";
 
+// Bokeh fetches the parts of what it shows ahead, also where there are none.
+function deepestHasNoParts(source) {
+  const parts = source.children_by_tile_xyz.bind(source);
+  source.children_by_tile_xyz = (x, y, zoom) => (zoom < source.max_zoom ? parts(x, y, zoom) : []);
+}
+
 class Heatmap {
   constructor(data, page) {
     this.data = data;
@@ -8,6 +14,7 @@ class Heatmap {
     this.slide = page.get_model_by_name("slide");
     this.grey = page.get_model_by_name("grey");
     this.shown = true;
+    for (const { tile_source } of [this.slide, this.grey]) deepestHasNoParts(tile_source);
     for (const id of ["opacity", "threshold", "own", "greyed"]) {
       byId(id).addEventListener("input", () => this.paint());
     }

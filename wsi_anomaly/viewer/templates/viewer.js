@@ -51,8 +51,10 @@ class View {
     // Square pixels whatever the window's shape, also when it changes.
     new ResizeObserver(() => this.move(0, 0, 1)).observe(byId("figure"));
     this.whole();
-    // A link to a region: /view/NAME#2
-    if (/^#\d+$/.test(location.hash)) this.go(Number(location.hash.slice(1)) - 1);
+    // A link to a region, /view/NAME#2, or to another place, micrometres: /view/NAME#120.5,80
+    const link = /^#(\d+)(?:(?:\.\d+)?,(\d+(?:\.\d+)?))?$/.exec(location.hash);
+    if (link?.[2]) this.look(location.hash.slice(1).split(",").map(Number));
+    else if (link) this.go(Number(link[1]) - 1);
   }
 
   listRegions() {
