@@ -35,7 +35,7 @@ _DIAGONAL = 0.1
 
 
 def marked(network: PerceptualNetwork, tissues: Tissues, cells: Judged, marks: Marks) -> Array:
-    """As the program does: learned from all marks, each kind a reference beside it."""
+    """As where a model is at hand: learned from all marks, each kind a reference beside it."""
     model = Unseen(network, config_of("contrast"))
     model.known = {FIELD_UM: tissues}
     fields = [{FIELD_UM: torch.from_numpy(cells.embedding[mark])} for mark in marks]
@@ -62,7 +62,7 @@ def within_both(network: PerceptualNetwork, tissues: Tissues, cells: Judged, mar
 def all_directions(
     network: PerceptualNetwork, tissues: Tissues, cells: Judged, marks: Marks
 ) -> Array:
-    """Nearest kind in all directions; what varies is that of known tissues."""
+    """Nearest kind in all directions, as the program does; what varies is that of known tissues."""
     del network
     root, at = root_of(tissues.within), cells.directions
     found = [np.linalg.norm((at - at[mark].mean(0)) @ root, axis=1) for mark in marks]
@@ -123,8 +123,9 @@ def table(
             scores |= {name: WAYS[name](network, tissues, cells, marks) for name in ways}
             for name, score in scores.items():
                 found.setdefault(name, []).append(by_kind(score, cells, judged))
-            for k in range(len(marks)) if ways[0] == marked.__name__ and len(marks) > 1 else ():
-                score = marked(network, tissues, cells, marks[:k] + marks[k + 1 :])
+            for k in range(len(marks)):
+                left = marks[:k] + marks[k + 1 :]
+                score = WAYS[ways[0]](network, tissues, cells, left)
                 found.setdefault("forgotten", []).append(by_kind(score, cells, judged))
         slides[case] = {name: mean_of(list(np.nanmean(v, 0))) for name, v in found.items()}
         slides[case]["kinds"] = dict(
@@ -141,7 +142,9 @@ def main() -> None:
     parser = parser_of(__doc__, rounds=None)
     parser.add_argument("folders", type=Path, nargs=2, help="CACHE WHOLE")
     parser.add_argument("--half", choices=("choose", "untouched"), default="choose")
-    parser.add_argument("--ways", default=",".join(WAYS), help="the first one's kinds are shown")
+    parser.add_argument(
+        "--ways", default=",".join(WAYS), help="the first with its kinds, and with one forgotten"
+    )
     args = parser.parse_args()
     network = load_features("lite0")
     finish(table(*args.folders, args.half, network, args.ways.split(",")), args.json)

@@ -21,6 +21,7 @@ from wsi_anomaly.detectors.contrast import (
     contrast,
     known_tissues,
     learn_contrast,
+    learn_marked,
     tissues_of,
 )
 from wsi_anomaly.features import load_features, network_spec
@@ -198,3 +199,26 @@ def test_it_is_usual_for_the_fields_of_lite0_at_10x_alone():
     assert estimator == {"fast": "contrast", "20x": "both", "tiles": "both", "compact": "both"}
     with pytest.raises(UsageError, match="at 10x"):
         replace(fast, magnification=20, density_estimator="contrast").density("")
+
+
+def test_marked_kinds_alone_are_what_fields_are_measured_from() -> None:
+    slide, known = world()
+    tissues = tissues_of(known)
+    first, second, other = (slide(kind, stain=0.0) for kind in (0, 1, 2))
+    marks = [torch.from_numpy(first[:12]), torch.from_numpy(second[:12])]
+    state = learn_marked(marks, tissues)
+    near = contrast(state, torch.from_numpy(np.concatenate([first[12:], second[12:]]))).numpy()
+    far = contrast(state, torch.from_numpy(other)).numpy()
+    assert roc_auc(near, far) > 0.99
+    one = contrast(learn_marked(marks[:1], tissues), torch.from_numpy(second[12:])).numpy()
+    assert roc_auc(near, one) > 0.99  # a kind that is not marked stands out
+
+
+@given(st.permutations(range(3)))
+@settings(max_examples=6, deadline=None)
+def test_the_order_of_marked_kinds_changes_nothing(order: list[int]) -> None:
+    slide, known = world()
+    kinds, found = [torch.from_numpy(slide(k, 12)) for k in range(3)], torch.from_numpy(slide(4))
+    tissues = tissues_of(known)
+    there = contrast(learn_marked([kinds[i] for i in order], tissues), found)
+    torch.testing.assert_close(there, contrast(learn_marked(kinds, tissues), found))

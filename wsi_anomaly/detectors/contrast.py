@@ -11,7 +11,9 @@ et al. 2024).
 Normal fields of the slide itself, where a person has marked some of each kind of its tissue, are
 references too, each kind by itself (:func:`own_references`): they have its stain and come from its
 scanner. The distance is then that from the nearest reference: what is like one of them is usual,
-and nothing becomes more unusual by them.
+and nothing becomes more unusual by them. Where nothing was learned from other slides, they are the
+only references (:func:`learn_marked`), and the distance is that in all directions: neither stain
+nor scanner differ within a slide.
 """
 
 from __future__ import annotations
@@ -124,16 +126,29 @@ def learn_contrast(found: Tensor, tissues: Tissues) -> dict[str, Tensor]:
     """
     own = tissues.directions(found.double().numpy())
     middle = own.mean(0)
-    within = (1 - _REFERENCE_SHARE) * tissues.within + _REFERENCE_SHARE * np.cov(own.T)
-    within += _DIAGONAL_SHARE * (np.diag(np.diag(within)) - within)
-    spread, vectors = np.linalg.eigh(within)
-    root = vectors / np.sqrt(np.maximum(spread, 1e-12 * max(spread.max(), 1e-12)))
+    root = _root((1 - _REFERENCE_SHARE) * tissues.within + _REFERENCE_SHARE * np.cov(own.T))
     others = tissues.centres @ root
     learned = {
         "mean": tissues.mean, "scale": tissues.scale, **_axes(middle, root, others), "root": root,
         "tissues": others,
     }  # fmt: skip
     return _tensors(learned)
+
+
+def learn_marked(kinds: Sequence[Tensor], tissues: Tissues) -> dict[str, Tensor]:
+    """Learn to measure from the middle of each kind of a slide's normal fields, (n, D) each.
+
+    Returns
+    -------
+    What :func:`contrast` needs; the unit is what varies within the slides that are known.
+    """
+    root = _root(tissues.within)
+    learned = _tensors({"mean": tissues.mean, "scale": tissues.scale})
+    for number, embedding in enumerate(kinds):
+        middle = tissues.directions(embedding.double().cpu().numpy()).mean(0)
+        reference = _tensors({"axes": root.T, "centre": middle @ root})
+        learned |= prefixed(f"own{number - 1}." if number else "", reference)
+    return learned
 
 
 def own_references(state: Mapping[str, Tensor], kinds: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -164,6 +179,14 @@ def contrast(state: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
         distance = torch.minimum(distance, _distance(directions, own["axes"], own["centre"]))
         number += 1
     return distance
+
+
+def _root(within: Array) -> Array:
+    """Find what makes a covariance (D, D), drawn a little to its diagonal, a sphere."""
+    within = within + _DIAGONAL_SHARE * (np.diag(np.diag(within)) - within)
+    spread, vectors = np.linalg.eigh(within)
+    root: Array = vectors / np.sqrt(np.maximum(spread, 1e-12 * max(spread.max(), 1e-12)))
+    return root
 
 
 def _axes(middle: Array, root: Array, others: Array) -> dict[str, Array]:

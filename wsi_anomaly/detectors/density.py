@@ -33,7 +33,7 @@ from torch import Tensor
 from wsi_anomaly.core.errors import ModelError, UsageError
 from wsi_anomaly.core.prefixes import below, prefixed
 from wsi_anomaly.detectors.base import DETECTORS, Detector, Fitting, device_of, robust_units
-from wsi_anomaly.detectors.contrast import Tissues, known_tissues, own_references
+from wsi_anomaly.detectors.contrast import Tissues, known_tissues, learn_marked, own_references
 from wsi_anomaly.detectors.distances import distance_shapes, distances, learn_distances, places
 from wsi_anomaly.detectors.edges import MOST_KNOTS, above_usual, usual_by_share
 from wsi_anomaly.detectors.settings import Settings
@@ -212,6 +212,17 @@ class Density(Detector):
             learned = own_references(below(prefix, self.state_), [kind[um] for kind in kinds])
             own.state_ |= prefixed(prefix, learned)
         return own
+
+    def fit_marked(self, kinds: Sequence[Mapping[int, Tensor]]) -> Self:
+        """Learn ``contrast`` from kinds of one slide's normal fields alone, by size (n, D) each."""
+        self.state_ = {}
+        for um in self.fields_um:
+            found = [kind[um] for kind in kinds]
+            learned = prefixed("contrast.", learn_marked(found, self.tissues(um)))
+            learned |= {name: learned[f"contrast.{name}"] for name in ("mean", "scale")}
+            learned["units"] = robust_units(distances(learned, torch.cat(found), self._parts, 0))
+            self.state_ |= prefixed(_prefix(um), learned)
+        return self
 
     def place_fields(self, embeddings: Mapping[int, Tensor]) -> Tensor | None:
         """Place (N, k) along the first axes of the largest; see :meth:`Detector.place_fields`."""

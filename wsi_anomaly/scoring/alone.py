@@ -153,12 +153,11 @@ class SlideAlone:
     def learned_from_marks(self, kinds: Sequence[Mapping[int, Tensor]]) -> SlideAlone:
         """Learn from kinds of the slide's normal fields, by size in um (n, D) each.
 
-        A field's distance is that from the nearest kind (``contrast``,
-        :mod:`wsi_anomaly.detectors.contrast`).
+        A field's distance is that from the nearest kind
+        (:func:`wsi_anomaly.detectors.contrast.learn_marked`).
         """
         density = Density(self.features, replace(self._config, estimator="contrast"))
-        density.fit_fields({um: torch.cat([kind[um] for kind in kinds]) for um in self.fields_um})
-        return replace(self, density=density.of_slide(kinds).to(self.device), name=MARKED)
+        return replace(self, density=density.fit_marked(kinds).to(self.device), name=MARKED)
 
     def dense_maps(self) -> DenseMaps:
         """Give the network with the layers that fields are pooled from."""

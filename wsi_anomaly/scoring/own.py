@@ -27,7 +27,7 @@ from wsi_anomaly.tiles import Fields, Status
 from wsi_anomaly.tiles.named import Note
 from wsi_anomaly.tiles.plane import Plane
 
-_LEAST_CELLS = 12  # as many as a density can be learned from
+_LEAST_CELLS = 10
 
 
 def knowing_normal(
