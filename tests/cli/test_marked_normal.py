@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import shapely
-from score_running import score, summary
+from score_running import rows, score, summary
 
 from wsi_anomaly.annotations import Outline, write_geojson
 from wsi_anomaly.core.errors import AnnotationError, ModelError
@@ -17,11 +19,17 @@ from wsi_anomaly.detectors import Density, DensityConfig, Model
 from wsi_anomaly.features import load_features
 from wsi_anomaly.features.dense import DenseMaps
 from wsi_anomaly.options import ScoreOptions
+from wsi_anomaly.results.audit import audit_results
+from wsi_anomaly.results.stored_scores import StoredScores
+from wsi_anomaly.results.trail import read_trail
 from wsi_anomaly.scoring import LIMITS, MARKED, ScoreMap, load_model, score_slide
 from wsi_anomaly.scoring.served import NetworkServer, served
 from wsi_anomaly.synthetic import make_slide
 from wsi_anomaly.tiles import TileConfig, TileStore, tile_slide
 from wsi_anomaly.training.fields import embed_stores
+from wsi_anomaly.viewer.folder import Results
+from wsi_anomaly.viewer.marking import Marking
+from wsi_anomaly.viewer.world import World
 
 LAYERS, FIELD_UM, SIDE = ("b4", "b5", "b6"), 256, 1600
 
@@ -104,7 +112,7 @@ def test_the_results_say_how_much_of_what_was_marked(folder, plain, tmp_path):
     first, second = tissue_of(plain)
     outlines = marks(tmp_path / "m.geojson", ("mucosa", first), ("muscle", second))
     found = marked(folder, outlines)
-    (sentence,) = [w for w in found.interpretation.warnings if "marked by a person" in w]
+    (sentence,) = [w for w in found.interpretation.notices if "marked by a person" in w]
     assert "2 areas, " in sentence
     assert "(mucosa 0." in sentence
     assert "muscle 0." in sentence
@@ -157,8 +165,7 @@ def test_without_a_model_marks_are_what_the_slide_is_compared_with(folder, plain
 
 def test_the_worklist_does_not_rank_what_was_compared_with_marks(here, plain):
     marks(Path("m.geojson"), ("mucosa", tissue_of(plain, 1)[0]))
-    shutil.rmtree("model")
-    run = ("slide.tif", "--normal", "m.geojson", "--workers", 1)
+    run = ("slide.tif", "--model", "none", "--normal", "m.geojson", "--workers", 1)
     assert score(*run) == 0
     assert summary("slide")["model"]["name"] == MARKED
     page = Path("results/index.html").read_text(encoding="utf-8")
@@ -176,14 +183,80 @@ def test_a_folder_has_a_file_for_each_slide_that_is_marked(here, plain, capsys):
     run = ("slide.tif", "unmarked.tif", "--model", "model", "--normal", "normal", "--workers", 1)
     assert score(*run) == 0
     assert "marks normal tissue of 1 of 2 slides" in " ".join(capsys.readouterr().err.split())
-    assert any("marked by a person" in w for w in summary("slide")["warnings"])
-    assert not any("marked by a person" in w for w in summary("unmarked")["warnings"])
+    assert any("marked by a person" in w for w in summary("slide")["notices"])
+    assert not any("marked by a person" in w for w in summary("unmarked")["notices"])
     page = Path("results/slide/report.html").read_text(encoding="utf-8")
-    assert "Normal marked by a person on this slide: 1 area" in page
+    (notice,) = re.findall('<p class="notice">(.*?)</p>', page)
+    assert notice.startswith("Normal marked by a person on this slide: 1 area, 0.")
+    assert " mm²" in notice
+    assert "marked by a person" not in page.replace(notice, "")
+    assert "marked by a person" in rows()[0]["notice"] + rows()[1]["notice"]
+    assert 'class="tag">marked' in Path("results/index.html").read_text(encoding="utf-8")
     before = summary("slide")["settings"]["normal"]
     outlines.write_text(json.dumps(json.loads(outlines.read_text()), indent=1))
     assert score(*run) == 0  # a changed file is read again
     assert summary("slide")["settings"]["normal"] != before
+
+
+def test_what_is_drawn_in_the_viewer_lowers_the_scores_under_it(here, plain):
+    """The daily loop: score, draw a square in the viewer, run the command that it shows."""
+    assert score("slide.tif", "--model", "model", "--workers", 1) == 0
+    before = StoredScores.read(Path("results/slide"))
+    left, top, right, bottom = tissue_of(plain, 1)[0]
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+    marking = Marking(Results(Path("results")), "ann")
+    about = {"result": summary("slide")["result_hash"], "kind": "Muscle"}
+    points = World.of(summary("slide")).um(corners).tolist()
+    state = marking.change("slide", about | {"points": points})
+    words = shlex.split(state["command"])
+    assert words[:3] == ["wsi-anomaly", "score", "slide.tif"]
+    assert words[3:] == ["--model", "model", "-o", "results", "--normal", "results/marks"]
+    assert score(*words[2:], "--workers", 1) == 0
+    after = StoredScores.read(Path("results/slide"))
+    known = np.isfinite(before.score)
+    assert (after.score[known] <= before.score[known] + 1e-5).all()
+    inside = shapely.contains_xy(
+        shapely.box(left, top, right, bottom), *(after.fields.coords[known] + 64).T
+    )
+    assert (before.score[known] - after.score[known])[inside].mean() > 0
+    assert summary("slide")["notices"][0].startswith("Normal marked by a person on this slide: 1")
+    state = marking.state("slide")
+    assert state["scored"]
+    assert not state["command"]
+    assert audit_results(Path("results")).problems == []
+    # Once the mark is deleted, the scores are those of the model alone.
+    about = {"result": summary("slide")["result_hash"], "remove": state["marks"][0]["id"]}
+    words = shlex.split(marking.change("slide", about)["command"])
+    assert "--normal" not in words
+    assert score(*words[2:], "--workers", 1) == 0
+    np.testing.assert_array_equal(StoredScores.read(Path("results/slide")).score, before.score)
+
+
+def test_only_the_slide_whose_marks_changed_is_scored_again(here, plain):
+    first, second = tissue_of(plain)
+    Path("marks").mkdir()
+    for name in ("slide", "second", "third"):
+        if name != "slide":
+            shutil.copy("slide.tif", f"{name}.tif")
+        if name != "third":
+            marks(Path(f"marks/{name}.geojson"), ("mucosa", first))
+    run = ("slide.tif", "second.tif", "third.tif", "--model", "model", "--workers", 1)
+    run += ("--normal", "marks")
+
+    def scored() -> list[str]:
+        events, *_ = read_trail(Path("results"))
+        return [event["result"] for event in events if event["event"] == "scored"]
+
+    assert score(*run) == 0
+    assert sorted(scored()) == ["second", "slide", "third"]
+    assert score(*run) == 0
+    assert len(scored()) == 3
+    marks(Path("marks/second.geojson"), ("mucosa", first), ("muscle", second))
+    assert score(*run) == 0
+    assert scored()[3:] == ["second"]
+    Path("marks/second.geojson").unlink()
+    assert score(*run) == 0
+    assert scored()[4:] == ["second"]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,12 @@ class Outputs:
     def names(self, *slides: Path) -> list[str]:
         """Name the outputs of a run, and make them."""
         given = name_outputs(
-            slides, self.made, self.made.get, self.content.__getitem__, digits=16, reserved="kept"
+            slides,
+            self.made,
+            self.made.get,
+            self.content.__getitem__,
+            digits=16,
+            reserved=("kept",),
         )
         self.made |= {given[one]: MadeOf(self.content[one], str(one)) for one in slides}
         return [given[one] for one in slides]

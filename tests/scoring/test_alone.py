@@ -68,6 +68,8 @@ def results(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["score", str(slides), "--device", "cpu", "--workers", "1", "-q"]) == 0
+        Path("model").mkdir()  # is not asked for
+        assert main(["score", str(slides), "--model", "none", "--device", "cpu", "-q"]) == 0
     return folder / "results"
 
 

@@ -57,6 +57,9 @@ def server(results: Path, browser: Browser) -> Iterator[Viewer]:
             saved = "document.querySelector('#saved').textContent.startsWith('Saved')"
             wait_for(lambda: browser.value(saved), "the verdict to be saved")  # noqa: B023
             if reader == "bob":
+                summary = server.results.summary("slide")
+                fat = {"kind": "Fat", "points": [[100, 500], [400, 500], [400, 800], [100, 800]]}
+                server.marking.change("slide", {"result": summary["result_hash"], **fat})
                 yield server
 
 
@@ -73,6 +76,23 @@ def test_axe_finds_nothing(
         browser.open(there, ready)
         browser.value(f"{axe}; null")
         found += [f"{page}: {line}" for line in violations(browser)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1400), ("dark", 1400), ("light", 390)])
+def test_axe_finds_nothing_while_a_mark_is_drawn_and_named(
+    axe: str, browser: Browser, server: Viewer, scheme: str, width: int
+) -> None:
+    browser.look(width, 844, scheme=scheme)
+    browser.open("about:blank", "location.href === 'about:blank'")
+    browser.open(f"{server.url}view/slide", READY)
+    browser.value(f"{axe}; null")
+    browser.press("m")
+    found = violations(browser)
+    for key in (" ", "ArrowRight", " ", "ArrowUp", " ", "Enter"):
+        browser.press(key)
+    assert not browser.value("document.querySelector('#naming').hidden")
+    found += violations(browser)
     assert not found, "\n".join(found)
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +99,19 @@ def read_geojson(
         The file is missing, no GeoJSON, or holds nothing that has an area, or what is no outline.
     """
     path = Path(path)
+    return [outline for outline, _ in outlines_of(read_document(path), path, slide, note=note)]
+
+
+def read_document(path: Path) -> Any:
+    """Read what a GeoJSON file holds, as Python's lists and mappings.
+
+    Raises
+    ------
+    AnnotationError
+        It cannot be read, or is no JSON.
+    """
     try:
-        document = _parsed(_content(path))
+        return _parsed(_content(path))
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is damaged"
         raise AnnotationError(
@@ -110,6 +121,16 @@ def read_geojson(
         raise AnnotationError(
             f"{path} is no JSON ({error}); export the annotations from QuPath as GeoJSON."
         ) from error
+
+
+def outlines_of(
+    document: Any,
+    path: Path,
+    slide: Extent | None = None,
+    *,
+    note: Note = lambda _text: None,
+) -> list[tuple[Outline, Mapping[str, Any]]]:
+    """Give the outlines of a document as :func:`read_geojson` does, each with its feature."""
     facts = document.get(FACTS) if isinstance(document, dict) else None
     outlines = []
     without = 0
@@ -117,7 +138,7 @@ def read_geojson(
         if facts and _is_tile(feature):
             continue
         try:
-            outlines.append(_outline(feature))
+            outlines.append((_outline(feature), feature))
         except WithoutAreaError:
             without += 1
         except UnusableError as error:
@@ -128,7 +149,7 @@ def read_geojson(
     if slide is None:
         return outlines
     corner = _stated_corner(facts, path) or slide.qupath_corner
-    return [moved(outline, corner) for outline in outlines]
+    return [(moved(outline, corner), feature) for outline, feature in outlines]
 
 
 def area_from_geojson(geometry: Any) -> Polygon | MultiPolygon:
@@ -182,19 +203,42 @@ def _content(path: Path) -> bytes:
 
 
 def _feature(outline: Outline, index: int, slide_name: str) -> dict[str, Any]:
-    snapped = shapely.set_precision(outline.polygon, _GRID_PX)
-    polygon = outline.polygon if snapped.is_empty else snapped
+    polygon = _snapped(outline.polygon)
     name = f"{slide_name}/{index}/{outline.label}/{shapely.to_wkb(polygon, hex=True)}"
+    return annotation(outline, uuid.uuid5(_NAMESPACE, name))
+
+
+def annotation(
+    outline: Outline, identity: uuid.UUID, metadata: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Write an outline as a feature that QuPath takes, with what its list of objects shows beside.
+
+    Parameters
+    ----------
+    outline
+        An area in pixels as QuPath counts them.
+    identity
+        The object's id.
+    metadata
+        Text by name, which QuPath 0.5 and later keeps with the object.
+    """
     properties: dict[str, Any] = {"objectType": "annotation"}
     if outline.label:
         color = list(color_of(outline.label))
         properties["classification"] = {"name": outline.label, "color": color}
+    if metadata:
+        properties["metadata"] = dict(metadata)
     return {
         "type": "Feature",
-        "id": str(uuid.uuid5(_NAMESPACE, name)),
-        "geometry": geojson_geometry(polygon),
+        "id": str(identity),
+        "geometry": geojson_geometry(_snapped(outline.polygon)),
         "properties": properties,
     }
+
+
+def _snapped(polygon: Polygon | MultiPolygon) -> Polygon | MultiPolygon:
+    snapped = shapely.set_precision(polygon, _GRID_PX)
+    return polygon if snapped.is_empty else snapped
 
 
 def _features(document: Any, path: Path) -> Iterator[Any]:

@@ -26,9 +26,10 @@ def command(*, folder: Path, seal: str | None, freeze: bool, verbosity: int = 0)
     r"""See whether results are what was recorded when they were made.
 
     FOLDER is what score has written (default: results/). Every run, every result with the hashes of
-    its files and every review is a line of results/audit.jsonl, which is only ever added to. What
-    was changed, taken away or put there since is named, and the exit code is then 1. The seal that
-    is printed, noted in the study's file, proves later that the record was not written anew.
+    its files, every review and every mark is a line of results/audit.jsonl, which is only ever
+    added to. What was changed, taken away or put there since is named, and the exit code is then 1.
+    The seal that is printed, noted in the study's file, proves later that the record was not
+    written anew.
 
     FOLDER may be a model's: --freeze keeps train and calibrate from replacing it, and audit tells
     whether it has changed since.
@@ -56,6 +57,7 @@ def command(*, folder: Path, seal: str | None, freeze: bool, verbosity: int = 0)
         f"{name[:16]} ({counted(count, 'result')})" for name, count in found.models.items()
     )
     recorded = {"run": found.runs, "result": found.results, "review": found.reviews}
+    recorded |= {"mark": found.marks} if found.marks else {}
     say(out, f"{', '.join(counted(n, noun) for noun, n in recorded.items())} recorded.")
     say(out, f"Models: {models or 'none'}")
     if not found.problems:

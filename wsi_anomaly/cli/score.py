@@ -43,7 +43,8 @@ option = option_of(ScoreOptions)
     multiple=True,
     metavar="FOLDER",
     help="Folder of the model; with --cohort also ORGAN=FOLDER, once for each organ.  [default: "
-    "model/; where there is none, each slide is compared with itself, or with what --normal marks]",
+    "model/; where there is none, and for 'none', each slide is compared with itself, or with what "
+    "--normal marks]",
 )
 @output_option("results", "Folder of results, one folder per slide.")
 @option(

@@ -20,7 +20,8 @@ from wsi_anomaly.cli.common import PATH, common_options, console, say
 @click.option(
     "--reader",
     metavar="NAME",
-    help="Review as this reader: verdicts by key, kept in results/reviews/.  [default: only look]",
+    help="Review as this reader: verdicts by key, kept in results/reviews/, and marked normal "
+    "tissue, in results/marks/.  [default: only look]",
 )
 @click.option(
     "--port",
@@ -50,6 +51,7 @@ def command(
     With --reader one key says what a flagged region, or a field that was clicked, is: abnormal,
     normal variant, artefact or unsure. It is saved at once under results/reviews/, which score
     leaves alone. Two readers are shown side by side; in a blinded reading each sees only their own.
+    A reader also marks normal tissue of a slide (m), kept under results/marks/ for score --normal.
 
     \b
     Examples:

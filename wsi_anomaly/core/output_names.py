@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -30,7 +30,7 @@ def name_outputs(
     fingerprint_of: Callable[[Path], str],
     *,
     digits: int,
-    reserved: str = "",
+    reserved: Collection[str] = (),
 ) -> dict[Path, str]:
     """Name the output of each slide.
 
@@ -51,7 +51,7 @@ def name_outputs(
     digits
         Of the fingerprint in a name.
     reserved
-        A name that no output may have, as :func:`same_on_disk` writes it.
+        Names that no output may have, as :func:`same_on_disk` writes them.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def name_outputs(
             continue
         key = same_on_disk(name)
         taken = outputs[key]
-        if not taken and alike[key] == 1 and key != reserved:
+        if not taken and alike[key] == 1 and key not in reserved:
             given[slide] = name
             continue
         mark = fingerprint_of(slide)

@@ -7,6 +7,8 @@ from pathlib import Path
 from wsi_anomaly.core.errors import ModelError
 
 DEFAULT_MODEL = Path("model")
+NO_MODEL = "none"
+"""In place of a model's folder: none, though there is ``model/``."""
 
 
 def models_folder() -> Path:
@@ -25,9 +27,12 @@ def models_folder() -> Path:
 
 
 def trained_model(folder: str | Path | None) -> Path | None:
-    """Folder of the model to score with: the one asked for, or ``model/``; None: there is none."""
+    """Folder of the model to score with: the one asked for, or ``model/``; None: there is none.
+
+    Nor is there where :data:`NO_MODEL` is asked for, and no folder has that name.
+    """
     if folder is not None:
-        return Path(folder)
+        return None if str(folder) == NO_MODEL and not Path(folder).exists() else Path(folder)
     return DEFAULT_MODEL if DEFAULT_MODEL.is_dir() else None
 
 

@@ -52,6 +52,7 @@ class Row:
     tissue_mm2: float | None = None
     not_assessed_why: str = ""
     note: str = ""
+    notice: str = ""
     report: str = ""
     thumbnail: str = ""
     reference: str = ""
@@ -113,7 +114,6 @@ def _row(file: Path, summary: Mapping[str, Any]) -> Row:
     folder = file.parent
     flagged, slide = _dict(summary.get("flagged")), _dict(summary.get("slide"))
     seen = summary.get("seen_in")
-    warnings = summary.get("warnings")
     here = quote(folder.name, errors="surrogateescape")
     thumbnail = folder / "thumbnail.jpg"
     return Row(
@@ -137,7 +137,8 @@ def _row(file: Path, summary: Mapping[str, Any]) -> Row:
             for reason, value in _dict(summary.get("not_assessed_by_reason_mm2")).items()
             if (area := _float(value)) is not None
         ),
-        note=" ".join(map(str, warnings)) if isinstance(warnings, list) else "",
+        note=_sentences(summary.get("warnings")),
+        notice=_sentences(summary.get("notices")),
         report=f"{here}/report.html",
         thumbnail=f"{here}/thumbnail.jpg" if thumbnail.is_file() else "",
         normal_slides=_count(_dict(summary.get("calibration")).get("slides")),
@@ -151,6 +152,10 @@ def _row(file: Path, summary: Mapping[str, Any]) -> Row:
         measured=_dict(summary.get("measured")),
         normal=_dict(_dict(summary.get("calibration")).get("measured")),
     )
+
+
+def _sentences(found: Any) -> str:
+    return " ".join(map(str, found)) if isinstance(found, list) else ""
 
 
 def read_row(folder: Path) -> Row | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from wsi_anomaly.core.errors import UsageError
 from wsi_anomaly.core.wording import counted
+from wsi_anomaly.results.marks import FOLDER as MARKS
 from wsi_anomaly.results.reviews import FOLDER, written_lines
 from wsi_anomaly.results.summary import read_summary, result_names
 from wsi_anomaly.results.trail import TRAIL, checksums, read_trail
@@ -25,7 +26,7 @@ class Audit:
     ----------
     problems
         A sentence for everything that is not as recorded; empty when all is.
-    runs, results, reviews
+    runs, results, reviews, marks
         How many of each the trail holds.
     models
         Hash of each model that was used, and how many results it gave.
@@ -37,6 +38,7 @@ class Audit:
     runs: int
     results: int
     reviews: int
+    marks: int
     models: dict[str, int]
     seal: str
 
@@ -78,11 +80,14 @@ def audit_results(results: Path, seal: str | None = None) -> Audit:
         problems += _check_result(results / name, scored.get(name), reports.get(name, set()))
     reviewed = [e for e in events if e["event"] == "review"]
     problems += _check_reviews(results, reviewed)
+    marked = [e for e in events if e["event"] == "mark"]
+    problems += _check_marks(results, marked)
     return Audit(
         problems,
         sum(e["event"] == "run" for e in events),
         len(scored),
         len(reviewed),
+        len(marked),
         dict(Counter(str(e.get("model")) for e in scored.values())),
         last,
     )
@@ -131,3 +136,26 @@ def _check_reviews(results: Path, events: list[dict[str, Any]]) -> list[str]:
             f"{more} in no record."
         )
     return problems
+
+
+def _check_marks(results: Path, events: list[dict[str, Any]]) -> list[str]:
+    recorded = {str(e.get("file")): str(e.get("sha256")) for e in events}  # the last one counts
+    last = {str(e.get("file")): e.get("time") for e in events}
+    found = {
+        path.relative_to(results).as_posix(): _sha256(path)
+        for path in sorted((results / MARKS).rglob("*"))
+        if path.is_file() and not path.name.startswith(".")  # locks, and what is being written
+    }
+    return [
+        f"{results / name} is in no record."
+        if name not in recorded
+        else f"{results / name} was {'changed' if name in found else 'taken away'} after "
+        f"{last[name]}."
+        for name in sorted({*recorded, *found})
+        if found.get(name, "") != recorded.get(name, "")
+    ]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

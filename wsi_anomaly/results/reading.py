@@ -61,7 +61,11 @@ def read_score_map(folder: Path, calibration: Calibration | None) -> ScoreMap:
             status=stored.fields.status,
             scores={name: stored.scores[name] for name in model["methods"]},
             primary=stored.primary,
-            interpretation=replace(found, warnings=list(summary["warnings"])),
+            interpretation=replace(
+                found,
+                warnings=list(summary["warnings"]),
+                notices=tuple(summary.get("notices", ())),
+            ),
             calibration=calibration,
             seen=summary["seen_in"],
             model=model,

@@ -210,6 +210,7 @@ def build_summary(
         "measured": dict(score_map.measured),
         "seen_in": score_map.seen,
         "warnings": list(found.warnings),
+        "notices": list(found.notices),
         "calibration": None
         if score_map.calibration is None
         else {

@@ -1,10 +1,10 @@
 """A record of what was done to a results folder that shows whether it was changed since.
 
-``results/audit.jsonl`` is only added to: a line for every run, every scored slide and every review.
-Each line holds the SHA-256 of the one before, so that none can be changed, taken out or put in
-without the next one showing it; the hash of the last line, noted elsewhere, seals the whole. It
-shows what happened, and protects from accidents and from later changes; who can write the folder
-and this program can make a new trail, but not one that ends in the hash that was noted.
+``results/audit.jsonl`` is only added to: a line for every run, every scored slide, every review
+and every mark. Each line holds the SHA-256 of the one before, so that none can be changed, taken
+out or put in without the next one showing it; the hash of the last line, noted elsewhere, seals
+the whole. It shows what happened, and protects from accidents and from later changes; who can write
+the folder and this program can make a new trail, but not one that ends in the hash that was noted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def append_event(results: Path, event: str, facts: Mapping[str, Any]) -> None:
     results
         The folder.
     event
-        ``run``, ``scored``, ``review`` or ``report``.
+        ``run``, ``scored``, ``review``, ``mark`` or ``report``.
     facts
         What is to be known of it, JSON values.
 
@@ -190,3 +190,17 @@ def _of_folder(folder: Path) -> str:
 def _of_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_folder(results: Path, model_hash: str) -> Path | None:
+    """Folder of a model with which slides were scored, as the trail noted it; None: it does not.
+
+    Raises
+    ------
+    OutputError
+        The trail cannot be read.
+    """
+    events = read_trail(results)[0]
+    of_model = (e for e in reversed(events) if e["event"] == "run" and e.get("model") == model_hash)
+    found = next((e["model_folder"] for e in of_model if "model_folder" in e), None)
+    return Path(found) if isinstance(found, str) else None

@@ -13,7 +13,15 @@ from wsi_anomaly.scoring.controls import (
 )
 from wsi_anomaly.scoring.interpretation import Interpretation, interpret
 from wsi_anomaly.scoring.loading import load_model
-from wsi_anomaly.scoring.model import ALONE, LIMITS, MARKED, ScoringModel, grid_of, scoring_settings
+from wsi_anomaly.scoring.model import (
+    ALONE,
+    LEAST_CELLS,
+    LIMITS,
+    MARKED,
+    ScoringModel,
+    grid_of,
+    scoring_settings,
+)
 from wsi_anomaly.scoring.regions import AnomalousRegion, merge_regions, union_of_fields
 from wsi_anomaly.scoring.score_map import ScoreMap, SlideFacts
 from wsi_anomaly.scoring.slide import score_slide
@@ -21,6 +29,7 @@ from wsi_anomaly.scoring.top_fields import PixelMaps
 
 __all__ = [
     "ALONE",
+    "LEAST_CELLS",
     "LIMITS",
     "MARKED",
     "AnomalousRegion",

@@ -72,6 +72,8 @@ class Interpretation:
         Whether it comes from normal slides. If not, colours do not compare between slides.
     warnings
         Sentences for the reader.
+    notices
+        Sentences for the reader about what is as it was asked for.
     incomparable
         Why the slide cannot be compared with normal slides; empty if it can.
     likes
@@ -100,6 +102,7 @@ class Interpretation:
     likes: tuple[str, ...] = ()
     taken_away: tuple[tuple[AnomalousRegion, str], ...] = ()
     lies_high: bool = False
+    notices: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 ALONE = "this slide alone"
 """Name of the model, and of the reference, of a slide that is compared with itself."""
 
+LEAST_CELLS = 12  # 0.05 mm2 where cells are 64 um wide
+"""Cells of a kind of tissue that have to be marked as normal on a slide, if any are."""
+
 MARKED = "marks on this slide"
 """The same of a slide that is compared with what a person has marked as normal on it."""
 
@@ -167,7 +170,16 @@ def facts_of(model: ScoringModel) -> dict[str, Any]:
         "fields_um": list(model.fields_um),
         "primary": model.primary,
         "provenance": dict(model.provenance),
+        "takes_marks": takes_marks(model),
     }
+
+
+def takes_marks(model: ScoringModel) -> bool:
+    """Whether a model can refer to normal tissue that is marked on the slide itself."""
+    if model.name in LIMITS:
+        return True
+    detector = getattr(model, "detectors", {}).get(model.primary)
+    return bool(getattr(detector, "takes_own", False))
 
 
 def scoring_settings(

@@ -21,13 +21,11 @@ from wsi_anomaly.core.errors import AnnotationError, ModelError
 from wsi_anomaly.detectors import Model
 from wsi_anomaly.scoring.alone import SlideAlone
 from wsi_anomaly.scoring.embedding import embed_cells
-from wsi_anomaly.scoring.model import ScoringModel
+from wsi_anomaly.scoring.model import LEAST_CELLS, ScoringModel, takes_marks
 from wsi_anomaly.scoring.served import ServedModel
 from wsi_anomaly.tiles import Fields, Status
 from wsi_anomaly.tiles.named import Note
 from wsi_anomaly.tiles.plane import Plane
-
-_LEAST_CELLS = 10
 
 
 def knowing_normal(
@@ -36,7 +34,7 @@ def knowing_normal(
     cells: Fields,
     marked: Sequence[tuple[str, shapely.Geometry]],
     where: Path,
-    note: Note,
+    notice: Note,
 ) -> ScoringModel:
     """Let a model refer to the marked normal tissue of a slide: besides, or to nothing else.
 
@@ -48,7 +46,7 @@ def knowing_normal(
         Kinds of its tissue and where each is normal, level-0 pixels.
     where
         File that says so, for the error.
-    note
+    notice
         Told how much it is.
 
     Returns
@@ -74,8 +72,8 @@ def knowing_normal(
     um = cells.stride_level0[0] * plane.px_per_level0[0] * 10 / plane.magnification
     cell_mm2 = (um / 1000) ** 2
     mm2 = {kind: float(inside[index].sum()) * cell_mm2 for kind, inside in kinds.items()}
-    _check(mm2, _LEAST_CELLS * cell_mm2, where)
-    note(_sentence(len(marked), mm2, alone=isinstance(found, SlideAlone)))
+    _check(mm2, LEAST_CELLS * cell_mm2, where)
+    notice(_sentence(len(marked), mm2, alone=isinstance(found, SlideAlone)))
     embedded = {
         um: torch.from_numpy(np.concatenate([part.embeddings[um] for part in parts]))
         for um in found.fields_um
@@ -99,7 +97,7 @@ def _model_that_takes(model: ScoringModel) -> Model | SlideAlone:
     """See that a model can refer to what is marked."""
     if isinstance(model, SlideAlone):
         return model
-    if not isinstance(model, Model) or not model.detectors[model.primary].takes_own:
+    if not isinstance(model, Model) or not takes_marks(model):
         raise ModelError(
             f"The model {model.name} cannot take marked normal tissue: that needs density by the "
             "estimator contrast, which train learns by default; train again, or leave --normal out."

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,16 +92,16 @@ def score_slide(
         The tissue mask, or the scores of the controls, cannot be read, or are of another slide.
     """
     options, highest = options or ScoreOptions(), HighestFields()
-    timings, left_out = dict[str, float](), list[str]()
+    timings, told = dict[str, float](), _Told([], [])
     with _opened(path, options) as slide:
         check_pixels(slide, model)
         facts = SlideFacts.of(slide)
         with _timed(timings, "tissue and stain"):
-            tissue = tissue_of(slide, *_mask(slide, options), note=left_out.append)
+            tissue = tissue_of(slide, *_mask(slide, options), note=told.left_out.append)
             fields = _plan(slide, tissue, model, options)
             preprocess = Preprocessing.from_dict(model.preprocessing).for_slide(slide, tissue)
             plane = SlidePlane(slide, tissue, model.magnification, preprocess)
-        model = _of_slide(model, slide, plane, fields, options, timings, left_out.append)
+        model = _of_slide(model, slide, plane, fields, options, timings, told)
         with _timed(timings, "read and score"):
             found = assess_fields(
                 slide, tissue, fields, model, preprocess,
@@ -111,7 +112,7 @@ def score_slide(
             scores = {method: values[kept] for method, values in found.scores.items()}
         with _timed(timings, "interpretation"):
             reference = Reference.of(model, facts, controls, options.stride_um)
-            unlike = [*_not_looked_at(slide, fields, options), *left_out]
+            unlike = [*_not_looked_at(slide, fields, options), *told.left_out]
             unlike += _unlike_training(slide, model, preprocess, found)
             score, soft = scores[model.primary], _soft(model, found)
             meaning = reference.interpret(fields, score, facts.mpp, options, unlike, soft)
@@ -126,7 +127,7 @@ def score_slide(
         status=status,
         scores=scores,
         primary=model.primary,
-        interpretation=_colours_first(meaning, preprocess),
+        interpretation=_with_sentences(meaning, preprocess, told.notices),
         calibration=reference.calibration,
         seen=reference.seen,
         model=facts_of(model),
@@ -141,6 +142,13 @@ def score_slide(
     )
 
 
+class _Told(NamedTuple):
+    """What the reader is to know of how a slide was looked at."""
+
+    left_out: list[str]
+    notices: list[str]
+
+
 def _of_slide(
     model: ScoringModel,
     slide: Slide,
@@ -148,15 +156,15 @@ def _of_slide(
     fields: Fields,
     options: ScoreOptions,
     timings: dict[str, float],
-    note: Note,
+    told: _Told,
 ) -> ScoringModel:
     """Let a model learn from this slide: all, if it has seen no other; or what is marked normal."""
     if (normal := normal_of(slide.path, options)) is not None:
         from wsi_anomaly.scoring.own import knowing_normal  # heavy, as all that computes
 
         with _timed(timings, "marked normal tissue"):
-            marked = marked_areas(slide, normal, options.origin, note)
-            return knowing_normal(model, plane, fields, marked, normal, note)
+            marked = marked_areas(slide, normal, options.origin, told.left_out.append)
+            return knowing_normal(model, plane, fields, marked, normal, told.notices.append)
     if model.name != ALONE:
         return model
     from wsi_anomaly.scoring.alone import SlideAlone
@@ -188,11 +196,12 @@ def _unlike_training(
     )
 
 
-def _colours_first(meaning: Interpretation, preprocess: SlidePreprocessor) -> Interpretation:
-    """Say before anything else that the colours cannot be H&E."""
-    if not preprocess.doubt:
-        return meaning
-    return replace(meaning, warnings=[preprocess.doubt, *meaning.warnings])
+def _with_sentences(
+    meaning: Interpretation, preprocess: SlidePreprocessor, notices: Sequence[str]
+) -> Interpretation:
+    """Say before anything else that the colours cannot be H&E, and what was marked."""
+    first = [preprocess.doubt] if preprocess.doubt else []
+    return replace(meaning, warnings=[*first, *meaning.warnings], notices=tuple(notices))
 
 
 def _not_looked_at(slide: Slide, fields: Fields, options: ScoreOptions) -> list[str]:

@@ -181,6 +181,8 @@ class ScoreRun:
             The results cannot be written; what is finished stays.
         """
         facts = {"verb": "score", "model": self.model.hash, "slides": len(self.jobs)}
+        if self.scoring.model is not None:
+            facts["model_folder"] = str(Path(self.scoring.model).absolute())
         append_event(self.output, "run", facts)
         outcomes = score_slides(self.jobs, self.model, self.scoring, watch=watch, note=self.note)
         with closing(outcomes), Worklist(self.output) as worklist:

@@ -18,6 +18,7 @@ from wsi_anomaly.embeddings.writing import embeddings_out
 from wsi_anomaly.jobs import Progress
 from wsi_anomaly.options import ScoreOptions
 from wsi_anomaly.reports.slide_folder import write_results
+from wsi_anomaly.results.marks import FOLDER as MARKS
 from wsi_anomaly.results.reviews import FOLDER as REVIEWS
 from wsi_anomaly.results.summary import read_summary, result_hash
 from wsi_anomaly.results.trail import append_event, scored_event
@@ -95,8 +96,8 @@ def result_folders(slides: Sequence[Path], results: Path) -> dict[Path, Path]:
     there = [path.name for path in results.iterdir() if path.is_dir()] if results.is_dir() else []
     names = name_outputs(
         slides, there, lambda name: _made_of(results / name), _identity,
-        # Whatever stands where results are written goes: reviews must not.
-        digits=16, reserved=REVIEWS,
+        # Whatever stands where results are written goes: reviews and marks must not.
+        digits=16, reserved=(REVIEWS, MARKS),
     )  # fmt: skip
     return {slide: results / name for slide, name in names.items()}
 

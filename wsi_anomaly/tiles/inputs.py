@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import shapely
@@ -46,15 +46,42 @@ def find_file(place: Path, slide: Path) -> Path | None:
     """
     if not place.is_dir():
         return place
-    parents = [part for part in from_anywhere(slide).parts[1:-1] if part != ".."]
-    for first in range(len(parents) + 1):
-        folder = place.joinpath(*parents[first:])
+    for folder in _folders(place, slide):
         if folder.is_dir():
             files = (folder / f"{name}{s}" for name in (slide.stem, slide.name) for s in SUFFIXES)
             found = next((f for f in files if f.is_file() and not _is_one_file(f, slide)), None)
             if found is not None:
                 return found
     return None
+
+
+def _folders(place: Path, slide: Path) -> Iterator[Path]:
+    """Where a slide's file may lie in a folder: below all of the slide's folders first."""
+    parents = [part for part in from_anywhere(slide).parts[1:-1] if part != ".."]
+    return (place.joinpath(*parents[first:]) for first in range(len(parents) + 1))
+
+
+def new_file(place: Path, slide: Path, others: Iterable[Path], suffix: str = ".geojson") -> Path:
+    """Name a new file of a slide, so that :func:`find_file` takes it for none of the others.
+
+    Raises
+    ------
+    AnnotationError
+        There is no such name.
+    """
+
+    def names(one: Path) -> list[Path]:
+        folders = reversed(list(_folders(place, one)))
+        return [folder / f"{name}{suffix}" for folder in folders for name in (one.stem, one.name)]
+
+    taken = {name for other in others for name in names(other)}
+    free = next((name for name in names(slide) if name not in taken), None)
+    if free is None:
+        raise AnnotationError(
+            f"A file of {slide} alone has no name in {place}: other slides are called the same; "
+            "rename the slide."
+        )
+    return free
 
 
 def _is_one_file(one: Path, other: Path) -> bool:

@@ -12,6 +12,9 @@ from wsi_anomaly.scoring import AnomalousRegion
 from wsi_anomaly.viewer.opened import OpenResult
 from wsi_anomaly.viewer.world import TILE_PX, World, grid_um
 
+MARKED = "#0072b2"
+"""Blue of marked normal tissue, which those tell from red and green who cannot tell these."""
+
 
 def slide_figure(world: World, opened: OpenResult, url: str, grey_url: str) -> Any:
     """Draw up the figure; its parts have names, by which the page's script finds them.
@@ -76,12 +79,37 @@ def slide_figure(world: World, opened: OpenResult, url: str, grey_url: str) -> A
         xs="xs", ys="ys", fill_alpha=0, line_width="width", line_color="color", line_dash=[6, 4],
         source=ColumnDataSource(_outlines(world, opened.taken_away)), name="taken", visible=False,
     )  # fmt: skip
+    _add_marks(made)
     made.scatter(
         x="x", y="y", marker="circle", size=26, fill_alpha=0, line_width=3,
         line_color="#{:02x}{:02x}{:02x}".format(*ANOMALOUS.color),
         source=ColumnDataSource({"x": [], "y": []}, name="mark"),
     )  # fmt: skip
     return made
+
+
+def _add_marks(figure: Any) -> None:
+    """Make room for marked normal tissue, which the page's script fills in.
+
+    Hatched in blue on white, with its name: it is told from flags and verdicts without colour too.
+    """
+    from bokeh.models import ColumnDataSource
+
+    source = ColumnDataSource({"xs": [], "ys": []}, name="normal")
+    figure.multi_polygons(
+        xs="xs", ys="ys", source=source, line_color="#ffffff", line_width=6, line_alpha=0.9,
+        fill_alpha=0,
+    )  # fmt: skip
+    figure.multi_polygons(
+        xs="xs", ys="ys", source=source, line_color=MARKED, line_width=2.5, fill_color=MARKED,
+        fill_alpha=0.08, hatch_pattern="/", hatch_color=MARKED, hatch_alpha=0.45, hatch_scale=10,
+    )  # fmt: skip
+    figure.text(
+        x="x", y="y", text="text", source=ColumnDataSource({"x": [], "y": [], "text": []},
+        name="normal_names"), text_align="center", text_baseline="middle", text_color="#ffffff",
+        text_font_size="12px", text_font_style="bold", background_fill_color=MARKED,
+        background_fill_alpha=0.9, padding=3, border_radius=3,
+    )  # fmt: skip
 
 
 def _outlines(world: World, regions: Sequence[AnomalousRegion]) -> dict[str, list[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +15,7 @@ import numpy as np
 from wsi_anomaly.core import journal
 from wsi_anomaly.core.errors import UsageError, WsiAnomalyError
 from wsi_anomaly.reports.report import environment
-from wsi_anomaly.reports.worklist_rows import collect
+from wsi_anomaly.reports.worklist_rows import Rows, collect
 from wsi_anomaly.results.raster import faded
 from wsi_anomaly.results.slide_files import SlideFiles
 from wsi_anomaly.results.summary import read_summary, result_names
@@ -53,6 +54,7 @@ class Results:
         self.folder = folder
         self._files = SlideFiles(slides)
         self.opened = OpenResults()
+        self._rows = Rows(folder)
         self._last: tuple[tuple[Any, ...], dict[str, Any] | None] = (), None
         self._open: dict[str, Slide] = {}
         self._lock = threading.Lock()
@@ -105,14 +107,17 @@ class Results:
                         f"{name} was scored by embeddings, without its slide; score it again with "
                         "the slide to see it here."
                     )
-                try:
-                    path = self._files.find(summary["slide"])
-                except UsageError as error:
-                    raise NotHereError(str(error)) from error
                 self._open[name] = open_slide(
-                    path, mpp=settings.get("mpp"), scene=settings.get("scene")
+                    self.slide_path(summary), mpp=settings.get("mpp"), scene=settings.get("scene")
                 )
             return self._open[name]
+
+    def slide_path(self, summary: Mapping[str, Any]) -> Path:
+        """Where the slide of a summary lies now."""
+        try:
+            return self._files.find(summary["slide"])
+        except UsageError as error:
+            raise NotHereError(str(error)) from error
 
     def release(self, name: str) -> None:
         """Close the slide again: hundreds of open ones would use up files and memory."""
@@ -163,6 +168,10 @@ class Results:
                 after=quote(names[position + 1], safe="") if position + 1 < len(names) else "",
             )
         )
+
+    def slides(self) -> list[Path]:
+        """Paths of all slides, where they were scored."""
+        return [Path(row.path) for row in self._rows.collect() if row.path]
 
     def index(self, reviewing: Reviewing | None = None) -> str:
         """Write the list of slides, most abnormal first."""

@@ -24,6 +24,7 @@ from wsi_anomaly.reports.report import STYLE
 from wsi_anomaly.results.region_file import read_region_file
 from wsi_anomaly.viewer.folder import TEMPLATES, NotHereError, Results
 from wsi_anomaly.viewer.kinds import KindsPage
+from wsi_anomaly.viewer.marking import Marking
 from wsi_anomaly.viewer.readers import readers_page
 from wsi_anomaly.viewer.reviewing import Reviewing
 
@@ -45,7 +46,16 @@ _TYPES = {
     ".json": "application/json",
 }
 _LONGEST_DECISION = 1 << 16
-_SCRIPTS = {"viewer.js", "heatmap.js", "overview.js", "review.js", "why.js", "kinds.js"}
+_SCRIPTS = {
+    "viewer.js",
+    "heatmap.js",
+    "overview.js",
+    "review.js",
+    "why.js",
+    "kinds.js",
+    "marks.js",
+    "drawing.js",
+}
 
 
 class Viewer(ThreadingHTTPServer):
@@ -77,6 +87,7 @@ class Viewer(ThreadingHTTPServer):
         self.reviewing = reader and Reviewing(
             results.folder, reader, blinded=blinded, opened=results.opened
         )
+        self.marking = Marking(results, reader or "")
         self.token = secrets.token_urlsafe(24)
         try:
             super().__init__((HOST, port), _Handler)
@@ -158,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
         kind = self.headers.get("Content-Type", "")
         length = self.headers.get("Content-Length", "")
         route = parts[0], len(parts)
-        if route not in {("review", 2), ("kind", 1)} or kind != "application/json":
+        if route not in {("review", 2), ("kind", 1), ("marks", 2)} or kind != "application/json":
             raise NotHereError("There is no such page.")
         if not length.isdecimal() or len(length) > 9 or int(length) > _LONGEST_DECISION:
             raise UsageError("A decision is shorter; shorten the note.")
@@ -170,6 +181,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise UsageError("This is no decision; open the page again.")
         if route == ("kind", 1):
             answer = self._kinds().decide(asked)
+        elif route == ("marks", 2):
+            answer = self.server.marking.change(parts[1], asked)
         else:
             name = parts[1]
             answer = self._reviewing().decide(name, self.server.results.summary(name), asked)
@@ -189,6 +202,10 @@ class _Handler(BaseHTTPRequestHandler):
             ("data", 2): lambda _, name: (results.data(name), ".json"),
             ("review", 2): lambda _, name: (
                 json.dumps(self._reviewing().state(name, results.summary(name))).encode(),
+                ".json",
+            ),
+            ("marks", 2): lambda _, name: (
+                json.dumps(self.server.marking.state(name)).encode(),
                 ".json",
             ),
             ("kinds", 1): lambda _: (self._kinds().page().encode(), ".html"),

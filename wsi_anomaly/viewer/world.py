@@ -78,6 +78,12 @@ class World:
         y = self.side_um - (xy_level0[..., 1] - self.origin[1]) * self.mpp_y
         return np.stack([x, y], -1)
 
+    def level0(self, xy_um: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Level-0 positions of world coordinates (..., 2)."""
+        x = xy_um[..., 0] / self.mpp_x + self.origin[0]
+        y = (self.side_um - xy_um[..., 1]) / self.mpp_y + self.origin[1]
+        return np.stack([x, y], -1)
+
 
 def grid_um(world: World, fields: Fields) -> tuple[float, float, tuple[float, float]]:
     """Left and upper end of the grid of cells in the world, and the size (x, y) of a cell, um."""

@@ -20,6 +20,7 @@ async function start() {
   whole.src = `../tile/${slide}/0/0/0.jpg`;
   view.overview = new Overview(view, whole);
   if (document.body.dataset.reader) await new Review(view).start();
+  await new Marks(view, page).start();
   await whole.decode().catch(async () => fail(await (await fetch(whole.src)).text()));
   view.overview.draw();
   document.body.dataset.ready = "yes";
