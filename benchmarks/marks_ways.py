@@ -93,6 +93,23 @@ def all_axes(learned: Learned, directions: Array, marks: list[Array]) -> Array:
     return np.min([_from(learned.root.T, directions, m) for m in middles], axis=0)
 
 
+def both_unusual(learned: Learned, directions: Array, marks: list[Array]) -> Array:
+    """The smaller of two: as learned, and from the nearest mark in all directions.
+
+    Each in robust units of its own normal tissue: what is flagged is unlike what was learned and
+    unlike every mark.
+    """
+    middles = [mark.mean(0) for mark in marks]
+    found, usual = (
+        np.min([_from(learned.root.T, some, m) for m in middles], axis=0)
+        for some in (directions, np.concatenate(marks))
+    )
+    middle = np.median(usual)
+    units = (found - middle) / (1.4826 * np.median(np.abs(usual - middle)))
+    as_learned = learned.units[0] + learned.units[1] * units
+    return np.minimum(_from(learned.span(learned.middle), directions, learned.middle), as_learned)
+
+
 def own_units(learned: Learned, directions: Array, marks: list[Array]) -> Array:
     """`shared_axes`, each distance over the median of its own marked cells."""
     middles = [mark.mean(0) for mark in marks]
@@ -115,6 +132,7 @@ WAYS: dict[str, Way] = {
     way.__name__: way
     for way in (
         today, nearest, same_axes, marked_only, shared_axes, shared_marked, all_axes, own_units,
+        both_unusual,
         neighbours,
     )
 }  # fmt: skip

@@ -84,6 +84,11 @@ def test_the_command_needs_no_model(results: Path) -> None:
     assert all((results / name / "report.html").is_file() for name in "ab")
 
 
+def test_the_report_says_once_what_the_slide_was_compared_with(results: Path) -> None:
+    page = html.unescape((results / "b" / "report.html").read_text(encoding="utf-8"))
+    assert page.count(LIMITS[ALONE]) == 1
+
+
 def test_the_worklist_is_by_name_and_says_so(results: Path) -> None:
     rows = collect(results)
     assert [(row.slide, row.rank) for row in rows] == [("a", None), ("b", None)]
