@@ -92,7 +92,7 @@ def make_deep_svdd(features: PerceptualNetwork) -> Detector:
 
 
 def make_ganomaly(features: PerceptualNetwork) -> Detector:
-    return Ganomaly(features, GanomalyConfig(latent=8, steps=100, learning_rate=3e-3, **QUICK))
+    return Ganomaly(features, GanomalyConfig(latent=8, steps=150, learning_rate=1e-3, **QUICK))
 
 
 def make_daol(features: PerceptualNetwork) -> Detector:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class SameConv(PaddedConv):
         fused = (  # its backward pass knows nothing of the weights
             not self.weight.requires_grad
             and x.device.type == "cpu"
-            and x.dtype in (torch.float32, torch.bfloat16)
+            and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and _fuses_bfloat16()))
             and mkldnn.is_available()  # type: ignore[no-untyped-call] # not in every build
             and mkldnn.enabled
         )
@@ -92,6 +93,12 @@ class SameConv(PaddedConv):
             return y
         y = F.conv2d(x, weight, self.bias, self.stride, pad, self.dilation, self.groups)
         return F.relu6(y) if self.activate else y
+
+
+@lru_cache(maxsize=1)
+def _fuses_bfloat16() -> bool:
+    """Whether this processor has the instructions; older ones have not, and the library refuses."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class _Fused(torch.autograd.Function):
